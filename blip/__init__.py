@@ -1,0 +1,31 @@
+"""blip: noisy image-text data in, vision-language models one can trust out.
+
+import blip
+model = blip.load("models:/blip-captioning@champion")
+model.caption(["cat.jpg"])
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blip.model.api import Blip
+
+__all__ = ["load"]
+__version__ = "0.1.0"
+
+
+def load(model: str, device: str = "cpu", dtype: str = "float32") -> "Blip":
+    """Open a model.
+
+    Args:
+        model: a model directory, a hub id, or ``models:/NAME@ALIAS`` of the registry.
+        device: ``cpu`` or ``cuda``.
+        dtype: ``float32`` or ``bfloat16`` (autocast).
+
+    Raises:
+        blip.errors.BlipError: there is no such model, or it is none of ours.
+    """
+    from blip.model.api import Blip
+    from blip.tracking.registry import resolve
+
+    return Blip.open(resolve(model), device, dtype)

@@ -1,0 +1,346 @@
+"""Settings: params.yaml, with a recipe laid over it, checked once and frozen.
+
+    settings = load_settings()                                   # params.yaml of the current directory
+    settings = load_settings(recipe="base-14m")                  # infra/recipes/base-14m.yaml over it
+    settings = load_settings(overrides={"pretrain.steps": 10})
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from blip.errors import BadArguments
+
+PARAMS = Path("params.yaml")
+RECIPES = Path("infra/recipes")
+
+
+class Section(BaseModel):
+    """A frozen part of the settings that refuses names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Compute(Section):
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    threads: int = Field(2, ge=1)
+
+
+class Source(Section):
+    """Where a dataset comes from: a folder, its format, who wrote the texts and what it may be used for."""
+
+    source: str
+    kind: Literal["table", "folder", "vqa", "video"]
+    origin: Literal["human", "web", "synthetic"]
+    role: Literal["train", "evaluation"]
+
+
+class Vocabulary(Section):
+    size: int = Field(3000, ge=64)
+    file: str | None = None
+
+
+class Ingest(Section):
+    samples_per_shard: int = Field(1000, ge=1)
+    max_bad_fraction: float = Field(0.02, ge=0, le=1)
+    max_pixels: int = Field(100_000_000, ge=1)
+    near_duplicate_bits: int = Field(4, ge=0, le=64)
+    vocabulary: Vocabulary = Vocabulary()
+    datasets: dict[str, Source]
+
+
+class Validate(Section):
+    min_side: int
+    max_aspect_ratio: float
+    caption_words: tuple[int, int]
+    max_non_ascii_share: float
+    max_caption_repeats: float
+    max_duplicate_share: float
+    min_samples: int
+    max_excluded_share: float
+
+
+class VisionSize(Section):
+    width: int
+    layers: int
+    heads: int
+    drop_path: float = 0.0
+
+
+class TextSize(Section):
+    width: int
+    layers: int
+    heads: int
+    max_tokens: int = 30
+    dropout: float = 0.1
+
+
+class Model(Section):
+    image_size: int
+    patch_size: int
+    vision: VisionSize
+    text: TextSize
+    projection: int = 256
+    start: str | None = None
+
+
+class Optimiser(Section):
+    name: Literal["muon", "adamw"] = "adamw"
+    lr: float
+    adam_lr: float
+    momentum: float = 0.95
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.05
+    clip: float = 0.0
+    warmup: float = 0.0
+    warmup_lr: float = 0.0
+    schedule: Literal["cosine", "epoch_decay", "epoch_cosine"] = "cosine"
+    final_lr: float = 0.0
+    decay: float = 0.9
+
+
+class Training(Section):
+    ranks: int = Field(1, ge=1)
+    batch_size: int = Field(64, ge=1)
+    accumulate: int = Field(1, ge=1)
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    activation_checkpointing: bool = False
+    compile: bool = False
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    flip: bool = True
+    randaugment: bool = True
+    shuffle_buffer: int = Field(1000, ge=1)
+    checkpoint_every: int = Field(1000, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    log_every: int = Field(50, ge=1)
+
+
+class Objective(Section):
+    itc: float = Field(1.0, ge=0)
+    itm: float = Field(1.0, ge=0)
+    lm: float = Field(1.0, ge=0)
+    queue: int = Field(57600, ge=0)
+    momentum: float = Field(0.995, ge=0, lt=1)
+    alpha: float = Field(0.4, ge=0, le=1)
+    alpha_ramp: float = Field(0.1, ge=0, le=1)
+    temperature: float = Field(0.07, gt=0)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    random_negatives: float = Field(0.0, ge=0, le=1)
+    positives: Literal["pair", "image", "text"] = "pair"
+    captions: Literal["any", "first"] = "any"
+    questions_per_image: int = Field(1, ge=1)
+    prompt: str = ""
+
+
+class Run(Section):
+    """One training run: its data, length, optimiser and objective."""
+
+    data: list[str] = Field(min_length=1)
+    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    model: Model | None = None
+    training: Training
+    optimiser: Optimiser
+    objective: Objective
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Run":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+
+class CapFilt(Section):
+    web: str
+    human: str
+    decoding: Literal["nucleus", "beam"] = "nucleus"
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: int = 20
+    min_tokens: int = 5
+    threshold: float = Field(0.5, ge=0, le=1)
+    batch_size: int = 64
+
+
+class Finetune(Section):
+    retrieval: Run
+    captioning: Run
+    vqa: Run
+
+
+class RetrievalEvaluation(Section):
+    data: str
+    rerank: int = Field(256, ge=1)
+
+
+class CaptioningEvaluation(Section):
+    data: str
+    beams: int = Field(3, ge=1)
+    min_tokens: int = 5
+    max_tokens: int = 20
+
+
+class VqaEvaluation(Section):
+    data: str
+    train: str
+    candidates: int = Field(128, ge=1)
+
+
+class ClassificationEvaluation(Section):
+    data: str
+    templates: list[str] = Field(min_length=1)
+
+
+class VideoEvaluation(Section):
+    data: str
+    frames: int = Field(8, ge=1)
+    rerank: int = Field(128, ge=1)
+
+
+class Evaluate(Section):
+    batch_size: int = 64
+    retrieval: RetrievalEvaluation
+    captioning: CaptioningEvaluation
+    vqa: VqaEvaluation
+    classification: ClassificationEvaluation
+    video: VideoEvaluation
+
+
+class Register(Section):
+    experiment: str = "blip"
+    gate: dict[str, dict[str, float]]
+    tolerance: float = Field(0.02, ge=0)
+
+
+class Settings(Section):
+    """Everything params.yaml says."""
+
+    recipe: str | None = None
+    seed: int = 0
+    compute: Compute = Compute()
+    ingest: Ingest
+    validate_: Validate = Field(alias="validate")
+    model: Model
+    pretrain: Run
+    captioner: Run
+    filter: Run
+    capfilt: CapFilt
+    pretrain_bootstrapped: Run
+    finetune: Finetune
+    evaluate: Evaluate
+    register_: Register = Field(alias="register")
+
+
+SCIENTIFIC = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")  # 1e-4 is a word to YAML 1.1
+ANCHORS = ("optimiser", "training", "objective")  # shared YAML blocks, not settings of their own
+
+
+def load_settings(
+    path: Path = PARAMS, recipe: str | None = None, overrides: dict[str, Any] | None = None
+) -> Settings:
+    """Read and check the settings.
+
+    Args:
+        path: the params.yaml.
+        recipe: name of a file in infra/recipes or a path to one; None takes the one that `path` names, if any.
+        overrides: dotted names to values, laid over both.
+
+    Raises:
+        BadArguments: a file is missing or not YAML, or a name or value is not known; the message lists each.
+    """
+    values = _read_yaml(path)
+    recipe = recipe or values.get("recipe")
+    if recipe:
+        values = _merge(values, _read_yaml(_recipe_path(recipe, path.parent)))
+        values["recipe"] = recipe
+    for name, value in (overrides or {}).items():
+        _set(values, name, value)
+    for anchor in ANCHORS:
+        values.pop(anchor, None)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise BadArguments(_explain(error, path)) from None
+
+
+def read_override(text: str) -> tuple[str, Any]:
+    """`pretrain.steps=200` as a name and a value, read as YAML. Raises BadArguments if it is written otherwise."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise BadArguments(f"{text!r}: write a setting as NAME=VALUE, for example pretrain.steps=200")
+    try:
+        return name, float(value) if SCIENTIFIC.fullmatch(value) else yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise BadArguments(f"{text!r}: the value is not YAML; put it in quotes") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BadArguments(f"{path}: no such file; run from the project's folder, where params.yaml is")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise BadArguments(f"{path}: not valid YAML: {error}") from None
+
+
+def _recipe_path(recipe: str, root: Path) -> Path:
+    if recipe.endswith((".yaml", ".yml")):
+        return Path(recipe)
+    path = root / RECIPES / f"{recipe}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in (root / RECIPES).glob("*.yaml"))
+        raise BadArguments(f"unknown recipe {recipe!r}; infra/recipes has: {', '.join(known) or 'none'}")
+    return path
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay `over` on `base`, section by section. A run given in epochs drops the steps below it, and vice versa."""
+    merged = dict(base)
+    for name, value in over.items():
+        below = merged.get(name)
+        merged[name] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    for one, other in (("steps", "epochs"), ("epochs", "steps")):
+        if one in over and other not in over:
+            merged.pop(other, None)
+    return merged
+
+
+def _set(values: dict[str, Any], name: str, value: Any) -> None:
+    """Set a dotted name; the sections on the way are copied, as YAML aliases share them with others."""
+    *sections, last = name.split(".")
+    if (sections or [last])[0] in ANCHORS:
+        raise BadArguments(f"{name}: a block that several runs share, not a setting; name the run: pretrain.{name}")
+    for section in sections:
+        inner = values.get(section, {})
+        if not isinstance(inner, dict):
+            raise BadArguments(f"parameter {name}: {section} is not a section")
+        inner = dict(inner)
+        values[section] = inner
+        values = inner
+    values[last] = value
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    lines = [f"{path}: {error.error_count()} setting(s) cannot be used:"]
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {name}: no such setting{_suggest(problem['loc'])}")
+        else:
+            lines.append(f"  {name}: {problem['msg']} (got {problem['input']!r})"[:300])
+    return "\n".join(lines)
+
+
+def _suggest(location: tuple[int | str, ...]) -> str:
+    model: Any = Settings
+    for part in location[:-1]:
+        fields = getattr(model, "model_fields", {})
+        by_name = {(field.alias or name): field.annotation for name, field in fields.items()}
+        model = by_name.get(str(part))
+    names = [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
+    close = difflib.get_close_matches(str(location[-1]), names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

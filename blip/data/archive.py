@@ -1,0 +1,68 @@
+"""Tar files read as a stream and in memory: nothing is extracted, no member can point anywhere.
+
+    for member in read_members(Path("images.tar")):
+        if member.problem is None: use(member.name, member.data)
+
+Absolute names, `..`, links, devices and sparse members are reported as problems and their content is not
+read. Only plain tar is read: a compressed one would let a small file unpack to any size.
+"""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+TRUNCATED, UNSAFE = "truncated_archive", "unsafe_member"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in a tar; `problem` is a reason code (then `data` is empty and `detail` says more), or None."""
+
+    name: str
+    data: bytes = b""
+    problem: str | None = None
+    detail: str = ""
+
+
+def read_members(path: Path) -> Iterator[Member]:
+    """Yield the files of a tar in their order; a damaged end comes as one last member with a problem."""
+    total = path.stat().st_size
+    last = "its start"
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for info in tar:
+                setattr(tar, "members", [])  # noqa: B010 - tarfile keeps every header otherwise
+                if info.isdir():
+                    continue
+                if info.offset_data + info.size > total and info.isreg():
+                    missing = info.offset_data + info.size - total
+                    raise tarfile.ReadError(f"the last {missing} bytes of {info.name} are missing")
+                yield _read_member(tar, info)
+                last = info.name
+    except (tarfile.TarError, EOFError) as error:
+        yield Member(path.name, problem=TRUNCATED, detail=f"{path} cannot be read after {last}: {error}")
+
+
+def is_unsafe_name(name: str) -> bool:
+    """Whether a file name could lead out of the folder it belongs to."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return not name or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name
+
+
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Append a file; the header holds its name and size only, so that equal data give equal tars."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    info.mode = 0o644
+    tar.addfile(info, io.BytesIO(data))
+
+
+def _read_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
+    if is_unsafe_name(info.name):
+        return Member(info.name, problem=UNSAFE, detail="the name is absolute or leads out of the archive")
+    if not info.isreg() or info.issparse():
+        return Member(info.name, problem=UNSAFE, detail="a link, device or sparse file, not a plain one")
+    handle = tar.extractfile(info)
+    return Member(info.name, handle.read() if handle else b"")

@@ -1,0 +1,32 @@
+"""What a picture or clip looks like: size and perceptual hash, read by decoding it, so broken media show."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip.data.images import MAX_PIXELS, decode
+from blip.data.phash import phash, thumbnail
+from blip.data.sample import Sample
+from blip.data.video import middle_frame
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Size in pixels, 64-bit perceptual hash and colour thumbnail (of the middle frame of a clip)."""
+
+    width: int
+    height: int
+    phash: int
+    thumbnail: NDArray[np.int16]
+
+
+def look_at(sample: Sample, max_pixels: int = MAX_PIXELS) -> Look:
+    """Decode a sample's media.
+
+    Raises:
+        BadMedia: it cannot be decoded, or has more than `max_pixels`.
+    """
+    image = middle_frame(sample.media, max_pixels) if sample.is_video else decode(sample.media, max_pixels)
+    height, width = image.shape[:2]
+    return Look(width, height, phash(image), thumbnail(image))

@@ -1,0 +1,90 @@
+"""metadata.parquet: one row a sample, everything but the media, the truth included."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Any
+
+import pyarrow as pa
+
+from blip.data.sample import Sample
+from blip.errors import BlipError
+
+METADATA = "metadata.parquet"
+TRUTH = "truth_"
+
+_CAPTION = pa.struct(
+    [("text", pa.string()), ("origin", pa.string()), ("itm", pa.float32()), ("itc", pa.float32())]
+)
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("phash", pa.uint64()),
+        ("captions", pa.list_(_CAPTION)),
+        ("caption", pa.string()),
+        ("origin", pa.string()),
+        ("questions", pa.int32()),
+    ]
+)
+_TRUTH_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sample without its media, as it will stand in the table."""
+
+    values: dict[str, Any]
+    truth: dict[str, str | int | float]
+
+
+def row_of(sample: Sample, shard: str, phash: int, origin: str) -> Row:
+    """Describe a sample; `origin` stands for samples without captions."""
+    captions = [asdict(caption) for caption in sample.captions]
+    values = {
+        "key": sample.key,
+        "shard": shard,
+        "width": sample.width,
+        "height": sample.height,
+        "bytes": len(sample.media),
+        "sha256": sha256(sample.media).hexdigest(),
+        "phash": phash,
+        "captions": captions,
+        "caption": captions[0]["text"] if captions else None,
+        "origin": captions[0]["origin"] if captions else origin,
+        "questions": len(sample.questions),
+    }
+    return Row(values, {TRUTH + name: value for name, value in (sample.truth or {}).items()})
+
+
+def schema_for(rows: Sequence[Row]) -> pa.Schema:
+    """The table's columns: the fixed ones, and a `truth_` column for each name found in the first rows."""
+    types: dict[str, pa.DataType] = {}
+    for row in rows:
+        for name, value in row.truth.items():
+            types.setdefault(name, _TRUTH_TYPES[type(value)])
+    return pa.schema([*SCHEMA, *(pa.field(name, kind) for name, kind in types.items())])
+
+
+def table_of(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Rows as a table.
+
+    Raises:
+        BlipError: a truth value does not fit the columns that the first shard's samples set.
+    """
+    for row in rows:
+        unknown = sorted(set(row.truth) - set(schema.names))
+        if unknown:
+            raise BlipError(
+                f"sample {row.values['key']}: its truth has {', '.join(unknown)}, which the first shard's "
+                "samples lack; give every sample the same truth columns"
+            )
+    try:
+        return pa.Table.from_pylist([{**row.values, **row.truth} for row in rows], schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        shard = rows[0].values["shard"]
+        raise BlipError(f"shard {shard}: a truth column changes its type: {error}") from None

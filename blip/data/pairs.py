@@ -1,0 +1,147 @@
+"""Pairs datasets: a manifest, WebDataset shards, a table of metadata, a quarantine.
+
+dataset = PairsDataset.open(Path("data/datasets/human"))
+for sample in dataset.samples(): ...
+dataset.metadata(["key", "caption"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from blip.data.archive import read_members
+from blip.data.manifest import MANIFEST, Manifest, Shard, read_manifest
+from blip.data.metadata import METADATA
+from blip.data.sample import Caption, Question, Sample, sample_from_json
+from blip.data.writer import PairsWriter
+from blip.errors import BlipError
+
+__all__ = ["Caption", "PairsDataset", "PairsWriter", "Question", "Sample", "excluded_keys"]
+
+
+@dataclass(frozen=True)
+class PairsDataset:
+    """A pairs dataset on disk; samples are streamed, never held."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, directory: Path | str) -> PairsDataset:
+        """Open a dataset.
+
+        Raises:
+            BlipError: the directory has no manifest, or one that cannot be read.
+        """
+        return cls(Path(directory), read_manifest(Path(directory)))
+
+    def __len__(self) -> int:
+        return self.manifest.samples
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of manifest.json, which names the digest of every shard."""
+        return sha256((self.path / MANIFEST).read_bytes()).hexdigest()
+
+    def samples(self, exclude: frozenset[str] = frozenset()) -> Iterator[Sample]:
+        """Stream the samples in shard order without those in `exclude`; their `truth` is None.
+
+        Raises:
+            BlipError: a shard is missing, damaged, or not what the manifest says.
+        """
+        for shard in self.manifest.shards:
+            yield from self.shard_samples(shard, exclude)
+
+    def shard_samples(self, shard: Shard, exclude: frozenset[str] = frozenset()) -> Iterator[Sample]:
+        """Stream the samples of one shard, in their order."""
+        path = self.path / shard.url
+        if not path.is_file() or path.stat().st_size != shard.bytes:
+            found = f"{path.stat().st_size} bytes" if path.is_file() else "no file"
+            raise BlipError(f"shard {path}: {found}, the manifest says {shard.bytes} bytes; {_AGAIN}")
+        count = 0
+        for sample in _group(path):
+            count += 1
+            if sample.key not in exclude:
+                yield sample
+        if count != shard.samples:
+            raise BlipError(f"shard {path}: {count} samples, the manifest says {shard.samples}; {_AGAIN}")
+
+    def metadata(self, columns: list[str] | None = None) -> pa.Table:
+        """The metadata table, or some of its columns.
+
+        Raises:
+            BlipError: there is no such column, or the table cannot be read.
+        """
+        path = self.path / METADATA
+        try:
+            known = pq.read_schema(path).names
+            unknown = sorted(set(columns or ()) - set(known))
+            if unknown:
+                raise BlipError(f"{path} has no column {', '.join(unknown)}; it has: {', '.join(known)}")
+            return pq.read_table(path, columns=columns)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise BlipError(f"{path} cannot be read: {error}; {_AGAIN}") from None
+
+    def verify(self) -> list[str]:
+        """Compare files with the manifest and the table with the shards; returns the problems found."""
+        problems = [problem for shard in self.manifest.shards for problem in self._verify_shard(shard)]
+        try:
+            keys = self.metadata(["key"])["key"]
+        except BlipError as error:
+            return [*problems, str(error)]
+        if len(keys) != len(self):
+            problems.append(f"{METADATA} has {len(keys)} rows, the manifest says {len(self)} samples")
+        if len(keys.unique()) != len(keys):
+            problems.append(f"{METADATA} has keys more than once")
+        return problems
+
+    def _verify_shard(self, shard: Shard) -> list[str]:
+        path = self.path / shard.url
+        if not path.is_file():
+            return [f"shard {shard.url} is missing"]
+        with path.open("rb") as handle:
+            if file_digest(handle, "sha256").hexdigest() != shard.sha256:
+                return [f"shard {shard.url} is not the file that the manifest describes (SHA-256 differs)"]
+        try:
+            for _ in self.shard_samples(shard):
+                pass
+        except BlipError as error:
+            return [str(error)]
+        return []
+
+
+_AGAIN = "make the dataset again (`dvc repro` or `blip stage ingest`)"
+
+
+def excluded_keys(validated_dir: Path | str, dataset_name: str) -> frozenset[str]:
+    """Keys that validation set aside in a dataset; none where validation left no list."""
+    path = Path(validated_dir) / f"{dataset_name}.parquet"
+    if not path.is_file():
+        return frozenset()
+    return frozenset(pq.read_table(path, columns=["key"])["key"].to_pylist())
+
+
+def _group(path: Path) -> Iterator[Sample]:
+    """Join the members of a shard, which come as KEY.media then KEY.json, to samples."""
+    waiting: dict[str, tuple[str, bytes]] = {}
+    for member in read_members(path):
+        if member.problem:
+            raise BlipError(f"shard {path}, member {member.name!r}: {member.detail}; {_AGAIN}")
+        key, _, extension = member.name.partition(".")
+        if extension != "json":
+            waiting[key] = (extension, member.data)
+            continue
+        if key not in waiting:
+            raise BlipError(f"shard {path}: {member.name} stands there without its picture; {_AGAIN}")
+        extension, media = waiting.pop(key)
+        try:
+            yield sample_from_json(key, media, extension, member.data)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BlipError(f"shard {path}: {member.name} is not a sample's ({error!r}); {_AGAIN}") from None

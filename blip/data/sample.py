@@ -1,0 +1,96 @@
+"""One sample of a pairs dataset: a picture or clip with its captions and questions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from typing import Any
+
+VIDEO_EXTENSIONS = frozenset({"mp4", "webm", "mkv", "mov"})
+IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A text that goes with a sample.
+
+    Attributes:
+        text: the caption as its author wrote it; `blip.data.text.clean_caption` is applied where it is read.
+        origin: `human`, `web` or `synthetic`.
+        itm: probability that it matches, by the filter's ITM head; None if never scored.
+        itc: cosine of the filter's embeddings; None if never scored.
+    """
+
+    text: str
+    origin: str
+    itm: float | None = None
+    itc: float | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a sample; `answers` maps each answer to the share of annotators who gave it.
+
+    `open` is False where the question itself names its possible answers (yes or no).
+    """
+
+    text: str
+    answers: dict[str, float]
+    open: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture or clip (`media`, encoded as `extension` says) and everything known about it.
+
+    `truth` is for audits and evaluation only: it is written to the metadata and never into the shards that
+    training reads.
+    """
+
+    key: str
+    media: bytes
+    extension: str
+    captions: tuple[Caption, ...] = ()
+    questions: tuple[Question, ...] = ()
+    width: int = 0
+    height: int = 0
+    truth: dict[str, str | int | float] | None = None
+
+    @property
+    def is_video(self) -> bool:
+        """Whether `media` is a clip rather than a picture."""
+        return self.extension in VIDEO_EXTENSIONS
+
+
+def stable_id(key: str) -> int:
+    """A signed 64-bit number that is the same for the same key in every process."""
+    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def annotations_to_json(sample: Sample) -> bytes:
+    """The KEY.json of a shard: captions, questions and size, without the truth."""
+    value: dict[str, Any] = {"width": sample.width, "height": sample.height}
+    if sample.captions:
+        value["captions"] = [asdict(caption) for caption in sample.captions]
+    if sample.questions:
+        value["questions"] = [asdict(question) for question in sample.questions]
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def sample_from_json(key: str, media: bytes, extension: str, annotations: bytes) -> Sample:
+    """Put a sample together again from the members of a shard.
+
+    Raises:
+        ValueError, KeyError, TypeError: the annotations are not what `annotations_to_json` writes.
+    """
+    value = json.loads(annotations)
+    return Sample(
+        key=key,
+        media=media,
+        extension=extension,
+        captions=tuple(Caption(**caption) for caption in value.get("captions", ())),
+        questions=tuple(Question(**question) for question in value.get("questions", ())),
+        width=int(value["width"]),
+        height=int(value["height"]),
+    )

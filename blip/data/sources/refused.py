@@ -1,0 +1,31 @@
+"""What a source could not make a sample of, and keys made of file names."""
+
+import re
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import PurePosixPath
+
+_FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file or row left out: a reason code, what was found, and the bytes if there are any."""
+
+    key: str
+    reason: str
+    detail: str
+    payload: bytes | None = None
+
+
+def key_of(name: str) -> str:
+    """A sample key for a file name: without its extension, other characters than `A-Za-z0-9_-` replaced.
+
+    Where something was replaced a short hash of the name follows: `a b.png` and `a_b.png` stay two keys.
+    """
+    path = PurePosixPath(name)
+    stem = str(path.with_suffix("")) if path.suffix else name
+    plain = _FOREIGN.sub("_", stem)
+    if plain == stem:
+        return plain
+    return f"{plain[:100]}-{blake2b(stem.encode(), digest_size=4).hexdigest()}"

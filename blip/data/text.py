@@ -1,0 +1,213 @@
+"""Texts: cleaning, a WordPiece vocabulary trained on captions, and the tokenizer of BLIP's text side.
+
+vocabulary = train_vocabulary(captions, size=3000)
+tokenizer = Tokenizer(vocabulary)
+ids_BT, mask_BT = tokenizer.encode(["a red apple"], max_tokens=30)
+tokenizer.decode(ids_BT)                # ["a red apple"]
+tokenizer.save(Path("models/mine"))     # opens as transformers.BertTokenizer
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tokenizers
+import torch
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+
+from blip.atomic import write_json, write_text
+from blip.errors import BlipError
+
+PAD, UNK, CLS, SEP, MASK = SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+DEC, ENC = "[DEC]", "[ENC]"  # begin of a caption to write; place of the ITM output (BLIP section 3.1)
+
+_DROPPED = re.compile(r"[.!\"()*#:;~]")
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+_TIGHT = re.compile(r"\s*([-/'’_])\s*")
+_CLOSING = re.compile(r"\s+([,?%])")
+
+
+def clean_caption(text: str, max_words: int = 30) -> str:
+    """Lower-case, `.!"()*#:;~` to spaces, spaces collapsed, at most `max_words` words (as BLIP does)."""
+    return " ".join(_DROPPED.sub(" ", text.lower()).split()[:max_words])
+
+
+def clean_question(text: str, max_words: int = 50) -> str:
+    """As `clean_caption` with the characters left out, not replaced, as BLIP's question answering does."""
+    return " ".join(_DROPPED.sub("", text.lower()).split()[:max_words])
+
+
+def train_vocabulary(texts: Iterable[str], size: int) -> list[str]:
+    """Train a lower-case WordPiece vocabulary of at most `size` entries, the special tokens first.
+
+    Every letter and digit is in it both as a word's begin and inside, so a word of these is never unknown.
+    [DEC] and [ENC] are not in it: the tokenizer adds them behind the last entry.
+    """
+    tokenizer = _pipeline(models.WordPiece({UNK: 0}, unk_token=UNK))
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=list(_ALPHABET),
+        show_progress=False,
+    )
+    inside = ("a" + _ALPHABET,)
+    tokenizer.train_from_iterator((text for group in (texts, inside) for text in group), trainer)
+    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+    return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
+class Tokenizer:
+    """BERT's WordPiece with [DEC] and [ENC] behind the vocabulary.
+
+    Attributes:
+        vocabulary: the entries in the order of their ids, without [DEC] and [ENC].
+        pad, unk, cls, sep, mask, bos, enc: ids; `bos` is [DEC].
+    """
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        self.vocabulary = list(vocabulary)
+        ids = {token: index for index, token in enumerate(self.vocabulary)}
+        _check(self.vocabulary, ids)
+        self.pad, self.unk, self.cls, self.sep, self.mask = (ids[token] for token in SPECIALS)
+        self.bos, self.enc = len(ids), len(ids) + 1
+        self._tokenizer = _pipeline(models.WordPiece(ids, unk_token=UNK))
+        self._tokenizer.add_special_tokens(
+            [AddedToken(token, special=True) for token in (*SPECIALS, DEC, ENC)]
+        )
+        self._tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{CLS}:0 $A:0 {SEP}:0",
+            pair=f"{CLS}:0 $A:0 {SEP}:0 $B:1 {SEP}:1",
+            special_tokens=[(CLS, self.cls), (SEP, self.sep)],
+        )
+        self._max_tokens = 0
+
+    @classmethod
+    def from_vocabulary(cls, path: Path | str) -> Tokenizer:
+        """Read a vocab.txt, one entry a line.
+
+        Raises:
+            BlipError: no such file, or an entry is missing or there twice.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise BlipError(
+                f"vocabulary {path}: no such file; `blip stage ingest` makes data/datasets/vocabulary"
+            )
+        entries = path.read_text(encoding="utf-8").split("\n")
+        return cls([entry.rstrip("\r") for entry in entries if entry.strip()])
+
+    @classmethod
+    def from_directory(cls, directory: Path | str) -> Tokenizer:
+        """Read the tokenizer of a model directory, ours or one that transformers saved.
+
+        Raises:
+            BlipError: it has neither vocab.txt nor tokenizer.json.
+        """
+        directory = Path(directory)
+        if (directory / "vocab.txt").is_file():
+            found = cls.from_vocabulary(directory / "vocab.txt").vocabulary
+        elif (directory / "tokenizer.json").is_file():
+            ids = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+            found = sorted(ids, key=ids.__getitem__)
+        else:
+            raise BlipError(
+                f"model {directory} has no tokenizer: neither vocab.txt nor tokenizer.json is there"
+            )
+        return cls([token for token in found if token not in (DEC, ENC)])
+
+    def save(self, directory: Path | str) -> None:
+        """Write what `transformers.BertTokenizer.from_pretrained(directory)` opens, with the same ids."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text(directory / "vocab.txt", "\n".join(self.vocabulary) + "\n")
+        plain = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        plain.no_truncation()
+        plain.no_padding()
+        write_text(directory / "tokenizer.json", plain.to_str(pretty=True) + "\n")
+        write_json(directory / "tokenizer_config.json", self._configuration())
+
+    def __len__(self) -> int:
+        return len(self.vocabulary) + 2
+
+    def encode(self, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
+        """Encode texts as `[CLS] ... [SEP]`.
+
+        Args:
+            texts: B texts, as `clean_caption` or `clean_question` leave them.
+            max_tokens: longest row, [CLS] and [SEP] included; what is longer is cut before [SEP].
+
+        Returns:
+            ids and mask, int64 `[B, T]`, padded to the longest of the batch; the mask is 1 on tokens.
+        """
+        if max_tokens != self._max_tokens:
+            self._tokenizer.enable_truncation(max_tokens)
+            self._max_tokens = max_tokens
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        longest = max(map(len, rows), default=0)
+        ids_BT = torch.tensor([row + [self.pad] * (longest - len(row)) for row in rows], dtype=torch.int64)
+        ids_BT = ids_BT.reshape(len(rows), longest)
+        lengths_B1 = torch.tensor([[len(row)] for row in rows], dtype=torch.int64).reshape(-1, 1)
+        return ids_BT, (torch.arange(longest) < lengths_B1).long()
+
+    def decode(self, ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
+        """Texts of id rows `[B, T]` without special tokens; pieces are joined and punctuation set tight."""
+        rows = ids.tolist() if isinstance(ids, Tensor) else [list(row) for row in ids]
+        return [_tighten(text) for text in self._tokenizer.decode_batch(rows, skip_special_tokens=True)]
+
+    def _configuration(self) -> dict[str, object]:
+        numbers = dict(enumerate(SPECIALS)) | {self.bos: DEC, self.enc: ENC}
+        numbers = {self._tokenizer.token_to_id(token): token for token in numbers.values()}
+        return {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": True,
+            "strip_accents": None,
+            "tokenize_chinese_chars": True,
+            "model_max_length": 512,
+            "model_input_names": ["input_ids", "attention_mask"],
+            "pad_token": PAD,
+            "unk_token": UNK,
+            "cls_token": CLS,
+            "sep_token": SEP,
+            "mask_token": MASK,
+            "bos_token": DEC,
+            "additional_special_tokens": [ENC],
+            "added_tokens_decoder": {str(number): _added(token) for number, token in sorted(numbers.items())},
+        }
+
+
+def _pipeline(model: models.Model) -> tokenizers.Tokenizer:
+    """BERT's uncased normalisation, splitting and joining around a model."""
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+    return tokenizer
+
+
+def _check(vocabulary: list[str], ids: dict[str, int]) -> None:
+    missing = [token for token in SPECIALS if token not in ids]
+    if missing:
+        raise BlipError(
+            f"the vocabulary lacks {', '.join(missing)}; BERT's vocab.txt and the trained one have them"
+        )
+    if len(ids) != len(vocabulary):
+        raise BlipError(
+            f"the vocabulary has {len(vocabulary) - len(ids)} entries twice; each must be there once"
+        )
+    if DEC in ids or ENC in ids:
+        raise BlipError(f"the vocabulary has {DEC} or {ENC}, which are added behind it; take them out")
+
+
+def _tighten(text: str) -> str:
+    """`t - shirt , o ' clock ?` to `t-shirt, o'clock?`: BERT splits at punctuation and keeps no spaces."""
+    return _CLOSING.sub(r"\1", _TIGHT.sub(r"\1", text)).strip()
+
+
+def _added(token: str) -> dict[str, object]:
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    return {"content": token, **flags, "special": True}

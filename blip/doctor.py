@@ -1,0 +1,147 @@
+"""What this machine and folder offer, and what stands in the way of a run.
+
+blip doctor
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from blip.config import PARAMS, load_settings
+from blip.errors import BlipError
+from blip.ports import PORTS, is_free
+
+GIB = 2**30
+MEMORY_GIB, DISK_GIB = 4, 5  # what the embedded demo needs, with some to spare
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table. `bad` stops a run; `note` is worth knowing."""
+
+    subject: str
+    state: Literal["good", "note", "bad"]
+    text: str
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything in turn; a check that breaks is a finding of its own."""
+    checks: tuple[Callable[[], Finding], ...] = (
+        _python, _cores, _memory, _disk, _torch, _gpu, _git, _dvc, _settings, _tracking, _ports,
+    )  # fmt: skip
+    for check in checks:
+        try:
+            yield check()
+        except BlipError as error:
+            yield Finding(check.__name__.strip("_"), "bad", str(error))
+
+
+def _python() -> Finding:
+    good = (3, 11) <= sys.version_info[:2] < (3, 13)
+    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Finding("python", "good" if good else "bad", text if good else f"{text}; needs 3.11 or 3.12")
+
+
+def _cores() -> Finding:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = load_settings().compute.threads if PARAMS.is_file() else usable
+    if threads > usable:
+        return Finding(
+            "cores", "note", f"{usable} usable, fewer than compute.threads = {threads}: slower, no less right"
+        )
+    return Finding("cores", "good", f"{usable} usable, compute.threads = {threads}")
+
+
+def _memory() -> Finding:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    text = f"{memory.available / GIB:.1f} GiB free of {memory.total / GIB:.1f}"
+    enough = memory.available >= MEMORY_GIB * GIB
+    return Finding(
+        "memory", "good" if enough else "note", text if enough else f"{text}; the demo needs {MEMORY_GIB}"
+    )
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    text = f"{free / GIB:.1f} GiB free here"
+    enough = free >= DISK_GIB * GIB
+    return Finding(
+        "disk", "good" if enough else "bad", text if enough else f"{text}; the demo needs {DISK_GIB}"
+    )
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("torch", "bad", f"does not import: {error}; run `make install`")
+    bfloat16 = (
+        "bfloat16 in hardware" if torch.backends.mkldnn.is_available() and _has_amx() else "bfloat16 emulated"
+    )
+    return Finding(
+        "torch", "good", f"{torch.__version__}, {torch.get_num_threads()} threads, CPU: {bfloat16}"
+    )
+
+
+def _has_amx() -> bool:
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(word in flags.read_text() for word in ("amx_bf16", "avx512_bf16"))
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("gpu", "note", "none; everything runs on the CPU")
+    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return Finding("gpu", "good", ", ".join(f"{d.name} ({d.total_memory / GIB:.0f} GiB)" for d in devices))
+
+
+def _git() -> Finding:
+    commit = _said("git", "rev-parse", "--short", "HEAD")
+    if commit is None:
+        return Finding("git", "note", "no commit here: runs cannot be traced to a version of the code")
+    changed = len((_said("git", "status", "--porcelain") or "").splitlines())
+    return Finding("git", "good", f"at {commit}" + (f", {changed} files changed" if changed else ""))
+
+
+def _dvc() -> Finding:
+    if not Path(".dvc").is_dir():
+        return Finding("dvc", "bad", "no .dvc folder here; run from the project's folder")
+    version = _said(sys.executable, "-m", "dvc", "--version")
+    return Finding("dvc", "good" if version else "bad", version or "does not start; run `make install`")
+
+
+def _settings() -> Finding:
+    settings = load_settings()
+    return Finding("settings", "good", f"{PARAMS}, recipe {settings.recipe or 'none'}")
+
+
+def _tracking() -> Finding:
+    from blip.tracking import store
+
+    store.client()
+    return Finding("tracking", "good", f"MLflow store {store.tracking_uri()}")
+
+
+def _ports() -> Finding:
+    taken = [f"{name} {port}" for name, port in PORTS.items() if not is_free(port)]
+    if taken:
+        return Finding("ports", "note", f"in use: {', '.join(taken)}; `make ui` takes the next free ones")
+    return Finding("ports", "good", ", ".join(f"{name} {port}" for name, port in PORTS.items()) + " are free")
+
+
+def _said(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,319 @@
+"""A trained model as people use it: captions, matches, embeddings, answers, explanations.
+
+model = blip.load("models/captioning")
+model.caption(["cat.jpg"], decoding="beam")
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blip.data.images import preprocess
+from blip.data.text import Tokenizer, clean_caption, clean_question
+from blip.errors import BlipError
+from blip.model.blip import BlipNetwork
+from blip.model.checkpoints import ModelCard, load_network
+from blip.model.explain import Explanation, explain
+from blip.model.generation import Decoding, generate
+from blip.model.objectives import IGNORED, SpecialTokens
+from blip.model.text import Context
+
+DecodingName = Literal["greedy", "beam", "nucleus"]
+
+
+class Blip:
+    """A network with its tokenizer, ready for inference.
+
+    Images are file paths, bytes, PIL images or arrays, or a normalised tensor ``[N, 3, S, S]``.
+    """
+
+    def __init__(
+        self,
+        network: BlipNetwork,
+        tokenizer: Tokenizer,
+        card: ModelCard | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        self.network = network.to(device).eval()
+        self.tokenizer, self.card = tokenizer, card or ModelCard()
+        self.device, self.dtype = torch.device(device), getattr(torch, dtype)
+        self.image_size = network.config.vision.image_size
+
+    @classmethod
+    def open(cls, directory: Path | str, device: str = "cpu", dtype: str = "float32") -> "Blip":
+        """Open a model directory.
+
+        Raises:
+            BlipError: it is no model directory, or tokenizer and network do not belong together.
+        """
+        network, card = load_network(Path(directory))
+        tokenizer = Tokenizer.from_directory(Path(directory))
+        if len(tokenizer) > network.config.text.vocabulary:
+            raise BlipError(
+                f"{directory}: the tokenizer has {len(tokenizer)} entries, the network only "
+                f"{network.config.text.vocabulary}; they are of different models"
+            )
+        return cls(network, tokenizer, card, device, dtype)
+
+    @torch.inference_mode()
+    def encode_images(self, images: Any, batch_size: int = 64) -> Tensor:
+        """Image tokens ``[N, T, D]``, CLS first."""
+        parts = []
+        for start in range(0, len(images), batch_size):
+            with self._autocast():
+                parts.append(self.network.vision(self._pixels(images[start : start + batch_size])))
+        if not parts:
+            return torch.empty(0, self.network.config.vision.tokens, self.network.config.vision.width)
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def project_images(self, tokens_NTD: Tensor) -> Tensor:
+        """Image tokens to unit vectors ``[N, P]``."""
+        with self._autocast():
+            return self.network.embed_image(tokens_NTD)
+
+    def embed_images(self, images: Any, batch_size: int = 64) -> Tensor:
+        """Unit vectors ``[N, P]`` of images."""
+        return self.project_images(self.encode_images(images, batch_size))
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+        """Unit vectors ``[N, P]`` of texts."""
+        parts = []
+        for start in range(0, len(texts), batch_size):
+            ids, mask = self._encode_texts(texts[start : start + batch_size])
+            with self._autocast():
+                parts.append(self.network.embed_text(ids, mask))
+        return torch.cat(parts) if parts else torch.empty(0, self.network.config.projection)
+
+    def match(self, images: Any, texts: Sequence[str], head: Literal["itm", "itc"] = "itm") -> Tensor:
+        """Every image against every text ``[N, M]``: probability of a match (ITM) or cosine (ITC)."""
+        tokens = self.encode_images(images)
+        if head == "itc":
+            return self.project_images(tokens) @ self.embed_texts(texts).T
+        image = torch.arange(len(tokens)).repeat_interleave(len(texts))
+        text = torch.arange(len(texts)).repeat(len(tokens))
+        return self.score_pairs(tokens, image, texts, text).sigmoid().view(len(tokens), len(texts))
+
+    @torch.inference_mode()
+    def score_pairs(
+        self,
+        tokens_NTD: Tensor,
+        image_index: Tensor,
+        texts: Sequence[str],
+        text_index: Tensor,
+        image_block: int = 256,
+        pair_block: int = 1024,
+    ) -> Tensor:
+        """ITM log-odds of being matched, float32 ``[M]``, for M pairs of an image and a text.
+
+        An image's cross-attention keys and values are projected once however many texts it meets; the blocks
+        bound the memory.
+        """
+        ids, mask = self._encode_texts(texts)
+        ids[:, 0] = self.tokenizer.enc
+        order = image_index.argsort(stable=True)
+        scores = torch.empty(len(image_index), device=self.device)
+        first = 0
+        for start in range(0, len(tokens_NTD), image_block):
+            with self._autocast():
+                context = self.network.text_encoder.project_context(tokens_NTD[start : start + image_block])
+            last = first + int((image_index[order[first:]] < start + image_block).sum())
+            for pairs in order[first:last].split(pair_block):
+                scores[pairs] = self._match_rows(
+                    context, image_index[pairs] - start, ids, mask, text_index[pairs]
+                )
+            first = last
+        return scores
+
+    def _match_rows(
+        self, context: list[Context], images: Tensor, ids: Tensor, mask: Tensor, texts: Tensor
+    ) -> Tensor:
+        texts, images = texts.to(self.device), images.to(self.device)
+        longest = int(mask[texts].sum(1).max())
+        with self._autocast():
+            logits = self.network.match(
+                ids[texts, :longest], mask[texts, :longest], [layer.select(images) for layer in context]
+            )
+        return logits[:, 1] - logits[:, 0]
+
+    def caption(
+        self,
+        images: Any,
+        decoding: DecodingName = "beam",
+        *,
+        beams: int = 3,
+        top_p: float = 0.9,
+        max_length: int = 20,
+        min_length: int = 5,
+        repetition_penalty: float = 1.0,
+        prompt: str | None = None,
+        seed: int = 0,
+        keys: Sequence[str] | None = None,
+        batch_size: int = 64,
+    ) -> list[str]:
+        """Write a caption for every image.
+
+        Lengths count tokens with the prompt. Nucleus sampling is seeded by `seed` and each image's key (its number
+        when `keys` is not given), so that a caption does not depend on the images beside it.
+        """
+        settings = Decoding(
+            max_length,
+            min_length,
+            beams if decoding == "beam" else 1,
+            top_p if decoding == "nucleus" else None,
+            repetition_penalty,
+        )
+        names = keys or [str(number) for number in range(len(images))]
+        captions: list[str] = []
+        for start in range(0, len(images), batch_size):
+            tokens = self.encode_images(images[start : start + batch_size], batch_size)
+            uniforms = None
+            if decoding == "nucleus":
+                uniforms = keyed_uniforms(names[start : start + len(tokens)], seed, max_length)
+            captions += self.caption_tokens(tokens, settings, prompt, uniforms)
+        return captions
+
+    @torch.inference_mode()
+    def caption_tokens(
+        self,
+        tokens_BTD: Tensor,
+        decoding: Decoding,
+        prompt: str | None = None,
+        uniforms: Tensor | None = None,
+    ) -> list[str]:
+        """Captions of encoded images, without the prompt."""
+        prompt = self.card.prompt if prompt is None else prompt
+        start = self._prompt_ids(prompt).expand(len(tokens_BTD), -1)
+        uniforms = None if uniforms is None else uniforms.to(self.device)
+        with self._autocast():
+            context = self.network.text_decoder.project_context(tokens_BTD)
+            ids = generate(self.network, context, start, self.tokenizer.sep, decoding, uniforms)
+        return self.tokenizer.decode(ids)
+
+    def answer(
+        self, images: Any, questions: Sequence[str], candidates: Sequence[str] | None = None
+    ) -> list[str]:
+        """Answer one question for each image; ranked when `candidates` are given, otherwise written."""
+        tokens = self.encode_images(images)
+        if candidates is None:
+            return self._write_answers(tokens, questions)
+        return self.rank_answers(tokens, torch.arange(len(tokens)), questions, candidates)
+
+    @torch.inference_mode()
+    def _write_answers(self, tokens_BTD: Tensor, questions: Sequence[str]) -> list[str]:
+        with self._autocast():
+            context = self._question_context(tokens_BTD, torch.arange(len(questions)), questions)
+            start = torch.full((len(questions), 1), self.tokenizer.bos, device=self.device)
+            ids = generate(self.network, context, start, self.tokenizer.sep, Decoding(10, 1, beams=3))
+        return self.tokenizer.decode(ids)
+
+    @torch.inference_mode()
+    def rank_answers(
+        self,
+        tokens_NTD: Tensor,
+        image_index: Tensor,
+        questions: Sequence[str],
+        candidates: Sequence[str],
+        keep: int = 128,
+        batch_size: int = 256,
+    ) -> list[str]:
+        """The most likely candidate for every question (BLIP paper, section 5.3).
+
+        The `keep` candidates with the likeliest first token are scored by their whole log-likelihood.
+
+        Args:
+            tokens_NTD: encoded images; question i is about image ``image_index[i]``.
+        """
+        ids, mask = self._encode_texts(candidates)
+        ids[:, 0] = self.tokenizer.bos
+        best: list[str] = []
+        for start in range(0, len(questions), batch_size):
+            chosen = slice(start, start + batch_size)
+            with self._autocast():
+                context = self._question_context(tokens_NTD, image_index[chosen], questions[chosen])
+                winners = self._rank(context, ids, mask, min(keep, len(candidates)))
+            best += [candidates[number] for number in winners.tolist()]
+        return best
+
+    def _rank(self, context: list[Context], ids_AT: Tensor, mask_AT: Tensor, keep: int) -> Tensor:
+        network, questions = self.network, len(context[0].keys)
+        start = torch.full((questions, 1), self.tokenizer.bos, device=self.device)
+        states = network.text_decoder(start, None, context, causal=True)
+        first = network.lm_head(states[:, 0], network.word_embedding).float().log_softmax(dim=-1)
+        top = first[:, ids_AT[:, 1]].topk(keep, dim=1).indices
+        rows = ids_AT[top].flatten(0, 1)
+        masks = mask_AT[top].flatten(0, 1)
+        states = network.text_decoder(rows[:, :-1], masks[:, :-1], context, causal=True)
+        logits = network.lm_head(states, network.word_embedding).float()
+        targets = rows[:, 1:].masked_fill(masks[:, 1:] == 0, IGNORED)
+        losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none", ignore_index=IGNORED).sum(
+            1
+        )
+        winner = losses.view(questions, keep).argmin(dim=1, keepdim=True)
+        return top.gather(1, winner).squeeze(1)
+
+    def _question_context(
+        self, tokens_NTD: Tensor, image_index: Tensor, questions: Sequence[str]
+    ) -> list[Context]:
+        ids, mask = self._encode([clean_question(question) for question in questions])
+        ids[:, 0] = self.tokenizer.enc
+        images = self.network.text_encoder.project_context(tokens_NTD)
+        index = image_index.to(self.device)
+        states = self.network.text_encoder(ids, mask, [layer.select(index) for layer in images])
+        return self.network.text_decoder.project_context(states, mask)
+
+    def explain(self, image: Any, text: str) -> Explanation:
+        """Where in the image each word is seen: gradient-weighted cross-attention of the match."""
+        ids, mask = self._encode_texts([text])
+        ids[:, 0] = self.tokenizer.enc
+        maps, probability = explain(self.network, self._pixels([image]), ids, mask)
+        words = [self.tokenizer.decode([[token]])[0] for token in ids[0].tolist()]
+        kept = [n for n, word in enumerate(words) if word]
+        return Explanation([words[n] for n in kept], maps[kept].cpu().numpy(), probability)
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        t = self.tokenizer
+        return SpecialTokens(t.pad, t.cls, t.sep, t.bos, t.enc)
+
+    def _pixels(self, images: Any) -> Tensor:
+        if isinstance(images, Tensor):
+            return images.to(self.device)
+        return preprocess(list(images), self.image_size).to(self.device)
+
+    def _encode_texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        return self._encode([clean_caption(text) for text in texts])
+
+    def _encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        ids, mask = self.tokenizer.encode(list(texts), self.card.max_tokens)
+        return ids.to(self.device), mask.to(self.device)
+
+    def _prompt_ids(self, prompt: str) -> Tensor:
+        ids, _ = self._encode([prompt.lower().strip()])
+        ids[:, 0] = self.tokenizer.bos
+        return ids[:, :-1]
+
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        enabled = self.dtype != torch.float32
+        dtype = self.dtype if enabled else torch.bfloat16
+        with torch.autocast(self.device.type, dtype=dtype, enabled=enabled):
+            yield
+
+
+def keyed_uniforms(keys: Sequence[str], seed: int, length: int) -> Tensor:
+    """Uniform numbers ``[len(keys), length]`` that depend on the seed and each row's key alone."""
+    rows = []
+    for key in keys:
+        digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
+        rows.append(np.random.default_rng(int.from_bytes(digest[:8], "little")).random(length))
+    return torch.from_numpy(np.asarray(rows, dtype=np.float32).reshape(len(keys), length))

@@ -1,0 +1,72 @@
+"""Where the model looked: gradient-weighted cross-attention maps (Selvaraju et al., 2017; ALBEF section 6)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blip.model.blip import BlipNetwork
+from blip.model.text import CrossAttention, Layer
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Heat maps of one image and text.
+
+    Attributes:
+        words: the text's tokens, special ones left out.
+        maps: ``[len(words), S, S]``, each from 0 to 1 of the hottest place of all.
+        probability: that image and text match.
+    """
+
+    words: list[str]
+    maps: np.ndarray
+    probability: float
+
+
+def explain(network: BlipNetwork, image: Tensor, ids_1T: Tensor, mask_1T: Tensor) -> tuple[Tensor, float]:
+    """Heat maps ``[T, S, S]`` of every token over one normalised image ``[1, 3, S, S]``, and the match probability.
+
+    A map is the cross-attention of a layer two thirds up (of two layers the first: the last one reaches the ITM head
+    through position 0 alone), each head weighted by the positive part of the gradient of the "matched" logit.
+    """
+    layers = len(network.text_encoder.layers)
+    layer = network.text_encoder.layers[max(min(layers - 2, 2 * layers // 3), 0)]
+    assert isinstance(layer, Layer)
+    with torch.enable_grad(), _recorded(layer.cross_attention) as recorded:
+        context = network.text_encoder.project_context(network.vision(image))
+        states = network.text_encoder(ids_1T, mask_1T, context)
+        logits = network.itm_head(states[:, 0]).float()
+        (gradient,) = torch.autograd.grad(logits[0, 1], recorded[0])
+    weighted = (recorded[0].detach() * gradient.clamp_min(0))[0].mean(0)[:, 1:]
+    grid = round(weighted.shape[1] ** 0.5)
+    maps = weighted.view(-1, 1, grid, grid).float()
+    maps = (
+        F.interpolate(maps, size=image.shape[-2:], mode="bicubic", align_corners=False)
+        .squeeze(1)
+        .clamp_min(0)
+    )
+    return maps / maps.amax().clamp_min(1e-12), logits.softmax(dim=1)[0, 1].item()
+
+
+@contextmanager
+def _recorded(cross_attention: CrossAttention) -> Iterator[list[Tensor]]:
+    """Keep the attention probabilities ``[B, H, T, N]`` of a layer in the list that is given."""
+    maps: list[Tensor] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        probability = (scores if mask is None else scores + mask).softmax(dim=-1)
+        maps.append(probability)
+        return probability @ v
+
+    usual = cross_attention.attend
+    cross_attention.attend = attend
+    try:
+        yield maps
+    finally:
+        cross_attention.attend = usual

@@ -1,0 +1,68 @@
+"""The momentum twin and its queues (ALBEF, MoCo; BLIP paper section 3.2)."""
+
+import copy
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blip.model.blip import BlipNetwork
+
+
+class MomentumTwin(nn.Module):
+    """An exponential moving average of the towers and projections, always in float32, never trained.
+
+    An EMA of 0.995 kept in bfloat16 would not move at all: its step is below that type's resolution.
+    """
+
+    def __init__(self, network: BlipNetwork, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        parts = {name: copy.deepcopy(getattr(network, name)) for name in TWINNED}
+        self.parts = nn.ModuleDict(parts)
+        self.requires_grad_(False).float()
+
+    @torch.no_grad()
+    def update(self, network: BlipNetwork) -> None:
+        """Move every weight a share of ``1 - decay`` towards the network, in one fused call."""
+        own = list(self.parameters())
+        theirs = [p.detach().float() for name in TWINNED for p in getattr(network, name).parameters()]
+        torch._foreach_lerp_(own, theirs, 1 - self.decay)
+
+    @torch.no_grad()
+    def embed(self, images: Tensor, ids_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Image and text features ``[B, P]``, unit length, float32."""
+        tokens = self.parts["vision"](images)
+        image = self.parts["vision_projection"](tokens[:, 0]).float()
+        states = self.parts["text_encoder"](ids_BT, mask_BT, first_only=True)
+        text = self.parts["text_projection"](states[:, 0]).float()
+        return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
+
+
+TWINNED = ("vision", "text_encoder", "vision_projection", "text_projection")
+
+
+class FeatureQueue(nn.Module):
+    """The last `size` momentum features of both modalities with their image ids; takes any batch size."""
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("image", F.normalize(torch.randn(size, width), dim=-1))
+        self.register_buffer("text", F.normalize(torch.randn(size, width), dim=-1))
+        self.register_buffer("ids", torch.full((size,), -1, dtype=torch.int64))
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def push(self, image_BP: Tensor, text_BP: Tensor, ids_B: Tensor) -> None:
+        """Overwrite the oldest rows, wrapping around; of a batch larger than the queue the last rows stay."""
+        if not self.size:
+            return
+        image_BP, text_BP, ids_B = (x[-self.size :] for x in (image_BP, text_BP, ids_B))
+        position = cast(Tensor, self.position)
+        rows = (position + torch.arange(len(ids_B), device=ids_B.device)) % self.size
+        for name, new in (("image", image_BP), ("text", text_BP), ("ids", ids_B)):
+            queue = getattr(self, name)
+            queue.index_copy_(0, rows, new.to(queue.dtype))
+        position.add_(len(ids_B)).remainder_(self.size)

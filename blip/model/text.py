@@ -1,0 +1,259 @@
+"""The text transformer, MED: one stack of BERT layers that works as three (BLIP paper, section 3.1).
+
+    unimodal          bidirectional, no cross-attention            -> text embeddings (ITC)
+    grounded encoder  bidirectional, cross-attention to the image  -> does the text match? (ITM)
+    grounded decoder  causal, cross-attention to the image         -> the next token (LM)
+
+Encoder and decoder share embeddings, cross-attention and feed-forward layers with their LayerNorms; each has a
+self-attention and its LayerNorm of its own. Post-LN as in BERT, no token types.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blip.model.attention import attention, merge_heads, split_heads
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Sizes of the text transformer; the defaults are BERT-base with BLIP's two extra tokens."""
+
+    vocabulary: int = 30524
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_ratio: int = 4
+    max_positions: int = 512
+    dropout: float = 0.1
+    context_width: int = 768
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"text width {self.width} is not a multiple of {self.heads} heads")
+
+
+class Context(NamedTuple):
+    """What cross-attention reads in one layer: keys and values ``[B, H, N, C]`` and an additive mask or None."""
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor | None = None
+
+    def select(self, index: Tensor) -> "Context":
+        """The context of other texts: row i is row ``index[i]`` of this one."""
+        mask = None if self.mask is None else self.mask[index]
+        return Context(self.keys[index], self.values[index], mask)
+
+
+class Cache:
+    """Keys and values of the tokens decoded so far, a static buffer per layer of ``[2, B, H, T, C]``."""
+
+    def __init__(self, layers: int, shape: tuple[int, int, int, int], like: Tensor) -> None:
+        self.length = 0
+        self.buffers = [like.new_zeros(2, *shape) for _ in range(layers)]
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new tokens of a layer and return the keys and values of all tokens so far."""
+        end = self.length + keys.shape[2]
+        buffer = self.buffers[layer]
+        buffer[0, :, :, self.length : end] = keys
+        buffer[1, :, :, self.length : end] = values
+        return buffer[0, :, :, :end], buffer[1, :, :, :end]
+
+    def select(self, index: Tensor) -> None:
+        """Keep or reorder the rows: finished captions leave, beams follow their parents."""
+        self.buffers = [buffer[:, index] for buffer in self.buffers]
+
+
+class TextTransformer(nn.Module):
+    """One stack. Pass `shared` to build the decoder of an encoder: everything but self-attention is the same."""
+
+    def __init__(self, config: TextConfig, shared: "TextTransformer | None" = None) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = shared.embeddings if shared else Embeddings(config)
+        parts = list(shared.layers) if shared else [None] * config.layers
+        self.layers = nn.ModuleList(Layer(config, part) for part in parts)  # type: ignore[arg-type]
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        mask_BT: Tensor | None,
+        context: list[Context] | None = None,
+        causal: bool = False,
+        first_only: bool = False,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Run the stack.
+
+        Args:
+            ids_BT: token ids.
+            mask_BT: 1 at tokens, 0 at padding; None when nothing is padded.
+            context: per layer what cross-attention reads (`project_context`); None skips cross-attention.
+            causal: a token sees itself and those before it.
+            first_only: the last layer computes position 0 only and the result is ``[B, 1, D]``.
+            cache: the tokens decoded before these; needs `causal`.
+
+        Returns:
+            states ``[B, T, D]``.
+        """
+        past = cache.length if cache else 0
+        x_BTD = self.embeddings(ids_BT, past)
+        mask = attention_mask(mask_BT, ids_BT.shape[1], past, causal, x_BTD)
+        last = len(self.layers) - 1
+        for n, layer in enumerate(self.layers):
+            layer_context = context[n] if context else None
+            x_BTD = layer(x_BTD, mask, layer_context, first_only and n == last, cache and (cache, n))
+        if cache:
+            cache.length += ids_BT.shape[1]
+        return x_BTD
+
+    def project_context(self, tokens_BND: Tensor, mask_BN: Tensor | None = None) -> list[Context]:
+        """Project image tokens (or question states) once for every layer's cross-attention."""
+        mask = None if mask_BN is None else _additive(mask_BN[:, None, None, :], tokens_BND)
+        return [layer.cross_attention.project(tokens_BND, mask) for layer in self.layers]  # type: ignore[union-attr]
+
+
+class Embeddings(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.word = nn.Embedding(config.vocabulary, config.width, padding_idx=0)
+        self.position = nn.Embedding(config.max_positions, config.width)
+        self.norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, ids_BT: Tensor, past: int = 0) -> Tensor:
+        positions = self.position.weight[past : past + ids_BT.shape[1]]
+        return self.dropout(self.norm(self.word(ids_BT) + positions))
+
+
+class Layer(nn.Module):
+    """Self-attention, cross-attention when there is something to attend to, feed-forward."""
+
+    def __init__(self, config: TextConfig, shared: "Layer | None" = None) -> None:
+        super().__init__()
+        self.self_attention = SelfAttention(config)
+        self.cross_attention = shared.cross_attention if shared else CrossAttention(config)
+        self.feed_forward = shared.feed_forward if shared else FeedForward(config)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        mask: Tensor | None,
+        context: Context | None,
+        first_only: bool,
+        cache: tuple[Cache, int] | None,
+    ) -> Tensor:
+        x_BTD = self.self_attention(x_BTD, mask, first_only, cache)
+        if context is not None:
+            x_BTD = self.cross_attention(x_BTD, context)
+        return self.feed_forward(x_BTD)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.output = ResidualOutput(config.width, config)
+
+    def forward(
+        self, x_BTD: Tensor, mask: Tensor | None, first_only: bool, cache: tuple[Cache, int] | None
+    ) -> Tensor:
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x_BTD).chunk(3, dim=-1))
+        if first_only:
+            q, x_BTD = q[:, :, :1], x_BTD[:, :1]
+            mask = None if mask is None else mask[..., :1, :]
+        if cache:
+            k, v = cache[0].append(cache[1], k, v)
+        return self.output(merge_heads(attention(q, k, v, mask)), x_BTD)
+
+
+class CrossAttention(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.query = nn.Linear(config.width, config.width)
+        self.kv = nn.Linear(config.context_width, 2 * config.width)
+        self.attend = attention
+        self.output = ResidualOutput(config.width, config)
+
+    def project(self, tokens_BND: Tensor, mask: Tensor | None) -> Context:
+        keys, values = (split_heads(part, self.heads) for part in self.kv(tokens_BND).chunk(2, dim=-1))
+        return Context(keys, values, mask)
+
+    def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
+        """Attend to the context. With R texts for each context row (rows i*R .. i*R+R-1), they share it uncopied."""
+        rows = len(context.keys)
+        query = self.query(x_BTD).reshape(rows, -1, x_BTD.shape[-1])
+        attended = self.attend(split_heads(query, self.heads), context.keys, context.values, context.mask)
+        return self.output(merge_heads(attended).reshape(x_BTD.shape), x_BTD)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.width, config.mlp_ratio * config.width)
+        self.output = ResidualOutput(config.mlp_ratio * config.width, config)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.output(F.gelu(self.up(x_BTD)), x_BTD)
+
+
+class ResidualOutput(nn.Module):
+    """Dense, dropout, residual, LayerNorm: how every BERT sub-layer ends."""
+
+    def __init__(self, width: int, config: TextConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(config.width, eps=1e-12)
+
+    def forward(self, x_BTE: Tensor, residual_BTD: Tensor) -> Tensor:
+        return self.norm(self.dropout(self.dense(x_BTE)) + residual_BTD)
+
+
+class LanguageModelHead(nn.Module):
+    """States to token logits; the last matrix is the word embedding itself."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.width)
+        self.norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+
+    def forward(self, x_MD: Tensor, word_VD: Tensor) -> Tensor:
+        return F.linear(self.norm(F.gelu(self.dense(x_MD))), word_VD, self.bias)
+
+
+def attention_mask(
+    mask_BT: Tensor | None, length: int, past: int, causal: bool, like: Tensor
+) -> Tensor | None:
+    """The additive self-attention mask, broadcastable to ``[B, H, length, past + length]``, or None."""
+    visible = None if mask_BT is None else mask_BT[:, None, None, :].bool()
+    if causal and length > 1:
+        rows = torch.arange(past, past + length, device=like.device)
+        earlier = rows[:, None] >= torch.arange(past + length, device=like.device)
+        visible = earlier if visible is None else visible & earlier
+    return None if visible is None else _additive(visible, like)
+
+
+def _additive(visible: Tensor, like: Tensor) -> Tensor:
+    device = like.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
+    zero = torch.zeros((), dtype=dtype, device=like.device)
+    return torch.where(visible.bool(), zero, torch.finfo(dtype).min)
+
+
+def initialise_text(module: nn.Module) -> None:
+    """BERT's initialisation: normal(0, 0.02) matrices, zero biases, a zero padding row."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            nn.init.zeros_(module.weight.data[module.padding_idx])

@@ -1,0 +1,119 @@
+"""The image encoder: a plain Vision Transformer, as in the BLIP paper (section 3.1).
+
+Pre-LN, exact GELU, a CLS token, learned positions, one LayerNorm at the end; it opens in ``transformers`` as
+``BlipVisionModel`` because nothing is added to it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blip.model.attention import attention, merge_heads, split_heads
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """Sizes of the image encoder; the defaults are ViT-B/16 at 224 px."""
+
+    image_size: int = 224
+    patch_size: int = 16
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_ratio: int = 4
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+        if self.width % self.heads:
+            raise ValueError(f"vision width {self.width} is not a multiple of {self.heads} heads")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one image: the patches and CLS."""
+        return (self.image_size // self.patch_size) ** 2 + 1
+
+
+class VisionTransformer(nn.Module):
+    """Images to tokens."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embedding = nn.Conv2d(3, config.width, config.patch_size, config.patch_size)
+        self.class_embedding = nn.Parameter(torch.empty(1, 1, config.width))
+        self.position_embedding = nn.Parameter(torch.empty(1, config.tokens, config.width))
+        rates = torch.linspace(0, config.drop_path, config.layers).tolist()
+        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
+        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.apply(_initialise)
+        nn.init.trunc_normal_(self.class_embedding, std=0.02)
+        nn.init.trunc_normal_(self.position_embedding, std=0.02)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode normalised images ``[B, 3, S, S]`` to tokens ``[B, N, D]``, CLS first."""
+        patches_BND = self._patches(images)
+        cls = self.class_embedding.expand(len(images), -1, -1).to(patches_BND.dtype)
+        positions = positions_for(self.position_embedding, images.shape[-1] // self.config.patch_size)
+        x_BND = torch.cat((cls, patches_BND), dim=1) + positions.to(patches_BND.dtype)
+        for block in self.blocks:
+            x_BND = block(x_BND)
+        return self.norm(x_BND)
+
+    def _patches(self, images: Tensor) -> Tensor:
+        """The patch convolution as one matrix product, which is what it is."""
+        p = self.config.patch_size
+        b, c, h, w = images.shape
+        tiles = images.reshape(b, c, h // p, p, w // p, p).permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * p * p)
+        return F.linear(tiles, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+
+
+class Block(nn.Module):
+    """One pre-LN transformer block."""
+
+    def __init__(self, config: VisionConfig, drop_path: float) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.drop_path = drop_path
+        self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.projection = nn.Linear(config.width, config.width)
+        self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
+        self.fc1 = nn.Linear(config.width, config.mlp_ratio * config.width)
+        self.fc2 = nn.Linear(config.mlp_ratio * config.width, config.width)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        x_BND = x_BND + self._drop(self._attend(self.norm1(x_BND)))
+        return x_BND + self._drop(self.fc2(F.gelu(self.fc1(self.norm2(x_BND)))))
+
+    def _attend(self, x_BND: Tensor) -> Tensor:
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x_BND).chunk(3, dim=-1))
+        return self.projection(merge_heads(attention(q, k, v)))
+
+    def _drop(self, residual: Tensor) -> Tensor:
+        """Stochastic depth: a sample's residual is left out with the block's rate, the rest scaled up."""
+        if not self.training or self.drop_path == 0:
+            return residual
+        keep = residual.new_empty(len(residual), 1, 1).bernoulli_(1 - self.drop_path)
+        return residual * keep / (1 - self.drop_path)
+
+
+def positions_for(position_embedding: Tensor, grid: int) -> Tensor:
+    """Position embeddings ``[1, 1 + grid**2, D]``: bicubic interpolation of the patches, the CLS row kept."""
+    cls, patches = position_embedding[:, :1], position_embedding[:, 1:]
+    side = round(patches.shape[1] ** 0.5)
+    if side == grid:
+        return position_embedding
+    square = patches.float().unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    square = F.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
+    return torch.cat((cls.float(), square.flatten(2).transpose(1, 2)), dim=1)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

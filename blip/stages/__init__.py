@@ -1,0 +1,112 @@
+"""The stages of dvc.yaml: one module each, run the same way.
+
+    blip stage pretrain             # what dvc.yaml calls
+    run_stage("pretrain", settings)
+
+A module has `run(settings, run, variant) -> dict[str, float]`. It reads and writes below the current folder,
+logs to the MLflow run it is given and returns its figures (for metrics/NAME.json, '@' as '_', and MLflow).
+"""
+
+import difflib
+import importlib
+import math
+import os
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from blip.atomic import write_json
+from blip.config import Settings
+from blip.errors import BadArguments
+from blip.tracking.runs import StageRun, stage_run
+
+METRICS = Path("metrics")
+
+
+class StageModule(Protocol):
+    """What a module of this package offers."""
+
+    def run(self, settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
+        """Do the work of the stage and return its figures."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a stage is: its module, its variant of it, and whether its figures get a file of their own."""
+
+    module: str
+    variant: str | None = None
+    keeps_metrics: bool = True
+
+
+STAGES: dict[str, Stage] = {
+    "ingest": Stage("blip.stages.ingest"),
+    "validate": Stage("blip.stages.validate"),
+    "pretrain": Stage("blip.stages.pretrain"),
+    "captioner": Stage("blip.stages.captioner"),
+    "filter": Stage("blip.stages.filter"),
+    "capfilt": Stage("blip.stages.capfilt"),
+    "pretrain_bootstrapped": Stage("blip.stages.pretrain", "bootstrapped"),
+    **{
+        f"finetune@{task}": Stage("blip.stages.finetune", task) for task in ("retrieval", "captioning", "vqa")
+    },
+    **{
+        f"evaluate@{task}": Stage("blip.stages.evaluate", task)
+        for task in ("retrieval", "captioning", "vqa", "classification", "video")
+    },
+    "compare": Stage("blip.stages.compare"),
+    "register": Stage("blip.stages.register"),
+    "report": Stage("blip.stages.report", keeps_metrics=False),  # it writes metrics/summary.json
+}
+
+
+def find_stage(name: str) -> Stage:
+    """The stage of that name. Raises BadArguments, with the names there are, if there is none."""
+    if name in STAGES:
+        return STAGES[name]
+    close = difflib.get_close_matches(name, STAGES, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise BadArguments(f"there is no stage {name!r}{hint}; the stages are: {', '.join(STAGES)}")
+
+
+def run_stage(name: str, settings: Settings) -> dict[str, float]:
+    """Run one stage under its MLflow run, and write its figures with the `seconds` it took.
+
+    Raises:
+        BadArguments: there is no such stage.
+        BlipError: what the stage says of its inputs.
+    """
+    stage = find_stage(name)
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.compute.threads))
+    module = cast(StageModule, importlib.import_module(stage.module))
+    _prepare_random_numbers(settings)
+    with stage_run(name, settings) as run:
+        began = time.monotonic()
+        figures = _finite(name, module.run(settings, run, stage.variant))
+        figures["seconds"] = round(time.monotonic() - began, 2)
+        run.log_metrics(figures)
+        if stage.keeps_metrics:
+            write_json(METRICS / f"{name.replace('@', '_')}.json", figures)
+    return figures
+
+
+def _prepare_random_numbers(settings: Settings) -> None:
+    """Seed every generator that the stage's module brought in, and keep torch fast on a CPU."""
+    random.seed(settings.seed)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(settings.seed)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(settings.seed)
+        torch.set_num_threads(settings.compute.threads)
+        torch.set_flush_denormal(True)  # denormal gradients cost a step several times its time
+
+
+def _finite(name: str, figures: dict[str, float]) -> dict[str, float]:
+    """The figures that are numbers; JSON has no other, and a gate reads a missing figure as not reached."""
+    for key in [key for key, value in figures.items() if not math.isfinite(value)]:
+        print(f"warning: {name}: {key} is {figures[key]} and is left out", file=sys.stderr)
+    return {key: value for key, value in figures.items() if math.isfinite(value)}

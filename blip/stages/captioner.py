@@ -1,0 +1,18 @@
+"""Stage captioner: the pre-trained model, fine-tuned to write captions, on the human pairs (paper, section 3.3)."""
+
+from pathlib import Path
+
+from blip.config import Settings
+from blip.stages.training import Job, run_job
+from blip.stages.validation_scores import caption_scores
+from blip.tracking.runs import StageRun
+
+
+def job(settings: Settings, variant: str | None) -> Job:
+    """Its training run."""
+    return Job("captioner", settings.captioner, "pairs", Path("models/pretrain"), Path("models/captioner"))
+
+
+def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
+    """Train and validate."""
+    return caption_scores("captioner", run_job(job(settings, variant), settings, run), settings)

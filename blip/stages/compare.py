@@ -1,0 +1,83 @@
+"""blip stage compare: does bootstrapping help, and what does re-ranking add?
+
+The same retrieval protocol on the test data for the model pre-trained on the noisy pool, the one pre-trained
+on the bootstrapped pairs, and that one fine-tuned for retrieval; each by embeddings alone (the figures
+`compare.NAME.itc.*`) and re-ranked by the ITM head (`compare.NAME.*`). Writes reports/compare/table.json and
+chart.png, and metrics/compare.json.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blip.atomic import atomic_path, write_json
+from blip.config import Settings
+from blip.tasks.inputs import open_model, read_samples
+from blip.tasks.retrieval import encode_pictures, gather, metrics, search
+from blip.tracking.runs import StageRun
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REPORT = Path("reports/compare")
+MODELS = {"pretrain": "pretrain", "bootstrapped": "pretrain_bootstrapped", "finetuned": "retrieval"}
+HEADS = {"itc": "embeddings (ITC)", "itm": "re-ranked (ITC + ITM)"}
+
+Row = dict[str, float]
+
+
+def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
+    """Evaluate the three models and draw them side by side.
+
+    Raises:
+        BlipError: a model or the test data is not there.
+    """
+    table = {name: _evaluate(settings, directory) for name, directory in MODELS.items()}
+    figure = draw(table)
+    with atomic_path(REPORT) as temporary:
+        temporary.mkdir()
+        write_json(temporary / "table.json", table)
+        figure.savefig(temporary / "chart.png", dpi=120)
+    run.log_figure(figure, "compare.png")
+    return _flat(table)
+
+
+def _evaluate(settings: Settings, directory: str) -> dict[str, Row]:
+    """Recall by head, each with `r1`: the mean of both directions' recall@1."""
+    task = settings.evaluate.retrieval
+    model = open_model(directory, settings.compute)
+    encode = partial(encode_pictures, model)
+    gallery = gather(read_samples(task.data), encode, settings.evaluate.batch_size)
+    found = search(model, gallery, task.rerank)
+    rows = {"itc": metrics(gallery, *found.itc), "itm": metrics(gallery, *found.reranked)}
+    return {head: row | {"r1": (row["i2t_r1"] + row["t2i_r1"]) / 2} for head, row in rows.items()}
+
+
+def _flat(table: dict[str, dict[str, Row]]) -> dict[str, float]:
+    prefixes = {"itm": "", "itc": "itc."}
+    return {
+        f"compare.{name}.{prefixes[head]}{metric}": value
+        for name, heads in table.items()
+        for head, row in heads.items()
+        for metric, value in row.items()
+    }
+
+
+def draw(table: dict[str, dict[str, Row]]) -> "Figure":
+    """Recall@1 of every model, one panel a direction, one bar a head."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, (metric, title) in zip(
+        panels, (("i2t_r1", "image to text"), ("t2i_r1", "text to image")), strict=True
+    ):
+        for place, (head, label) in enumerate(HEADS.items()):
+            heights = [100 * heads[head][metric] for heads in table.values()]
+            bars = panel.bar([n + 0.4 * place for n in range(len(table))], heights, 0.38, label=label)
+            panel.bar_label(bars, fmt="%.1f", fontsize=8)
+        panel.set_xticks([n + 0.2 for n in range(len(table))], list(table))
+        panel.set(title=f"{title}, recall@1 in %", ylim=(0, 105))
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,108 @@
+"""blip stage evaluate@TASK: one task on held-out data.
+
+Reads models/* and data/datasets/*; writes reports/evaluate/TASK (examples.json, images/, predictions.csv) and
+metrics/evaluate_TASK.json.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from blip.atomic import atomic_path
+from blip.config import Settings
+from blip.errors import BadArguments
+from blip.model.api import Blip
+from blip.tasks import captioning, classification, retrieval, video, vqa
+from blip.tasks.inputs import open_model, read_labels, read_samples
+from blip.tasks.outcome import Outcome, write_outcome
+from blip.tracking.runs import StageRun
+
+REPORTS = Path("reports/evaluate")
+
+
+def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
+    """Evaluate the task that `variant` names and return its metrics.
+
+    Raises:
+        BadArguments: there is no such task. BlipError: the model or the data is not there.
+    """
+    if variant not in TASKS:
+        raise BadArguments(f"evaluate@{variant}: no such task; there are: {', '.join(TASKS)}")
+    model_name, evaluate = TASKS[variant]
+    outcome = evaluate(settings, open_model(model_name, settings.compute))
+    folder = REPORTS / variant
+    with atomic_path(folder) as temporary:
+        samples = read_samples(getattr(settings.evaluate, variant).data)
+        write_outcome(temporary, variant, outcome, samples)
+    run.log_artifact(folder / "examples.json")
+    run.log_artifact(folder / "predictions.csv")
+    return outcome.metrics
+
+
+def _retrieval(settings: Settings, model: Blip) -> Outcome:
+    task = settings.evaluate.retrieval
+    return retrieval.evaluate(
+        model,
+        read_samples(task.data),
+        batch_size=settings.evaluate.batch_size,
+        rerank_size=task.rerank,
+        seed=settings.seed,
+    )
+
+
+def _captioning(settings: Settings, model: Blip) -> Outcome:
+    task = settings.evaluate.captioning
+    decoding = "beam" if task.beams > 1 else "greedy"
+    lengths = {"max_length": task.max_tokens, "min_length": task.min_tokens}
+    caption: Callable[[Sequence[bytes]], list[str]] = partial(
+        model.caption, decoding=decoding, beams=task.beams, **lengths
+    )
+    batch_size = settings.evaluate.batch_size
+    return captioning.evaluate(caption, read_samples(task.data), batch_size=batch_size, seed=settings.seed)
+
+
+def _vqa(settings: Settings, model: Blip) -> Outcome:
+    task = settings.evaluate.vqa
+    return vqa.evaluate(
+        model,
+        read_samples(task.data),
+        vqa.QuestionOnly.count(read_samples(task.train)),
+        model.card.answers,
+        keep=task.candidates,
+        batch_size=settings.evaluate.batch_size,
+        seed=settings.seed,
+    )
+
+
+def _classification(settings: Settings, model: Blip) -> Outcome:
+    task = settings.evaluate.classification
+    return classification.evaluate(
+        model,
+        read_samples(task.data),
+        read_labels(task.data),
+        templates=task.templates,
+        temperature=model.network.temperature.item(),
+        batch_size=settings.evaluate.batch_size,
+        seed=settings.seed,
+    )
+
+
+def _video(settings: Settings, model: Blip) -> Outcome:
+    task = settings.evaluate.video
+    return video.evaluate(
+        model,
+        read_samples(task.data),
+        frame_count=task.frames,
+        batch_size=settings.evaluate.batch_size,
+        rerank_size=task.rerank,
+        seed=settings.seed,
+    )
+
+
+TASKS: dict[str, tuple[str, Callable[[Settings, Blip], Outcome]]] = {  # task: its model, its evaluation
+    "retrieval": ("retrieval", _retrieval),
+    "captioning": ("captioning", _captioning),
+    "vqa": ("vqa", _vqa),
+    "classification": ("retrieval", _classification),
+    "video": ("retrieval", _video),
+}

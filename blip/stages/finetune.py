@@ -1,0 +1,26 @@
+"""Stages finetune@retrieval, finetune@captioning, finetune@vqa: the bootstrapped model, for one task each."""
+
+from pathlib import Path
+
+from blip.config import Settings
+from blip.stages.training import Job, run_job
+from blip.stages.validation_scores import caption_scores, question_scores, retrieval_scores
+from blip.tracking.runs import StageRun
+
+SCORES = {"retrieval": retrieval_scores, "captioning": caption_scores, "vqa": question_scores}
+
+
+def job(settings: Settings, variant: str | None) -> Job:
+    """The training run of one task."""
+    assert variant is not None
+    task = "questions" if variant == "vqa" else "pairs"
+    run = getattr(settings.finetune, variant)
+    return Job(
+        f"finetune@{variant}", run, task, Path("models/pretrain_bootstrapped"), Path("models") / variant
+    )
+
+
+def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
+    """Train and validate."""
+    planned = job(settings, variant)
+    return SCORES[str(variant)](planned.name.replace("@", "."), run_job(planned, settings, run), settings)

@@ -1,0 +1,55 @@
+"""Stage `ingest`: the sources of params.yaml become pairs datasets, and their texts a vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blip.config import Settings
+from blip.data.ingestion import NEAR_DUPLICATE, References, ingest_dataset, write_vocabulary
+from blip.data.pairs import PairsDataset
+
+if TYPE_CHECKING:
+    from blip.tracking.runs import StageRun
+
+DATASETS = Path("data/datasets")
+
+
+def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
+    """Ingest evaluation data first, so that training data can be kept away from it.
+
+    Raises:
+        BlipError: a source cannot be read or too much of it is broken.
+    """
+    ingest = settings.ingest
+    done: dict[str, dict[str, PairsDataset]] = {"evaluation": {}, "train": {}}
+    for role, datasets in done.items():
+        references = (
+            References.of(done["evaluation"], ingest.near_duplicate_bits) if role == "train" else None
+        )
+        for name, source in ingest.datasets.items():
+            if source.role == role:
+                datasets[name] = ingest_dataset(source, DATASETS / name, ingest, references)
+                print(_line(name, datasets[name]), flush=True)
+    size = write_vocabulary(DATASETS / "vocabulary", ingest.vocabulary, done["train"].values())
+    print(f"vocabulary: {size:,} entries", flush=True)
+    metrics = {"ingest.vocabulary": float(size)}
+    for name in ingest.datasets:
+        metrics |= _metrics(name, (done["evaluation"] | done["train"])[name])
+    return metrics
+
+
+def _line(name: str, dataset: PairsDataset) -> str:
+    refused = ", ".join(f"{count:,} {reason}" for reason, count in dataset.manifest.quarantined.items())
+    shards = len(dataset.manifest.shards)
+    return f"{name}: {len(dataset):,} samples in {shards} shard(s); set aside: {refused or 'none'}"
+
+
+def _metrics(name: str, dataset: PairsDataset) -> dict[str, float]:
+    quarantined = dataset.manifest.quarantined
+    near = quarantined.get(NEAR_DUPLICATE, 0)
+    return {
+        f"ingest.{name}.samples": float(len(dataset)),
+        f"ingest.{name}.quarantined": float(sum(quarantined.values()) - near),
+        f"ingest.{name}.near_duplicates": float(near),
+    }

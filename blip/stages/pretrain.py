@@ -1,0 +1,25 @@
+"""Stages pretrain and pretrain_bootstrapped: a new BLIP from the start (BLIP paper, section 3.2).
+
+Data in: the pairs datasets of the settings, the vocabulary, the vision starting weights.
+Out: models/pretrain or models/pretrain_bootstrapped; retrieval on the validation style as its figures.
+"""
+
+from pathlib import Path
+
+from blip.config import Settings
+from blip.stages.training import Job, run_job
+from blip.stages.validation_scores import retrieval_scores
+from blip.tracking.runs import StageRun
+
+
+def job(settings: Settings, variant: str | None) -> Job:
+    """The training run of either stage."""
+    name = "pretrain_bootstrapped" if variant == "bootstrapped" else "pretrain"
+    run = settings.pretrain_bootstrapped if variant == "bootstrapped" else settings.pretrain
+    return Job(name, run, "pairs", None, Path("models") / name)
+
+
+def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
+    """Train and validate."""
+    planned = job(settings, variant)
+    return retrieval_scores(planned.name, run_job(planned, settings, run), settings)

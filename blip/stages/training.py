@@ -1,0 +1,177 @@
+"""What the training stages share: build a network and its data, train, save the model directory."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from blip.atomic import write_json
+from blip.config import Model, Run, Settings
+from blip.data.loader import Batch, PairLoader
+from blip.data.pairs import PairsDataset, excluded_keys
+from blip.data.text import Tokenizer
+from blip.errors import BlipError
+from blip.model.api import Blip
+from blip.model.blip import BlipConfig, BlipNetwork
+from blip.model.checkpoints import ModelCard, load_starting_vision, save_model
+from blip.model.objectives import ObjectiveConfig, PairObjective, SpecialTokens
+from blip.model.text import TextConfig
+from blip.model.vision import VisionConfig
+from blip.model.vqa import AnswerObjective, untie
+from blip.tracking.runs import StageRun
+from blip.training.batches import PairCollate, QuestionCollate
+from blip.training.launch import spawn
+from blip.training.loop import RUNS, Plan, finish, train
+
+DATASETS = Path("data/datasets")
+VALIDATED = DATASETS / "validated"
+VOCABULARY = DATASETS / "vocabulary" / "vocab.txt"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run of the pipeline.
+
+    Attributes:
+        name: of the stage.
+        task: ``pairs`` (ITC, ITM, LM) or ``questions``.
+        start: the model directory to go on from; None starts a new model.
+        target: the model directory to write.
+    """
+
+    name: str
+    run: Run
+    task: str
+    start: Path | None
+    target: Path
+
+
+def run_job(job: Job, settings: Settings, run: StageRun) -> Blip:
+    """Train on as many ranks as the settings say and give the saved model back for its validation."""
+    ranks = job.run.training.ranks
+    if ranks == 1:
+        train_here(job, settings, lambda step, means: run.log_metrics(means, step))
+    else:
+        marker = RUNS / job.name / "saved.json"
+        write_json(RUNS / f"{job.name}.settings.json", settings.model_dump(mode="json", by_alias=True))
+        threads = max(settings.compute.threads // ranks, 1)
+        spawn(job.name, ranks, ["blip.stages.rank", job.name], marker, threads)
+        run.log_curve(Path("metrics/curves") / f"{job.name.replace('@', '_')}.csv")
+    finish(job.name)
+    run.log_params({"trained.steps": job.run.steps or f"{job.run.epochs} epochs", "ranks": ranks})
+    return Blip.open(job.target)
+
+
+def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float]], None]) -> None:
+    """Train in this process, one rank of however many, and save the model on rank 0."""
+    torch.manual_seed(settings.seed)
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    model = job.run.model or settings.model
+    network, tokenizer = _network(job, settings, model)
+    loader = _loader(job, settings, network.config.vision.image_size, rank, world)
+    objective, collate = _objective(job, network, tokenizer, model)
+    torch.manual_seed(settings.seed + rank)
+    identity = {
+        "run": job.run.model_dump(mode="json"),
+        "model": model.model_dump(mode="json"),
+        "compute": settings.compute.model_dump(mode="json"),
+        "data": [PairsDataset.open(DATASETS / name).digest for name in job.run.data],
+        "start": _digest_of(job.start),
+        "seed": settings.seed,
+    }
+    train(Plan(job.name, objective, loader, collate, job.run, settings.compute, identity, log))
+    if rank == 0:
+        trained = objective.network
+        assert isinstance(trained, BlipNetwork)
+        card = ModelCard(job.name, job.run.objective.prompt, model.text.max_tokens)
+        ids = {"bos": tokenizer.bos, "sep": tokenizer.sep, "pad": tokenizer.pad, "enc": tokenizer.enc}
+        save_model(trained, tokenizer, job.target, card, ids)
+        write_json(RUNS / job.name / "saved.json", {"model": str(job.target)})
+
+
+def open_dataset(name: str) -> tuple[PairsDataset, frozenset[str]]:
+    """A dataset of the pipeline and the keys that validation set aside."""
+    return PairsDataset.open(DATASETS / name), excluded_keys(VALIDATED, name)
+
+
+def _network(job: Job, settings: Settings, model: Model) -> tuple[BlipNetwork, Tokenizer]:
+    if job.start is not None:
+        opened = Blip.open(job.start)
+        network = untie(opened.network) if job.task == "questions" else opened.network
+        return network.train(), opened.tokenizer
+    tokenizer = Tokenizer.from_vocabulary(settings.ingest.vocabulary.file or VOCABULARY)
+    network = BlipNetwork(network_config(model, len(tokenizer)))
+    if model.start:
+        load_starting_vision(network, Path(model.start))
+    return network, tokenizer
+
+
+def network_config(model: Model, vocabulary: int) -> BlipConfig:
+    """The network that params.yaml describes, for a vocabulary of that many entries."""
+    vision, text = model.vision, model.text
+    return BlipConfig(
+        VisionConfig(
+            model.image_size, model.patch_size, vision.width, vision.layers, vision.heads, 4, vision.drop_path
+        ),
+        TextConfig(
+            vocabulary,
+            text.width,
+            text.layers,
+            text.heads,
+            dropout=text.dropout,
+            context_width=vision.width,
+        ),
+        model.projection,
+    )
+
+
+def _loader(job: Job, settings: Settings, image_size: int, rank: int, world: int) -> PairLoader:
+    training = job.run.training
+    if world != training.ranks:
+        raise BlipError(f"{job.name}: {world} ranks were started, training.ranks says {training.ranks}")
+    return PairLoader(
+        [open_dataset(name) for name in job.run.data],
+        batch_size=training.batch_size,
+        image_size=image_size,
+        seed=settings.seed,
+        rank=rank,
+        world=world,
+        shuffle_buffer=training.shuffle_buffer,
+        crop_scale=training.crop_scale,
+        flip=training.flip,
+        randaugment=training.randaugment,
+    )
+
+
+def _objective(
+    job: Job, network: BlipNetwork, tokenizer: Tokenizer, model: Model
+) -> tuple[nn.Module, Callable[[Batch], Any]]:
+    settings = job.run.objective
+    tokens = SpecialTokens(tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.bos, tokenizer.enc)
+    if job.task == "questions":
+        objective = AnswerObjective(network, tokens, settings.label_smoothing)
+        return objective, QuestionCollate(tokenizer, model.text.max_tokens, settings.questions_per_image)
+    config = ObjectiveConfig(
+        settings.itc, settings.itm, settings.lm, settings.queue, settings.momentum, settings.alpha,
+        settings.temperature, settings.label_smoothing, settings.random_negatives,
+    )  # fmt: skip
+    collate = PairCollate(
+        tokenizer, model.text.max_tokens, settings.positives, settings.captions, settings.prompt
+    )
+    return PairObjective(network, config, tokens), collate
+
+
+def _digest_of(directory: Path | None) -> str | None:
+    if directory is None:
+        return None
+    from hashlib import file_digest
+
+    path = directory / "model.safetensors"
+    if not path.is_file():
+        raise BlipError(f"{directory} is missing; run the stage that makes it first (`dvc repro`)")
+    with path.open("rb") as handle:
+        return file_digest(handle, "sha256").hexdigest()

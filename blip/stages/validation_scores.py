@@ -1,0 +1,65 @@
+"""What a training stage says of its model, on the validation style; every choice is made on these figures."""
+
+from functools import partial
+
+import torch
+
+from blip.config import Settings
+from blip.data.text import clean_caption
+from blip.model.api import Blip
+from blip.tasks import captioning, retrieval, vqa
+from blip.tasks.inputs import read_samples
+from blip.tasks.matching import roc_auc
+
+VALIDATION = "validation"
+
+
+def retrieval_scores(prefix: str, model: Blip, settings: Settings) -> dict[str, float]:
+    """Recall both ways, by embeddings alone (``.itc``) and re-ranked."""
+    encode = partial(retrieval.encode_pictures, model)
+    gallery = retrieval.gather(read_samples(VALIDATION), encode, settings.evaluate.batch_size)
+    found = retrieval.search(model, gallery, settings.evaluate.retrieval.rerank)
+    scores = {f"{prefix}.validation.itc.{n}": v for n, v in retrieval.metrics(gallery, *found.itc).items()}
+    reranked = retrieval.metrics(gallery, *found.reranked)
+    return scores | {f"{prefix}.validation.{n}": v for n, v in reranked.items()}
+
+
+def caption_scores(prefix: str, model: Blip, settings: Settings) -> dict[str, float]:
+    """Exact match and the usual caption figures."""
+    how = settings.evaluate.captioning
+    write = partial(
+        model.caption, decoding="beam", beams=how.beams, max_length=how.max_tokens, min_length=how.min_tokens
+    )
+    outcome = captioning.evaluate(
+        write, read_samples(VALIDATION), batch_size=settings.evaluate.batch_size, seed=settings.seed
+    )
+    return {f"{prefix}.{name.split('.')[-1]}": value for name, value in outcome.metrics.items()}
+
+
+def match_scores(prefix: str, model: Blip, settings: Settings) -> dict[str, float]:
+    """How well the ITM head tells a picture's own label from another's: ROC AUC and accuracy at the argmax."""
+    samples = list(read_samples(VALIDATION))
+    texts = [clean_caption(sample.captions[0].text) for sample in samples]
+    tokens = model.encode_images([sample.media for sample in samples], settings.evaluate.batch_size)
+    generator = torch.Generator().manual_seed(settings.seed)
+    rows = torch.arange(len(samples)).repeat(2)
+    shifts = torch.randint(1, len(samples), (len(samples),), generator=generator)
+    columns = torch.cat((rows[: len(samples)], (rows[: len(samples)] + shifts) % len(samples)))
+    scores = model.score_pairs(tokens, rows, texts, columns).cpu()
+    matched = rows == columns
+    accuracy = ((scores > 0) == matched).float().mean().item()
+    return {f"{prefix}.validation_auc": roc_auc(scores, matched), f"{prefix}.validation_accuracy": accuracy}
+
+
+def question_scores(prefix: str, model: Blip, settings: Settings) -> dict[str, float]:
+    """The official accuracy on the validation questions."""
+    how = settings.evaluate.vqa
+    outcome = vqa.evaluate(
+        model,
+        read_samples("vqa_validation"),
+        vqa.QuestionOnly.count(read_samples(how.train)),
+        keep=how.candidates,
+        batch_size=settings.evaluate.batch_size,
+        seed=settings.seed,
+    )
+    return {f"{prefix}.validation.{n.split('.')[-1]}": v for n, v in outcome.metrics.items()}

@@ -1,0 +1,104 @@
+"""Captioning: exact match, and CIDEr, BLEU-4 and ROUGE-L as the COCO evaluation counts them.
+
+    caption_metrics(["a red apple"], [["red apple", "an apple"]])   # {"exact_match": 1.0, "cider": ..., ...}
+
+The scorers are pycocoevalcap's pure-Python ones. Its tokeniser needs Java; the one here does the same to
+captions: lower case, words and numbers kept whole, punctuation dropped. CIDEr is on its natural scale, where
+1.0 is what papers print as 100.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from blip.data.sample import Sample
+from blip.data.text import clean_caption
+from blip.errors import BlipError
+from blip.tasks.batches import batches
+from blip.tasks.outcome import Example, Outcome, choose, picture_of
+
+Caption = Callable[[Sequence[bytes]], list[str]]  # pictures -> their captions
+
+_WORD = re.compile(r"\w+(?:[-'’./]\w+)*")
+_ARTICLE = re.compile(r"^(?:a|an|the) ")
+
+
+def is_exact(caption: str, references: Sequence[str]) -> bool:
+    """Whether a caption, cleaned and without leading article, equals any reference. Empty equals none."""
+    bare = _bare(caption)
+    return bool(bare) and bare in {_bare(reference) for reference in references}
+
+
+def exact_match(captions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """The share of captions that equal any of their references."""
+    return sum(map(is_exact, captions, references)) / len(captions)
+
+
+def tokenise(caption: str) -> str:
+    """A caption as the scorers read it: lower-case words with one space between."""
+    return " ".join(_WORD.findall(caption.lower()))
+
+
+def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Score captions against one or several references each.
+
+    Returns:
+        `exact_match`, `cider`, `bleu4`, `rouge_l`.
+    """
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    given = {row: [tokenise(caption)] for row, caption in enumerate(captions)}
+    wanted = {row: [tokenise(text) for text in texts] for row, texts in enumerate(references)}
+    bleu, _ = Bleu(4).compute_score(wanted, given, verbose=0)
+    return {
+        "exact_match": exact_match(captions, references),
+        "cider": float(Cider().compute_score(wanted, given)[0]),
+        "bleu4": float(bleu[3]),
+        "rouge_l": float(Rouge().compute_score(wanted, given)[0]),
+    }
+
+
+def evaluate(caption: Caption, samples: Iterable[Sample], *, batch_size: int, seed: int) -> Outcome:
+    """Caption every sample that has references.
+
+    Args:
+        caption: writes the captions of a batch of pictures: `Blip.caption` with its decoding bound.
+
+    Raises:
+        BlipError: no sample has a caption to compare with.
+    """
+    keys: list[str] = []
+    written: list[str] = []
+    references: list[list[str]] = []
+    for batch in batches((sample for sample in samples if _references(sample)), batch_size):
+        written += caption([sample.media for sample in batch])
+        keys += [sample.key for sample in batch]
+        references += [_references(sample) for sample in batch]
+    if not keys:
+        raise BlipError("captioning needs reference captions, and no sample of the evaluation data has one")
+    correct = list(map(is_exact, written, references))
+    chosen = choose(correct, seed)
+    rows = [
+        {"key": key, "reference": texts[0], "caption": text, "correct": right}
+        for key, texts, text, right in zip(keys, references, written, correct, strict=True)
+    ]
+    return Outcome(
+        metrics={f"captioning.{name}": v for name, v in caption_metrics(written, references).items()},
+        examples={"examples": [_example(rows[row]) for row in chosen.rows]},
+        pictures=frozenset(keys[row] for row in chosen.rows),
+        selection=chosen,
+        predictions=rows,
+    )
+
+
+def _example(row: dict[str, object]) -> Example:
+    return {"image": picture_of(str(row["key"]))} | {n: row[n] for n in ("reference", "caption", "correct")}
+
+
+def _references(sample: Sample) -> list[str]:
+    return [caption.text for caption in sample.captions if tokenise(caption.text)]
+
+
+def _bare(caption: str) -> str:
+    return _ARTICLE.sub("", clean_caption(caption))

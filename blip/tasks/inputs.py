@@ -1,0 +1,49 @@
+"""What evaluations read: a trained model, and a dataset without the samples that validation set aside."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from blip.config import Compute
+from blip.data.pairs import PairsDataset, excluded_keys
+from blip.data.sample import Sample
+from blip.errors import BlipError
+from blip.model.api import Blip
+
+DATASETS = Path("data/datasets")
+MODELS = Path("models")
+
+
+def open_model(name: str, compute: Compute) -> Blip:
+    """A model of the pipeline, in float32 whatever it was trained in: rounding makes ties.
+
+    Raises:
+        BlipError: it is not there (the message says which stage makes it) or cannot be read.
+    """
+    directory = MODELS / name
+    if not directory.is_dir():
+        stage = f"finetune@{name}" if name in ("retrieval", "captioning", "vqa") else name
+        raise BlipError(f"{directory}: there is no such model; `dvc repro {stage}` makes it")
+    device = compute.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Blip.open(directory, device, "float32")
+
+
+def read_samples(name: str) -> Iterator[Sample]:
+    """Stream a dataset of the pipeline.
+
+    Raises:
+        BlipError: it is not there, or damaged.
+    """
+    excluded = excluded_keys(DATASETS / "validated", name)
+    return PairsDataset.open(DATASETS / name).samples(excluded)
+
+
+def read_labels(name: str) -> dict[str, str]:
+    """The class of every sample by key: `truth_label` where the source has one, else the first caption."""
+    table = PairsDataset.open(DATASETS / name).metadata()
+    column = "truth_label" if "truth_label" in table.column_names else "caption"
+    keys, labels = table["key"].to_pylist(), table[column].to_pylist()
+    return {key: label for key, label in zip(keys, labels, strict=True) if label}

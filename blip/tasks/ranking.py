@@ -1,0 +1,62 @@
+"""Ranks and recall@K, counted against the model wherever scores tie.
+
+    shortlist_QK = shortlist(similarity_QC, 256)
+    scores_QC = rerank(similarity_QC, shortlist_QK, itm_QK)
+    recall(scores_QC, positives_QC, ks=(1, 5, 10))        # {1: 0.78, 5: 0.94, 10: 0.97}
+
+Q queries, C candidates, K short-listed. A collapsed model scores every candidate the same; ties that counted
+as hits (or were broken by the order of the data, where text i belongs to image i) would make it look perfect.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+RECALLS = (1, 5, 10)
+
+
+def ranks(scores_QC: Tensor, positives_QC: Tensor) -> Tensor:
+    """The rank of each query's best positive, int64 ``[Q]``: 1 + how many others score at least as high.
+
+    Further positives of the query are not "others". NaN never beats anything.
+
+    Raises:
+        ValueError: a query without a positive, which no rank can be given.
+    """
+    if not positives_QC.any(dim=1).all():
+        missing = int((~positives_QC.any(dim=1)).nonzero()[0])
+        raise ValueError(f"query {missing} has no positive candidate")
+    best_Q1 = scores_QC.masked_fill(~positives_QC, -torch.inf).amax(dim=1, keepdim=True)
+    below_QC = scores_QC < best_Q1
+    return 1 + (~(below_QC | positives_QC)).sum(dim=1)
+
+
+def recall_at(ranks_Q: Tensor, ks: Sequence[int] = RECALLS) -> dict[int, float]:
+    """The share of queries whose rank is within each K."""
+    return {k: float((ranks_Q <= k).double().mean()) for k in ks}
+
+
+def recall(scores_QC: Tensor, positives_QC: Tensor, ks: Sequence[int] = RECALLS) -> dict[int, float]:
+    """Recall@K: the share of queries with any positive within the top K, ties counted against."""
+    return recall_at(ranks(scores_QC, positives_QC), ks)
+
+
+def shortlist(similarity_QC: Tensor, size: int) -> Tensor:
+    """The `size` most similar candidates of each query, or all: int64 ``[Q, K]``, best first."""
+    return similarity_QC.topk(min(size, similarity_QC.shape[1]), dim=1).indices
+
+
+def rerank(similarity_QC: Tensor, shortlist_QK: Tensor, itm_QK: Tensor) -> Tensor:
+    """Scores after re-ranking: ITM logit + cosine for the short-listed, the rest below in their own order.
+
+    Float64, because the rest is moved below the short-listed by a constant and its order must survive that.
+
+    Returns:
+        scores ``[Q, C]``, comparable within a query only.
+    """
+    similarity_QC = similarity_QC.double()
+    chosen_QK = itm_QK.double() + similarity_QC.gather(1, shortlist_QK)
+    lowest_Q1 = chosen_QK.amin(dim=1, keepdim=True)
+    highest_Q1 = similarity_QC.amax(dim=1, keepdim=True)
+    return (similarity_QC - highest_Q1 + lowest_Q1 - 1).scatter(1, shortlist_QK, chosen_QK)

@@ -1,0 +1,217 @@
+"""Image-text retrieval: all texts for an image, all images for a text (BLIP paper, section 5.1).
+
+    gallery = gather(samples, partial(encode_pictures, model), batch_size=64)
+    found = search(model, gallery, rerank_size=256)
+    metrics(gallery, *found.reranked)            # {"i2t_r1": 0.82, ..., "t2i_r10": 0.97}
+
+Embeddings (ITC) rank everything; the best `rerank_size` of each query are scored again by the ITM head.
+N images, M texts.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from blip.data.images import ImageInput
+from blip.data.sample import Sample
+from blip.data.text import clean_caption
+from blip.errors import BlipError
+from blip.tasks.batches import batches
+from blip.tasks.outcome import Example, Outcome, choose, picture_of
+from blip.tasks.ranking import RECALLS, ranks, recall, recall_at, rerank, shortlist
+
+__all__ = ["Gallery", "RetrievalModel", "evaluate", "gather", "metrics", "ranks", "recall", "search"]
+
+SHOWN = 5  # candidates of an example
+
+Encode = Callable[[Sequence[Sample]], tuple[Tensor, Tensor]]  # samples -> tokens [B, T, D], embeddings [B, P]
+
+
+class RetrievalModel(Protocol):
+    """What retrieval asks of a model; `blip.load` gives one."""
+
+    def encode_images(self, images: Sequence[ImageInput], batch_size: int, /) -> Tensor:
+        """Image tokens ``[N, T, D]``."""
+        ...
+
+    def project_images(self, tokens_NTD: Tensor, /) -> Tensor:
+        """Unit vectors ``[N, P]``."""
+        ...
+
+    def embed_texts(self, texts: list[str], /) -> Tensor:
+        """Unit vectors ``[M, P]``."""
+        ...
+
+    def score_pairs(
+        self, tokens_NTD: Tensor, image_index: Tensor, texts: list[str], text_index: Tensor, /
+    ) -> Tensor:
+        """ITM log-odds of a match, float32, of the pairs that the two int64 indices name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Encoded images (or clips) and the texts that go with them.
+
+    Attributes:
+        keys: of the N samples.
+        texts: the M distinct captions, cleaned; a caption that several images share belongs to all of them.
+        caption_text: index into `texts` of every caption that was written: the queries of text-to-image.
+        positives_NM: which texts belong to which image.
+        tokens_NTD, embeddings_NP: what the model made of the images.
+    """
+
+    keys: list[str]
+    texts: list[str]
+    caption_text: Tensor
+    positives_NM: Tensor
+    tokens_NTD: Tensor
+    embeddings_NP: Tensor
+
+    def text_of(self, image: int) -> str:
+        """The first caption of an image."""
+        return self.texts[int(self.positives_NM[image].nonzero()[0])]
+
+
+class Scores(NamedTuple):
+    """Scores of all candidates, comparable within a query: ``[N, M]`` and ``[M, N]``."""
+
+    image_to_text: Tensor
+    text_to_image: Tensor
+
+
+@dataclass(frozen=True)
+class Found:
+    """The scores by embeddings alone and those after re-ranking by the ITM head."""
+
+    itc: Scores
+    reranked: Scores
+
+
+def encode_pictures(model: RetrievalModel, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+    """Tokens and embeddings of a batch of pictures."""
+    tokens_BTD = model.encode_images([sample.media for sample in samples], len(samples))
+    return tokens_BTD, model.project_images(tokens_BTD)
+
+
+@torch.inference_mode()
+def gather(samples: Iterable[Sample], encode: Encode, batch_size: int) -> Gallery:
+    """Encode samples and collect their captions. Samples without a caption are left out.
+
+    Raises:
+        BlipError: no sample has a caption.
+    """
+    keys: list[str] = []
+    tokens: list[Tensor] = []
+    embeddings: list[Tensor] = []
+    captions: list[tuple[int, int]] = []
+    texts: dict[str, int] = {}
+    for batch in batches((sample for sample in samples if _captions(sample)), batch_size):
+        for row, sample in enumerate(batch, start=len(keys)):
+            captions += [(row, texts.setdefault(text, len(texts))) for text in _captions(sample)]
+        keys += [sample.key for sample in batch]
+        for made, part in zip((tokens, embeddings), encode(batch), strict=True):
+            made.append(part)
+    if not keys:
+        raise BlipError("retrieval needs captions, and no sample of the evaluation data has one")
+    image, text = torch.tensor(captions).T
+    positives = torch.zeros(len(keys), len(texts), dtype=torch.bool)
+    positives[image, text] = True
+    return Gallery(keys, list(texts), text, positives, torch.cat(tokens), torch.cat(embeddings))
+
+
+@torch.inference_mode()
+def search(model: RetrievalModel, gallery: Gallery, rerank_size: int) -> Found:
+    """Score all texts for every image and all images for every text, in float32."""
+    texts_MP = model.embed_texts(gallery.texts).float().cpu()
+    similarity_NM = gallery.embeddings_NP.float().cpu() @ texts_MP.T
+    texts_NK = shortlist(similarity_NM, rerank_size)
+    images_MK = shortlist(similarity_NM.T, rerank_size)
+    itm_NK, itm_MK = _score_shortlists(model, gallery, texts_NK, images_MK)
+    return Found(
+        Scores(similarity_NM, similarity_NM.T),
+        Scores(rerank(similarity_NM, texts_NK, itm_NK), rerank(similarity_NM.T, images_MK, itm_MK)),
+    )
+
+
+def metrics(gallery: Gallery, image_to_text_NM: Tensor, text_to_image_MN: Tensor) -> dict[str, float]:
+    """Recall@1, 5, 10: for an image any of its captions counts; every caption written is a query."""
+    of_images = recall(image_to_text_NM, gallery.positives_NM)
+    of_texts = recall_at(ranks(text_to_image_MN, gallery.positives_NM.T)[gallery.caption_text])
+    return {f"i2t_r{k}": of_images[k] for k in RECALLS} | {f"t2i_r{k}": of_texts[k] for k in RECALLS}
+
+
+def evaluate(
+    model: RetrievalModel, samples: Iterable[Sample], *, batch_size: int, rerank_size: int, seed: int
+) -> Outcome:
+    """Retrieval over all samples, re-ranked."""
+    gallery = gather(samples, lambda batch: encode_pictures(model, batch), batch_size)
+    scores = search(model, gallery, rerank_size).reranked
+    ranks_N = ranks(scores.image_to_text, gallery.positives_NM)
+    ranks_M = ranks(scores.text_to_image, gallery.positives_NM.T)
+    images = choose((ranks_N == 1).tolist(), seed)
+    texts = choose((ranks_M == 1).tolist(), seed)
+    for_images = [_image_example(gallery, scores.image_to_text, image) for image in images.rows]
+    for_texts = [_text_example(gallery, scores.text_to_image, text) for text in texts.rows]
+    best_M5 = scores.text_to_image.topk(min(SHOWN, len(gallery.keys))).indices
+    shown = set(images.rows) | set(best_M5[texts.rows].flatten().tolist())
+    return Outcome(
+        metrics={f"retrieval.{n}": value for n, value in metrics(gallery, *scores).items()},
+        examples={"examples": for_images, "text_to_image": for_texts},
+        pictures=frozenset(gallery.keys[image] for image in shown),
+        selection=images,
+        predictions=_predictions(gallery, scores.image_to_text, ranks_N),
+    )
+
+
+def _captions(sample: Sample) -> list[str]:
+    cleaned = (clean_caption(caption.text) for caption in sample.captions)
+    return list(dict.fromkeys(text for text in cleaned if text))
+
+
+def _score_shortlists(
+    model: RetrievalModel, gallery: Gallery, texts_NK: Tensor, images_MK: Tensor
+) -> tuple[Tensor, Tensor]:
+    """ITM logits of both directions' short lists. A pair on both is scored once; pairs go image by image."""
+    count = len(gallery.texts)
+    of_images_NK = torch.arange(len(texts_NK))[:, None] * count + texts_NK
+    of_texts_MK = images_MK * count + torch.arange(len(images_MK))[:, None]
+    pairs, place = torch.cat((of_images_NK.flatten(), of_texts_MK.flatten())).unique(return_inverse=True)
+    device = gallery.tokens_NTD.device
+    image, text = (pairs // count).to(device), (pairs % count).to(device)
+    logits = model.score_pairs(gallery.tokens_NTD, image, gallery.texts, text).float().cpu()[place]
+    return logits[: texts_NK.numel()].view_as(texts_NK), logits[texts_NK.numel() :].view_as(images_MK)
+
+
+def _image_example(gallery: Gallery, scores_NM: Tensor, image: int) -> Example:
+    score, text = scores_NM[image].topk(min(SHOWN, scores_NM.shape[1]))
+    tops = [
+        {"text": gallery.texts[t], "score": round(s, 4), "correct": bool(gallery.positives_NM[image, t])}
+        for s, t in zip(score.tolist(), text.tolist(), strict=True)
+    ]
+    picture = picture_of(gallery.keys[image])
+    return {"image": picture, "caption": gallery.text_of(image), "top_texts": tops}
+
+
+def _text_example(gallery: Gallery, scores_MN: Tensor, text: int) -> Example:
+    score, image = scores_MN[text].topk(min(SHOWN, scores_MN.shape[1]))
+    tops = [
+        {
+            "image": picture_of(gallery.keys[i]),
+            "score": round(s, 4),
+            "correct": bool(gallery.positives_NM[i, text]),
+        }
+        for s, i in zip(score.tolist(), image.tolist(), strict=True)
+    ]
+    return {"query": gallery.texts[text], "top_images": tops}
+
+
+def _predictions(gallery: Gallery, scores_NM: Tensor, ranks_N: Tensor) -> list[dict[str, object]]:
+    best = scores_NM.argmax(dim=1).tolist()
+    return [
+        {"key": key, "caption": gallery.text_of(row), "best": gallery.texts[best[row]], "rank": rank}
+        for row, (key, rank) in enumerate(zip(gallery.keys, ranks_N.tolist(), strict=True))
+    ]

@@ -1,0 +1,200 @@
+"""Visual question answering: ranked answers, the official accuracy, and a baseline that does not look.
+
+The baseline answers what training questions with the same text were most often answered with. A model that is
+no better has learnt the questions, not the pictures.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from blip.data.images import ImageInput
+from blip.data.sample import Question, Sample
+from blip.data.text import clean_question
+from blip.errors import BlipError
+from blip.tasks.batches import batches
+from blip.tasks.outcome import Example, Outcome, choose, picture_of
+from blip.tasks.vqa_answers import accuracy, normalise
+
+__all__ = ["QuestionOnly", "VqaModel", "accuracy", "evaluate", "normalise"]
+
+ANSWERS = 3128  # candidates where the model brings none: so many of the most frequent training answers (BLIP)
+
+
+class VqaModel(Protocol):
+    """What question answering asks of a model."""
+
+    def encode_images(self, images: Sequence[ImageInput], batch_size: int, /) -> Tensor:
+        """Image tokens ``[B, N, D]``."""
+        ...
+
+    def rank_answers(
+        self,
+        tokens_BND: Tensor,
+        image_index: Tensor,
+        questions: list[str],
+        candidates: list[str],
+        keep: int,
+        /,
+    ) -> list[str]:
+        """The best candidate for each question about the image that the int64 index names.
+
+        The `keep` candidates with the likeliest first token are compared by their whole likelihood.
+        """
+        ...
+
+
+@dataclass
+class QuestionOnly:
+    """Counts of training answers by question: the whole text, its first two words, and overall."""
+
+    by_text: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    by_opening: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    overall: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def count(cls, samples: Iterable[Sample]) -> "QuestionOnly":
+        """Count the answers of the training questions."""
+        baseline = cls()
+        for question in (question for sample in samples for question in sample.questions):
+            text = clean_question(question.text)
+            for answer, share in question.answers.items():
+                for counts in (baseline.by_text[text], baseline.by_opening[_opening(text)], baseline.overall):
+                    counts[normalise(answer)] += share  # type: ignore[assignment]
+        return baseline
+
+    def answer(self, question: str) -> str:
+        """The most frequent answer to the question, to questions that begin alike, or to any."""
+        text = clean_question(question)
+        for counts in (self.by_text.get(text), self.by_opening.get(_opening(text)), self.overall):
+            if counts:
+                return _most_frequent(counts, 1)[0]
+        raise BlipError("the question-only baseline has seen no training answers")
+
+    def answers(self, count: int = ANSWERS) -> list[str]:
+        """The most frequent training answers."""
+        return _most_frequent(self.overall, count)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: VqaModel,
+    samples: Iterable[Sample],
+    baseline: QuestionOnly,
+    candidates: Sequence[str] | None = None,
+    *,
+    keep: int,
+    batch_size: int,
+    seed: int,
+) -> Outcome:
+    """Answer every question that has answers, and let the baseline do the same.
+
+    Args:
+        baseline: counted on the training questions.
+        candidates: what may be answered; the most frequent training answers where None.
+        keep: how many candidates of a question are compared by their whole likelihood.
+
+    Raises:
+        BlipError: no question has an answer.
+    """
+    answers = list(candidates or baseline.answers())
+    rows: list[_Row] = []
+    for batch in batches((sample for sample in samples if _asked(sample)), batch_size):
+        rows += _answer_batch(model, batch, baseline, answers, keep)
+    if not rows:
+        raise BlipError("question answering needs questions with answers, and the evaluation data has none")
+    chosen = choose([row.correct for row in rows], seed)
+    return Outcome(
+        metrics=_metrics(rows),
+        examples={"examples": [_example(rows[row]) for row in chosen.rows]},
+        pictures=frozenset(rows[row].key for row in chosen.rows),
+        selection=chosen,
+        predictions=[_prediction(row) for row in rows],
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    key: str
+    question: Question
+    prediction: str
+    guess: str  # the baseline's
+    accuracy: float
+    guess_accuracy: float
+
+    @property
+    def correct(self) -> bool:
+        return self.accuracy >= 0.5
+
+    @property
+    def wanted(self) -> str:
+        return max(self.question.answers, key=lambda answer: self.question.answers[answer])
+
+
+def _answer_batch(
+    model: VqaModel, batch: list[Sample], baseline: QuestionOnly, answers: list[str], keep: int
+) -> list[_Row]:
+    asked = [(row, question) for row, sample in enumerate(batch) for question in _asked(sample)]
+    tokens_BND = model.encode_images([sample.media for sample in batch], len(batch))
+    index = torch.tensor([row for row, _ in asked], device=tokens_BND.device)
+    texts = [clean_question(question.text) for _, question in asked]
+    predictions = model.rank_answers(tokens_BND, index, texts, answers, keep)
+    rows = []
+    for (row, question), prediction in zip(asked, predictions, strict=True):
+        guess = baseline.answer(question.text)
+        right, lucky = (accuracy(text, question.answers) for text in (prediction, guess))
+        rows.append(_Row(batch[row].key, question, prediction, guess, right, lucky))
+    return rows
+
+
+def _metrics(rows: list[_Row]) -> dict[str, float]:
+    groups = {
+        "": rows,
+        "open_": [row for row in rows if row.question.open],
+        "yes_no_": [row for row in rows if not row.question.open],
+    }
+    metrics = {}
+    for name, group in groups.items():
+        if group:
+            metrics[f"vqa.{name}accuracy"] = sum(row.accuracy for row in group) / len(group)
+            suffix = f"_{name[:-1]}" if name else ""
+            metrics[f"vqa.question_only{suffix}"] = sum(row.guess_accuracy for row in group) / len(group)
+    return metrics
+
+
+def _asked(sample: Sample) -> list[Question]:
+    return [question for question in sample.questions if question.answers]
+
+
+def _opening(text: str) -> str:
+    return " ".join(text.split()[:2])
+
+
+def _most_frequent(counts: Counter[str], count: int) -> list[str]:
+    """By frequency, then by name, so that equal counts do not depend on the order of the data."""
+    return sorted(counts, key=lambda answer: (-counts[answer], answer))[:count]
+
+
+def _example(row: _Row) -> Example:
+    return {
+        "image": picture_of(row.key),
+        "question": row.question.text,
+        "answer": row.wanted,
+        "prediction": row.prediction,
+        "correct": row.correct,
+    }
+
+
+def _prediction(row: _Row) -> dict[str, object]:
+    return {
+        "key": row.key,
+        "question": row.question.text,
+        "answer": row.wanted,
+        "prediction": row.prediction,
+        "accuracy": round(row.accuracy, 4),
+        "question_only": row.guess,
+    }

@@ -1,0 +1,105 @@
+"""The promotion gate: which figures a model must reach, and how they stand against the champion's.
+
+figures = read_figures()
+verdict = judge({"retrieval.i2t_r1": 0.30}, figures, champion={"retrieval.i2t_r1": 0.66}, tolerance=0.02)
+verdict.passed, verdict.reasons
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from blip.errors import BlipError
+
+METRICS = Path("metrics")
+DERIVED = (
+    "summary",
+    "register",
+)  # written from the others, by this stage or after it: perhaps of an earlier pipeline
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of a candidate beside what it must reach; `problem` is empty when it does."""
+
+    metric: str
+    value: float | None
+    minimum: float
+    champion: float | None
+    problem: str
+    behind: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks of one candidate."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate may become the champion."""
+        return not self.reasons
+
+    @property
+    def good_enough(self) -> bool:
+        """Whether every minimum is reached, be the champion better or not."""
+        return all(not check.problem or check.behind for check in self.checks)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it may not, a sentence a figure."""
+        return [check.problem for check in self.checks if check.problem]
+
+
+def read_figures(directory: Path = METRICS) -> dict[str, float]:
+    """All figures of the pipeline's stages by name, from the flat metrics/STAGE.json.
+
+    Raises:
+        BlipError: a file is not a flat JSON object.
+    """
+    figures: dict[str, float] = {}
+    for path in sorted(directory.glob("*.json")):
+        if path.stem in DERIVED:
+            continue
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            figures.update({name: float(value) for name, value in values.items() if name != "seconds"})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise BlipError(
+                f"{path}: not a flat JSON object of numbers ({error}); run `dvc repro --force` on its stage"
+            ) from None
+    return figures
+
+
+def judge(
+    minimums: Mapping[str, float],
+    figures: Mapping[str, float],
+    champion: Mapping[str, float],
+    tolerance: float,
+) -> Verdict:
+    """Hold a candidate's figures against the minimums, and against the champion's less the tolerance."""
+    return Verdict(
+        tuple(
+            _check(metric, figures.get(metric), minimum, champion.get(metric), tolerance)
+            for metric, minimum in minimums.items()
+        )
+    )
+
+
+def _check(
+    metric: str, value: float | None, minimum: float, champion: float | None, tolerance: float
+) -> Check:
+    if value is None or math.isnan(value):
+        what = "not measured: no metrics/*.json has it" if value is None else "not a number"
+        return Check(metric, None, minimum, champion, f"{metric} is {what}")
+    if value < minimum:
+        return Check(
+            metric, value, minimum, champion, f"{metric} is {value:.3f}, below the gate's {minimum:g}"
+        )
+    if champion is not None and value < champion - tolerance:
+        problem = f"{metric} is {value:.3f}, the champion has {champion:.3f} (tolerance {tolerance:g})"
+        return Check(metric, value, minimum, champion, problem, behind=True)
+    return Check(metric, value, minimum, champion, "")

@@ -1,0 +1,129 @@
+"""What a run came from: code, dvc.lock, input manifests, recipe, flow run; as tags of runs and models.
+
+    lineage("finetune@retrieval", settings)
+    # {"blip.git_commit": "4f0c...", "blip.input.data/datasets/human": "sha256:...", ...}
+
+What a stage reads is taken from dvc.yaml, the one place that says it.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from blip.config import Settings
+
+FLOW_RUN = ("PREFECT__FLOW_RUN_ID", "BLIP_FLOW_RUN_ID")
+PARAMETER_LIMIT = 6000  # characters of one MLflow parameter
+
+
+def lineage(stage: str, settings: Settings) -> dict[str, str]:
+    """The tags that say what a run of `stage` came from. Empty ones (no git, no dvc.lock) are left out."""
+    tags = {
+        "blip.git_commit": _git("rev-parse", "HEAD"),
+        "blip.git_dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
+        "blip.dvc_lock": digest(Path("dvc.lock")),
+        "blip.recipe": settings.recipe or "",
+        "blip.flow_run": next((os.environ[name] for name in FLOW_RUN if os.environ.get(name)), ""),
+    }
+    if not tags["blip.git_commit"]:
+        del tags["blip.git_dirty"]
+    tags.update(inputs(stage))
+    return {name: value for name, value in tags.items() if value}
+
+
+def inputs(stage: str) -> dict[str, str]:
+    """Digests of what dvc.yaml names as the stage's deps: of a dataset's manifest, else from dvc.lock."""
+    tags = {}
+    outputs = _locked_outputs(Path("dvc.lock"))
+    for path in stage_spec(stage).get("deps", []):
+        manifest = digest(Path(path) / "manifest.json")
+        if manifest:
+            tags[f"blip.input.{path}"] = manifest
+            continue
+        tags.update(
+            {f"blip.input.{out}": md5 for out, md5 in outputs.items() if f"{out}/".startswith(f"{path}/")}
+        )
+    return tags
+
+
+def parameters(stage: str, settings: Settings) -> dict[str, str]:
+    """The settings that dvc.yaml names as the stage's params, flat: {"pretrain.optimiser.lr": "0.02"}."""
+    values = settings.model_dump(mode="json", by_alias=True)
+    flat: dict[str, str] = {}
+    for name in stage_spec(stage).get("params", []):
+        flat.update(flatten(name, _pick(values, name.split("."))))
+    return flat
+
+
+def flatten(name: str, value: Any) -> dict[str, str]:
+    """{"a": {"b": 1}} under the name x becomes {"x.a.b": "1"}; a list stays one value."""
+    if not isinstance(value, dict):
+        return {name: str(value)[:PARAMETER_LIMIT]}
+    return {
+        key: text for part, inner in value.items() for key, text in flatten(f"{name}.{part}", inner).items()
+    }
+
+
+def digest(path: Path) -> str:
+    """sha256:HEX of a file, or "" when there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as handle:
+        return "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def stage_spec(stage: str) -> dict[str, Any]:
+    """The stage's part of dvc.yaml, with ${key} and ${item.*} of a foreach filled in; {} if it has none."""
+    base, _, key = stage.partition("@")
+    spec = _stages(Path("dvc.yaml").resolve()).get(base, {})
+    if "foreach" not in spec:
+        return spec
+    each = spec["foreach"]
+    item = each.get(key, {}) if isinstance(each, dict) else key
+    return {name: _fill(value, key, item) for name, value in spec["do"].items()}
+
+
+@cache
+def _stages(path: Path) -> dict[str, Any]:
+    return (
+        (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {}) if path.is_file() else {}
+    )
+
+
+def _fill(value: Any, key: str, item: Any) -> Any:
+    if isinstance(value, list):
+        return [_fill(entry, key, item) for entry in value]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name = match[1]
+        return key if name in ("key", "item") else str(_pick(item, name.split(".")[1:]))
+
+    return re.sub(r"\$\{([\w.]+)\}", replace, value)
+
+
+def _pick(values: Any, path: list[str]) -> Any:
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def _locked_outputs(path: Path) -> dict[str, str]:
+    lock = yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
+    outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])]
+    return {out["path"]: f"md5:{out['md5']}" for out in outs if "md5" in out}
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,89 @@
+"""How a model directory becomes an MLflow model: code, signature, requirements travel with the weights.
+
+A request is a table with the columns `image` (path, bytes, base64 or data URI), `text` and `question`, each
+optional, and the parameters `task`, `head`, `decoding`; blip/serving/pyfunc.py answers it.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import blip
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+    from pandas import DataFrame
+
+PACKAGE = Path(blip.__file__).parent
+WHITE_PIXEL = (  # a PNG of one pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
+)
+SERVING_CODE = PACKAGE / "serving" / "pyfunc.py"
+REQUIREMENTS = (
+    "mlflow",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "pillow",
+    "opencv-python-headless",
+    "pyarrow",
+    "pydantic",
+    "pyyaml",
+    "av",
+)
+
+
+def save(directory: Path, target: Path, task: str, *, run_id: str, model_id: str) -> None:
+    """Write the MLflow model `target`: the model directory, the package's code, and their description."""
+    from mlflow import pyfunc
+    from mlflow.models import Model
+
+    pyfunc.save_model(
+        target,
+        mlflow_model=Model(run_id=run_id, model_id=model_id, model_uuid=model_id),
+        python_model=str(SERVING_CODE),
+        artifacts={"model": str(directory.resolve())},
+        code_paths=[str(PACKAGE)],
+        model_config={"task": task},
+        signature=signature(task),
+        input_example=example(task),
+        pip_requirements=requirements(),
+    )
+
+
+def example(task: str) -> tuple["DataFrame", dict[str, str]]:
+    """A request as one sends it: a white picture in base64, the text or question, the parameters."""
+    from pandas import DataFrame
+
+    row = {"image": WHITE_PIXEL}
+    row |= {"match": {"text": "a white square"}, "answer": {"question": "what colour is it?"}}.get(task, {})
+    return DataFrame([row]), {"task": task}
+
+
+def signature(task: str) -> "ModelSignature":
+    """What the served model takes and returns."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types.schema import AnyType
+
+    kinds = {"image": AnyType(), "text": "string", "question": "string"}
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(kind, name, required=False) for name, kind in kinds.items()
+    ]
+    choices = {"task": task, "head": "itm", "decoding": "beam"}
+    params = ParamSchema([ParamSpec(name, "string", default) for name, default in choices.items()])
+    return ModelSignature(Schema(columns), Schema([ColSpec(AnyType(), "prediction")]), params)
+
+
+def requirements() -> list[str]:
+    """The installed versions of what the model needs to run, without local parts such as +cpu."""
+    found = []
+    for name in REQUIREMENTS:
+        try:
+            found.append(f"{name}=={version(name).partition('+')[0]}")
+        except PackageNotFoundError:
+            continue
+    return found

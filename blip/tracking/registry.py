@@ -1,0 +1,260 @@
+"""The MLflow model registry: versions, their lineage and figures, and the champion among them.
+
+    version, is_new = registry.register("blip-vqa", Path("models/vqa"), ...)
+    registry.promote("blip-vqa", version)
+    registry.resolve("models:/blip-vqa@champion")     # a local model directory
+
+A version carries what it came from and what it scored as tags. Identical weights are one version, however
+often they are registered. The `champion` alias is what `models:/NAME@champion` opens; a version that reached
+the gate's minimums but not the champion's figures is the `challenger`.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from blip.errors import BlipError
+from blip.tracking import packaging, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+DIGEST, FIGURE = "blip.digest", "figure."
+WEIGHTS = "*.safetensors"
+SCHEME = "models:/"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model: its number, weights' digest and figures."""
+
+    name: str
+    number: int
+    digest: str
+    figures: dict[str, float]
+
+
+def champion(name: str) -> Version | None:
+    """The version that models:/NAME@champion opens, or None."""
+    found = _by_alias(store.client(), name, CHAMPION)
+    return _version(found) if found else None
+
+
+def find(name: str, digest: str) -> Version | None:
+    """The newest version with these weights, or None."""
+    for found in _versions(store.client(), name):
+        if found.tags.get(DIGEST) == digest:
+            return _version(found)
+    return None
+
+
+def weights_digest(directory: Path) -> str:
+    """sha256 of a model directory's safetensors files.
+
+    Raises:
+        BlipError: it has none.
+    """
+    files = sorted(directory.glob(WEIGHTS))
+    if not files:
+        raise BlipError(
+            f"{directory}: no model there (no {WEIGHTS}); run the stage that writes it, or `dvc pull`"
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
+
+
+def register(
+    name: str,
+    directory: Path,
+    *,
+    run_id: str,
+    figures: Mapping[str, float],
+    tags: Mapping[str, str],
+    task: str,
+) -> tuple[Version, bool]:
+    """Make a model directory a version of the registered model NAME, servable by MLflow.
+
+    Args:
+        run_id: the MLflow run that registers it.
+        figures: what it scored; a champion's are what later candidates are held against.
+        tags: its lineage.
+        task: what the served model does unless told otherwise: caption, match, answer or embed.
+
+    Returns:
+        The version, and whether it is new: weights that the registry has already keep their version and get
+        the new figures.
+    """
+    client = store.client()
+    digest = weights_digest(directory)
+    notes = {**tags, DIGEST: digest, **{FIGURE + metric: f"{value:.6g}" for metric, value in figures.items()}}
+    known = find(name, digest)
+    if known is not None:
+        for tag, value in notes.items():
+            client.set_model_version_tag(name, str(known.number), tag, value)
+        return Version(name, known.number, digest, dict(figures)), False
+    model_id = _log_model(client, name, directory, run_id=run_id, tags=notes, task=task)
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(
+            name, description=f"BLIP, served for the task `{task}` unless told otherwise"
+        )
+    created = client.create_model_version(name, f"{SCHEME}{model_id}", run_id, notes, model_id=model_id)
+    return Version(name, int(created.version), digest, dict(figures)), True
+
+
+def promote(name: str, version: int | str, alias: str = CHAMPION) -> Version:
+    """Give a version the champion alias; the version that had it loses it.
+
+    Raises:
+        BlipError: there is no such model or version; the message lists what there is.
+    """
+    client = store.client()
+    versions = _versions(client, name)
+    wanted = next((found for found in versions if str(found.version) == str(version)), None)
+    if wanted is None:
+        raise BlipError(_unknown(client, name, f"version {version}", versions))
+    client.set_registered_model_alias(name, alias, str(wanted.version))
+    challenger = _by_alias(client, name, CHALLENGER)
+    if alias == CHAMPION and challenger is not None and str(challenger.version) == str(wanted.version):
+        client.delete_registered_model_alias(name, CHALLENGER)
+    return _version(wanted)
+
+
+def resolve(model: str) -> Path:
+    """The local model directory behind models:/NAME@ALIAS or models:/NAME/VERSION, a directory, or a hub id.
+
+    Raises:
+        BlipError: there is none: no registry here, no such model, alias or version (the message lists what
+            there is), no such directory, or the hub does not answer.
+    """
+    if model.startswith(SCHEME):
+        return _registered(model)
+    if Path(model).is_dir():
+        return Path(model)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).parent.is_dir():
+        return _from_hub(model)
+    raise BlipError(
+        f"{model}: no such model directory; run the stage that writes it, or name models:/NAME@champion"
+    )
+
+
+def _registered(uri: str) -> Path:
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not store.DATABASE.is_file():
+        raise BlipError(
+            f"{uri}: no model registry here ({store.DATABASE.resolve()} does not exist); run in the "
+            "project's folder, set MLFLOW_TRACKING_URI, or give a model directory"
+        )
+    found = _find_uri(store.client(), uri)
+    with _as_default_store():
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        try:
+            folder = Path(download_artifacts(artifact_uri=f"{SCHEME}{found.name}/{found.version}"))
+        except (MlflowException, OSError) as error:
+            raise BlipError(f"{uri}: its files cannot be fetched: {str(error)[:200]}") from None
+    weights = sorted(folder.glob(f"artifacts/*/{WEIGHTS}"))
+    if not weights:
+        raise BlipError(f"{uri}: version {found.version} holds no BLIP model directory ({folder})")
+    return weights[0].parent
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", WEIGHTS]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise BlipError(
+            f"{name}: no such directory here, and the hub gives no model of that name: {str(error)[:200]}"
+        ) from None
+
+
+def _find_uri(client: "MlflowClient", uri: str) -> "ModelVersion":
+    path = uri.removeprefix(SCHEME).strip("/")
+    name, separator, alias = path.partition("@")
+    if separator:
+        found = _by_alias(client, name, alias)
+        what = f"alias {alias!r}"
+    else:
+        name, _, number = path.partition("/")
+        found = next((v for v in _versions(client, name) if str(v.version) == number), None)
+        what = f"version {number or '(none given)'}"
+    if found is None:
+        raise BlipError(f"{uri}: " + _unknown(client, name, what, _versions(client, name)))
+    return found
+
+
+def _unknown(client: "MlflowClient", name: str, what: str, versions: "list[ModelVersion]") -> str:
+    if versions:
+        numbers = ", ".join(
+            str(version.version) for version in sorted(versions, key=lambda v: int(v.version))
+        )
+        aliases = client.get_registered_model(name).aliases
+        named = "".join(f"; {alias} is version {number}" for alias, number in sorted(aliases.items()))
+        return f"{name} has no {what}; it has version {numbers}{named}"
+    models = ", ".join(sorted(model.name for model in client.search_registered_models()))
+    known = models or "none yet (`dvc repro --force --single-item register` fills it)"
+    return f"no registered model {name!r}; the registry has: {known}"
+
+
+def _by_alias(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException:
+        return None
+
+
+def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
+    """Newest first."""
+    quoted = name.replace("'", "")
+    return sorted(client.search_model_versions(f"name = '{quoted}'"), key=lambda v: -int(v.version))
+
+
+def _version(found: "ModelVersion") -> Version:
+    figures = {
+        tag.removeprefix(FIGURE): float(value) for tag, value in found.tags.items() if tag.startswith(FIGURE)
+    }
+    return Version(found.name, int(found.version), found.tags.get(DIGEST, ""), figures)
+
+
+def _log_model(
+    client: "MlflowClient", name: str, directory: Path, *, run_id: str, tags: Mapping[str, str], task: str
+) -> str:
+    """Store the model with the run that registers it; the id of MLflow's logged model."""
+    from mlflow.entities import LoggedModelOutput
+
+    experiment = client.get_run(run_id).info.experiment_id
+    logged = client.create_logged_model(experiment, name, run_id, dict(tags), model_type="BLIP")
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / "model"
+        packaging.save(directory, target, task, run_id=run_id, model_id=logged.model_id)
+        client.log_model_artifacts(logged.model_id, str(target))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return logged.model_id
+
+
+@contextmanager
+def _as_default_store() -> Iterator[None]:
+    """MLflow's module-level functions read the store from the environment."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = store.tracking_uri()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MLFLOW_TRACKING_URI"]

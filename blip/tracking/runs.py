@@ -1,0 +1,223 @@
+"""One MLflow run a stage, below the run of its pipeline.
+
+    with stage_run("pretrain", settings) as run:
+        run.log_metrics({"loss": 3.2}, step=20)
+        run.log_curve(Path("metrics/curves/pretrain.csv"))
+        run.log_figure(figure, "loss.png")
+
+A run ends FINISHED, FAILED (an exception) or KILLED (SIGTERM, Ctrl-C, preempted with a checkpoint). A killed
+stage that starts again with the same parameters goes on in the same run.
+"""
+
+import csv
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blip.config import Settings
+from blip.errors import Preempted
+from blip.tracking import pipeline, processes, store
+from blip.tracking.lineage import lineage, parameters
+from blip.tracking.pipeline import pipeline_started
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+
+__all__ = ["StageRun", "pipeline_started", "stage_run", "training_run"]
+
+LAST_STAGE = "report"
+METRICS_BATCH, PARAMETERS_BATCH = 900, 90  # a request takes 1000 metrics and 100 parameters
+FLUSH_SECONDS = 10.0
+SAMPLING_SECONDS = 5  # of system metrics; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL overrides it
+VALUE_LIMIT = 5000  # characters of a tag or parameter
+
+
+class StageRun:
+    """The MLflow run of a stage. Metrics go in batches; a store that is down costs a warning, no work."""
+
+    def __init__(self, client: "MlflowClient", run_id: str) -> None:
+        self.run_id = run_id
+        self.client = client
+        logged = client.get_run(run_id).data
+        self._parameters = dict(logged.params)
+        self._last_steps = {name: self._last_step(name) for name in logged.metrics if "system/" not in name}
+        self._pending: list[Metric] = []
+        self._flushed = time.monotonic()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers: the stage's results (no step, sent at once) or points of curves (sent every 10 s).
+
+        Points at or before the last one of a curve are left out: a resumed stage repeats some.
+        """
+        if step is None:
+            self._add(metrics, 0)
+        else:
+            self._add(
+                {name: value for name, value in metrics.items() if step > self._last_steps.get(name, -1)},
+                step,
+            )
+            self._last_steps.update({name: max(step, self._last_steps.get(name, -1)) for name in metrics})
+        due = len(self._pending) >= METRICS_BATCH or time.monotonic() - self._flushed >= FLUSH_SECONDS
+        if step is None or due:
+            self.flush()
+
+    def log_curve(self, path: Path) -> None:
+        """Log the columns of a CSV file by its `step` column; called again, only the rows that are new."""
+        with path.open(newline="", encoding="utf-8") as handle:
+            for row in csv.DictReader(handle):
+                step = int(float(row.pop("step")))
+                self.log_metrics({name: float(text) for name, text in row.items() if text}, step)
+        self.flush()
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log parameters. One that the run has already (it was resumed) keeps its value."""
+        from mlflow.entities import Param
+
+        new = {
+            name: str(value)[:VALUE_LIMIT] for name, value in params.items() if name not in self._parameters
+        }
+        entries = [Param(name, value) for name, value in new.items()]
+        for start in range(0, len(entries), PARAMETERS_BATCH):
+            self.client.log_batch(self.run_id, params=entries[start : start + PARAMETERS_BATCH])
+        self._parameters.update(new)
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        """Set tags, replacing those of the same name."""
+        from mlflow.entities import RunTag
+
+        entries = [RunTag(name, str(value)[:VALUE_LIMIT]) for name, value in tags.items()]
+        self.client.log_batch(self.run_id, tags=entries)
+
+    def log_artifact(self, path: Path | str, folder: str | None = None) -> None:
+        """Keep a file, or a folder with all that is in it, with the run."""
+        log = self.client.log_artifacts if Path(path).is_dir() else self.client.log_artifact
+        log(self.run_id, str(path), folder)
+
+    def log_figure(self, figure: "Figure", name: str) -> None:
+        """Keep a matplotlib figure under a file name such as "roc.png"."""
+        self.client.log_figure(self.run_id, figure, f"figures/{name}")
+
+    def flush(self) -> None:
+        """Send the metrics that wait. When the store does not answer, they are kept for the next time."""
+        self._flushed = time.monotonic()
+        while self._pending:
+            if not _sent(self.client.log_batch, self.run_id, metrics=self._pending[:METRICS_BATCH]):
+                return
+            del self._pending[:METRICS_BATCH]
+
+    def close(self, status: str, reason: str = "") -> None:
+        """Send what waits and end the run: FINISHED, FAILED or KILLED, with the reason as a tag."""
+        self.flush()
+        if reason:
+            _sent(self.client.set_tag, self.run_id, "blip.error", reason[:VALUE_LIMIT])
+        _sent(self.client.set_terminated, self.run_id, status)
+
+    def _add(self, metrics: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._pending += [Metric(name, float(value), now, step) for name, value in metrics.items()]
+
+    def _last_step(self, name: str) -> int:
+        return max((point.step for point in self.client.get_metric_history(self.run_id, name)), default=-1)
+
+
+@contextmanager
+def stage_run(stage: str, settings: Settings) -> Iterator[StageRun]:
+    """Open the MLflow run of a stage, and of its pipeline if none is open; close them by how the block ends.
+
+    Raises:
+        BlipError: the MLflow store cannot be opened.
+    """
+    client = store.client()
+    parent = pipeline.enter(client, settings)
+    run = StageRun(client, _open(client, parent, stage, settings))
+    run.log_params(parameters(stage, settings))
+    status, reason = "FINISHED", ""
+    try:
+        with processes.sigterm_as_exit(), _system_metrics(run.run_id):
+            yield run
+    except BaseException as error:
+        status = "KILLED" if _was_stopped(error) else "FAILED"
+        reason = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        run.close(status, reason)
+        _sent(pipeline.leave, client, parent, finished=stage == LAST_STAGE and status == "FINISHED")
+
+
+def training_run(client: "MlflowClient", stage: str, settings: Settings) -> dict[str, str]:
+    """The newest finished run of a stage, in any pipeline, as a tag for the model it made; {} if none."""
+    experiment = store.experiment(client, settings.register_.experiment)
+    query = f"tags.`blip.stage` = '{stage}' and attributes.status = 'FINISHED'"
+    found = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
+    return {"blip.training_run": found[0].info.run_id} if found else {}
+
+
+def _open(client: "MlflowClient", parent: pipeline.Pipeline, stage: str, settings: Settings) -> str:
+    """The run to work in: the stage's last one under this parent if that was stopped, else a new one."""
+    tags = {
+        "mlflow.parentRunId": parent.run_id,
+        "mlflow.source.name": f"blip stage {stage}",
+        "mlflow.source.type": "LOCAL",
+        "blip.stage": stage,
+        "blip.attempt": "1",
+        processes.TAG: processes.this_process(),
+        **lineage(stage, settings),
+    }
+    if commit := tags.get("blip.git_commit"):
+        tags["mlflow.source.git.commit"] = commit
+    with store.locked("pipeline"):
+        last = next(iter(pipeline.stage_runs(client, parent, stage)), None)
+        if last is None or not _resumable(last, parameters(stage, settings)):
+            return client.create_run(parent.experiment_id, tags=tags, run_name=stage).info.run_id
+        tags["blip.attempt"] = str(int(last.data.tags.get("blip.attempt", "1")) + 1)
+        client.update_run(last.info.run_id, status="RUNNING")
+        for name, value in tags.items():
+            client.set_tag(last.info.run_id, name, value)
+        return last.info.run_id
+
+
+def _resumable(run: "Run", wanted: Mapping[str, str]) -> bool:
+    stopped = run.info.status == "KILLED" or (run.info.status == "RUNNING" and not processes.alive(run))
+    return stopped and all(run.data.params.get(name, value) == value for name, value in wanted.items())
+
+
+def _was_stopped(error: BaseException) -> bool:
+    if isinstance(error, SystemExit):
+        return error.code == processes.TERMINATED
+    return isinstance(error, KeyboardInterrupt | Preempted)
+
+
+@contextmanager
+def _system_metrics(run_id: str) -> Iterator[None]:
+    """Sample CPU, memory, disk, network and GPU into the run, from a thread of MLflow's."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(
+        run_id, sampling_interval=SAMPLING_SECONDS, resume_logging=True, tracking_uri=store.tracking_uri()
+    )
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
+
+
+def _sent(call: Callable[..., object], *arguments: object, **named: object) -> bool:
+    """Whether the store took a call. Its silence is no reason to lose a stage's work; a bad value is one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        call(*arguments, **named)
+    except MlflowException as error:
+        if error.error_code == "INVALID_PARAMETER_VALUE":
+            raise
+        print(f"warning: MLflow did not take it ({call.__name__}): {error}"[:300], file=sys.stderr)
+        return False
+    return True

@@ -1,0 +1,101 @@
+"""The MLflow store: ./mlflow.db and ./mlruns, or the server that MLFLOW_TRACKING_URI names.
+
+    client = store.client()
+    experiment = store.experiment(client, "blip")
+
+MLflow takes seconds to import, so it is imported when the first client is asked for, never at module level.
+"""
+
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blip.errors import BlipError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DATABASE = Path("mlflow.db")
+ARTIFACTS = Path("mlruns")
+STATE = Path(".blip")
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, or the SQLite database in the current directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE.resolve()}"
+
+
+def client() -> "MlflowClient":
+    """A client of the tracking store and registry; a new SQLite store is created on the way (2-4 s, once).
+
+    Raises:
+        BlipError: the store cannot be reached or opened.
+    """
+    uri = tracking_uri()
+    with locked("store"):
+        return _client(uri)
+
+
+@cache
+def _client(uri: str) -> "MlflowClient":
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    try:
+        opened = mlflow.MlflowClient(uri)
+        opened.search_experiments(max_results=1)
+    except Exception as error:  # MLflow raises its own, SQLAlchemy's and requests' errors here
+        raise BlipError(
+            f"the MLflow store {uri} cannot be opened: {_first_line(error)}; "
+            "start its server, point MLFLOW_TRACKING_URI elsewhere, or unset it to use ./mlflow.db"
+        ) from error
+    _write_ahead(uri)
+    return opened
+
+
+def _write_ahead(uri: str) -> None:
+    """Let readers (the UI, another stage) go on while a stage writes; SQLite keeps the mode in the file."""
+    path = uri.removeprefix("sqlite:///")
+    if path != uri and Path(path).is_file():
+        with closing(sqlite3.connect(path, timeout=20)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+
+
+def experiment(client: "MlflowClient", name: str) -> str:
+    """The id of an experiment, created when it is new. Artifacts of the local store go to ./mlruns."""
+    known = client.get_experiment_by_name(name)
+    if known is not None:
+        return known.experiment_id
+    local = tracking_uri().startswith("sqlite:")
+    return client.create_experiment(name, ARTIFACTS.resolve().as_uri() if local else None)
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold .blip/NAME.lock: one process of this project folder at a time. A killed holder lets go of it."""
+    STATE.mkdir(exist_ok=True)
+    with (STATE / f"{name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,1 @@
+"""The trainer: DeepSpeed engine, schedule, loop, checkpoints, launch."""

@@ -1,0 +1,183 @@
+"""The training loop: one step after another, resumable at any of them.
+
+Everything specific comes from outside: the objective (a module that returns losses), the batches, and how a batch
+becomes the objective's input.
+"""
+
+import hashlib
+import json
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from blip.config import Compute, Run
+from blip.data.loader import Batch, PairLoader
+from blip.errors import Preempted
+from blip.training.checkpoint import CheckpointStore
+from blip.training.engine import build_engine, quiet
+from blip.training.progress import Progress
+from blip.training.schedule import Schedule
+
+CURVES = Path("metrics/curves")
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training run.
+
+    Attributes:
+        name: of the stage, which names its checkpoints and curve too.
+        objective: returns a dictionary of losses with ``loss`` the one to minimise.
+        collate: turns a loader's batch into the objective's argument.
+        identity: whatever a checkpoint must agree on to be resumed (settings, digests of the data).
+        log: called with the step and the means every few steps.
+    """
+
+    name: str
+    objective: nn.Module
+    loader: PairLoader
+    collate: Callable[[Batch], Any]
+    run: Run
+    compute: Compute
+    identity: dict[str, Any]
+    log: Callable[[int, dict[str, float]], None] = lambda step, means: None
+
+
+def train(plan: Plan) -> int:
+    """Run, or resume, to the last step; the objective holds the result. Returns the number of steps.
+
+    The checkpoints stay until `finish` is called, after the model is saved.
+
+    Raises:
+        Preempted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
+        BlipError: the loss is not finite, or a checkpoint cannot be written.
+    """
+    run, training = plan.run, plan.run.training
+    engine = build_engine(plan.objective, training, run.optimiser)
+    device = engine.device
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    store = CheckpointStore(RUNS / plan.name, fingerprint(plan.identity), training.keep_checkpoints, rank)
+    torch.distributed.barrier()
+    start = _resume(plan, engine, store)
+    schedule = schedule_of(run, plan.loader.batches_per_epoch)
+    progress = Progress(
+        plan.name,
+        schedule.steps,
+        training.batch_size * training.accumulate * world,
+        training.log_every,
+        RUNS / plan.name / f"curve{rank}.csv",
+        start,
+    )
+    peaks = [group["lr"] for group in engine.optimizer.param_groups]
+    batches = iter(plan.loader)
+    plan.objective.train()
+    with _stop_requested() as stop:
+        for step in range(start, schedule.steps):
+            factor = schedule.factor(step)
+            for group, peak in zip(engine.optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * factor
+            _ramp_alpha(plan, step, schedule.steps)
+            for _ in range(training.accumulate):
+                _micro_step(plan, engine, next(batches), device, progress)
+            means = progress.report(step + 1, peaks[0] * factor) if rank == 0 else None
+            if means:
+                plan.log(step + 1, means)
+            due = (step + 1) % training.checkpoint_every == 0 and step + 1 < schedule.steps
+            if due or stop.is_set():
+                store.save(engine, step + 1, {"loader": plan.loader.state_dict()})
+            if stop.is_set():
+                raise Preempted(
+                    f"{plan.name}: stopped at step {step + 1} with a checkpoint; run it again to go on"
+                )
+    _keep_curve(plan.name, rank)
+    return schedule.steps
+
+
+def finish(name: str) -> None:
+    """Forget the checkpoints of a run whose model is saved."""
+    shutil.rmtree(RUNS / name, ignore_errors=True)
+
+
+def fingerprint(identity: dict[str, Any]) -> str:
+    """A digest of everything a checkpoint must agree on."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def schedule_of(run: Run, batches_per_epoch: int) -> Schedule:
+    """The schedule of a run whose epoch has that many batches on every rank."""
+    settings = run.optimiser
+    per_epoch = max(batches_per_epoch // run.training.accumulate, 1)
+    steps = run.steps or max(round((run.epochs or 0) * per_epoch), 1)
+    warmup = settings.warmup if settings.warmup > 1 else settings.warmup * steps
+    peak = settings.lr
+    return Schedule(
+        steps,
+        per_epoch,
+        min(round(warmup), steps),
+        settings.warmup_lr / peak,
+        settings.schedule,
+        settings.decay,
+        settings.final_lr / peak,
+    )
+
+
+def _micro_step(plan: Plan, engine: Any, batch: Batch, device: torch.device, progress: Progress) -> None:
+    inputs = plan.collate(batch).to(device)
+    bf16 = plan.compute.dtype == "bfloat16"
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+        losses = engine(inputs)
+    progress.add(losses)
+    engine.backward(losses["loss"])
+    engine.step()
+
+
+def _resume(plan: Plan, engine: Any, store: CheckpointStore) -> int:
+    checkpoint = store.latest()
+    if checkpoint is None:
+        return 0
+    with quiet():
+        state = store.load(engine, checkpoint)
+    plan.loader.load_state_dict(state["loader"])
+    if torch.distributed.get_rank() == 0:
+        print(f"{plan.name}  resuming at step {state['step']} from {checkpoint}", flush=True)
+    return state["step"]
+
+
+def _ramp_alpha(plan: Plan, step: int, steps: int) -> None:
+    """The share of soft targets grows linearly from 0."""
+    settings = plan.run.objective
+    ramp = settings.alpha_ramp * steps
+    if hasattr(plan.objective, "alpha"):
+        plan.objective.alpha = settings.alpha * (min(1.0, step / ramp) if ramp else 1.0)  # type: ignore[assignment]
+
+
+def _keep_curve(name: str, rank: int) -> None:
+    if rank == 0:
+        CURVES.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(RUNS / name / "curve0.csv", CURVES / f"{name.replace('@', '_')}.csv")
+
+
+@contextmanager
+def _stop_requested() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGUSR1 set, so that a run ends between steps with a checkpoint."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {
+        number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGTERM, signal.SIGUSR1)
+    }
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,97 @@
+"""The whole pipeline on the embedded sample, in this process; nothing has to be running.
+
+    make demo                                            # or: python -m flows.demo
+    python -m flows.demo --until pretrain --set pretrain.steps=200
+
+Ends with the figures beside their bars and the way to the report. Running it again continues after an
+interruption, and finds nothing to do when all is up to date.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from blip.config import read_override
+from blip.errors import DONE, FAILED, BlipError
+from flows.addresses import free_port, running_prefect
+from flows.project import NO_TELEMETRY, PREFECT_HOME
+from flows.servers import RunningServer, prefect_server, started
+
+INTERRUPTED = 130
+SETTINGS = {
+    **NO_TELEMETRY,
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_DATEFMT": "%H:%M:%S",
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT": "%(asctime)s | %(task_run_name)-23s | %(message)s",
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_FLOW_RUN_FMT": "%(asctime)s | %(flow_name)-23s | %(message)s",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the flow, show its progress and its result; the exit code of the command."""
+    try:
+        options = parse(arguments)
+        with ExitStack() as stack:
+            server = prepare(stack)
+            from flows.pipeline import end_to_end  # reads the settings of Prefect as it is imported
+
+            if server:
+                server.wait_until_up()
+            return run(lambda: end_to_end(**options, return_state=True))
+    except BlipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues where this stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def run(flow: Callable[[], Any]) -> int:
+    """Run the flow and show how it ended; the exit code of the command."""
+    from flows.results import show_results, wait_until_recorded
+
+    began = time.monotonic()
+    state = flow()
+    wait_until_recorded(state)
+    if not state.is_completed():
+        print(
+            f"\nerror: {state.message}\n\nOnce that is mended, the same command continues.", file=sys.stderr
+        )
+        return FAILED
+    show_results(time.monotonic() - began, state.message or "")
+    return DONE
+
+
+def parse(arguments: list[str] | None) -> dict[str, Any]:
+    """The flow's parameters from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.demo", description="the whole pipeline, end to end"
+    )
+    parser.add_argument("--until", metavar="STAGE", help="the last stage wanted, with all it needs")
+    parser.add_argument("--recipe", metavar="NAME", help="a file of infra/recipes, laid over params.yaml")
+    parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="pretrain.steps=500")
+    parser.add_argument("--parallel", metavar="N", type=int, default=2, help="stages at once (default 2)")
+    options = vars(parser.parse_args(arguments))
+    overrides = dict(read_override(text) for text in options.pop("set"))
+    return {**options, "overrides": overrides}
+
+
+def prepare(stack: ExitStack) -> RunningServer | None:
+    """Settings of Prefect, and its server: the one of PREFECT_API_URL or `make ui`, else one for this run, started."""
+    for name, value in {**SETTINGS, "PREFECT_HOME": str(PREFECT_HOME.resolve())}.items():
+        os.environ.setdefault(name, value)
+    if "PREFECT_API_URL" not in os.environ and (api := running_prefect()):
+        os.environ["PREFECT_API_URL"] = api
+    if "PREFECT_API_URL" in os.environ:
+        return None
+    server = prefect_server(free_port("prefect"))
+    os.environ.update(server.settings)
+    print(f"Prefect: {server.url} while this runs", flush=True)
+    return stack.enter_context(started(server))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

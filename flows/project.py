@@ -1,0 +1,69 @@
+"""The project folder as the flows see it: what DVC says, the environment of the stages, the lock."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from blip.errors import BlipError
+
+STATE = Path(".blip")
+LOGS = STATE / "logs"
+PREFECT_HOME = Path(".prefect")
+BINARIES = Path(sys.executable).parent
+DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]  # another stage may be saving its outputs
+NO_TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "False",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+
+def stage_environment(flow_run_id: str = "") -> dict[str, str]:
+    """The environment of a stage: this virtual environment first, output unbuffered, no telemetry."""
+    search = os.pathsep.join([str(BINARIES), os.environ.get("PATH", "")])
+    run = {"BLIP_FLOW_RUN_ID": flow_run_id, "BLIP_PIPELINE_RUN": flow_run_id} if flow_run_id else {}
+    return {**os.environ, **NO_TELEMETRY, "PATH": search, "PYTHONUNBUFFERED": "1", **run}
+
+
+def changed_stages() -> frozenset[str]:
+    """The stages whose own inputs, parameters or outputs differ from dvc.lock.
+
+    Raises:
+        BlipError: DVC cannot read the project; the message is DVC's.
+    """
+    command = [*DVC, "status", "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, env=stage_environment(), check=False)
+    if answer.returncode != 0:
+        raise BlipError(f"dvc cannot read this project:\n{answer.stderr.strip() or answer.stdout.strip()}")
+    return frozenset(json.loads(answer.stdout or "{}"))
+
+
+@contextmanager
+def one_run_at_a_time() -> Iterator[None]:
+    """Hold the project's lock: two runs at once would build each other's inputs anew.
+
+    Raises:
+        BlipError: another run holds it; the message names its process.
+    """
+    STATE.mkdir(exist_ok=True)
+    with (STATE / "run.lock").open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            raise BlipError(
+                f"another run (process {holder}) is at work in {Path.cwd()}; wait for its end, cancel it, "
+                "or use a clone of the project"
+            ) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield

@@ -1,0 +1,131 @@
+"""The end of a run: its figures beside their bars, for the terminal and as Prefect artifacts."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
+from rich.console import Console
+from rich.table import Table
+
+from flows.addresses import address
+
+SUMMARY = Path("metrics/summary.json")
+REPORT = Path("reports/pipeline/index.html")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A key of metrics/summary.json, what it says, and the value it should reach (None: shown only)."""
+
+    key: str
+    label: str
+    bar: float | None = None
+    at_most: bool = False
+
+    def row(self, value: float) -> dict[str, str]:
+        """The figure as a line of the table."""
+        if self.bar is None:
+            return {"figure": self.label, "value": self.shown(value), "bar": "", "reached": ""}
+        reached = value <= self.bar if self.at_most else value >= self.bar
+        bar = ("≤ " if self.at_most else "≥ ") + self.shown(self.bar)
+        return {
+            "figure": self.label,
+            "value": self.shown(value),
+            "bar": bar,
+            "reached": "yes" if reached else "no",
+        }
+
+    def shown(self, value: float) -> str:
+        """Seconds as minutes, CIDEr as it is, fractions as percentages."""
+        if self.key == "seconds.total":
+            return f"{int(value) // 60}:{int(value) % 60:02d} min"
+        return (
+            f"{value:.2f}" if self.key in ("captioning.cider", "filter.roc_auc") else f"{100 * value:.1f} %"
+        )
+
+
+FIGURES = (
+    Figure("retrieval.i2t_r1", "image to text, R@1", 0.55),
+    Figure("retrieval.t2i_r1", "text to image, R@1", 0.55),
+    Figure("retrieval.i2t_r10", "image to text, R@10", 0.88),
+    Figure("retrieval.t2i_r10", "text to image, R@10", 0.88),
+    Figure("captioning.exact_match", "captions, exact match", 0.55),
+    Figure("captioning.cider", "captions, CIDEr"),
+    Figure("filter.roc_auc", "filter against the known noise, ROC AUC", 0.90),
+    Figure("bootstrap.r1_noisy", "pre-trained on the noisy pool, R@1"),
+    Figure("bootstrap.r1_bootstrapped", "pre-trained on the bootstrapped pool, R@1"),
+    Figure("bootstrap.gain", "what bootstrapping gave, R@1", 0.10),
+    Figure("vqa.accuracy", "visual questions, accuracy", 0.80),
+    Figure("vqa.open_accuracy", "visual questions, open ones", 0.70),
+    Figure("vqa.question_only", "visual questions, without the picture"),
+    Figure("video.t2v_r1", "text to video, zero-shot, R@1", 0.60),
+    Figure("seconds.total", "time of the whole pipeline", 1200, at_most=True),
+)
+
+
+def rows() -> list[dict[str, str]]:
+    """The figures of metrics/summary.json beside their bars; empty when there is no such file."""
+    if not SUMMARY.is_file():
+        return []
+    figures = json.loads(SUMMARY.read_text(encoding="utf-8"))
+    if {"bootstrap.r1_noisy", "bootstrap.r1_bootstrapped"} <= figures.keys():
+        figures["bootstrap.gain"] = figures["bootstrap.r1_bootstrapped"] - figures["bootstrap.r1_noisy"]
+    return [figure.row(figures[figure.key]) for figure in FIGURES if figure.key in figures]
+
+
+def result_table() -> Table:
+    """The figures for the terminal."""
+    table = Table(title="Held-out data, never seen in training", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("bar", justify="right")
+    table.add_column("reached")
+    for row in rows():
+        style = {"yes": "green", "no": "bold red"}.get(row["reached"], "dim")
+        table.add_row(row["figure"], row["value"], row["bar"], row["reached"], style=style)
+    return table
+
+
+def show_results(seconds: float, message: str) -> None:
+    """The end of a run in the terminal: the figures, the time, and where to look."""
+    console = Console(highlight=False)
+    console.print()
+    if rows():
+        console.print(result_table())
+    console.print(f"{message}, in {int(seconds) // 60}:{int(seconds) % 60:02d} min\n")
+    console.print(where_to_look())
+
+
+def wait_until_recorded(state: State, patience: float = 5.0) -> None:
+    """Give the server time to write the last states of the tasks, which reach it as events."""
+    run = state.state_details.flow_run_id
+    with get_client(sync_client=True) as client:
+        deadline = time.monotonic() + patience
+        while run and time.monotonic() < deadline:
+            tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])))
+            if all(task.state and task.state.is_final() for task in tasks):
+                return
+            time.sleep(0.2)
+
+
+def publish_results() -> None:
+    """The same figures and the way to the report as artifacts of the Prefect run."""
+    report = f"{address('reports')}/{REPORT.relative_to('reports')}"
+    create_table_artifact(table=rows(), key="results", description="Held-out figures and their bars")
+    create_link_artifact(link=report, link_text="report of the run (served by `make ui`)", key="report")
+    create_markdown_artifact(key="where-to-look", markdown=f"```\n{where_to_look()}\n```")
+
+
+def where_to_look() -> str:
+    """The ways to the pages."""
+    return (
+        f"report       {REPORT}\n"
+        f"figures      {SUMMARY}\n"
+        f"make ui      serves Prefect ({address('prefect')}), MLflow ({address('mlflow')}), "
+        f"the report and the Data Docs ({address('reports')})"
+    )

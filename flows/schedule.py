@@ -1,0 +1,56 @@
+"""Starts the stages in the order of the graph, some side by side, and collects how each ended."""
+
+from collections.abc import Iterable, Sequence
+
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, as_completed
+from prefect.logging import get_run_logger
+
+from flows.graph import STAGES
+from flows.stage import run_stage, stop_all_stages
+
+Future = PrefectFuture[State]
+
+
+def run_in_order(names: Sequence[str], stale: Iterable[str], parallel: int) -> dict[str, State]:
+    """Run each stage once those it waits for have succeeded, at most `parallel` at a time.
+
+    A stage that fails holds up what depends on it and nothing else.
+
+    Args:
+        names: the stages, each after those it waits for.
+        stale: those that have to be run; the others are up to date.
+        parallel: how many may run at once.
+
+    Returns:
+        The final state of every stage that was started.
+    """
+    outdated = frozenset(stale)
+    started: dict[str, Future] = {}
+    running: dict[str, Future] = {}
+    ended: dict[str, State] = {}
+    try:
+        while True:
+            ready = [name for name in names if name not in started and _may_start(name, names, ended)]
+            for name in ready[: parallel - len(running)]:
+                waits_for = [started[parent] for parent in STAGES[name] if parent in started]
+                up_to_date = name not in outdated
+                future = run_stage.submit(name, up_to_date, wait_for=waits_for, return_state=False)
+                started[name] = running[name] = future
+            if not running:
+                return ended
+            finished = next(as_completed(list(running.values())))
+            finished.wait()  # its state is only final once it has been waited for
+            name = next(name for name, future in running.items() if future is finished)
+            ended[name] = running.pop(name).state
+    except BaseException:
+        get_run_logger().warning("ending the running stages: %s", ", ".join(running) or "none")
+        stop_all_stages()
+        for future in running.values():
+            future.wait()
+        raise
+
+
+def _may_start(name: str, names: Sequence[str], ended: dict[str, State]) -> bool:
+    parents = [parent for parent in STAGES[name] if parent in names]
+    return all(parent in ended and ended[parent].is_completed() for parent in parents)

@@ -1,0 +1,101 @@
+"""Prefect's and MLflow's servers on the loopback address, each in a process of its own that ends with its caller.
+
+with started(prefect_server(4200)) as server:
+    server.wait_until_up()
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from blip.errors import BlipError
+from blip.ports import HOST
+from flows.addresses import answers
+from flows.process import supervised
+from flows.project import LOGS, PREFECT_HOME, stage_environment
+
+START_SECONDS = 120
+GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """How to start a server: the arguments of `python -m`, its environment, the path that answers once it is up."""
+
+    name: str
+    port: int
+    arguments: tuple[str, ...]
+    settings: dict[str, str]
+    health: str
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return LOGS / f"{self.name}-server.log"
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server and its process."""
+
+    server: Server
+    process: subprocess.Popen[bytes]
+
+    def wait_until_up(self) -> None:
+        """Return once it answers. Raises BlipError, with its last words, if it ends or takes too long."""
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(self.server.url + self.server.health):
+            self.require_alive()
+            if time.monotonic() > deadline:
+                raise BlipError(
+                    f"{self.server.name} does not answer after {START_SECONDS} s; see {self.server.log}"
+                )
+            time.sleep(0.2)
+
+    def require_alive(self) -> None:
+        """Raise BlipError, with its last words, if it has ended."""
+        if self.process.poll() is None:
+            return
+        last = self.server.log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:]
+        raise BlipError("\n".join([f"the {self.server.name} server has ended; its last words:", *last]))
+
+
+def prefect_server(port: int) -> Server:
+    """Prefect on the project's own database. Its pages call port 4200 unless told where the API is."""
+    api = f"http://{HOST}:{port}/api"
+    home = os.environ.get("PREFECT_HOME", str(PREFECT_HOME.resolve()))
+    settings = {"PREFECT_HOME": home, "PREFECT_API_URL": api, "PREFECT_UI_API_URL": api}
+    arguments = ("prefect", "server", "start", "--host", HOST, "--port", str(port))
+    return Server("prefect", port, arguments, settings, "/api/health")
+
+
+def mlflow_server(port: int) -> Server:
+    """MLflow on the project's own database and artifacts."""
+    where = ("--host", HOST, "--port", str(port), "--workers", "1")
+    store = (
+        "--backend-store-uri",
+        "sqlite:///mlflow.db",
+        "--default-artifact-root",
+        str(Path("mlruns").resolve()),
+    )
+    return Server("mlflow", port, ("mlflow", "server", *where, *store), {}, "/health")
+
+
+@contextmanager
+def started(server: Server) -> Iterator[RunningServer]:
+    """Start a server, and end it with all its processes when the block ends."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", *server.arguments]
+    environment = {**stage_environment(), **server.settings}
+    with server.log.open("wb") as log, supervised(command, environment, GRACE_SECONDS, log) as process:
+        yield RunningServer(server, process)

@@ -1,0 +1,138 @@
+"""The task of every flow: one DVC stage in a process group of its own.
+
+DVC decides whether the stage has to run, keeps its outputs and writes dvc.lock. This adds the live log,
+retries that resume from a checkpoint, and an end for all that the stage started when the run is cancelled.
+"""
+
+import re
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from blip.errors import PREEMPTED
+from flows.process import end_all, lines, supervised
+from flows.project import DVC, LOGS, stage_environment
+
+INTERRUPTED = "Interrupted"  # the name of a failed state that another attempt can mend
+EXITED = re.compile(r"exited with (-?\d+)\s*$")
+LOCKED = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
+UNCHANGED = re.compile(r"^Stage '[^']+' (didn't change, skipping|is cached - skipping run)")
+DVC_TALK = re.compile(
+    r"^(Running stage '|Stage '|> |Updating lock file|Generating lock file|Use `dvc push`|"
+    r"To track the changes with git|To enable auto staging|\tgit add|\s*dvc config core\.autostage|"
+    r"Data and pipelines are up to date)"
+)
+LAST_LINES = 12
+
+_stopping = threading.Event()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage's process ended: its exit code (None: not known), if DVC skipped it, its last words."""
+
+    succeeded: bool
+    exit_code: int | None
+    unchanged: bool
+    message: str
+
+    @property
+    def interrupted(self) -> bool:
+        """Preempted, killed by a signal, or held up by a lock: not a mistake that would repeat itself."""
+        if self.exit_code is None:
+            return bool(LOCKED.search(self.message))
+        return self.exit_code == PREEMPTED or self.exit_code < 0 or self.exit_code >= 128
+
+
+def worth_another_attempt(_task: Any, _run: Any, state: State) -> bool:
+    """A retry resumes from the last checkpoint; a mistake of the user's would only fail again."""
+    return state.name in (INTERRUPTED, "TimedOut") and not _stopping.is_set()
+
+
+@task(
+    task_run_name="{name}",
+    retries=2,
+    retry_delay_seconds=[2, 20],
+    retry_condition_fn=worth_another_attempt,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def run_stage(name: str, up_to_date: bool = False) -> State:
+    """Bring one stage up to date; its state is Cached when there was nothing to do.
+
+    Args:
+        name: a stage of dvc.yaml.
+        up_to_date: DVC has said so already, so it is not asked again.
+    """
+    if up_to_date:
+        return Completed(name="Cached", message="up to date")
+    outcome = reproduce(name, stage_environment(str(flow_run.id or "")), get_run_logger().info)
+    if outcome.unchanged:
+        return Completed(name="Cached", message="its inputs did not change")
+    if outcome.succeeded:
+        return Completed(message="done")
+    return Failed(name=INTERRUPTED if outcome.interrupted else "Failed", message=f"{name}: {outcome.message}")
+
+
+def reproduce(name: str, environment: dict[str, str], show: Callable[[str], None]) -> Outcome:
+    """`dvc repro --single-item NAME`; all it says goes to .blip/logs, the stage's lines also to `show`."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    story = Story()
+    command = [*DVC, "repro", "--single-item", name]
+    with (
+        (LOGS / f"{name}.log").open("w", encoding="utf-8") as log,
+        supervised(command, environment) as process,
+    ):
+        for line in lines(process):
+            print(line, file=log, flush=True)
+            if story.heard(line):
+                show(line)
+        succeeded = process.wait() == 0
+    return Outcome(succeeded, story.exit_code, story.unchanged, story.message())
+
+
+class Story:
+    """What the output of `dvc repro` tells: DVC's talk, the stage's own lines, and how the stage ended."""
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self.unchanged = False
+        self._last: deque[str] = deque(maxlen=LAST_LINES)
+
+    def heard(self, line: str) -> bool:
+        """Take in a line; True if it is worth showing."""
+        self.unchanged = self.unchanged or bool(UNCHANGED.match(line))
+        if match := EXITED.search(line) if line.startswith("ERROR: failed to reproduce") else None:
+            self.exit_code = int(match[1])
+            return False
+        if DVC_TALK.match(line):
+            return False
+        self._last.append(line)
+        return True
+
+    def message(self) -> str:
+        """The error that the stage ended with, or its last lines when it said none."""
+        spoken = list(self._last)
+        starts = [at for at, line in enumerate(spoken) if line.lower().startswith(("error:", "traceback"))]
+        ending = "" if self.exit_code in (None, 1, 2) else f" (exit code {self.exit_code})"
+        return "\n".join(spoken[starts[-1] :] if starts else spoken) + ending
+
+
+def stop_all_stages() -> None:
+    """End the running stages and start no further attempt; they have some seconds to save a checkpoint."""
+    _stopping.set()
+    end_all()
+
+
+def allow_attempts() -> None:
+    """Allow attempts again, at the start of a run."""
+    _stopping.clear()

@@ -1,0 +1,118 @@
+"""The pages, on the loopback address: Prefect, MLflow, and the reports with the Data Docs.
+
+    make ui        # or: python -m flows.ui
+
+Prints where they are and waits; Ctrl-C ends all three. A port in use is passed over for the next free one.
+"""
+
+import functools
+import http.server
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from blip.atomic import write_json
+from blip.errors import DONE, FAILED, BlipError
+from blip.ports import HOST
+from flows.addresses import ANNOUNCED, announced, answers, free_port
+from flows.servers import mlflow_server, prefect_server, started
+
+REPORTS = Path("reports")
+PAGES = (
+    ("pipeline/index.html", "The report of the last run"),
+    ("data_docs/index.html", "Data Docs: what validation found"),
+)
+
+
+def main() -> int:
+    """Start the pages, say where they are, and wait for Ctrl-C or for one of them to end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if running := [url for url in announced().values() if answers(url)]:
+            raise BlipError(f"the pages are up already: {', '.join(running)}; end the other `make ui` first")
+        with ExitStack() as stack:
+            serve(stack)
+    except BlipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("\nthe pages are closed")
+    return DONE
+
+
+def serve(stack: ExitStack) -> None:
+    """Start the servers on `stack`, announce them, and return only by an exception."""
+    servers = [prefect_server(free_port("prefect"))]
+    addresses = {"mlflow": os.environ.get("MLFLOW_TRACKING_URI", "")}
+    if not addresses["mlflow"].startswith("http"):
+        servers.append(mlflow_server(free_port("mlflow")))
+    addresses["reports"] = stack.enter_context(report_pages(free_port("reports")))
+    print(f"starting {' and '.join(server.name for server in servers)} ...", flush=True)
+    running = [stack.enter_context(started(server)) for server in servers]
+    for server in running:
+        server.wait_until_up()
+    announce(stack, addresses | {server.name: server.url for server in servers})
+    while True:
+        for server in running:
+            server.require_alive()
+        time.sleep(1.0)
+
+
+def announce(stack: ExitStack, addresses: dict[str, str]) -> None:
+    """Print where the pages are, and write it down for as long as they are there."""
+    write_json(ANNOUNCED, addresses)
+    stack.callback(ANNOUNCED.unlink, missing_ok=True)
+    print(f"  Prefect              {addresses['prefect']}")
+    print(f"  MLflow               {addresses['mlflow']}")
+    print(f"  report, Data Docs    {addresses['reports']}")
+    print("Ctrl-C closes them.", flush=True)
+
+
+@contextmanager
+def report_pages(port: int) -> Iterator[str]:
+    """Serve the folder of reports from a thread; gives its address."""
+    REPORTS.mkdir(exist_ok=True)
+    handler = functools.partial(ReportPages, directory=str(REPORTS))
+    with http.server.ThreadingHTTPServer((HOST, port), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{HOST}:{port}"
+        server.shutdown()
+
+
+class ReportPages(http.server.SimpleHTTPRequestHandler):
+    """The files below reports/, and at / a page that leads to them."""
+
+    def do_GET(self) -> None:
+        if self.path != "/":
+            return super().do_GET()
+        page = contents().encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep the terminal free of requests."""
+
+
+def contents() -> str:
+    """The page that leads to the report and the Data Docs; what has not been made yet says so."""
+    rows = [
+        f'<li><a href="/{path}">{title}</a></li>'
+        if (REPORTS / path).is_file()
+        else f"<li>{title}: not there yet, <code>make demo</code> makes it</li>"
+        for path, title in PAGES
+    ]
+    head = '<!doctype html><meta charset="utf-8"><title>BLIP reports</title><h1>Reports</h1>'
+    return f"{head}<ul>{''.join(rows)}</ul>"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

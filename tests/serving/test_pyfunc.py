@@ -1,0 +1,155 @@
+"""A registered model answers through MLflow as the model directory answers through blip.load."""
+
+import base64
+import json
+import subprocess
+import sys
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import blip
+from blip.config import load_settings
+from blip.data.text import Tokenizer, train_vocabulary
+from blip.model.blip import BlipConfig, BlipNetwork
+from blip.model.checkpoints import ModelCard, save_network
+from blip.model.text import TextConfig
+from blip.model.vision import VisionConfig
+from blip.tracking import registry, store
+from blip.tracking.runs import stage_run
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+TEXTS = ["a red square", "a blue square", "what colour is it?"]
+
+
+def make_model(directory: Path) -> Path:
+    """A random network of the smallest size that works, with a tokenizer."""
+    torch.manual_seed(7)
+    tokenizer = Tokenizer(train_vocabulary(TEXTS, 128))
+    text = TextConfig(
+        len(tokenizer), width=32, layers=1, heads=2, max_positions=32, dropout=0.0, context_width=32
+    )
+    network = BlipNetwork(BlipConfig(VisionConfig(16, 8, 32, 1, 2), text, projection=16)).eval()
+    ids = {name: getattr(tokenizer, name) for name in ("pad", "sep", "bos", "enc")}
+    save_network(network, directory, ModelCard(max_tokens=16), ids)
+    tokenizer.save(directory)
+    return directory
+
+
+def picture(colour: str) -> bytes:
+    buffer = BytesIO()
+    Image.new("RGB", (20, 20), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder whose registry holds one model as blip-captioning@champion."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(folder)
+        directory = make_model(folder / "models/captioning")
+        with stage_run("register", load_settings(PARAMS)) as run, warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            registry.register(
+                "blip-captioning", directory, run_id=run.run_id, figures={}, tags={}, task="caption"
+            )
+        registry.promote("blip-captioning", 1)
+    return folder
+
+
+@pytest.fixture
+def served(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """The champion as MLflow loads it."""
+    import mlflow
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return mlflow.pyfunc.load_model("models:/blip-captioning@champion")
+
+
+def test_captions_are_those_of_the_model_directory(served, folder: Path) -> None:
+    red, blue = picture("red"), picture("blue")
+    (folder / "red.png").write_bytes(red)
+    encoded = base64.b64encode(blue).decode()
+    table = pd.DataFrame({"image": ["red.png", red, encoded, f"data:image/png;base64,{encoded}"]})
+    captions = served.predict(table)["prediction"].tolist()
+    expected = blip.load(str(folder / "models/captioning")).caption([red, red, blue, blue], decoding="beam")
+    assert captions == expected
+
+
+def test_match_scores_row_by_row(served, folder: Path) -> None:
+    model = blip.load("models:/blip-captioning@champion")
+    images, texts = [picture("red"), picture("blue")], TEXTS[:2]
+    table = pd.DataFrame({"image": images, "text": texts})
+    for head in ("itm", "itc"):
+        scores = served.predict(table, params={"task": "match", "head": head})["prediction"]
+        torch.testing.assert_close(
+            torch.tensor(scores, dtype=torch.float32), model.match(images, texts, head=head).diagonal()
+        )
+
+
+def test_answers_and_embeddings(served) -> None:
+    model = blip.load("models:/blip-captioning@champion")
+    red = picture("red")
+    answers = served.predict(pd.DataFrame({"image": [red], "question": TEXTS[2:]}), params={"task": "answer"})
+    assert answers["prediction"].tolist() == model.answer([red], TEXTS[2:])
+    for table, expected in (
+        (pd.DataFrame({"image": [red]}), model.embed_images([red])),
+        (pd.DataFrame({"text": TEXTS}), model.embed_texts(TEXTS)),
+    ):
+        vectors = served.predict(table, params={"task": "embed"})["prediction"].tolist()
+        torch.testing.assert_close(torch.tensor(vectors), expected)
+
+
+@pytest.mark.parametrize(
+    ("table", "params", "message"),
+    [
+        (
+            {"image": [b""]},
+            {"task": "translate"},
+            "unknown task 'translate'; this model does: caption, match",
+        ),
+        (
+            {"text": ["a"]},
+            {"task": "caption"},
+            "task 'caption' needs the column 'image'; the table has: text",
+        ),
+        ({"image": ["no such file!"]}, {}, "row 0: image 'no such file!' is neither a file here nor base64"),
+    ],
+)
+def test_a_bad_request_is_explained(served, table: dict, params: dict, message: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException, match=message):
+        served.predict(pd.DataFrame(table), params=params)
+
+
+ELSEWHERE = """
+import json, sys
+sys.path[:] = [entry for entry in sys.path if entry != sys.argv[2]]
+import mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import blip
+assert blip.__file__.startswith(sys.argv[1]), blip.__file__
+description = mlflow.models.Model.load(sys.argv[1])
+request = description.load_input_example(sys.argv[1]), description.load_input_example_params(sys.argv[1])
+print(json.dumps(model.predict(*request)["prediction"].tolist()))
+"""
+
+
+def test_a_version_answers_its_example_with_the_code_it_carries(folder: Path, tmp_path: Path) -> None:
+    """In a process that finds no blip but the one beside the weights."""
+    model = next((folder / "mlruns/models").glob("*/artifacts"))
+    command = [sys.executable, "-I", "-c", ELSEWHERE, str(model), str(PARAMS.parent)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert isinstance(json.loads(done.stdout.splitlines()[-1])[0], str)

@@ -1,0 +1,31 @@
+"""blip stage compare with three real models."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from blip.config import Settings
+from blip.stages import run_stage
+
+
+def test_three_models_are_compared_with_and_without_re_ranking(evaluation_settings: Settings) -> None:
+    figures = run_stage("compare", evaluation_settings)
+    table = json.loads(Path("reports/compare/table.json").read_text())
+    assert list(table) == ["pretrain", "bootstrapped", "finetuned"]
+    for name, heads in table.items():
+        for head, prefix in (("itc", "itc."), ("itm", "")):
+            for metric, value in heads[head].items():
+                assert figures[f"compare.{name}.{prefix}{metric}"] == value
+            mean = (heads[head]["i2t_r1"] + heads[head]["t2i_r1"]) / 2
+            assert heads[head]["r1"] == pytest.approx(mean)
+    with Image.open("reports/compare/chart.png") as chart:
+        assert chart.width > 800
+
+
+def test_the_fine_tuned_model_scores_as_in_its_own_evaluation(evaluation_settings: Settings) -> None:
+    compared = run_stage("compare", evaluation_settings)
+    evaluated = run_stage("evaluate@retrieval", evaluation_settings)
+    for metric in ("i2t_r1", "i2t_r5", "t2i_r1", "t2i_r10"):
+        assert compared[f"compare.finetuned.{metric}"] == evaluated[f"retrieval.{metric}"]

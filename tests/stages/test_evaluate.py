@@ -1,0 +1,92 @@
+"""blip stage evaluate@TASK on small datasets with real models."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from blip.config import Settings
+from blip.errors import BadArguments, BlipError
+from blip.stages import evaluate, run_stage
+
+METRICS = {
+    "retrieval": [f"retrieval.{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)],
+    "captioning": [f"captioning.{name}" for name in ("exact_match", "cider", "bleu4", "rouge_l")],
+    "vqa": [f"vqa.{name}" for name in ("accuracy", "open_accuracy", "question_only", "question_only_open")],
+    "classification": ["classification.top1", "classification.top5"],
+    "video": ["video.t2v_r1", "video.t2v_r5", "video.t2v_r10", "video.v2t_r1"],
+}
+
+
+def examples_of(task: str) -> dict:
+    return json.loads(Path(f"reports/evaluate/{task}/examples.json").read_text())
+
+
+def pictures_in(value: object) -> set[str]:
+    """Every picture that some part of examples.json names."""
+    if isinstance(value, dict):
+        return set().union(*map(pictures_in, value.values()))
+    if isinstance(value, list):
+        return set().union(*map(pictures_in, value))
+    return {value} if isinstance(value, str) and value.startswith("images/") else set()
+
+
+@pytest.mark.parametrize("task", METRICS)
+def test_a_task_leaves_its_metrics_examples_and_exactly_the_pictures_they_name(
+    task: str, evaluation_settings: Settings
+) -> None:
+    figures = run_stage(f"evaluate@{task}", evaluation_settings)
+    assert json.loads(Path(f"metrics/evaluate_{task}.json").read_text()) == figures
+    assert set(METRICS[task]) <= set(figures)
+    assert all(0 <= figures[name] <= 1 for name in METRICS[task])
+    written = examples_of(task)
+    assert written["task"] == task and written["examples"]
+    there = {f"images/{path.name}" for path in Path(f"reports/evaluate/{task}/images").iterdir()}
+    assert there == pictures_in(written)
+    with Path(f"reports/evaluate/{task}/predictions.csv").open(newline="") as handle:
+        assert len(list(csv.DictReader(handle))) == written["selection"]["of"]
+
+
+def test_the_same_models_and_data_give_the_same_report(evaluation_settings: Settings) -> None:
+    first = run_stage("evaluate@retrieval", evaluation_settings) | {"seconds": 0}
+    files = [path.read_bytes() for path in sorted(Path("reports/evaluate/retrieval").rglob("*.*"))]
+    assert run_stage("evaluate@retrieval", evaluation_settings) | {"seconds": 0} == first
+    assert [path.read_bytes() for path in sorted(Path("reports/evaluate/retrieval").rglob("*.*"))] == files
+
+
+def test_classes_are_the_true_labels(evaluation_settings: Settings) -> None:
+    run_stage("evaluate@classification", evaluation_settings)
+    assert all(example["label"].isupper() for example in examples_of("classification")["examples"])
+
+
+def test_samples_that_validation_set_aside_are_not_evaluated(evaluation_settings: Settings) -> None:
+    aside = Path("data/datasets/validated/test.parquet")
+    aside.parent.mkdir()
+    pq.write_table(pa.table({"key": ["test-0000", "test-0001"], "expectation": ["size", "size"]}), aside)
+    try:
+        run_stage("evaluate@captioning", evaluation_settings)
+    finally:
+        shutil.rmtree(aside.parent)
+    with Path("reports/evaluate/captioning/predictions.csv").open(newline="") as handle:
+        keys = {row["key"] for row in csv.DictReader(handle)}
+    assert len(keys) == 18 and "test-0000" not in keys
+
+
+def test_a_missing_model_names_the_stage_that_makes_it_and_leaves_the_report_as_it_was(
+    evaluation_settings: Settings,
+) -> None:
+    Path("models/vqa").rename("models/elsewhere")
+    try:
+        with pytest.raises(BlipError, match="dvc repro finetune@vqa"):
+            run_stage("evaluate@vqa", evaluation_settings)
+    finally:
+        Path("models/elsewhere").rename("models/vqa")
+
+
+def test_an_unknown_task_is_refused(evaluation_settings: Settings) -> None:
+    with pytest.raises(BadArguments, match="there are: retrieval, captioning, vqa, classification, video"):
+        evaluate.run(evaluation_settings, None, "nlvr")  # type: ignore[arg-type]

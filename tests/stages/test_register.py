@@ -1,0 +1,82 @@
+"""The register stage: who passes is champion, who does not is said so, and nothing stops."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from blip.config import Settings, load_settings
+from blip.errors import BadArguments
+from blip.stages import register
+from blip.tracking import registry, store
+from blip.tracking.runs import stage_run
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+GATE = {"blip-vqa": {"vqa.accuracy": 0.6}, "blip-filter": {"filter.roc_auc": 0.8}}
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings with a gate for two models, in a folder that has both."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("BLIP_PIPELINE_RUN", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name in ("vqa", "filter"):
+        write_weights(name, 1.0)
+    loaded = load_settings(PARAMS)
+    return loaded.model_copy(update={"register_": loaded.register_.model_copy(update={"gate": GATE})})
+
+
+def write_weights(name: str, value: float) -> None:
+    Path("models", name).mkdir(parents=True, exist_ok=True)
+    save_file({"weight": torch.full((4,), value)}, f"models/{name}/model.safetensors")
+
+
+def measure(accuracy: float, auc: float | None) -> None:
+    Path("metrics").mkdir(exist_ok=True)
+    Path("metrics/evaluate_vqa.json").write_text(json.dumps({"vqa.accuracy": accuracy}))
+    Path("metrics/capfilt.json").write_text(json.dumps({} if auc is None else {"filter.roc_auc": auc}))
+
+
+def register_models(settings: Settings) -> dict[str, float]:
+    with stage_run("register", settings) as run:
+        return register.run(settings, run, None)
+
+
+def test_models_enter_stay_fall_behind_and_come_back(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure(accuracy=0.80, auc=None)
+    assert register_models(settings) == {
+        "register.blip-vqa.passed": 1.0,
+        "register.blip-vqa.version": 1.0,
+        "register.blip-filter.passed": 0.0,
+        "register.blip-filter.version": 0.0,
+    }
+    assert "filter.roc_auc is not measured" in " ".join(capsys.readouterr().out.split())
+
+    measure(accuracy=0.80, auc=0.93)
+    metrics = register_models(settings)
+    assert (metrics["register.blip-vqa.version"], metrics["register.blip-filter.version"]) == (1.0, 1.0)
+
+    write_weights("vqa", 2.0)
+    measure(accuracy=0.70, auc=0.93)
+    metrics = register_models(settings)
+    assert (metrics["register.blip-vqa.passed"], metrics["register.blip-vqa.version"]) == (0.0, 2.0)
+    aliases = store.client().get_registered_model("blip-vqa").aliases
+    assert {alias: int(number) for alias, number in aliases.items()} == {"champion": 1, "challenger": 2}
+
+    write_weights("vqa", 3.0)
+    measure(accuracy=0.79, auc=0.93)
+    assert register_models(settings)["register.blip-vqa.version"] == 3.0
+    champion = registry.champion("blip-vqa")
+    assert champion is not None
+    assert (champion.number, champion.figures) == (3, {"vqa.accuracy": 0.79})
+
+
+def test_a_gate_for_a_model_nobody_makes_is_refused(settings: Settings) -> None:
+    gate = settings.register_.model_copy(update={"gate": {"blip-vga": {"vqa.accuracy": 0.6}}})
+    with pytest.raises(BadArguments, match="no model 'blip-vga'; the pipeline makes: blip-base"):
+        register_models(settings.model_copy(update={"register_": gate}))

@@ -1,0 +1,95 @@
+"""Caption scores against values worked out by hand, and evaluation with a real network."""
+
+import math
+from functools import partial
+
+import pytest
+
+from blip.errors import BlipError
+from blip.tasks.captioning import caption_metrics, evaluate, exact_match, is_exact, tokenise
+
+
+@pytest.mark.parametrize(
+    ("caption", "references"),
+    [
+        ("a red apple", ["Red apple."]),
+        ("the red apple", ["a pear", "an red  apple!"]),
+        ("snow-capped mountain", ["snow-capped mountain"]),
+    ],
+)
+def test_an_exact_match_ignores_case_punctuation_and_the_leading_article(caption, references):
+    assert is_exact(caption, references)
+
+
+@pytest.mark.parametrize(
+    ("caption", "references"),
+    [("red", ["red apple"]), ("", [""]), ("apple a red", ["apple red"]), ("...", ["."])],
+)
+def test_what_differs_or_is_empty_is_no_match(caption, references):
+    assert not is_exact(caption, references)
+
+
+def test_exact_match_is_a_share():
+    assert exact_match(["a cat", "dog", "bird"], [["cat"], ["a dog"], ["fish"]]) == pytest.approx(2 / 3)
+
+
+def test_tokens_are_lower_case_words_without_punctuation():
+    assert tokenise("A man's T-shirt, 3.5 m (blue)!") == "a man's t-shirt 3.5 m blue"
+
+
+def test_perfect_captions_get_full_marks():
+    texts = ["a man rides a brown horse", "two dogs play in the snow", "the tall tower of an old church"]
+    found = caption_metrics(texts, [[text] for text in texts])
+    assert found["exact_match"] == found["rouge_l"] == 1.0
+    assert found["bleu4"] == pytest.approx(1.0)
+    assert found["cider"] == pytest.approx(10.0)
+
+
+def test_the_scores_of_a_partial_match_are_those_of_the_formulas(capsys):
+    found = caption_metrics(["a dog runs", "a cat sits"], [["a dog sleeps"], ["a cat sits"]])
+    assert found["rouge_l"] == pytest.approx((2 / 3 + 1) / 2)
+    precisions = [5 / 6, 3 / 4, 1 / 2, 1e-15 / 1e-9]  # no 4-grams: the scorer's constants
+    assert found["bleu4"] == pytest.approx(math.prod(precisions) ** 0.25, rel=1e-3)
+    dog = (1 / 2 + 1 / 2 + 0 + 0) / 4  # "a" is in both references and weighs nothing; no 4-grams
+    cat = (1 + 1 + 1 + 0) / 4
+    assert found["cider"] == pytest.approx(10 * (dog + cat) / 2)
+    assert found["exact_match"] == 0.5
+    assert capsys.readouterr().out == ""
+
+
+def test_the_best_of_several_references_counts():
+    found = caption_metrics(["two cats"], [["a dog", "two cats"]])
+    assert found["exact_match"] == found["rouge_l"] == 1.0
+
+
+def test_empty_captions_score_nothing():
+    found = caption_metrics(["", "a"], [["a red apple"], ["two blue birds"]])
+    assert found["exact_match"] == found["cider"] == found["rouge_l"] == 0.0
+
+
+def test_right_and_wrong_captions_are_told_apart(painted):
+    samples = [painted("r", "red", ["a red one"]), painted("b", "blue", ["blue"]), painted("bare", "red")]
+    outcome = evaluate(lambda images: ["red one", "green"][: len(images)], samples, batch_size=4, seed=1)
+    assert outcome.metrics["captioning.exact_match"] == 0.5
+    assert sorted(outcome.metrics) == [
+        f"captioning.{n}" for n in ("bleu4", "cider", "exact_match", "rouge_l")
+    ]
+    assert {row["key"]: row["correct"] for row in outcome.predictions} == {"r": True, "b": False}
+    assert (outcome.selection.right, outcome.selection.wrong) == (1, 1)
+    shown = {example["image"]: example for example in outcome.examples["examples"]}
+    assert shown["images/b.webp"] == {
+        "image": "images/b.webp", "reference": "blue", "caption": "green", "correct": False,
+    }  # fmt: skip
+
+
+def test_references_are_required(painted):
+    with pytest.raises(BlipError, match="reference captions"):
+        evaluate(lambda images: [], [painted("bare", "red")], batch_size=2, seed=1)
+
+
+def test_a_real_network_writes_a_caption_for_every_picture(tiny_blip, painted, colours):
+    samples = [painted(f"k{n}", colour, [f"a {colour}"]) for n, colour in enumerate(colours)]
+    caption = partial(tiny_blip.caption, decoding="beam", beams=2, max_length=8, min_length=2)
+    outcome = evaluate(caption, samples, batch_size=3, seed=1)
+    expected = tiny_blip.caption([s.media for s in samples], "beam", beams=2, max_length=8, min_length=2)
+    assert [row["caption"] for row in outcome.predictions] == expected

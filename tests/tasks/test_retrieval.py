@@ -1,0 +1,104 @@
+"""Retrieval by a toy model that knows colours and by a real network."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from blip.errors import BlipError
+from blip.tasks.retrieval import encode_pictures, evaluate, gather, metrics, search
+
+
+@pytest.fixture
+def samples(painted, colours):
+    return [painted(f"k{n}", colour, [f"a {colour}"]) for n, colour in enumerate(colours)]
+
+
+def gathered(model, samples):
+    return gather(samples, partial(encode_pictures, model), batch_size=3)
+
+
+def test_a_model_that_knows_every_colour_finds_every_picture_and_text(colour_model, samples):
+    outcome = evaluate(colour_model, samples, batch_size=3, rerank_size=4, seed=1)
+    assert set(outcome.metrics.values()) == {1.0}
+    assert list(outcome.metrics) == [f"retrieval.{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)]
+
+
+def test_a_collapsed_model_finds_nothing(colour_model, painted):
+    model = colour_model
+    model.project_images = lambda tokens: torch.ones(len(tokens), 3) / 3**0.5
+    model.embed_texts = lambda texts: torch.ones(len(texts), 3) / 3**0.5
+    model.score_pairs = lambda tokens, image, texts, text: torch.zeros(len(image))
+    samples = [painted(f"k{n}", "red", [f"number {n}"]) for n in range(200)]
+    found = evaluate(model, samples, batch_size=50, rerank_size=32, seed=1).metrics
+    assert set(found.values()) == {0.0}
+
+
+def test_any_caption_of_an_image_counts_and_every_caption_is_a_query(colour_model, painted):
+    gallery = gathered(
+        colour_model,
+        [painted("a", "red", ["the blue", "the red"]), painted("b", "green", ["a green", "a green!"])],
+    )
+    assert gallery.texts == ["the blue", "the red", "a green"]
+    assert gallery.caption_text.tolist() == [0, 1, 2]
+    found = metrics(gallery, *search(colour_model, gallery, 256).itc)
+    assert found["i2t_r1"] == 1.0
+    assert found["t2i_r1"] == pytest.approx(2 / 3)  # "the blue" is as far from red as from green
+
+
+def test_a_caption_of_several_images_belongs_to_all_of_them(colour_model, painted):
+    gallery = gathered(
+        colour_model,
+        [painted("a", "red", ["Red."]), painted("b", "red", ["red"]), painted("c", "blue", ["blue"])],
+    )
+    assert gallery.positives_NM.tolist() == [[True, False], [True, False], [False, True]]
+    assert set(metrics(gallery, *search(colour_model, gallery, 2).reranked).values()) == {1.0}
+
+
+def test_the_itm_head_decides_among_the_short_listed(colour_model, samples):
+    gallery = gathered(colour_model, samples)
+    model = colour_model
+    model.score_pairs = lambda tokens, image, texts, text: torch.where(image == text, -5.0, 5.0)
+    found = search(model, gallery, 2)
+    assert metrics(gallery, *found.itc)["i2t_r1"] == 1.0
+    after = metrics(gallery, *found.reranked)
+    assert (after["i2t_r1"], after["i2t_r5"]) == (0.0, 1.0)
+
+
+def test_a_pair_on_both_short_lists_is_scored_once_and_pairs_come_image_by_image(colour_model, samples):
+    search(colour_model, gathered(colour_model, samples), 3)
+    assert len(set(colour_model.scored)) == len(colour_model.scored) <= 2 * 3 * len(samples)
+    assert colour_model.scored == sorted(colour_model.scored)
+
+
+def test_samples_without_a_caption_are_left_out(colour_model, painted, samples):
+    gallery = gathered(colour_model, [*samples, painted("bare", "red"), painted("dots", "red", ["..."])])
+    assert gallery.keys == [sample.key for sample in samples]
+    with pytest.raises(BlipError, match="no sample of the evaluation data has one"):
+        gathered(colour_model, [painted("bare", "red")])
+
+
+def test_examples_show_ranked_candidates_with_their_scores(colour_model, samples):
+    outcome = evaluate(colour_model, samples, batch_size=8, rerank_size=8, seed=1)
+    for example in outcome.examples["examples"]:
+        tops = example["top_texts"]
+        assert len(tops) == 5 and tops[0]["correct"] and tops[0]["text"] == example["caption"]
+        assert [top["score"] for top in tops] == sorted((top["score"] for top in tops), reverse=True)
+    for example in outcome.examples["text_to_image"]:
+        assert example["top_images"][0]["correct"]
+    assert outcome.pictures == {sample.key for sample in samples}
+    assert [row["rank"] for row in outcome.predictions] == [1] * len(samples)
+
+
+def test_a_real_network_is_scored_as_its_public_calls_say(tiny_blip, painted, colours):
+    samples = [painted(f"k{n}", colour, [f"a {colour}"]) for n, colour in enumerate(colours)]
+    gallery = gathered(tiny_blip, samples)
+    found = search(tiny_blip, gallery, 256)
+    images = [sample.media for sample in samples]
+    itc = tiny_blip.match(images, gallery.texts, head="itc")
+    itm = tiny_blip.match(images, gallery.texts, head="itm").logit()
+    torch.testing.assert_close(found.itc.image_to_text, itc, atol=1e-5, rtol=1e-4)
+    expected = (itm + itc).double()
+    torch.testing.assert_close(found.reranked.image_to_text, expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found.reranked.text_to_image, expected.T, atol=1e-3, rtol=1e-3)
+    assert found.itc.image_to_text.std() > 1e-3  # the network tells the pairs apart at all

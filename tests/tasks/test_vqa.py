@@ -1,0 +1,94 @@
+"""Question answering by a toy model and a real network, and the baseline that does not look."""
+
+import pytest
+import torch
+
+from blip.data.sample import Question
+from blip.errors import BlipError
+from blip.tasks.vqa import QuestionOnly, evaluate
+
+
+def what(answer: str) -> Question:
+    return Question("What colour is it?", {answer: 1.0}, open=True)
+
+
+def yes_no(answer: str) -> Question:
+    return Question("is it nice?", {answer: 1.0}, open=False)
+
+
+@pytest.fixture
+def training(painted):
+    return [
+        painted("t1", "red", questions=[what("red"), yes_no("yes")]),
+        painted("t2", "blue", questions=[what("blue"), yes_no("yes")]),
+        painted("t3", "red", questions=[what("red"), Question("what shape is it", {"square": 1.0}, True)]),
+    ]
+
+
+@pytest.fixture
+def baseline(training):
+    return QuestionOnly.count(training)
+
+
+def test_the_baseline_gives_the_most_frequent_answer_to_the_same_question(baseline):
+    assert baseline.answer("what colour is it") == "red"
+    assert baseline.answer("is it nice?") == "yes"
+
+
+def test_the_baseline_falls_back_on_how_the_question_begins_and_then_on_anything(baseline):
+    assert baseline.answer("is it far") == "yes"
+    assert baseline.answer("what shape has the thing") == "square"
+    assert baseline.answer("who?") in {"red", "yes"}
+
+
+def test_equal_counts_do_not_depend_on_the_order_of_the_data(training):
+    there = QuestionOnly.count(training).answers()
+    assert there == QuestionOnly.count(training[::-1]).answers() == ["red", "yes", "blue", "square"]
+
+
+def test_a_baseline_without_training_answers_says_so():
+    with pytest.raises(BlipError, match="no training answers"):
+        QuestionOnly().answer("what?")
+
+
+def test_model_and_baseline_are_scored_on_the_same_questions(colour_model, painted, baseline):
+    samples = [
+        painted("a", "red", questions=[what("red"), yes_no("no")]),
+        painted("b", "blue", questions=[what("blue")]),
+        painted("unasked", "blue"),
+        painted("unanswered", "blue", questions=[Question("what?", {}, True)]),
+    ]
+    outcome = evaluate(colour_model, samples, baseline, keep=4, batch_size=2, seed=1)
+    assert outcome.metrics == pytest.approx(
+        {
+            "vqa.accuracy": 2 / 3,
+            "vqa.question_only": 1 / 3,
+            "vqa.open_accuracy": 1.0,
+            "vqa.question_only_open": 0.5,
+            "vqa.yes_no_accuracy": 0.0,
+            "vqa.question_only_yes_no": 0.0,
+        }
+    )
+    assert {row["prediction"] for row in outcome.predictions} == {"red", "blue"}
+    wrong = [example for example in outcome.examples["examples"] if not example["correct"]]
+    assert [(example["question"], example["answer"]) for example in wrong] == [("is it nice?", "no")]
+
+
+def test_questions_are_required(colour_model, painted, baseline):
+    with pytest.raises(BlipError, match="questions with answers"):
+        evaluate(colour_model, [painted("a", "red")], baseline, keep=4, batch_size=2, seed=1)
+
+
+def test_a_real_network_answers_as_it_does_for_single_questions(tiny_blip, painted, baseline, colours):
+    samples = [
+        painted(
+            f"k{n}", colour, questions=[what(colour), Question("what shape is it", {"square": 1.0}, True)]
+        )
+        for n, colour in enumerate(colours)
+    ]
+    candidates = [*colours, "square"]
+    outcome = evaluate(tiny_blip, samples, baseline, candidates, keep=16, batch_size=3, seed=1)
+    asked = [(s.media, q.text) for s in samples for q in s.questions]
+    expected = tiny_blip.answer([a[0] for a in asked], [a[1] for a in asked], candidates)
+    assert [row["prediction"] for row in outcome.predictions] == expected
+    assert not torch.is_inference_mode_enabled()

@@ -1,0 +1,64 @@
+"""A run says what it came from, as dvc.yaml states it."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from blip.config import Settings
+from blip.tracking.lineage import digest, lineage, parameters, stage_spec
+
+LOCK = """
+schema: '2.0'
+stages:
+  pretrain:
+    cmd: blip stage pretrain
+    outs: [{path: models/pretrain, hash: md5, md5: 0a1b.dir, size: 3, nfiles: 1}]
+"""
+
+
+def test_a_foreach_stage_is_filled_in(settings: Settings) -> None:
+    spec = stage_spec("finetune@vqa")
+    assert spec["cmd"] == "blip stage finetune@vqa"
+    assert "data/datasets/vqa_train" in spec["deps"]
+    assert "blip/tasks/vqa.py" in spec["deps"]
+    assert stage_spec("unheard-of") == {}
+
+
+def test_parameters_are_those_the_stage_reads(settings: Settings) -> None:
+    names = parameters("finetune@vqa", settings)
+    assert names["finetune.vqa.optimiser.lr"] == str(settings.finetune.vqa.optimiser.lr)
+    assert {name.split(".")[0] for name in names} == {"recipe", "seed", "compute", "finetune"}
+    assert not any(name.startswith("finetune.captioning") for name in names)
+
+
+def test_inputs_are_manifests_and_locked_models(settings: Settings, project: Path) -> None:
+    manifest = project / "data/datasets/human/manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    (project / "dvc.lock").write_text(LOCK)
+    tags = lineage("captioner", settings)
+    assert tags["blip.input.data/datasets/human"] == digest(manifest)
+    assert tags["blip.input.models/pretrain"] == "md5:0a1b.dir"
+    assert tags["blip.dvc_lock"] == digest(project / "dvc.lock")
+
+
+def test_the_commit_the_recipe_and_the_flow_run_are_named(
+    settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q"], ["add", "params.yaml"], [*author, "commit", "-qm", "one"]):
+        subprocess.run(["git", *command], check=True)
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "flow-7")
+    tags = lineage("pretrain", settings.model_copy(update={"recipe": "base-14m"}))
+    assert tags["blip.git_commit"] == head
+    assert tags["blip.git_dirty"] == "false"
+    assert (tags["blip.recipe"], tags["blip.flow_run"]) == ("base-14m", "flow-7")
+
+
+def test_without_git_or_lock_nothing_is_made_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path.cwd().parent))
+    assert lineage("pretrain", settings) == {}

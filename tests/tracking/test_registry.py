@@ -1,0 +1,113 @@
+"""Versions, aliases, lineage and the way back to a directory, in a real MLflow registry."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from blip.config import Settings
+from blip.errors import BlipError
+from blip.tracking import registry, store
+from blip.tracking.runs import StageRun, stage_run
+
+
+def make_model(directory: Path, value: float) -> Path:
+    """A directory with the files that make a model directory; what is in them does not matter here."""
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file({"weight": torch.full((4,), value)}, directory / "model.safetensors")
+    (directory / "config.json").write_text("{}")
+    return directory
+
+
+def register(run: StageRun, directory: Path, accuracy: float) -> tuple[registry.Version, bool]:
+    return registry.register(
+        "blip-vqa",
+        directory,
+        run_id=run.run_id,
+        figures={"vqa.accuracy": accuracy},
+        tags={"blip.git_commit": "4f0c"},
+        task="answer",
+    )
+
+
+def aliases() -> dict[str, str]:
+    return store.client().get_registered_model("blip-vqa").aliases
+
+
+def test_the_same_weights_are_one_version(settings: Settings, project: Path) -> None:
+    with stage_run("register", settings) as run:
+        first, is_new = register(run, make_model(project / "models/vqa", 1.0), 0.70)
+        assert (first.number, is_new) == (1, True)
+        again, is_new = register(run, make_model(project / "elsewhere/vqa", 1.0), 0.75)
+        assert (again.number, is_new) == (1, False)
+        other, is_new = register(run, make_model(project / "models/vqa", 2.0), 0.80)
+        assert (other.number, is_new) == (2, True)
+    found = registry.find("blip-vqa", first.digest)
+    assert found is not None
+    assert found.figures == {"vqa.accuracy": 0.75}
+
+
+def test_the_champion_is_what_the_alias_opens(settings: Settings, project: Path) -> None:
+    with stage_run("register", settings) as run:
+        for value in (1.0, 2.0):
+            register(run, make_model(project / "models/vqa", value), value / 10)
+    assert registry.champion("blip-vqa") is None
+    registry.promote("blip-vqa", 1)
+    registry.promote("blip-vqa", 2, registry.CHALLENGER)
+    champion = registry.champion("blip-vqa")
+    assert champion is not None
+    assert (champion.number, champion.figures) == (1, {"vqa.accuracy": 0.1})
+    registry.promote("blip-vqa", "2")
+    assert {alias: int(number) for alias, number in aliases().items()} == {"champion": 2}
+
+
+def test_a_version_leads_back_to_its_directory_and_its_origin(settings: Settings, project: Path) -> None:
+    with stage_run("register", settings) as run:
+        register(run, make_model(project / "models/vqa", 1.0), 0.7)
+    registry.promote("blip-vqa", 1)
+    for uri in ("models:/blip-vqa@champion", "models:/blip-vqa/1"):
+        directory = registry.resolve(uri)
+        assert registry.weights_digest(directory) == registry.weights_digest(project / "models/vqa")
+        assert (directory / "config.json").is_file()
+    version = store.client().get_model_version("blip-vqa", "1")
+    assert version.run_id == run.run_id
+    assert version.tags["blip.git_commit"] == "4f0c"
+    assert version.tags["figure.vqa.accuracy"] == "0.7"
+    logged = store.client().get_logged_model(version.source.removeprefix("models:/"))
+    assert (logged.source_run_id, logged.status) == (run.run_id, "READY")
+    assert logged.experiment_id == store.client().get_run(run.run_id).info.experiment_id
+
+
+def test_what_is_not_there_is_said_with_what_is(settings: Settings, project: Path) -> None:
+    with pytest.raises(BlipError, match="no registered model 'blip-vqa'; the registry has: none yet"):
+        registry.resolve("models:/blip-vqa@champion")
+    with stage_run("register", settings) as run:
+        register(run, make_model(project / "models/vqa", 1.0), 0.7)
+    with pytest.raises(BlipError, match="blip-vqa has no alias 'champion'; it has version 1"):
+        registry.resolve("models:/blip-vqa@champion")
+    with pytest.raises(BlipError, match="blip-vqa has no version 7; it has version 1"):
+        registry.promote("blip-vqa", 7)
+    with pytest.raises(BlipError, match="no registered model 'blip-vga'; the registry has: blip-vqa"):
+        registry.promote("blip-vga", 1)
+
+
+def test_a_folder_without_a_registry_gets_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BlipError, match="no model registry here"):
+        registry.resolve("models:/blip-vqa@champion")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_stands_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_model(Path("models/vqa"), 1.0)
+    assert registry.resolve("models/vqa") == Path("models/vqa")
+    with pytest.raises(BlipError, match="models/vga: no such model directory"):
+        registry.resolve("models/vga")
+
+
+def test_a_directory_without_weights_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(BlipError, match="no model there"):
+        registry.weights_digest(tmp_path)

@@ -24,7 +24,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _flush(temporary)
         if temporary.is_dir() and target.exists():
             _remove(target)
-        os.replace(temporary, target)
+        temporary.replace(target)
         _flush_directory(target.parent)
     finally:
         _remove(temporary)

@@ -3,15 +3,22 @@
     blip --help
     blip stage pretrain --set pretrain.steps=200
 
-Commands import what they need when they run, so that `--help` answers at once. Exit codes: 0 done, 1 failed with a
-clear message, 2 bad arguments, 75 preempted with a checkpoint saved.
+Commands import what they need when they run, so that `--help` answers at once. Exit codes: 0 done, 1 failed
+with a clear message, 2 bad arguments, 75 preempted with a checkpoint saved.
 """
 
+import errno
+import os
+import sys
+from typing import Annotated, NoReturn
 
 import typer
 
+from blip.commands import data, models, operations
+from blip.commands.output import JsonFlag, columns, show
+from blip.errors import FAILED, BlipError
+
 app = typer.Typer(
-    name="blip",
     help="Noisy image-text data in, vision-language models one can trust out.",
     no_args_is_help=True,
     add_completion=False,
@@ -19,3 +26,69 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+NO_SPACE = (
+    "no space left on the device{where}. Nothing half-written is taken for done: free some space, then the "
+    "same command continues (`dvc gc -w` drops cached data that nothing here uses; mlruns/ has old runs)"
+)
+
+
+@app.command(rich_help_panel="Pipeline")
+def stage(
+    name: Annotated[str, typer.Argument(help="A stage of dvc.yaml, as pretrain or evaluate@vqa.")],
+    recipe: Annotated[str | None, typer.Option(help="A file of infra/recipes laid over params.yaml.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; repeatable.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run one stage in this folder; `dvc repro` calls this for whatever is out of date.
+
+    Example: [bold]blip stage pretrain --set pretrain.steps=200[/bold]
+    """
+    from blip.config import load_settings, read_override
+    from blip.stages import find_stage, run_stage
+
+    find_stage(name)
+    overrides = dict(read_override(text) for text in settings or [])
+    figures = run_stage(name, load_settings(recipe=recipe, overrides=overrides))
+    show(figures, as_json, columns([(key, f"{value:.4g}") for key, value in figures.items()]))
+
+
+for group in (data, models, operations):
+    app.add_typer(group.app)
+
+
+def main() -> None:
+    """The console script: errors that are the user's to read get a message, others keep their traceback."""
+    try:
+        app()
+    except BlipError as error:
+        fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
+    except Exception as error:
+        if is_no_space(error):
+            fail(NO_SPACE.format(where=where(error)), FAILED)
+        raise
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print the message on standard error and exit."""
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def is_no_space(error: BaseException) -> bool:
+    """Whether the disk is full; libraries in other languages say so only in words."""
+    return getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
+
+
+def where(error: Exception) -> str:
+    """The file that could not be written, if the error names it."""
+    name = getattr(error, "filename", None)
+    return f" (writing {name})" if name else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ interruption, and finds nothing to do when all is up to date.
 """
 
 import argparse
+import atexit
 import os
 import sys
 import time
@@ -34,13 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the flow, show its progress and its result; the exit code of the command."""
     try:
         options = parse(arguments)
-        with ExitStack() as stack:
-            server = prepare(stack)
-            from flows.pipeline import end_to_end  # reads the settings of Prefect as it is imported
+        server = prepare()
+        from flows.pipeline import end_to_end  # reads the settings of Prefect as it is imported
 
-            if server:
-                server.wait_until_up()
-            return run(lambda: end_to_end(**options, return_state=True))
+        if server:
+            server.wait_until_up()
+        return run(lambda: end_to_end(**options, return_state=True))
     except BlipError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -79,8 +79,8 @@ def parse(arguments: list[str] | None) -> dict[str, Any]:
     return {**options, "overrides": overrides}
 
 
-def prepare(stack: ExitStack) -> RunningServer | None:
-    """Settings of Prefect, and its server: the one of PREFECT_API_URL or `make ui`, else one for this run, started."""
+def prepare() -> RunningServer | None:
+    """Settings of Prefect, and a server for this run unless `make ui` or PREFECT_API_URL has one."""
     for name, value in {**SETTINGS, "PREFECT_HOME": str(PREFECT_HOME.resolve())}.items():
         os.environ.setdefault(name, value)
     if "PREFECT_API_URL" not in os.environ and (api := running_prefect()):
@@ -90,6 +90,8 @@ def prepare(stack: ExitStack) -> RunningServer | None:
     server = prefect_server(free_port("prefect"))
     os.environ.update(server.settings)
     print(f"Prefect: {server.url} while this runs", flush=True)
+    stack = ExitStack()
+    atexit.register(stack.close)  # Prefect sends its last logs while threads are joined, which is before this
     return stack.enter_context(started(server))
 
 

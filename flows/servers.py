@@ -1,4 +1,4 @@
-"""Prefect's and MLflow's servers on the loopback address, each in a process of its own that ends with its caller.
+"""Prefect's and MLflow's servers on the loopback address, each in a process that ends with its caller.
 
 with started(prefect_server(4200)) as server:
     server.wait_until_up()
@@ -25,7 +25,7 @@ GRACE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Server:
-    """How to start a server: the arguments of `python -m`, its environment, the path that answers once it is up."""
+    """How to start a server: arguments of `python -m`, environment, the path that answers once it is up."""
 
     name: str
     port: int

@@ -62,9 +62,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         image.load()
         return np.array(to_rgb(image))
     except Exception as error:  # each of Pillow's decoders raises errors of its own
-        cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
-        detail = f"{image.format} of {width} x {height} in {len(data)} bytes: {error}"
-        raise BadImage("truncated" if cut else "corrupt", detail) from None
+        raise _broken(data, f"{image.format} of {width} x {height}", error) from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -132,4 +130,11 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     except Image.DecompressionBombError as error:
         raise BadImage("too_large", str(error)) from None
     except Exception as error:  # a damaged header, which some formats report in their own way
-        raise BadImage("corrupt", f"{len(data)} bytes, header: {error}") from None
+        raise _broken(data, "header", error) from None
+
+
+def _broken(data: bytes, what: str, error: Exception) -> BadImage:
+    """Truncated if the decoder says so, or if a WebP announces more bytes than there are."""
+    announced = int.from_bytes(data[4:8], "little") + 8 if data[:4] == b"RIFF" else 0
+    cut = "truncated" in str(error).lower() or isinstance(error, EOFError) or announced > len(data)
+    return BadImage("truncated" if cut else "corrupt", f"{what} in {len(data)} bytes: {error}")

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tokenizers
 import torch
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
 from blip.atomic import write_json, write_text
+from blip.data.wordpiece import learn_pieces
 from blip.errors import BlipError
 
 PAD, UNK, CLS, SEP, MASK = SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -48,17 +50,11 @@ def train_vocabulary(texts: Iterable[str], size: int) -> list[str]:
     [DEC] and [ENC] are not in it: the tokenizer adds them behind the last entry.
     """
     tokenizer = _pipeline(models.WordPiece({UNK: 0}, unk_token=UNK))
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size,
-        min_frequency=2,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=list(_ALPHABET),
-        show_progress=False,
-    )
-    inside = ("a" + _ALPHABET,)
-    tokenizer.train_from_iterator((text for group in (texts, inside) for text in group), trainer)
-    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
-    return sorted(vocabulary, key=vocabulary.__getitem__)
+    words: Counter[str] = Counter()
+    for text in texts:
+        normal = tokenizer.normalizer.normalize_str(text)
+        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal))
+    return [*SPECIALS, *learn_pieces(words, size - len(SPECIALS), _ALPHABET)]
 
 
 class Tokenizer:

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from blip.data.images import preprocess
@@ -22,7 +21,8 @@ from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, load_network
 from blip.model.explain import Explanation, explain
 from blip.model.generation import Decoding, generate
-from blip.model.objectives import IGNORED, SpecialTokens
+from blip.model.objectives import SpecialTokens
+from blip.model.ranking import most_likely
 from blip.model.text import Context
 
 DecodingName = Literal["greedy", "beam", "nucleus"]
@@ -240,26 +240,9 @@ class Blip:
             chosen = slice(start, start + batch_size)
             with self._autocast():
                 context = self._question_context(tokens_NTD, image_index[chosen], questions[chosen])
-                winners = self._rank(context, ids, mask, min(keep, len(candidates)))
+                winners = most_likely(self.network, context, ids, mask, keep)
             best += [candidates[number] for number in winners.tolist()]
         return best
-
-    def _rank(self, context: list[Context], ids_AT: Tensor, mask_AT: Tensor, keep: int) -> Tensor:
-        network, questions = self.network, len(context[0].keys)
-        start = torch.full((questions, 1), self.tokenizer.bos, device=self.device)
-        states = network.text_decoder(start, None, context, causal=True)
-        first = network.lm_head(states[:, 0], network.word_embedding).float().log_softmax(dim=-1)
-        top = first[:, ids_AT[:, 1]].topk(keep, dim=1).indices
-        rows = ids_AT[top].flatten(0, 1)
-        masks = mask_AT[top].flatten(0, 1)
-        states = network.text_decoder(rows[:, :-1], masks[:, :-1], context, causal=True)
-        logits = network.lm_head(states, network.word_embedding).float()
-        targets = rows[:, 1:].masked_fill(masks[:, 1:] == 0, IGNORED)
-        losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none", ignore_index=IGNORED).sum(
-            1
-        )
-        winner = losses.view(questions, keep).argmin(dim=1, keepdim=True)
-        return top.gather(1, winner).squeeze(1)
 
     def _question_context(
         self, tokens_NTD: Tensor, image_index: Tensor, questions: Sequence[str]
@@ -278,7 +261,10 @@ class Blip:
         maps, probability = explain(self.network, self._pixels([image]), ids, mask)
         words = [self.tokenizer.decode([[token]])[0] for token in ids[0].tolist()]
         kept = [n for n, word in enumerate(words) if word]
-        return Explanation([words[n] for n in kept], maps[kept].cpu().numpy(), probability)
+        heat = maps[kept]
+        return Explanation(
+            [words[n] for n in kept], (heat / heat.amax().clamp_min(1e-12)).cpu().numpy(), probability
+        )
 
     @property
     def special_tokens(self) -> SpecialTokens:

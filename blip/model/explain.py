@@ -19,7 +19,7 @@ class Explanation:
 
     Attributes:
         words: the text's tokens, special ones left out.
-        maps: ``[len(words), S, S]``, each from 0 to 1 of the hottest place of all.
+        maps: ``[len(words), S, S]`` from 0 to 1, the hottest place of all words.
         probability: that image and text match.
     """
 
@@ -50,7 +50,7 @@ def explain(network: BlipNetwork, image: Tensor, ids_1T: Tensor, mask_1T: Tensor
         .squeeze(1)
         .clamp_min(0)
     )
-    return maps / maps.amax().clamp_min(1e-12), logits.softmax(dim=1)[0, 1].item()
+    return maps, logits.softmax(dim=1)[0, 1].item()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from blip.model.attention import attention, merge_heads, split_heads
 
@@ -43,6 +44,7 @@ class VisionTransformer(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.config = config
+        self.activation_checkpointing = False  # recompute a block's activations instead of keeping them
         self.patch_embedding = nn.Conv2d(3, config.width, config.patch_size, config.patch_size)
         self.class_embedding = nn.Parameter(torch.empty(1, 1, config.width))
         self.position_embedding = nn.Parameter(torch.empty(1, config.tokens, config.width))
@@ -60,7 +62,8 @@ class VisionTransformer(nn.Module):
         positions = positions_for(self.position_embedding, images.shape[-1] // self.config.patch_size)
         x_BND = torch.cat((cls, patches_BND), dim=1) + positions.to(patches_BND.dtype)
         for block in self.blocks:
-            x_BND = block(x_BND)
+            recompute = self.activation_checkpointing and x_BND.requires_grad
+            x_BND = checkpoint(block, x_BND, use_reentrant=False) if recompute else block(x_BND)
         return self.norm(x_BND)
 
     def _patches(self, images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from blip.training.loop import RUNS
 
 def main() -> int:
     """Train as one rank; the exit code is that of `blip stage`."""
-    name = next(argument for argument in sys.argv[1:] if not argument.startswith("--"))
+    name = sys.argv[1]
     stage = find_stage(name)
     settings = Settings.model_validate(json.loads((RUNS / f"{name}.settings.json").read_text()))
     job = importlib.import_module(stage.module).job(settings, stage.variant)

@@ -38,8 +38,9 @@ class VqaModel(Protocol):
         image_index: Tensor,
         questions: list[str],
         candidates: list[str],
-        keep: int,
         /,
+        *,
+        keep: int,
     ) -> list[str]:
         """The best candidate for each question about the image that the int64 index names.
 
@@ -142,7 +143,7 @@ def _answer_batch(
     tokens_BND = model.encode_images([sample.media for sample in batch], len(batch))
     index = torch.tensor([row for row, _ in asked], device=tokens_BND.device)
     texts = [clean_question(question.text) for _, question in asked]
-    predictions = model.rank_answers(tokens_BND, index, texts, answers, keep)
+    predictions = model.rank_answers(tokens_BND, index, texts, answers, keep=keep)
     rows = []
     for (row, question), prediction in zip(asked, predictions, strict=True):
         guess = baseline.answer(question.text)

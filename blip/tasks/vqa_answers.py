@@ -10,6 +10,7 @@ its quirks, so that figures compare with published ones.
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import lru_cache
 
 ANNOTATORS = 10  # of every question of the public VQA sets
 NEEDED = 3  # annotators that must agree for a full score
@@ -41,6 +42,7 @@ _CONTRACTIONS: dict[str, str] = {
 }
 
 
+@lru_cache(1 << 16)  # the same answers come again and again
 def normalise(answer: str) -> str:
     """Lower-case, punctuation, number words to digits, articles, contractions."""
     words = _strip_marks(" ".join(answer.split())).lower().split()

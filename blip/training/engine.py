@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from blip.config import Optimiser, Training
+from blip.model.vision import VisionTransformer
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -19,6 +20,11 @@ NOT_HIDDEN = ("embedding", "lm_head", "itm_head", "vision_projection", "text_pro
 
 def build_engine(objective: nn.Module, training: Training, optimiser: Optimiser) -> "DeepSpeedEngine":
     """Wrap an objective in DeepSpeed. Starts a process group of one when no launcher has started ranks."""
+    if not training.compile:
+        os.environ.setdefault(
+            "TORCHDYNAMO_DISABLE", "1"
+        )  # or DeepSpeed's Muon compiles itself at every start
+    apply_switches(objective, training)
     with quiet():
         import deepspeed
 
@@ -31,6 +37,16 @@ def build_engine(objective: nn.Module, training: Training, optimiser: Optimiser)
             model=objective, optimizer=client, config=deepspeed_config(training, optimiser)
         )
     return engine
+
+
+def apply_switches(objective: nn.Module, training: Training) -> None:
+    """Activation checkpointing of the image encoder, compilation of its blocks."""
+    for module in objective.modules():
+        if isinstance(module, VisionTransformer):
+            module.activation_checkpointing = training.activation_checkpointing
+            if training.compile:
+                for block in module.blocks:
+                    block.compile()
 
 
 def deepspeed_config(training: Training, optimiser: Optimiser) -> dict[str, object]:

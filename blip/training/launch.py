@@ -27,7 +27,7 @@ def spawn(stage: str, ranks: int, arguments: list[str], marker: Path, threads: i
     marker.unlink(missing_ok=True)
     command = [
         sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(ranks), "--master_addr", "127.0.0.1",
-        "--master_port", str(_free_port()), "--module", *arguments,
+        "--master_port", str(_free_port()), "--no_local_rank", "--module", *arguments,
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, env=environment, start_new_session=True)

@@ -67,6 +67,7 @@ def train(plan: Plan) -> int:
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     store = CheckpointStore(RUNS / plan.name, fingerprint(plan.identity), training.keep_checkpoints, rank)
     torch.distributed.barrier()
+    peaks = [group["lr"] for group in engine.optimizer.param_groups]  # before a checkpoint brings its own
     start = _resume(plan, engine, store)
     schedule = schedule_of(run, plan.loader.batches_per_epoch)
     progress = Progress(
@@ -77,7 +78,6 @@ def train(plan: Plan) -> int:
         RUNS / plan.name / f"curve{rank}.csv",
         start,
     )
-    peaks = [group["lr"] for group in engine.optimizer.param_groups]
     batches = iter(plan.loader)
     plan.objective.train()
     with _stop_requested() as stop:

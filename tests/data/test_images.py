@@ -82,8 +82,8 @@ def test_each_kind_of_broken_picture_has_its_reason() -> None:
     assert reason_of(b"") == "empty"
     assert reason_of(b"<html>404 Not Found</html>") == "not_an_image"
     assert reason_of(jpeg[: len(jpeg) // 2]) == "truncated"
-    assert reason_of(png[: len(png) // 2]) in ("truncated", "corrupt")
-    assert reason_of(webp[: len(webp) // 2]) in ("truncated", "corrupt", "not_an_image")
+    assert reason_of(png[: len(png) // 2]) == "truncated"
+    assert reason_of(webp[: len(webp) // 2]) == "truncated"
     assert reason_of(png[:60] + b"\0" * 40 + png[100:]) == "corrupt"
 
 

@@ -31,7 +31,10 @@ def test_samples_come_back_as_they_were_written(tmp_path: Path) -> None:
         key="a",
         media=encoded(draw(0, 30, 20), "webp"),
         extension="webp",
-        captions=(Caption("Ein Äpfel, a red one!", "web", itm=0.25), Caption("apple", "synthetic", 0.5, -0.5)),
+        captions=(
+            Caption("Ein Äpfel, a red one!", "web", itm=0.25),
+            Caption("apple", "synthetic", 0.5, -0.5),
+        ),
         questions=(Question("what is it?", {"apple": 0.75, "pear": 0.25}, open=True),),
         width=30,
         height=20,

@@ -85,7 +85,9 @@ def test_no_texts_give_empty_tensors(tokenizer: Tokenizer) -> None:
     assert ids.shape == mask.shape == (0, 0)
 
 
-@pytest.mark.parametrize("text", ["a woman's t-shirt, size 38", "one o'clock", "what colour is the triangle?"])
+@pytest.mark.parametrize(
+    "text", ["a woman's t-shirt, size 38", "one o'clock", "what colour is the triangle?"]
+)
 def test_decoding_gives_the_text_back(tokenizer: Tokenizer, text: str) -> None:
     ids, _ = tokenizer.encode([text], 40)
     assert tokenizer.decode(ids) == [text]

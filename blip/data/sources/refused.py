@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePosixPath
 
+from blip.data.sample import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
+
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -24,7 +26,8 @@ def key_of(name: str) -> str:
     Where something was replaced a short hash of the name follows: `a b.png` and `a_b.png` stay two keys.
     """
     path = PurePosixPath(name)
-    stem = str(path.with_suffix("")) if path.suffix else name
+    known = path.suffix[1:].lower() in IMAGE_EXTENSIONS | VIDEO_EXTENSIONS
+    stem = str(path.with_suffix("")) if known else name
     plain = _FOREIGN.sub("_", stem)
     if plain == stem:
         return plain

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from packages import SAMPLE, version_of
 from safetensors.torch import save_file
 from starting_pictures import CLIP_ART, STYLES, load_pictures
-from starting_probe import probe
+from starting_probe import probe, references
 from starting_views import VIEWS, Views, load_views
 from torch import Tensor, nn
 
@@ -238,6 +238,7 @@ def main() -> None:
         "probe_twemoji_to_flat_recall_at_1": {
             "these_weights": probe(vision, views),
             "random_initialisation": probe(VisionTransformer(STUDENT).eval(), views),
+            **references(views),
         },
     }
     print(json.dumps(results, indent=2))

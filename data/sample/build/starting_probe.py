@@ -29,6 +29,13 @@ def probe(vision: VisionTransformer, views: Views) -> dict[str, float]:
     }
 
 
+def references(views: Views) -> dict[str, float]:
+    """The same recall of the teacher's pooled features and of the bare pixels."""
+    rows = [shared_rows(views.names, style) for style in (QUERIES, CANDIDATES)]
+    teacher, pixels = ([x[row, 0].float().flatten(1) for row in rows] for x in (views.pooled, views.pixels))
+    return {"teacher": _recall(*teacher), "pixels": _recall(*pixels)}
+
+
 def shared_rows(names: list[str], style: str) -> list[int]:
     """Rows of ``style`` whose picture names both styles have, in the order of those names."""
     index = {name: row for row, name in enumerate(names)}

@@ -1,0 +1,1 @@
+"""The commands of `blip` that work on data and models, a module for each group."""

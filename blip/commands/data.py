@@ -1,0 +1,156 @@
+"""Commands for data: ingest, validate, inspect, capfilt."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from blip.commands.opening import Device, open_model
+from blip.commands.output import JsonFlag, columns, show
+from blip.errors import BadArguments, BlipError
+
+app = typer.Typer()
+PANEL = "Data"
+CLUES: dict[str, tuple[str, ...]] = {
+    "vqa": ("questions.csv",),
+    "video": ("clips.tar",),
+    "table": ("captions.csv", "captions.tsv", "captions.jsonl", "captions.parquet"),
+}
+
+Kind = Literal["table", "folder", "vqa", "video"]
+Dataset = Annotated[Path, typer.Argument(help="A pairs dataset, as data/datasets/human.")]
+
+
+@app.command(rich_help_panel=PANEL)
+def ingest(
+    source: Annotated[Path, typer.Argument(help="A folder of images, alone or with captions.csv.")],
+    *,
+    out: Annotated[Path, typer.Option(help="The pairs dataset to write; must not exist yet.")],
+    origin: Annotated[
+        Literal["human", "web", "synthetic"], typer.Option(help="Who wrote the texts.")
+    ] = "human",
+    kind: Annotated[Kind | None, typer.Option(help="Found out when not given.")] = None,
+    samples_per_shard: Annotated[int, typer.Option(min=1)] = 1000,
+    max_bad_fraction: Annotated[float, typer.Option(min=0, max=1, help="Stop above this share.")] = 0.02,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn images and texts into a pairs dataset; broken files are set aside, each with its reason.
+
+    Example: [bold]blip ingest photos/ --out data/datasets/photos --origin web[/bold]
+    """
+    from blip.config import Ingest, Source
+    from blip.data.ingestion import ingest_dataset
+
+    if out.exists():
+        raise BadArguments(f"{out} exists already; name another folder, or remove it first")
+    limits = {"samples_per_shard": samples_per_shard, "max_bad_fraction": max_bad_fraction}
+    settings = Ingest.model_validate({**limits, "datasets": {}})
+    described = Source(source=str(source), kind=kind or kind_of(source), origin=origin, role="train")
+    ingest_dataset(described, out, settings)
+    show_dataset(out, as_json)
+
+
+def kind_of(source: Path) -> Kind:
+    """The format of a source, by the files that it has."""
+    for kind, names in CLUES.items():
+        if any((source / name).is_file() for name in names):
+            return kind  # pyright: ignore[reportReturnType]
+    return "folder"
+
+
+@app.command(rich_help_panel=PANEL)
+def validate(directory: Dataset, as_json: JsonFlag = False) -> None:
+    """Compare every shard of a pairs dataset with its manifest and table; exit 1 if something is wrong.
+
+    Example: [bold]blip validate data/datasets/human[/bold]
+    """
+    from blip.data.pairs import PairsDataset
+
+    dataset = PairsDataset.open(directory)
+    problems = dataset.verify()
+    shards = len(dataset.manifest.shards)
+    good = (
+        [] if problems else [f"{directory}: {len(dataset)} samples in {shards} shards, as the manifest says"]
+    )
+    show({"directory": str(directory), "samples": len(dataset), "problems": problems}, as_json, good)
+    if problems:
+        raise BlipError("\n  ".join([f"{directory}: {len(problems)} problem(s):", *problems]))
+
+
+@app.command(rich_help_panel=PANEL)
+def inspect(directory: Dataset, as_json: JsonFlag = False) -> None:
+    """What a pairs dataset holds: samples, texts, sizes, origins, and what was set aside and why.
+
+    Example: [bold]blip inspect data/datasets/web[/bold]
+    """
+    show_dataset(directory, as_json)
+
+
+def show_dataset(directory: Path, as_json: bool) -> None:
+    """Print the counts of a dataset."""
+    counts = count(directory)
+    rows = [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in flat(counts)]
+    show(counts, as_json, [str(directory), *(f"  {line}" for line in columns(rows))])
+
+
+def count(directory: Path) -> dict[str, Any]:
+    """Samples, texts, sizes and origins from manifest and metadata; refused samples by reason."""
+    from blip.data.pairs import PairsDataset
+
+    dataset = PairsDataset.open(directory)
+    names = ["captions", "questions", "origin", "width", "height"]
+    table = dataset.metadata(names).to_pydict()
+    captions = [len(texts or ()) for texts in table["captions"]]
+    sizes = sorted(min(size) for size in zip(table["width"], table["height"], strict=True))
+    return {
+        "samples": len(dataset),
+        "shards": len(dataset.manifest.shards),
+        "bytes": dataset.manifest.bytes,
+        "captions": sum(captions),
+        "questions": sum(table["questions"]),
+        "short side": f"{sizes[0]} to {sizes[-1]} px" if sizes else "none",
+        "origin": dict(Counter(table["origin"]).most_common()),
+        "set aside": dict(dataset.manifest.quarantined),
+    }
+
+
+def flat(counts: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Nested counts as lines: ("set aside: truncated", 3)."""
+    lines = []
+    for name, value in counts.items():
+        if isinstance(value, dict):
+            lines += [(f"{name}: {key}", number) for key, number in value.items()] or [(name, "none")]
+        else:
+            lines.append((name, value))
+    return lines
+
+
+@app.command(rich_help_panel=PANEL)
+def capfilt(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The pairs dataset with doubtful texts.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The pairs dataset to write.")],
+    *,
+    captioner: Annotated[str, typer.Option(help="Model that writes a caption for each image.")] = (
+        "models:/blip-captioner@champion"
+    ),
+    filter_: Annotated[str, typer.Option("--filter", help="Model that drops texts which do not match.")] = (
+        "models:/blip-filter@champion"
+    ),
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="ITM probability a text must reach.")] = 0.5,
+    device: Device = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Bootstrap a dataset: a synthetic caption for every image, and only the texts that match it (CapFilt).
+
+    Example: [bold]blip capfilt noisy/ cleaned/ --captioner models/captioner --filter models/filter[/bold]
+    """
+    from blip.capfilt.bootstrap import BootstrapSettings, bootstrap
+    from blip.data.pairs import PairsDataset
+
+    if target.exists():
+        raise BadArguments(f"{target} exists already; name another folder, or remove it first")
+    dataset, settings = PairsDataset.open(source), BootstrapSettings(min_tokens=2, threshold=threshold)
+    writer, judge = open_model(captioner, device), open_model(filter_, device)
+    bootstrap(dataset, None, target, writer, judge, settings)
+    show_dataset(target, as_json)

@@ -1,0 +1,156 @@
+"""Commands for models: caption, match, answer, search, classify, explain."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from blip.commands.opening import Device, open_model, pictures_below, read_pictures
+from blip.commands.output import JsonFlag, columns, show
+from blip.errors import BadArguments
+
+app = typer.Typer()
+PANEL = "Models"
+BATCH = 64
+CAPTIONING, VQA, RETRIEVAL = (f"models:/blip-{task}@champion" for task in ("captioning", "vqa", "retrieval"))
+
+Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")]
+Model = Annotated[str, typer.Option(help="A model directory, a hub id, or models:/NAME@ALIAS.")]
+
+
+@app.command(rich_help_panel=PANEL)
+def caption(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
+    model: Model = CAPTIONING,
+    decoding: Annotated[Literal["beam", "greedy", "nucleus"], typer.Option(help="How to write.")] = "beam",
+    device: Device = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a caption for each picture.
+
+    Example: [bold]blip caption cat.jpg dog.png --model models/captioning[/bold]
+    """
+    opened = open_model(model, device)
+    captions: list[str] = []
+    for start in range(0, len(images), BATCH):
+        captions += opened.caption(read_pictures(images[start : start + BATCH]), decoding, min_length=1)
+    pairs = list(zip(map(str, images), captions, strict=True))
+    show([{"image": image, "caption": text} for image, text in pairs], as_json, columns(pairs))
+
+
+@app.command(rich_help_panel=PANEL)
+def match(
+    image: Picture,
+    text: Annotated[str, typer.Argument(help="A text that may describe it.")],
+    model: Model = RETRIEVAL,
+    device: Device = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Whether a text matches a picture: probability by the matching head, cosine of the embeddings.
+
+    Example: [bold]blip match cat.jpg "a sleeping cat"[/bold]
+    """
+    opened, pictures = open_model(model, device), read_pictures([image])
+    scores = {head: opened.match(pictures, [text], head=head)[0, 0].item() for head in ("itm", "itc")}
+    result = {"probability": scores["itm"], "cosine": scores["itc"]}
+    show(result, as_json, [f"probability {scores['itm']:.3f}   cosine {scores['itc']:.3f}"])
+
+
+@app.command(rich_help_panel=PANEL)
+def answer(
+    image: Picture,
+    question: Annotated[str, typer.Argument(help="A question about it.")],
+    *,
+    candidates: Annotated[str, typer.Option(help="Comma-separated answers to choose from.")] = "",
+    model: Model = VQA,
+    device: Device = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Answer a question about a picture, in the model's own words or by one of the candidates.
+
+    Example: [bold]blip answer shapes.png "what color is the circle?" --candidates red,blue,green[/bold]
+    """
+    choices = words(candidates) or None
+    text = open_model(model, device).answer(read_pictures([image]), [question], choices)[0]
+    show({"image": str(image), "question": question, "answer": text}, as_json, [text])
+
+
+@app.command(rich_help_panel=PANEL)
+def search(
+    folder: Annotated[Path, typer.Argument(help="A folder with pictures, in folders below it too.")],
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    *,
+    top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 5,
+    model: Model = RETRIEVAL,
+    device: Device = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Find the pictures of a folder that fit a text best.
+
+    Example: [bold]blip search photos/ "a red bicycle" --top 3[/bold]
+    """
+    import torch
+
+    paths = pictures_below(folder)
+    opened = open_model(model, device)
+    batches = (read_pictures(paths[start : start + BATCH]) for start in range(0, len(paths), BATCH))
+    vectors = torch.cat([opened.embed_images(batch) for batch in batches])
+    scores = (vectors @ opened.embed_texts([text]).T)[:, 0].float()
+    best = [(str(paths[at]), scores[at].item()) for at in scores.argsort(descending=True)[:top].tolist()]
+    rows = [(f"{score:.3f}", path) for path, score in best]
+    show([{"image": path, "cosine": score} for path, score in best], as_json, columns(rows))
+
+
+@app.command(rich_help_panel=PANEL)
+def classify(
+    image: Picture,
+    labels: Annotated[str, typer.Option(help="Comma-separated names to choose from.")],
+    *,
+    template: Annotated[str, typer.Option(help="The text made of a name; {} is where it goes.")] = "{}",
+    model: Model = RETRIEVAL,
+    device: Device = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Say which of some names fits a picture best, without training on them.
+
+    Example: [bold]blip classify pet.jpg --labels cat,dog,parrot --template "a picture of a {}"[/bold]
+    """
+    names = words(labels)
+    if len(names) < 2 or "{}" not in template:
+        raise BadArguments("classify needs two or more --labels, and a --template with {} in it")
+    opened = open_model(model, device)
+    cosines = opened.match(
+        read_pictures([image]), [template.replace("{}", name) for name in names], head="itc"
+    )[0]
+    shares = (cosines.float() / opened.network.temperature.item()).softmax(dim=0).tolist()
+    ranked = sorted(zip(names, shares, strict=True), key=lambda pair: -pair[1])
+    rows = [(f"{share:.3f}", name) for name, share in ranked]
+    show([{"label": name, "probability": share} for name, share in ranked], as_json, columns(rows))
+
+
+@app.command(rich_help_panel=PANEL)
+def explain(
+    image: Picture,
+    text: Annotated[str, typer.Argument(help="A text that may describe it.")],
+    out: Annotated[Path, typer.Option(help="The picture to write, a PNG.")],
+    *,
+    model: Model = RETRIEVAL,
+    device: Device = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Show where in a picture the model sees each word: one heat map a word, in one PNG.
+
+    Example: [bold]blip explain cat.jpg "a cat on a chair" --out seen.png[/bold]
+    """
+    from blip.commands.heatmaps import draw
+
+    picture = read_pictures([image])[0]
+    explanation = open_model(model, device).explain(picture, text)
+    draw(picture, explanation, out)
+    result = {"out": str(out), "words": explanation.words, "probability": explanation.probability}
+    show(result, as_json, [f"{out}: {len(explanation.words)} words, match {explanation.probability:.3f}"])
+
+
+def words(text: str) -> list[str]:
+    """Comma-separated words without blanks around them."""
+    return [word.strip() for word in text.split(",") if word.strip()]

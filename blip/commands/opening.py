@@ -1,0 +1,53 @@
+"""Opening the models and pictures that commands are given."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from blip.errors import BadArguments, BlipError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from blip.model.api import Blip
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU when there is one.")]
+
+
+def open_model(name: str, device: str) -> "Blip":
+    """Open a model on a device. Raises BadArguments for a device that is not here."""
+    import torch
+
+    import blip
+
+    if device not in ("auto", "cpu") and not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise BadArguments(f"--device {device}: there is no such device here; use cpu or auto")
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return blip.load(name, chosen)
+
+
+def read_pictures(paths: Sequence[Path]) -> "list[Image]":
+    """Open pictures. Raises BlipError with the name of the one that cannot be used."""
+    from blip.data.images import BadMedia, to_pil
+
+    pictures = []
+    for path in paths:
+        try:
+            pictures.append(to_pil(path))
+        except BadMedia as error:
+            raise BlipError(f"{path} cannot be used as a picture: {error.detail}") from None
+    return pictures
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """The pictures of a folder and those below it. Raises BlipError if there is none."""
+    from blip.data.sample import IMAGE_EXTENSIONS
+
+    if not folder.is_dir():
+        raise BlipError(f"{folder}: no such folder")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix[1:].lower() in IMAGE_EXTENSIONS)
+    if not paths:
+        raise BlipError(f"{folder} has no pictures ({', '.join(sorted(IMAGE_EXTENSIONS))})")
+    return paths

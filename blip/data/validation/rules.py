@@ -1,0 +1,190 @@
+"""What is expected of a dataset, by its kind: rules, each one expectation of Great Expectations.
+
+A critical rule stops the pipeline. The others, and those critical ones that allow for a share of exceptions,
+set the samples aside that break them. The thresholds are those of params.yaml, section `validate`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from blip.config import Source, Validate
+
+REPEATS_FLOOR = 10  # a caption that so few samples share is no boilerplate, however small the dataset
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One expectation: what it demands in words, of which column, and what follows when it is broken.
+
+    Attributes:
+        name: how messages, pages and the list of samples set aside call it.
+        demand: the sentence that a sample or dataset must make true.
+        expectation: class of great_expectations.expectations, and its arguments.
+        critical: a dataset that breaks it does not pass.
+        sets_aside: samples that break it are left out by the stages that follow.
+        way_out: what to do about it.
+    """
+
+    name: str
+    demand: str
+    expectation: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    critical: bool = True
+    sets_aside: bool = False
+    way_out: str = ""
+
+
+def rules(name: str, source: Source, settings: Validate, samples: int) -> list[Rule]:
+    """The rules for a dataset.
+
+    Args:
+        samples: how many the manifest says there are.
+    """
+    found = [*_whole(name, samples, settings), *_rows(name, source), *_pictures(source, settings)]
+    found += _questions(settings) if source.kind == "vqa" else _captions(source, settings, samples)
+    return found
+
+
+def _whole(name: str, samples: int, settings: Validate) -> list[Rule]:
+    again = f"make it again: remove data/datasets/{name} and run `dvc repro ingest`"
+    return [
+        Rule(
+            "min_samples",
+            f"there are at least {settings.min_samples:,} samples",
+            "ExpectTableRowCountToBeBetween",
+            {"min_value": settings.min_samples},
+            way_out="add samples to its source, or lower validate.min_samples",
+        ),
+        Rule(
+            "manifest_count",
+            f"the table has the {samples:,} samples of the manifest",
+            "ExpectTableRowCountToEqual",
+            {"value": samples},
+            way_out=again,
+        ),
+        Rule(
+            "key_present",
+            "every sample has a key",
+            "ExpectColumnValuesToNotBeNull",
+            {"column": "key"},
+            way_out=again,
+        ),
+        Rule(
+            "key_unique",
+            "no key stands twice",
+            "ExpectColumnValuesToBeUnique",
+            {"column": "key"},
+            way_out=f"give every image of the source a name of its own, then {again}",
+        ),
+    ]
+
+
+def _rows(name: str, source: Source) -> list[Rule]:
+    found = [
+        Rule(
+            "origin",
+            f"the texts are of origin {source.origin!r}, as params.yaml says",
+            "ExpectColumnValuesToBeInSet",
+            {"column": "origin", "value_set": [source.origin]},
+            way_out=f"correct ingest.datasets.{name}.origin, or the source",
+        )
+    ]
+    if source.role == "train":
+        found.append(
+            Rule(
+                "not_in_evaluation",
+                "no picture is one of an evaluation dataset",
+                "ExpectColumnValuesToBeInSet",
+                {"column": "in_evaluation", "value_set": [0]},
+                way_out="run `dvc repro ingest`, which leaves such pictures out",
+            )
+        )
+    return found
+
+
+def _pictures(source: Source, settings: Validate) -> list[Rule]:
+    sides = [
+        Rule(
+            f"{side}_known",
+            f"the {side} is known",
+            "ExpectColumnValuesToBeBetween",
+            {"column": side, "min_value": 1},
+            way_out="ingest the source again; it could not tell the size of a picture",
+        )
+        for side in ("width", "height")
+    ]
+    return [
+        *sides,
+        Rule(
+            "min_side",
+            f"the short side has at least {settings.min_side} pixels",
+            "ExpectColumnValuesToBeBetween",
+            {"column": "short_side", "min_value": settings.min_side},
+            critical=False,
+            sets_aside=True,
+        ),
+        Rule(
+            "max_aspect_ratio",
+            f"the long side is at most {settings.max_aspect_ratio:g} times the short one",
+            "ExpectColumnValuesToBeBetween",
+            {"column": "aspect_ratio", "max_value": settings.max_aspect_ratio},
+            critical=False,
+            sets_aside=True,
+        ),
+        Rule(
+            "max_duplicate_share",
+            f"at most {settings.max_duplicate_share:.0%} of the files came before",
+            "ExpectColumnValuesToBeInSet",
+            {"column": "duplicate", "value_set": [0], "mostly": 1 - settings.max_duplicate_share},
+            sets_aside=True,
+            way_out="take the copies out of the source, or raise validate.max_duplicate_share",
+        ),
+    ]
+
+
+def _questions(settings: Validate) -> list[Rule]:
+    return [_at_least_one("questions", settings)]
+
+
+def _captions(source: Source, settings: Validate, samples: int) -> list[Rule]:
+    fewest, most = settings.caption_words
+    found = [
+        _at_least_one("captions", settings),
+        _warning(
+            "caption_words_min", f"a caption has at least {fewest} word(s)", "longest_caption", low=fewest
+        ),
+        _warning("caption_words_max", f"a caption has at most {most} words", "shortest_caption", high=most),
+        _warning(
+            "max_non_ascii_share",
+            f"at most {settings.max_non_ascii_share:.0%} of the characters of a caption are beyond ASCII",
+            "non_ascii_share",
+            high=settings.max_non_ascii_share,
+        ),
+    ]
+    if source.origin == "web":
+        repeats = max(REPEATS_FLOOR, math.ceil(settings.max_caption_repeats * samples))
+        demand = f"at most {repeats:,} samples have the same caption"
+        found.append(_warning("max_caption_repeats", demand, "caption_repeats", high=repeats))
+    return found
+
+
+def _at_least_one(what: str, settings: Validate) -> Rule:
+    share = settings.max_excluded_share
+    return Rule(
+        f"has_{what}",
+        f"at most {share:.0%} of the samples have no {what}",
+        "ExpectColumnValuesToBeBetween",
+        {"column": what, "min_value": 1, "mostly": 1 - share},
+        sets_aside=True,
+        way_out=f"see that the source's table names its images as they are called and has {what} for them",
+    )
+
+
+def _warning(
+    name: str, demand: str, column: str, low: float | None = None, high: float | None = None
+) -> Rule:
+    arguments = {"column": column, "min_value": low, "max_value": high}
+    return Rule(name, demand, "ExpectColumnValuesToBeBetween", arguments, critical=False, sets_aside=True)

@@ -1,0 +1,130 @@
+"""What the stages left behind, read once: figures, curves, examples. What is not there is left out, never an error.
+
+found = read_artefacts(Path("."))
+found.figures["retrieval.i2t_r1"], found.curves["pretrain"]["itc"], found.examples["vqa"].shown
+"""
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blip.errors import BlipError
+from blip.report.graph import NODES
+
+TASKS = ("retrieval", "captioning", "vqa", "classification", "video")
+
+Curve = Mapping[str, list[float]]  # column -> values; NaN where a run has no such loss
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples of one task: how they were drawn, their sections, and one row for each prediction.
+
+    Attributes:
+        folder: where the pictures that the examples name lie.
+        selection: `seed`, `right`, `wrong` (of those drawn), `right_of_all`, `of`.
+    """
+
+    folder: Path
+    selection: Mapping[str, int]
+    shown: list[dict[str, Any]]
+    text_to_image: list[dict[str, Any]] = field(default_factory=list)
+    predictions: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """Everything read.
+
+    Attributes:
+        stages: the figures of each stage that has run, by its name in dvc.yaml.
+        curves: the losses of each training run, by stage.
+        examples: by task.
+    """
+
+    stages: dict[str, dict[str, float]]
+    curves: dict[str, Curve]
+    examples: dict[str, Examples]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """All figures by name, without the stages' seconds."""
+        return {
+            name: value
+            for figures in self.stages.values()
+            for name, value in figures.items()
+            if name != "seconds"
+        }
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took when it last ran."""
+        return {stage: figures["seconds"] for stage, figures in self.stages.items() if "seconds" in figures}
+
+
+def read_artefacts(root: Path) -> Artefacts:
+    """Read metrics/ and reports/evaluate/ of a project folder.
+
+    Raises:
+        BlipError: a file is there but is not what its stage writes.
+    """
+    files = {stage: stage.replace("@", "_") for stage in NODES}
+    metrics = {stage: root / "metrics" / f"{file}.json" for stage, file in files.items()}
+    curves = {stage: root / "metrics/curves" / f"{file}.csv" for stage, file in files.items()}
+    folders = {task: root / "reports/evaluate" / task for task in TASKS}
+    return Artefacts(
+        stages={stage: _read_figures(path) for stage, path in metrics.items() if path.is_file()},
+        curves={stage: _read_curve(path) for stage, path in curves.items() if path.is_file()},
+        examples={
+            task: _read_examples(folder)
+            for task, folder in folders.items()
+            if (folder / "examples.json").is_file()
+        },
+    )
+
+
+def _read_figures(path: Path) -> dict[str, float]:
+    values = _read_json(path)
+    try:
+        return {name: float(value) for name, value in values.items()}
+    except (TypeError, ValueError):
+        raise BlipError(f"{path}: not a flat JSON object of numbers; run its stage again") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BlipError(f"{path}: not JSON ({error}); run its stage again with `dvc repro --force`") from None
+    if not isinstance(value, dict):
+        raise BlipError(f"{path}: a JSON object is wanted, this is a {type(value).__name__}")
+    return value
+
+
+def _read_curve(path: Path) -> Curve:
+    with path.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    try:
+        columns = rows[0] if rows else {}
+        return {name: [float(row[name]) if row[name] else math.nan for row in rows] for name in columns}
+    except (TypeError, ValueError) as error:
+        raise BlipError(f"{path}: not a table of numbers ({error}); run its stage again") from None
+
+
+def _read_examples(folder: Path) -> Examples:
+    value = _read_json(folder / "examples.json")
+    predictions: list[dict[str, str]] = []
+    if (folder / "predictions.csv").is_file():
+        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as handle:
+            predictions = list(csv.DictReader(handle))
+    return Examples(
+        folder,
+        value.get("selection", {}),
+        value.get("examples", []),
+        value.get("text_to_image", []),
+        predictions,
+    )

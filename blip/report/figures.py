@@ -1,0 +1,284 @@
+"""Charts: drawn once by matplotlib in the page's light colours, shown in the page as SVG that follows its theme.
+
+    chart = loss_charts(curves)[0]
+    run.log_figure(chart.figure, f"{chart.name}.png")     # MLflow gets the picture
+    chart.svg                                             # the page gets this, colours as CSS variables
+
+A chart is small (a third of the page's width), so that its text stays readable when a phone stacks them.
+"""
+
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from blip.report.artefacts import Curve
+from blip.report.audit import BINS, RANGES, Audit
+
+# Name of the CSS variable to its value in the light theme of templates/style.css; a test compares the two.
+COLOURS = {
+    "ink": "#172026",
+    "soft": "#55626b",
+    "line": "#d5dcdf",
+    "human": "#2b62c9",
+    "web": "#a8630a",
+    "synthetic": "#0c7c6e",
+    "good": "#1b7a43",
+    "bad": "#b9322a",
+    "itm": "#7a4fb5",
+    "lm": "#b0397a",
+}
+LOSSES = {"itc": "ITC", "itm": "ITM", "lm": "LM"}
+LOSS_COLOURS = {"itc": "human", "itm": "itm", "lm": "lm"}
+ITM_PRIOR = 0.6365  # cross-entropy of a head that knows only that one pair in three matches: nothing learnt
+PRETRAINING = {"pretrain": ("noisy pool", "web"), "pretrain_bootstrapped": ("bootstrapped", "synthetic")}
+MODELS = {
+    "pretrain": ("noisy pool", "web"),
+    "bootstrapped": ("bootstrapped", "synthetic"),
+    "finetuned": ("fine-tuned", "human"),
+}
+HEADS = {"itc.": "embeddings alone", "": "re-ranked by ITM"}
+POINTS = 240  # of a curve; longer ones are averaged down
+INCHES = (3.5, 2.15)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with its title and what it says to a reader who does not see it."""
+
+    name: str
+    title: str
+    text: str
+    figure: Figure
+
+    @cached_property
+    def svg(self) -> str:
+        """An SVG element whose colours are the page's CSS variables."""
+        buffer = io.StringIO()
+        with _style(self.name):
+            self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        return _for_page(buffer.getvalue())
+
+
+def loss_charts(curves: Mapping[str, Curve]) -> list[Chart]:
+    """The losses of the two pre-training runs side by side, a chart a loss."""
+    runs = {stage: curves[stage] for stage in PRETRAINING if stage in curves}
+    return [_pretraining_chart(runs, loss) for loss in LOSSES if any(_has(c, loss) for c in runs.values())]
+
+
+def finetuning_charts(curves: Mapping[str, Curve]) -> list[Chart]:
+    """One chart for each further run, with the losses that it trained on."""
+    others = {stage: curve for stage, curve in curves.items() if stage not in PRETRAINING}
+    return [
+        _run_chart(stage, curve) for stage, curve in others.items() if any(_has(curve, n) for n in LOSSES)
+    ]
+
+
+def score_charts(audit: Audit, threshold: float) -> list[Chart]:
+    """How the filter scored the web texts, by truth where it is known, and the synthetic captions."""
+    web = [("web right", "right", "good"), ("web wrong", "wrong", "bad"), ("web", "web texts", "web")]
+    panels = [
+        ("itm", "Web texts, ITM probability", web, threshold),
+        ("itc", "Web texts, ITC cosine", web, None),
+        ("itm", "Synthetic captions, ITM probability", [("synthetic", "", "synthetic")], threshold),
+    ]
+    charts = []
+    for score, title, groups, line in panels:
+        series = [
+            (label, colour, audit.histograms[score, name])
+            for name, label, colour in groups
+            if (score, name) in audit.histograms
+        ]
+        if series:
+            charts.append(_histogram(score, title, series, line))
+    return charts
+
+
+def compare_charts(figures: Mapping[str, float]) -> list[Chart]:
+    """Recall@1 of the compared models, a chart a direction, bars by model within each head."""
+    directions = {"i2t_r1": "Image to text, R@1 in %", "t2i_r1": "Text to image, R@1 in %"}
+    there = [
+        n for n in MODELS if any(f"compare.{n}.{head}{m}" in figures for m in directions for head in HEADS)
+    ]
+    return [_bars(metric, title, figures, there) for metric, title in directions.items()] if there else []
+
+
+def _pretraining_chart(runs: Mapping[str, Curve], loss: str) -> Chart:
+    title = f"{LOSSES[loss]} loss"
+    with _style(loss):
+        figure, axes = _axes("step")
+        ends = []
+        for stage, curve in runs.items():
+            label, colour = PRETRAINING[stage]
+            if _has(curve, loss):
+                last = _line(axes, curve, loss, label, colour)
+                ends.append(f"{label} ends at {last:.3f}")
+        if loss == "itm":
+            _prior(axes)
+        axes.legend(loc="upper right")
+    return Chart(f"pretraining-{loss}", title, f"{title} of pre-training: {'; '.join(ends)}", figure)
+
+
+def _run_chart(stage: str, curve: Curve) -> Chart:
+    with _style(stage):
+        figure, axes = _axes("step")
+        ends = []
+        for loss in (name for name in LOSSES if _has(curve, name)):
+            last = _line(axes, curve, loss, LOSSES[loss], LOSS_COLOURS[loss])
+            ends.append(f"{LOSSES[loss]} ends at {last:.3f}")
+            if loss == "itm":
+                _prior(axes)
+        axes.legend(loc="upper right")
+    return Chart(f"loss-{stage.replace('@', '-')}", stage, f"Losses of {stage}: {'; '.join(ends)}", figure)
+
+
+def _histogram(
+    score: str, title: str, series: Sequence[tuple[str, str, list[int]]], threshold: float | None
+) -> Chart:
+    low, high = RANGES[score]
+    edges = [low + (high - low) * n / BINS for n in range(BINS + 1)]
+    with _style(title):
+        figure, axes = _axes("score by the filter", "% of the texts")
+        for label, colour, counts in series:
+            shares = [100 * count / max(1, sum(counts)) for count in counts]
+            style = {"baseline": 0, "color": COLOURS[colour]}
+            axes.stairs(shares, edges, fill=True, alpha=0.22, **style)
+            axes.stairs(shares, edges, label=label or None, **style)
+        if threshold is not None:
+            axes.axvline(threshold, color=COLOURS["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.annotate(
+                f"kept from {threshold:g}",
+                (threshold, 1),
+                (4, -2),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                va="top",
+                color=COLOURS["soft"],
+            )
+        axes.set_xlim(
+            *_occupied([counts for _, _, counts in series], edges) if score == "itc" else (low, high)
+        )
+        axes.set_ylim(bottom=0)
+        if any(label for label, _, _ in series):
+            axes.legend(loc="upper center" if score == "itm" else "upper right")
+    words = "; ".join(f"{label or 'captions'}: {sum(counts):,}" for label, _, counts in series)
+    return Chart(f"scores-{score}-{series[0][1]}", title, f"Histogram of {title}: {words}", figure)
+
+
+def _bars(metric: str, title: str, figures: Mapping[str, float], models: list[str]) -> Chart:
+    width = 0.8 / len(models)
+    words = []
+    with _style(metric):
+        figure, axes = _axes("")
+        for place, name in enumerate(models):
+            label, colour = MODELS[name]
+            heights = [100 * figures.get(f"compare.{name}.{head}{metric}", math.nan) for head in HEADS]
+            at = [group + width * (place - (len(models) - 1) / 2) for group in range(len(HEADS))]
+            bars = axes.bar(at, heights, width * 0.9, color=COLOURS[colour], label=label)
+            axes.bar_label(bars, fmt="%.0f", fontsize=7.5, padding=2, color=COLOURS["ink"])
+            words += [f"{label}, {head}: {h:.1f} %" for head, h in zip(HEADS.values(), heights, strict=True)]
+        axes.set_xticks(range(len(HEADS)), list(HEADS.values()))
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylim(0, 100)
+    return Chart(f"compare-{metric}", title, f"{title}. {'; '.join(words)}", figure)
+
+
+def _axes(x: str, y: str = "") -> tuple[Figure, Axes]:
+    figure = Figure(figsize=INCHES, layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _line(axes: Axes, curve: Curve, column: str, label: str, colour: str) -> float:
+    """Draw a column against the steps; returns its last value."""
+    steps, values = thin(curve["step"], curve[column])
+    axes.plot(steps, values, color=COLOURS[colour], label=label)
+    return values[-1]
+
+
+def _prior(axes: Axes) -> None:
+    axes.axhline(ITM_PRIOR, color=COLOURS["soft"], linewidth=0.8, linestyle=(0, (2, 3)))
+    axes.annotate(
+        "nothing learnt",
+        (0, ITM_PRIOR),
+        (2, 2),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        color=COLOURS["soft"],
+    )
+
+
+def thin(x: Sequence[float], y: Sequence[float], points: int = POINTS) -> tuple[list[float], list[float]]:
+    """Average neighbours until no more than `points` are left; gaps (NaN) are skipped."""
+    pairs = [(a, b) for a, b in zip(x, y, strict=True) if not math.isnan(b)]
+    size = max(1, math.ceil(len(pairs) / points))
+    groups = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    return [g[-1][0] for g in groups], [sum(b for _, b in g) / len(g) for g in groups]
+
+
+def _has(curve: Curve, column: str) -> bool:
+    return any(not math.isnan(value) and value != 0 for value in curve.get(column, []))
+
+
+def _occupied(counts: list[list[int]], edges: list[float]) -> tuple[float, float]:
+    filled = [n for n in range(BINS) if any(series[n] for series in counts)]
+    return edges[filled[0]], edges[filled[-1] + 1]
+
+
+@contextmanager
+def _style(salt: str) -> Iterator[None]:
+    """Thin lines, no box, text as text; `salt` keeps the ids of one chart apart from those of another."""
+    ink, soft, line = COLOURS["ink"], COLOURS["soft"], COLOURS["line"]
+    settings = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": salt,
+        "font.size": 8.5,
+        "text.color": ink,
+        "axes.edgecolor": line,
+        "axes.labelcolor": soft,
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "xtick.color": line,
+        "ytick.color": line,
+        "xtick.labelcolor": soft,
+        "ytick.labelcolor": soft,
+        "ytick.major.size": 0,
+        "grid.color": line,
+        "grid.linewidth": 0.6,
+        "lines.linewidth": 1.6,
+        "lines.solid_capstyle": "round",
+        "legend.frameon": False,
+        "legend.handlelength": 1.2,
+        "legend.borderaxespad": 0.1,
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def _for_page(svg: str) -> str:
+    """Drop what a file needs and a page does not: prologue, fixed size, fonts, ids that nothing refers to."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r"<svg ", '<svg aria-hidden="true" ', svg, count=1)
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="[a-z0-9.]+_\d+"', "", svg)
+    svg = re.sub(r"font-family: [^;\"]+(; )?", "", svg)
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", svg)
+    for name, value in COLOURS.items():
+        svg = svg.replace(value, f"var(--{name})")
+    return svg

@@ -1,0 +1,208 @@
+"""The page: everything the stages left behind, in the order in which a reader asks.
+
+    html = render(Content(settings, found, audit, facts, ...))
+
+One file without scripts or outside resources: it opens from disk, from a server, or out of an e-mail.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from blip.config import Settings
+from blip.ports import HOST, PORTS
+from blip.report import figures, gallery, graph, provenance
+from blip.report.artefacts import Artefacts, Curve
+from blip.report.audit import OUTCOMES, Audit
+from blip.report.figures import Chart
+from blip.report.provenance import RunFacts, duration
+from blip.report.results import result_table
+
+WEB = Path("data/datasets/web")
+DATA_DOCS = Path("reports/data_docs/index.html")
+GROUPS = (  # outcomes of CapFilt with what the web text was, in the order of the gallery
+    ("rescued", False, "Wrong, and replaced by a synthetic caption"),
+    ("kept", True, "Right, and kept"),
+    ("dropped", False, "Wrong, and nothing better found: picture dropped"),
+    ("kept", False, "Wrong, and kept all the same"),
+    ("rescued", True, "Right, yet dropped for a synthetic caption"),
+    ("dropped", True, "Right, yet dropped with its picture"),
+    ("rescued", None, "Web text dropped, synthetic caption kept"),
+    ("kept", None, "Web text kept"),
+    ("dropped", None, "Nothing kept, picture dropped"),
+)
+SHOWN = {"retrieval": 12, "text_to_image": 10, "captioning": 24, "vqa": 18, "classification": 12, "video": 8}
+
+
+@dataclass(frozen=True)
+class Charts:
+    """The charts of the page, made before it so that MLflow can have them too."""
+
+    pretraining: list[Chart]
+    finetuning: list[Chart]
+    scores: list[Chart]
+    compare: list[Chart]
+
+    def all(self) -> list[Chart]:
+        """In the order of the page."""
+        return [*self.scores, *self.pretraining, *self.finetuning, *self.compare]
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run in a line."""
+
+    stage: str
+    steps: int
+    first_loss: float
+    last_loss: float
+    pairs_per_second: float
+
+
+def draw_charts(settings: Settings, found: Artefacts, audit: Audit | None) -> Charts:
+    """Draw whatever there are figures for."""
+    return Charts(
+        figures.loss_charts(found.curves),
+        figures.finetuning_charts(found.curves),
+        figures.score_charts(audit, settings.capfilt.threshold) if audit else [],
+        figures.compare_charts(found.figures),
+    )
+
+
+def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: RunFacts, charts: Charts) -> str:
+    """The HTML of the page."""
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            settings=settings,
+            found=found,
+            figures=found.figures,
+            facts=facts,
+            plots=charts,
+            headline=headline(settings, found, facts),
+            graph=Markup(graph.draw(provenance.cells(found, facts))),
+            datasets=provenance.datasets(settings, found),
+            results=result_table(found, settings.register_.gate),
+            audit=audit,
+            outcomes=OUTCOMES,
+            groups=_capfilt_groups(audit) if audit else [],
+            web_pictures=gallery.capfilt_pictures(audit, WEB) if audit else {},
+            training=[_training_run(stage, curve) for stage, curve in found.curves.items() if curve],
+            compared=_compared(found.figures),
+            examples=_examples(found),
+            times=provenance.times(found, facts),
+            checks=_pivot(found.stages.get("validate", {}), "validate."),
+            data_docs=DATA_DOCS.is_file(),
+            models=provenance.models(settings, found, facts),
+            licences=[(path, Markup(html)) for path, html in provenance.licence_notes(settings)],
+            pages={name: f"http://{HOST}:{port}" for name, port in PORTS.items()},
+        )
+    )
+
+
+def headline(settings: Settings, found: Artefacts, facts: RunFacts) -> str:
+    """What one wants to know first: did all of it run, how long did it take, did the models pass."""
+    stages = [stage for stage in graph.NODES if stage != "report"]
+    done = sum(stage in found.stages for stage in stages)
+    models = provenance.models(settings, found, facts)
+    judged = [model for model in models if model.passed is not None]
+    passed = sum(bool(model.passed) for model in judged)
+    ran = f"All {done} stages are done" if done == len(stages) else f"{done} of {len(stages)} stages are done"
+    if not judged:
+        return f"{ran}; no model has been judged yet"
+    verdict = f"all {passed} models" if passed == len(judged) else f"{passed} of {len(judged)} models"
+    return f"{ran}, and {verdict} passed the gate"
+
+
+def _capfilt_groups(audit: Audit) -> list[dict[str, Any]]:
+    return [
+        {"title": title, "count": audit.outcomes[outcome, right], "decisions": audit.chosen[outcome, right]}
+        for outcome, right, title in GROUPS
+        if audit.outcomes[outcome, right]
+    ]
+
+
+def _training_run(stage: str, curve: Curve) -> TrainingRun:
+    rates = [rate for rate in curve.get("pairs_per_second", []) if not math.isnan(rate)]
+    losses = curve.get("loss", [math.nan])
+    return TrainingRun(stage, int(curve["step"][-1]), losses[0], losses[-1], median(rates or [math.nan]))
+
+
+def _compared(values: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Rows of the table of compared models: by head, then by model."""
+    metrics = [f"{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)]
+    rows = [
+        {
+            "head": title,
+            "model": label,
+            "colour": colour,
+            "values": [values.get(f"compare.{name}.{head}{metric}") for metric in metrics],
+        }
+        for head, title in reversed(figures.HEADS.items())
+        for name, (label, colour) in figures.MODELS.items()
+    ]
+    return [row for row in rows if any(value is not None for value in row["values"])]
+
+
+def _examples(found: Artefacts) -> dict[str, list[gallery.Example]]:
+    """What to show of each task, with the pictures inlined."""
+    shown: dict[str, list[gallery.Example]] = {}
+    for task, examples in found.examples.items():
+        if task == "video":
+            shown[task] = gallery.clip_queries(examples, SHOWN[task])
+        else:
+            shown[task] = gallery.with_pictures(examples.shown, examples.folder, SHOWN[task])
+        if examples.text_to_image:
+            shown["text_to_image"] = gallery.retrieval_queries(examples, SHOWN["text_to_image"])
+    return shown
+
+
+def _pivot(values: Mapping[str, float], prefix: str) -> tuple[list[str], dict[str, dict[str, float]]]:
+    """`validate.human.samples` and its like as a table: the columns, and the rows by dataset."""
+    rows: dict[str, dict[str, float]] = {}
+    for name, value in values.items():
+        dataset, _, what = name.removeprefix(prefix).rpartition(".")
+        if name.startswith(prefix) and dataset:
+            rows.setdefault(dataset, {})[what.replace("_", " ")] = value
+    columns = list(dict.fromkeys(what for row in rows.values() for what in row))
+    return columns, rows
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("blip.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": lambda share, digits=1: f"{100 * share:.{digits}f} %",
+        "points": lambda share: f"{100 * share:+.1f}",
+        "css": lambda share: f"{100 * share:.2f}%",
+        "thousands": lambda number: f"{round(number):,}",
+        "figure": _figure,
+        "duration": duration,
+        "raw": Markup,
+    }
+    environment.globals["figure_shares"] = partial(_shares)
+    return environment
+
+
+def _figure(value: float) -> str:
+    """A number as short as it can be said: whole ones without decimals."""
+    return f"{round(value):,}" if float(value).is_integer() else f"{value:.3g}"
+
+
+def _shares(audit: Audit, right: bool | None) -> list[tuple[str, int, float]]:
+    """(outcome, pictures, share) of the web texts that are right, wrong, or of all."""
+    whole = max(1, audit.count(right=right))
+    return [(name, audit.count(name, right), audit.count(name, right) / whole) for name in OUTCOMES]

@@ -1,0 +1,154 @@
+"""The figures of a pipeline: the flat summary, and the table that sets each beside its gate and its baseline."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from blip.report.artefacts import Artefacts
+
+# The pre-training runs are compared by image-to-text R@1 after re-ranking by the ITM head: the paper's protocol, and
+# the figure that the gate of blip-base reads. Both directions and both heads stand in the report.
+PROTOCOL = "i2t_r1"
+BOOTSTRAP = {
+    "bootstrap.r1_noisy": f"compare.pretrain.{PROTOCOL}",
+    "bootstrap.r1_bootstrapped": f"compare.bootstrapped.{PROTOCOL}",
+}
+SUMMARY = (
+    "retrieval.i2t_r1",
+    "retrieval.i2t_r10",
+    "retrieval.t2i_r1",
+    "retrieval.t2i_r10",
+    "captioning.exact_match",
+    "captioning.cider",
+    "filter.roc_auc",
+    *BOOTSTRAP,
+    "vqa.accuracy",
+    "vqa.open_accuracy",
+    "vqa.question_only",
+    "video.t2v_r1",
+)
+LABELS = {
+    "retrieval.i2t_r1": ("Image to text, R@1", "retrieval"),
+    "retrieval.i2t_r10": ("Image to text, R@10", "retrieval"),
+    "retrieval.t2i_r1": ("Text to image, R@1", "retrieval"),
+    "retrieval.t2i_r10": ("Text to image, R@10", "retrieval"),
+    "captioning.exact_match": ("Captions, exact match", "captioning"),
+    "captioning.cider": ("Captions, CIDEr", "captioning"),
+    "vqa.accuracy": ("Questions about pictures, accuracy", "vqa"),
+    "vqa.open_accuracy": ("Open questions, accuracy", "vqa"),
+    "classification.top1": ("Zero-shot classification, top 1", "classification"),
+    "video.t2v_r1": ("Zero-shot text to video, R@1", "video"),
+    "filter.roc_auc": ("Filter on the web texts, ROC AUC", "CapFilt"),
+    "captioner.exact_match": ("Captioner on validation, exact match", "CapFilt"),
+    "compare.pretrain.i2t_r1": ("Pre-trained on the noisy pool, R@1", "pre-training"),
+    "compare.bootstrapped.i2t_r1": ("Pre-trained on bootstrapped pairs, R@1", "pre-training"),
+}
+SCALES = {"captioning.cider": 10.0}  # the greatest possible value, where it is not 1
+MEASURED = (  # figure, the figure that is its baseline, what that is
+    ("vqa.accuracy", "vqa.question_only", "question only"),
+    ("vqa.open_accuracy", "vqa.question_only_open", "question only"),
+    ("compare.bootstrapped.i2t_r1", "compare.pretrain.i2t_r1", "noisy pool"),
+)
+NOT_A_SHARE = {"captioning.cider", "filter.roc_auc"}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a figure is without having learnt anything, and how that is known."""
+
+    value: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a model must reach to enter the registry."""
+
+    model: str
+    minimum: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the result table; `value` is None when the stage that measures it has not run."""
+
+    name: str
+    label: str
+    group: str
+    value: float | None
+    gate: Gate | None
+    baseline: Baseline | None
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the gate is reached; None without a gate."""
+        return None if self.gate is None else (self.value or 0.0) >= self.gate.minimum
+
+    def share(self, value: float) -> str:
+        """How far along its bar a value stands, as CSS says it: `66.3%`."""
+        return f"{100 * min(1.0, max(0.0, value / SCALES.get(self.name, 1.0))):.2f}%"
+
+    def shown(self, value: float) -> str:
+        """A value as text: shares in percent, ROC AUC and CIDEr as they are."""
+        return f"{value:.2f}" if self.name in NOT_A_SHARE else f"{100 * value:.1f} %"
+
+
+def summary(found: Artefacts, total_seconds: float) -> dict[str, float]:
+    """The flat figures of metrics/summary.json; what was not measured is left out.
+
+    Returns:
+        The figures of SUMMARY, `seconds.total`, and `seconds.STAGE` with `_` for `@`.
+    """
+    figures = found.figures
+    values = {name: figures.get(BOOTSTRAP.get(name, name)) for name in SUMMARY}
+    measured = {name: value for name, value in values.items() if value is not None}
+    stages = {f"seconds.{stage.replace('@', '_')}": spent for stage, spent in found.seconds.items()}
+    return measured | {"seconds.total": round(total_seconds, 1)} | stages
+
+
+def result_table(found: Artefacts, gates: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """A row for every figure, in the order of LABELS, and for every further figure that a gate names.
+
+    Args:
+        gates: `register.gate` of the settings, model to figure to minimum.
+    """
+    by_figure = {
+        figure: Gate(model, low) for model, figures in gates.items() for figure, low in figures.items()
+    }
+    known, figures = baselines(found), found.figures
+    names = [*LABELS, *(figure for figure in by_figure if figure not in LABELS)]
+    return [
+        Row(name, *LABELS.get(name, (name, "other")), figures.get(name), by_figure.get(name), known.get(name))
+        for name in names
+    ]
+
+
+def baselines(found: Artefacts) -> dict[str, Baseline]:
+    """Chance, or what answers without looking get, for each figure where that can be counted."""
+    known = {"filter.roc_auc": Baseline(0.5, "chance")}
+    rows = {task: examples.predictions for task, examples in found.examples.items() if examples.predictions}
+    if retrieval := rows.get("retrieval"):
+        images, texts = len(retrieval), len(_counts(retrieval, "caption"))
+        for k in (1, 10):
+            known[f"retrieval.i2t_r{k}"] = _chance(k, texts, "texts")
+            known[f"retrieval.t2i_r{k}"] = _chance(k, images, "pictures")
+        known["compare.pretrain.i2t_r1"] = _chance(1, texts, "texts")
+    if captioning := rows.get("captioning"):
+        commonest = max(_counts(captioning, "reference").values())
+        known["captioning.exact_match"] = Baseline(commonest / len(captioning), "always the commonest text")
+    if classification := rows.get("classification"):
+        known["classification.top1"] = _chance(1, len(_counts(classification, "label")), "classes")
+    if video := rows.get("video"):
+        known["video.t2v_r1"] = _chance(1, len(video), "clips")
+    figures = found.figures
+    return known | {
+        name: Baseline(figures[other], what) for name, other, what in MEASURED if other in figures
+    }
+
+
+def _counts(rows: list[dict[str, str]], column: str) -> Counter[str]:
+    return Counter(row.get(column, "") for row in rows)
+
+
+def _chance(k: int, candidates: int, what: str) -> Baseline:
+    return Baseline(min(1.0, k / candidates), f"chance, {candidates:,} {what}")

@@ -1,0 +1,61 @@
+"""blip stage validate: nothing trains on a dataset that has not passed.
+
+Checks every ingested dataset, writes Data Docs to reports/data_docs and, when all pass, what
+data/datasets/validated holds: the samples set aside (NAME.parquet: key, expectation) and gate.json.
+"""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from blip.config import Settings
+from blip.data.pairs import PairsDataset
+from blip.data.validation import Verdict, validate, write_validated
+from blip.errors import BlipError
+from blip.tracking.runs import StageRun
+
+DATASETS = Path("data/datasets")
+VALIDATED = DATASETS / "validated"
+PAGES = Path("reports/data_docs")
+
+
+def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
+    """Validate all datasets of the settings.
+
+    Raises:
+        BlipError: a dataset is missing or does not pass; the message names dataset, rule, what was observed
+            and the way out. The pages are written all the same.
+    """
+    datasets = {
+        name: (PairsDataset.open(DATASETS / name), source)
+        for name, source in settings.ingest.datasets.items()
+    }
+    verdicts = validate(datasets, settings.validate_, PAGES)
+    run.log_artifact(PAGES, "data_docs")
+    _print(verdicts)
+    try:
+        write_validated(VALIDATED, verdicts)
+    except BlipError as error:
+        raise BlipError(f"{error}\nEvery finding: {PAGES / 'index.html'}") from None
+    return _metrics(verdicts)
+
+
+def _metrics(verdicts: list[Verdict]) -> dict[str, float]:
+    findings = [finding for verdict in verdicts for finding in verdict.findings]
+    metrics = {
+        "validate.expectations": float(len(findings)),
+        "validate.warnings": float(sum(not finding.passed for finding in findings)),
+    }
+    for verdict in verdicts:
+        metrics[f"validate.{verdict.name}.samples"] = float(verdict.samples)
+        metrics[f"validate.{verdict.name}.set_aside"] = float(verdict.excluded)
+    return metrics
+
+
+def _print(verdicts: list[Verdict]) -> None:
+    table = Table("dataset", "samples", "set aside", "outcome", title="Validation")
+    for verdict in verdicts:
+        outcome = "passed" if verdict.passed else "[red]failed[/red]"
+        table.add_row(verdict.name, f"{verdict.samples:,}", f"{verdict.excluded:,}", outcome)
+    Console().print(table)

@@ -1,0 +1,67 @@
+"""Puts the deployments of infra/prefect.yaml onto a Prefect server.
+
+    make deploy        # or: python -m flows.deploy
+
+The server is the one of PREFECT_API_URL, or the one that `make ui` runs. The work pool is created if it is not
+there.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from blip.errors import FAILED, BlipError
+from flows.addresses import answers, running_prefect
+from flows.project import PREFECT_HOME, stage_environment
+
+DEPLOYMENTS = Path("infra/prefect.yaml")
+POOL = "blip"
+
+
+def main() -> int:
+    """Deploy and say how to go on; the exit code of the command."""
+    try:
+        api = server()
+        prefect(api, "work-pool", "create", POOL, "--type", "process", "--overwrite")
+        prefect(api, "work-pool", "set-concurrency-limit", POOL, "1")
+        prefect(api, "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS))
+    except BlipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    print(f"deployed to {api}. A worker runs them; start one in this folder:")
+    print(f"  PREFECT_API_URL={api} .venv/bin/prefect worker start --pool {POOL}")
+    print("and ask for a run, from anywhere:")
+    print(f"  PREFECT_API_URL={api} .venv/bin/prefect deployment run end-to-end/default --watch")
+    return 0
+
+
+def server() -> str:
+    """The API to deploy to. Raises BlipError if none answers."""
+    api = os.environ.get("PREFECT_API_URL") or running_prefect()
+    if not api:
+        raise BlipError(
+            "no Prefect server runs here; start one with `make ui` in another terminal, or name one in PREFECT_API_URL"
+        )
+    if not answers(f"{api.rstrip('/')}/health"):
+        raise BlipError(f"the Prefect server at PREFECT_API_URL={api} does not answer")
+    return api
+
+
+def prefect(api: str, *arguments: str) -> None:
+    """Run a Prefect command against the server. Raises BlipError with what it says if it fails."""
+    environment = {
+        **stage_environment(),
+        "PREFECT_HOME": str(PREFECT_HOME.resolve()),
+        "PREFECT_API_URL": api,
+        "BLIP_PROJECT": str(Path.cwd()),
+    }
+    command = [sys.executable, "-m", "prefect", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip()
+        raise BlipError(f"`prefect {' '.join(arguments)}` failed:\n{said}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+import json
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from blip.config import Source
+from blip.data.archive import add_member
+from blip.data.pairs import Question, Sample
+from blip.data.sources import Refused, read
+from blip.data.sources.refused import key_of
+from blip.errors import BlipError
+
+
+def items(path: Path, kind: str, origin: str = "web") -> list[Sample | Refused]:
+    source = Source.model_validate({"source": str(path), "kind": kind, "origin": origin, "role": "train"})
+    return list(read(source, path))
+
+
+def samples(found: list[Sample | Refused]) -> dict[str, Sample]:
+    return {item.key: item for item in found if isinstance(item, Sample)}
+
+
+def reasons(found: list[Sample | Refused]) -> dict[str, str]:
+    return {item.key: item.reason for item in found if isinstance(item, Refused)}
+
+
+def texts(sample: Sample) -> list[tuple[str, str]]:
+    return [(caption.text, caption.origin) for caption in sample.captions]
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            add_member(tar, name, data)
+
+
+def write(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_a_table_joins_rows_and_archive_with_and_without_extension(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.webp,one", 'b,"two, with a  comma"', "a.webp,uno")
+    write_tar(tmp_path / "images.tar", {"./b.png": b"B", "a.webp": b"A"})
+    found = items(tmp_path, "table")
+    assert [(s.key, s.media, s.extension) for s in samples(found).values()] == [
+        ("b", b"B", "png"),
+        ("a", b"A", "webp"),
+    ]
+    assert texts(samples(found)["a"]) == [("one", "web"), ("uno", "web")]
+    assert texts(samples(found)["b"]) == [("two, with a comma", "web")]
+
+
+def test_a_table_finds_pictures_in_the_folder(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "sub/a.JPG,one", "b,two")
+    write(tmp_path / "sub/a.JPG", "A")
+    write(tmp_path / "b.webp", "B")
+    found = samples(items(tmp_path, "table"))
+    assert [(s.extension, s.media) for s in found.values()] == [("jpg", b"A\n"), ("webp", b"B\n")]
+    assert list(found) == [key_of("sub/a.JPG"), "b"]
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_form_of_table_gives_the_same(tmp_path: Path, extension: str) -> None:
+    rows = [{"image": "a.png", "caption": "007"}, {"image": "a.png", "caption": "null"}]
+    path = tmp_path / f"captions.{extension}"
+    if extension == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif extension == "jsonl":
+        write(path, *map(json.dumps, rows))
+    else:
+        separator = {"csv": ",", "tsv": "\t"}[extension]
+        write(path, *(separator.join(row) for row in (["image", "caption"], *(r.values() for r in rows))))
+    write(tmp_path / "a.png", "A")
+    assert texts(samples(items(tmp_path, "table"))["a"]) == [("007", "web"), ("null", "web")]
+
+
+def test_the_truth_is_typed_by_column(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.png,x", "b.png,y")
+    write(
+        tmp_path / "truth.csv", "image,matched,score,concept,note", "a.png,1,0.5,2705,", "b.png,0,1,1F60D,007"
+    )
+    for name in ("a.png", "b.png"):
+        write(tmp_path / name, "A")
+    found = samples(items(tmp_path, "table"))
+    assert found["a"].truth == {"matched": 1, "score": 0.5, "concept": "2705", "note": ""}
+    assert found["b"].truth == {"matched": 0, "score": 1.0, "concept": "1F60D", "note": "007"}
+
+
+def test_what_does_not_join_is_refused_with_a_reason(tmp_path: Path) -> None:
+    write(
+        tmp_path / "captions.csv", "image,caption", "a.png,one", "gone.png,two", "empty.png,", "c.xyz,three"
+    )
+    files = {"a.png": b"A", "./a.png": b"again", "stray.png": b"S", "empty.png": b"E", "c.xyz": b"C"}
+    write_tar(tmp_path / "images.tar", files)
+    found = items(tmp_path, "table")
+    assert list(samples(found)) == ["a"]
+    assert Counter(item.reason for item in found if isinstance(item, Refused)) == Counter(
+        ["duplicate", "not_listed", "no_caption", "unsupported", "missing_file"]
+    )
+
+
+def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "secret.png", "S")
+    folder = tmp_path / "source"
+    write(
+        folder / "captions.csv",
+        "image,caption",
+        "../secret.png,one",
+        f"{tmp_path}/secret.png,two",
+        "link.png,three",
+    )
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    found = items(folder, "table")
+    assert set(reasons(found).values()) == {"unsafe_member"}
+    assert len(found) == 3
+
+
+def test_a_truncated_archive_is_one_refusal_and_missing_files(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.png,one", "b.png,two")
+    write_tar(tmp_path / "images.tar", {"a.png": b"A" * 600, "b.png": b"B" * 600})
+    (tmp_path / "images.tar").write_bytes((tmp_path / "images.tar").read_bytes()[:2200])
+    found = items(tmp_path, "table")
+    assert list(samples(found)) == ["a"]
+    assert list(reasons(found).values()) == ["truncated_archive", "missing_file"]
+
+
+def test_a_missing_folder_table_or_column_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BlipError, match="nowhere: no such folder"):
+        items(tmp_path / "nowhere", "table")
+    with pytest.raises(BlipError, match=r"no table captions\.\{csv,tsv,jsonl,parquet\}"):
+        items(tmp_path, "table")
+    write(tmp_path / "captions.csv", "file,caption", "a.png,one")
+    with pytest.raises(BlipError, match=r"captions\.csv, row 1: no column image; it has file, caption"):
+        items(tmp_path, "table")
+    write(tmp_path / "captions.csv", "image,caption", "a.png,one, two")
+    with pytest.raises(BlipError, match="row has more fields than the header"):
+        items(tmp_path, "table")
+
+
+def test_questions_gather_their_answers(tmp_path: Path) -> None:
+    rows = [
+        "a.png,what is it?,cat,1",
+        "a.png,what is it?,cat,1",
+        "a.png,what is it?,dog,1",
+        "a.png,is it a cat?,yes,0",
+    ]
+    write(tmp_path / "questions.csv", "image,question,answer,open", *rows)
+    write_tar(tmp_path / "images.tar", {"a.png": b"A"})
+    assert samples(items(tmp_path, "vqa"))["a"].questions == (
+        Question("what is it?", {"cat": 2 / 3, "dog": 1 / 3}, open=True),
+        Question("is it a cat?", {"yes": 1.0}, open=False),
+    )
+
+
+def test_clips_come_from_their_archive(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "clip-1,a wave")
+    write_tar(tmp_path / "clips.tar", {"clip-1.mp4": b"C"})
+    clip = samples(items(tmp_path, "video", "human"))["clip-1"]
+    assert (clip.extension, clip.is_video, texts(clip)) == ("mp4", True, [("a wave", "human")])
+
+
+def test_a_folder_takes_sidecars_and_else_names(tmp_path: Path) -> None:
+    write(tmp_path / "x1.png", "A")
+    write(tmp_path / "x1.txt", "a red  apple", "", "an apple")
+    write(tmp_path / "deep/old_red-car 2.jpg", "B")
+    write(tmp_path / "0001.png", "C")
+    write(tmp_path / "notes.md", "no picture")
+    found = items(tmp_path, "folder")
+    by_media = {sample.media: texts(sample) for sample in samples(found).values()}
+    assert by_media == {
+        b"A\n": [("a red apple", "web"), ("an apple", "web")],
+        b"B\n": [("old red car", "web")],
+    }
+    assert reasons(found) == {"0001": "no_caption"}
+
+
+def test_keys_are_plain_and_different_for_different_names() -> None:
+    assert key_of("train-0001.webp") == "train-0001"
+    assert key_of("a b.png") != key_of("a_b.png") != key_of("a/b.png")
+    assert all(
+        key_of(name).replace("-", "").replace("_", "").isalnum()
+        for name in ("a b.c.png", "ä/ö", "x" * 300 + " ")
+    )

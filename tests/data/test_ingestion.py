@@ -1,0 +1,105 @@
+import tarfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from blip.config import Ingest, Source, Vocabulary
+from blip.data.archive import add_member
+from blip.data.ingestion import References, ingest_dataset, write_vocabulary
+from blip.data.pairs import PairsDataset
+from blip.errors import BlipError
+
+from .conftest import draw, encoded
+
+SETTINGS = Ingest(samples_per_shard=8, max_bad_fraction=0.2, datasets={})
+
+
+def make_source(path: Path, pictures: dict[str, bytes], role: str = "train") -> Source:
+    """A `table` source with a caption for each picture."""
+    path.mkdir(parents=True)
+    rows = [f"{name},picture of {name.split('.')[0]}\n" for name in pictures]
+    (path / "captions.csv").write_text("image,caption\n" + "".join(rows))
+    with tarfile.open(path / "images.tar", "w") as tar:
+        for name, data in pictures.items():
+            add_member(tar, name, data)
+    return Source.model_validate({"source": str(path), "kind": "table", "origin": "web", "role": role})
+
+
+def good(count: int, first: int = 0) -> dict[str, bytes]:
+    return {f"good-{n}.png": encoded(draw(n)) for n in range(first, first + count)}
+
+
+def quarantine(dataset: PairsDataset) -> dict[str, str]:
+    rows = pq.read_table(dataset.path / "quarantine/index.parquet").to_pylist()
+    return {row["key"]: row["reason"] for row in rows}
+
+
+def test_broken_pictures_among_good_ones_are_quarantined_and_counted(tmp_path: Path) -> None:
+    jpeg = encoded(draw(99), "jpg")
+    broken = {"cut.jpg": jpeg[:700], "page.png": b"<html>", "empty.png": b""}
+    source = make_source(tmp_path / "source", {**good(6), **broken, **good(9, 6)})
+    dataset = ingest_dataset(source, tmp_path / "out", SETTINGS)
+    assert len(dataset) == 15
+    assert dataset.verify() == []
+    assert quarantine(dataset) == {"cut": "truncated", "page": "not_an_image", "empty": "empty"}
+    assert dataset.manifest.quarantined == {"empty": 1, "not_an_image": 1, "truncated": 1}
+    kept = {
+        file.name.split("-", 1)[-1]: file.read_bytes() for file in (dataset.path / "quarantine").iterdir()
+    }
+    assert kept["cut"] == jpeg[:700]
+
+
+def test_too_many_broken_pictures_stop_it_and_leave_nothing(tmp_path: Path) -> None:
+    broken = {f"bad-{n}.png": b"<html>" for n in range(3)}
+    source = make_source(tmp_path / "source", {**good(9), **broken})
+    with pytest.raises(BlipError) as caught:
+        ingest_dataset(source, tmp_path / "out", SETTINGS)
+    message = str(caught.value)
+    assert "3 of 12 samples cannot be used (3 not_an_image)" in message
+    assert "ingest.max_bad_fraction = 0.2" in message
+    assert "bad-0: not_an_image, 6 bytes that begin with b'<html>'" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_source_without_a_sample_is_refused(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", {})
+    with pytest.raises(BlipError, match="no sample is left of 0"):
+        ingest_dataset(source, tmp_path / "out", SETTINGS)
+
+
+def test_pictures_beyond_the_size_limit_are_quarantined(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", {**good(8), "large.png": encoded(draw(0, 100, 100))})
+    settings = SETTINGS.model_copy(update={"max_pixels": 40 * 40})
+    assert quarantine(ingest_dataset(source, tmp_path / "out", settings)) == {"large": "too_large"}
+
+
+def test_training_pictures_like_an_evaluation_picture_are_left_out(tmp_path: Path) -> None:
+    test = ingest_dataset(make_source(tmp_path / "a", good(5), "evaluation"), tmp_path / "test", SETTINGS)
+    copies = {"copy.jpg": encoded(draw(3), "jpg", quality=95), "same.png": encoded(draw(4))}
+    references = References.of({"test": test}, bits=4)
+    source = make_source(tmp_path / "b", {**good(5, 50), **copies})
+    train = ingest_dataset(source, tmp_path / "train", SETTINGS, references)
+    assert quarantine(train) == {"copy": "near_duplicate", "same": "near_duplicate"}
+    assert len(train) == 5
+    rows = pq.read_table(train.path / "quarantine/index.parquet")["detail"].to_pylist()
+    assert rows == ["looks like test/good-3", "looks like test/good-4"]
+
+
+def test_ingesting_again_gives_the_same_dataset(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", {**good(12), "bad.png": b""})
+    one, two = (ingest_dataset(source, tmp_path / name, SETTINGS) for name in ("one", "two"))
+    assert one.digest == two.digest
+    assert (one.path / "metadata.parquet").read_bytes() == (two.path / "metadata.parquet").read_bytes()
+    assert one.manifest.parents == [str(tmp_path / "source")]
+
+
+def test_the_vocabulary_is_trained_on_the_texts_or_taken_from_a_file(tmp_path: Path) -> None:
+    dataset = ingest_dataset(make_source(tmp_path / "source", good(10)), tmp_path / "out", SETTINGS)
+    size = write_vocabulary(tmp_path / "vocabulary", Vocabulary(size=120), [dataset])
+    entries = (tmp_path / "vocabulary/vocab.txt").read_text().splitlines()
+    assert len(entries) == size <= 120
+    assert {"picture", "of", "good"} <= set(entries)
+    again = Vocabulary(file=str(tmp_path / "vocabulary/vocab.txt"))
+    assert write_vocabulary(tmp_path / "taken", again, []) == size
+    assert (tmp_path / "taken/vocab.txt").read_text().splitlines() == entries

@@ -1,0 +1,59 @@
+import io
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from blip.data.video import BadVideo, frames, middle_frame
+
+
+def clip(count: int, side: int = 64) -> bytes:
+    """An MP4 whose frame n is grey at 10 + 8 n, with one key frame only."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=10, options={"g": "1000", "crf": "10"})
+        stream.width = stream.height = side
+        stream.pix_fmt = "yuv420p"
+        for number in range(count):
+            grey = np.full((side, side, 3), 10 + 8 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def numbers(pictures: list[np.ndarray]) -> list[int]:
+    return [round((float(picture.mean()) - 10) / 8) for picture in pictures]
+
+
+def test_frames_are_spread_evenly() -> None:
+    pictures = frames(clip(24), 8)
+    assert numbers(pictures) == [1, 4, 7, 10, 13, 16, 19, 22]
+    assert all(picture.shape == (64, 64, 3) and picture.dtype == np.uint8 for picture in pictures)
+
+
+def test_short_clips_repeat_frames() -> None:
+    assert numbers(frames(clip(2), 4)) == [0, 0, 1, 1]
+    assert numbers(frames(clip(1), 3)) == [0, 0, 0]
+
+
+def test_the_middle_frame_is_in_the_middle(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(clip(9))
+    assert numbers([middle_frame(tmp_path / "clip.mp4")]) == [4]
+
+
+@pytest.mark.parametrize(("data", "reason"), [(b"", "empty"), (b"no clip at all", "not_a_video")])
+def test_what_is_no_clip_has_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(BadVideo) as caught:
+        frames(data, 2)
+    assert caught.value.reason == reason
+
+
+def test_a_truncated_clip_is_refused() -> None:
+    with pytest.raises(BadVideo):
+        frames(clip(24)[:-300], 8)
+
+
+def test_a_clip_of_huge_frames_is_refused_before_decoding() -> None:
+    with pytest.raises(BadVideo, match="64 x 64"):
+        frames(clip(2), 2, max_pixels=64 * 64 - 1)

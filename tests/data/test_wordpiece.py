@@ -1,0 +1,30 @@
+from collections import Counter
+
+from blip.data.wordpiece import learn_pieces
+
+WORDS = Counter({"low": 5, "lower": 2, "newest": 6, "widest": 3, "aaaa": 2})
+
+
+def test_the_most_frequent_pairs_are_merged_first() -> None:
+    merged = [piece for piece in learn_pieces(WORDS, 100, "") if len(piece.removeprefix("##")) > 1]
+    assert merged[:4] == ["##es", "##est", "##ow", "low"]
+
+
+def test_equal_counts_are_merged_in_the_order_of_their_names() -> None:
+    pieces = learn_pieces({"xy": 3, "ab": 3, "mn": 3}, 100, "")
+    assert pieces[-3:] == ["ab", "mn", "xy"]
+
+
+def test_the_order_of_the_words_changes_nothing() -> None:
+    assert learn_pieces(WORDS, 40, "abc") == learn_pieces(Counter(dict(sorted(WORDS.items()))), 40, "abc")
+
+
+def test_frequent_words_become_one_piece_and_rare_pairs_stay_apart() -> None:
+    pieces = learn_pieces({"apple": 9, "kiwi": 1}, 100, "kiw")
+    assert "apple" in pieces
+    assert "ki" not in pieces
+
+
+def test_the_alphabet_is_there_whatever_the_words() -> None:
+    assert learn_pieces({}, 100, "ab") == ["a", "b", "##a", "##b"]
+    assert len(learn_pieces(WORDS, 12, "ab")) == 12

@@ -1,0 +1,58 @@
+"""Decoding: the nucleus by its distribution, seeds by key, lengths."""
+
+import pytest
+import torch
+
+from blip.model.api import keyed_uniforms
+from blip.model.generation import Decoding, generate, nucleus
+from tests import tiny
+
+
+def test_the_nucleus_is_the_smallest_set_that_reaches_p() -> None:
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
+    uniform = torch.linspace(0, 0.9999, 2000)
+    drawn = nucleus(logits.expand(2000, -1), 0.75, uniform)
+    assert set(drawn.tolist()) == {0, 1}
+    assert abs((drawn == 0).float().mean().item() - 0.5 / 0.8) < 0.01
+    assert set(nucleus(logits.expand(2000, -1), 1.0, uniform).tolist()) == {0, 1, 2, 3}
+
+
+def test_a_sampled_caption_depends_on_its_key_and_not_on_its_batch() -> None:
+    model = tiny.blip()
+    images = tiny.images(6)
+    keys = [f"web-{n}" for n in range(6)]
+    together = model.caption(images, "nucleus", keys=keys, seed=3, max_length=12)
+    alone = [
+        model.caption(images[n : n + 1], "nucleus", keys=keys[n : n + 1], seed=3, max_length=12)[0]
+        for n in range(6)
+    ]
+    assert together == alone
+    assert together != model.caption(images, "nucleus", keys=keys, seed=4, max_length=12)
+
+
+def test_uniform_numbers_are_in_range_and_repeat() -> None:
+    one = keyed_uniforms(["a", "b"], 1, 50)
+    assert torch.equal(one, keyed_uniforms(["a", "b"], 1, 50))
+    assert one.min() >= 0 and one.max() < 1
+    assert not torch.equal(one[0], one[1])
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@torch.inference_mode()
+def test_no_text_is_shorter_or_longer_than_asked(beams: int) -> None:
+    model = tiny.blip()
+    context = model.network.text_decoder.project_context(model.encode_images(tiny.images(6)))
+    start = torch.full((6, 1), model.tokenizer.bos)
+    for minimum, maximum in ((8, 8), (1, 5), (7, 12)):
+        texts = generate(
+            model.network, context, start, model.tokenizer.sep, Decoding(maximum, minimum, beams)
+        )
+        assert all(minimum - 2 <= len(ids) <= maximum - 1 for ids in texts)
+
+
+def test_an_explanation_has_a_map_for_every_word() -> None:
+    explanation = tiny.blip().explain(tiny.images(1)[0].permute(1, 2, 0).numpy().astype("uint8"), "red apple")
+    assert explanation.words == ["red", "apple"]
+    assert explanation.maps.shape == (2, 32, 32)
+    assert explanation.maps.min() >= 0 and explanation.maps.max() == 1
+    assert 0 <= explanation.probability <= 1

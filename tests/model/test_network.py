@@ -1,0 +1,78 @@
+"""The network: sharing, masks, the cache, positions of another size."""
+
+import torch
+
+from blip.model.text import Cache
+from blip.model.vision import positions_for
+from tests import tiny
+
+
+def test_encoder_and_decoder_share_all_but_self_attention() -> None:
+    network = tiny.network()
+    encoder, decoder = network.text_encoder, network.text_decoder
+    assert encoder.embeddings is decoder.embeddings
+    for one, other in zip(encoder.layers, decoder.layers, strict=True):
+        assert one.cross_attention is other.cross_attention
+        assert one.feed_forward is other.feed_forward
+        assert one.self_attention is not other.self_attention
+
+
+def test_padding_changes_no_state() -> None:
+    encoder = tiny.network().text_encoder
+    ids = torch.tensor([[2, 10, 11, 3]])
+    padded = torch.tensor([[2, 10, 11, 3, 0, 0]])
+    mask = (padded != 0).long()
+    alone = encoder(ids, torch.ones_like(ids))
+    assert torch.allclose(alone, encoder(padded, mask)[:, :4], atol=1e-6)
+
+
+def test_position_0_alone_is_position_0_of_the_whole() -> None:
+    network = tiny.network()
+    ids, mask = tiny.tokenizer().encode(["red apple", "dog"], 30)
+    context = network.text_encoder.project_context(network.vision(tiny.images(2)))
+    whole = network.text_encoder(ids, mask, context)
+    first = network.text_encoder(ids, mask, context, first_only=True)
+    assert first.shape[1] == 1
+    assert torch.allclose(first[:, 0], whole[:, 0], atol=1e-6)
+
+
+def test_decoding_token_by_token_is_decoding_at_once() -> None:
+    network = tiny.network()
+    ids = torch.tensor([[2, 10, 11, 12, 13], [2, 14, 15, 16, 17]])
+    context = network.text_decoder.project_context(network.vision(tiny.images(2)))
+    whole = network.text_decoder(ids, None, context, causal=True)
+    cache = Cache(2, (2, 4, 5, 16), context[0].keys)
+    steps = [network.text_decoder(ids[:, :2], None, context, causal=True, cache=cache)]
+    steps += [
+        network.text_decoder(ids[:, n : n + 1], None, context, causal=True, cache=cache) for n in (2, 3, 4)
+    ]
+    assert torch.allclose(torch.cat(steps, dim=1), whole, atol=1e-5)
+
+
+def test_texts_of_one_image_share_its_keys_uncopied() -> None:
+    network = tiny.network()
+    context = network.text_encoder.project_context(network.vision(tiny.images(2)))
+    ids, mask = tiny.tokenizer().encode(["red apple", "dog", "the table", "a"], 30)
+    copied = [layer.select(torch.tensor([0, 0, 1, 1])) for layer in context]
+    assert torch.allclose(
+        network.text_encoder(ids, mask, context), network.text_encoder(ids, mask, copied), atol=1e-6
+    )
+
+
+def test_another_resolution_keeps_cls_and_interpolates_the_rest() -> None:
+    positions = torch.randn(1, 17, 8)
+    larger = positions_for(positions, 6)
+    assert larger.shape == (1, 37, 8)
+    assert torch.equal(larger[:, 0], positions[:, 0])
+    assert positions_for(positions, 4) is positions
+    assert tiny.network().vision(tiny.images(1, size=48)).shape == (1, 37, 64)
+
+
+def test_activation_checkpointing_changes_no_gradient() -> None:
+    gradients = []
+    for switch in (False, True):
+        vision = tiny.network().vision.train()
+        vision.activation_checkpointing = switch
+        vision(tiny.images(2)).square().mean().backward()
+        gradients.append(vision.blocks[0].fc1.weight.grad)
+    assert torch.equal(gradients[0], gradients[1])

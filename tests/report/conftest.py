@@ -1,0 +1,325 @@
+"""What a finished pipeline leaves behind, in small: figures, curves, examples with pictures, an audit."""
+
+import csv
+import io
+import json
+import math
+import random
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, ImageDraw
+
+from blip.capfilt.bootstrap import AUDIT, SCHEMA
+from blip.config import Settings, load_settings
+from blip.data.pairs import Caption, PairsWriter, Sample
+from blip.report.graph import NODES
+from blip.report.provenance import RunFacts, Span
+
+ROOT = Path(__file__).parents[2]
+NOISE = ("other_caption", "camera_file", "shop")
+SECONDS = {stage: 4.0 + 9 * place for place, stage in enumerate(NODES)} | {"pretrain": 131.0}
+
+Picture = tuple[str, bytes]  # label, WebP
+
+
+def drawn(number: int) -> bytes:
+    """A small WebP that is different for every number."""
+    image = Image.new("RGB", (48, 48), "white")
+    colour = (37 * number % 200, 91 * number % 200, 53 * number % 200)
+    ImageDraw.Draw(image).ellipse((6, 6 + number % 9, 40, 40), fill=colour)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP")
+    return buffer.getvalue()
+
+
+PICTURES: list[Picture] = [(f"thing {number}", drawn(number)) for number in range(24)]
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder in which nothing has run."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def finished(empty: Path, settings: Settings) -> Path:
+    """A project folder in which everything but the report has run."""
+    leave_behind(empty, settings, PICTURES, clips=6)
+    return empty
+
+
+@pytest.fixture
+def facts() -> RunFacts:
+    return run_facts()
+
+
+def run_facts() -> RunFacts:
+    """A pipeline in which everything but `ingest` and `validate` ran."""
+    began, spans = 3.0, {}
+    for stage in list(NODES)[2:-1]:
+        spans[stage] = Span(began, began + SECONDS[stage], 2 if stage == "pretrain" else 1)
+        began += SECONDS[stage] + 2
+    return RunFacts(
+        started=datetime(2026, 11, 22, 7, 20, tzinfo=UTC),
+        seconds=began + 4,
+        spans=spans,
+        champions={"blip-base": 3, "blip-vqa": 2},
+        tags={"blip.git_commit": "4f0c2d9a17be55", "blip.dvc_lock": "sha256:9c1f77ab02"},
+        run_id="c0ffee5e2d1b4a6f",
+        experiment_id="1",
+    )
+
+
+def leave_behind(root: Path, settings: Settings, pictures: Sequence[Picture], clips: int) -> None:
+    """Write what every stage but the report leaves behind."""
+    random_ = random.Random(5)
+    _metrics(root, settings)
+    _curves(root / "metrics/curves")
+    _web_pool(root / "data/datasets", pictures, random_)
+    _evaluations(root / "reports/evaluate", pictures, clips, random_)
+    _write(root / "reports/data_docs/index.html", "<title>Data Docs</title>")
+
+
+def _metrics(root: Path, settings: Settings) -> None:
+    counts = dict(zip(settings.ingest.datasets, (358, 2103, 424, 424, 3600, 400, 1000, 66), strict=True))
+    stages: dict[str, dict[str, float]] = {stage: {} for stage in NODES if stage != "report"}
+    for name, count in counts.items():
+        stages["ingest"] |= {f"ingest.{name}.samples": count, f"ingest.{name}.quarantined": 0.0}
+        stages["ingest"][f"ingest.{name}.near_duplicates"] = 0.0
+        stages["validate"] |= {f"validate.{name}.rows": count, f"validate.{name}.excluded": count // 50}
+    stages["captioner"] = {"captioner.exact_match": 0.31}
+    stages["capfilt"] = {
+        "filter.roc_auc": 0.934,
+        "filter.itc_roc_auc": 0.861,
+        "filter.precision": 0.91,
+        "filter.recall": 0.88,
+        "capfilt.synthetic_right": 0.41,
+        "capfilt.synthetic_right_kept": 0.62,
+    }
+    stages["evaluate@retrieval"] = {
+        f"retrieval.{way}_r{k}": value
+        for way, values in (("i2t", (0.663, 0.9, 0.934)), ("t2i", (0.691, 0.89, 0.92)))
+        for k, value in zip((1, 5, 10), values, strict=True)
+    }
+    stages["evaluate@captioning"] = {"captioning.exact_match": 0.587, "captioning.cider": 5.46}
+    stages["evaluate@vqa"] = {
+        "vqa.accuracy": 0.861,
+        "vqa.open_accuracy": 0.744,
+        "vqa.question_only": 0.667,
+        "vqa.question_only_open": 0.222,
+    }
+    stages["evaluate@classification"] = {"classification.top1": 0.61, "classification.top5": 0.87}
+    stages["evaluate@video"] = {"video.t2v_r1": 0.636}
+    for place, model in enumerate(("pretrain", "bootstrapped", "finetuned")):
+        for head in ("", "itc."):
+            for way in ("i2t", "t2i"):
+                for k in (1, 5, 10):
+                    value = 0.14 + 0.25 * place + 0.02 * k - (0.03 if head else 0)
+                    stages["compare"][f"compare.{model}.{head}{way}_r{k}"] = value
+    for number, model in enumerate(settings.register_.gate):
+        stages["register"][f"register.{model}.passed"] = float(model != "blip-captioning")
+        stages["register"][f"register.{model}.version"] = 0.0 if model == "blip-captioning" else 3.0 + number % 2
+    for stage, figures in stages.items():
+        path = root / "metrics" / f"{stage.replace('@', '_')}.json"
+        _write(path, json.dumps({**figures, "seconds": SECONDS[stage]}))
+
+
+def _curves(folder: Path) -> None:
+    losses = {
+        "pretrain": ("itc", "itm", "lm"),
+        "pretrain_bootstrapped": ("itc", "itm", "lm"),
+        "captioner": ("lm",),
+        "filter": ("itc", "itm"),
+        "finetune_retrieval": ("itc", "itm"),
+        "finetune_captioning": ("lm",),
+        "finetune_vqa": ("lm",),
+    }
+    ends = {"itc": (5.6, 2.2), "itm": (0.64, 0.4), "lm": (6.5, 2.1)}
+    columns = ("step", "loss", "itc", "itm", "lm", "lr", "pairs_per_second")
+    for place, (stage, names) in enumerate(losses.items()):
+        rows = []
+        for step in range(20, 1001, 20):
+            row = {
+                name: ends[name][1]
+                + (ends[name][0] - ends[name][1]) * math.exp(-step / (200 + 30 * place))
+                + 0.03 * math.sin(step * 1.7)
+                for name in names
+            }
+            rows.append({"step": step, "loss": sum(row.values()), **row, "lr": 0.02, "pairs_per_second": 610})
+        _table(folder / f"{stage}.csv", columns, rows)
+
+
+def _web_pool(datasets: Path, pictures: Sequence[Picture], random_: random.Random) -> None:
+    """A pool in which every second text is wrong, and an audit that is right about most of them."""
+    rows = []
+    with PairsWriter(datasets / "web", samples_per_shard=16, parents=[], parameters={}) as writer:
+        for number, (label, media) in enumerate(pictures):
+            matched = number % 2
+            text = label if matched else f"DSC_{random_.randrange(9999):04d}.JPG"
+            noise = "" if matched else NOISE[random_.randrange(3)]
+            truth: dict[str, str | int | float] = {
+                "caption_true": label,
+                "matched": matched,
+                "noise": noise,
+            }
+            sample = Sample(f"web-{number:04d}", media, "webp", (Caption(text, "web"),), truth=truth)
+            writer.add(sample, phash=number)
+            rows.append(_audit_row(sample.key, text, label, bool(matched), random_))
+    (datasets / "bootstrapped").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), datasets / "bootstrapped" / AUDIT)
+
+
+def _audit_row(key: str, text: str, label: str, matched: bool, random_: random.Random) -> dict[str, object]:
+    web, made = (random_.betavariate(*((5, 0.8) if good else (0.6, 5))) for good in (matched, True))
+    web_itc = random_.gauss(0.5 if matched else 0.1, 0.13)
+    written = label if random_.random() < 0.7 else f"a drawing of {label}"
+    return {
+        "key": key,
+        "web_text": text,
+        "synthetic_texts": [written],
+        "web_itm": web,
+        "web_itc": web_itc,
+        "synthetic_itm": [made],
+        "synthetic_itc": [0.4],
+        "kept": [t for t, score in ((text, web), (written, made)) if score >= 0.5],
+        "web_kept": web >= 0.5,
+        "synthetic_kept": [made >= 0.5],
+        "reason": "" if max(web, made) >= 0.5 else "no_match",
+    }
+
+
+def _evaluations(folder: Path, pictures: Sequence[Picture], clips: int, random_: random.Random) -> None:
+    labels = [label for label, _ in pictures]
+    shown = range(min(24, len(pictures)))
+    names = [f"images/test-{number:04d}.webp" for number in range(len(pictures))]
+
+    def hits(number: int, good: bool) -> list[int]:
+        others = random_.sample([n for n in range(len(pictures)) if n != number], 4)
+        return [number, *others] if good else [others[0], number, *others[1:]]
+
+    right = [number % 3 != 1 for number in range(len(pictures))]
+    of_images = [
+        {
+            "image": names[n],
+            "caption": labels[n],
+            "top_texts": [
+                {"text": labels[hit], "score": 6.2 - place, "correct": hit == n}
+                for place, hit in enumerate(hits(n, right[n]))
+            ],
+        }
+        for n in shown
+    ]
+    of_texts = [
+        {
+            "query": labels[n],
+            "top_images": [
+                {"image": names[hit], "score": 6.2 - place, "correct": hit == n}
+                for place, hit in enumerate(hits(n, right[n]))
+            ],
+        }
+        for n in shown
+    ]
+    _evaluation(
+        folder / "retrieval",
+        pictures,
+        {"examples": of_images, "text_to_image": of_texts},
+        [{"key": name, "caption": label, "best": label, "rank": 1} for name, label in zip(names, labels, strict=True)],
+    )
+    captions = [
+        {
+            "image": names[n],
+            "reference": labels[n],
+            "caption": labels[n] if right[n] else labels[n - 1],
+            "correct": right[n],
+        }
+        for n in shown
+    ]
+    _evaluation(folder / "captioning", pictures, {"examples": captions}, [{"key": "k", "reference": label} for label in labels])
+    questions = [
+        {
+            "image": names[n],
+            "question": f"what is the colour of the {labels[n]}?",
+            "answer": "teal",
+            "prediction": "teal" if right[n] else "blue",
+            "correct": right[n],
+        }
+        for n in shown
+    ]
+    _evaluation(folder / "vqa", pictures, {"examples": questions}, [{"key": "k"}])
+    classes = [
+        {
+            "image": names[n],
+            "label": labels[n],
+            "top": [
+                {"label": labels[hit], "probability": 0.6 / 2**place}
+                for place, hit in enumerate(hits(n, right[n]))
+            ],
+            "correct": right[n],
+        }
+        for n in shown
+    ]
+    _evaluation(folder / "classification", pictures, {"examples": classes}, [{"label": label} for label in labels])
+    videos = [
+        {
+            "query": labels[n],
+            "clips": [
+                {
+                    "frames": [names[(hit + frame) % len(names)] for frame in range(4)],
+                    "label": labels[hit],
+                    "score": 5.1 - place,
+                    "correct": hit == n,
+                }
+                for place, hit in enumerate(hits(n, right[n]))
+            ],
+        }
+        for n in range(clips)
+    ]
+    _evaluation(folder / "video", pictures, {"examples": videos}, [{"query": label} for label in labels[:clips]])
+
+
+def _evaluation(
+    folder: Path,
+    pictures: Sequence[Picture],
+    sections: dict[str, list[dict[str, object]]],
+    predictions: list[dict[str, object]],
+) -> None:
+    (folder / "images").mkdir(parents=True)
+    for number, (_, media) in enumerate(pictures):
+        (folder / f"images/test-{number:04d}.webp").write_bytes(media)
+    count = len(sections["examples"])
+    selection = {
+        "seed": 7,
+        "right": count - count // 3,
+        "wrong": count // 3,
+        "right_of_all": 283,
+        "of": 424,
+    }
+    _write(folder / "examples.json", json.dumps({"task": folder.name, "selection": selection, **sections}))
+    _table(folder / "predictions.csv", list(predictions[0]), predictions)
+
+
+def _table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

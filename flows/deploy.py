@@ -41,7 +41,7 @@ def server() -> str:
     api = os.environ.get("PREFECT_API_URL") or running_prefect()
     if not api:
         raise BlipError(
-            "no Prefect server runs here; start one with `make ui` in another terminal, or name one in PREFECT_API_URL"
+            "no Prefect server runs here; start one with `make ui`, or name it in PREFECT_API_URL"
         )
     if not answers(f"{api.rstrip('/')}/health"):
         raise BlipError(f"the Prefect server at PREFECT_API_URL={api} does not answer")
@@ -50,12 +50,7 @@ def server() -> str:
 
 def prefect(api: str, *arguments: str) -> None:
     """Run a Prefect command against the server. Raises BlipError with what it says if it fails."""
-    environment = {
-        **stage_environment(),
-        "PREFECT_HOME": str(PREFECT_HOME.resolve()),
-        "PREFECT_API_URL": api,
-        "BLIP_PROJECT": str(Path.cwd()),
-    }
+    environment = {**stage_environment(), "PREFECT_HOME": str(PREFECT_HOME.resolve()), "PREFECT_API_URL": api}
     command = [sys.executable, "-m", "prefect", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:

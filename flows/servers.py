@@ -19,7 +19,7 @@ from flows.addresses import answers
 from flows.process import supervised
 from flows.project import LOGS, PREFECT_HOME, stage_environment
 
-START_SECONDS = 120
+START_SECONDS = 180
 GRACE_SECONDS = 5.0
 
 
@@ -88,7 +88,13 @@ def mlflow_server(port: int) -> Server:
         "--default-artifact-root",
         str(Path("mlruns").resolve()),
     )
-    return Server("mlflow", port, ("mlflow", "server", *where, *store), {}, "/health")
+    return Server(
+        "mlflow",
+        port,
+        ("mlflow", "server", *where, *store),
+        {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        "/health",
+    )
 
 
 @contextmanager

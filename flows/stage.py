@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from blip.errors import PREEMPTED
 from flows.process import end_all, lines, supervised
@@ -80,6 +80,8 @@ def run_stage(name: str, up_to_date: bool = False) -> State:
         return Completed(name="Cached", message="its inputs did not change")
     if outcome.succeeded:
         return Completed(message="done")
+    if _stopping.is_set():
+        return Cancelled(message=f"{name} was stopped")
     return Failed(name=INTERRUPTED if outcome.interrupted else "Failed", message=f"{name}: {outcome.message}")
 
 

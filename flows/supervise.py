@@ -5,7 +5,7 @@
 The caller keeps this process's standard input open. When it closes (the caller asked for it, or was killed),
 or on SIGTERM, the processes that COMMAND started get SIGTERM and GRACE seconds to save their work; what still
 lives then is killed. COMMAND itself is left to end by its own (DVC releases its locks), unless it is alone.
-The exit status is COMMAND's; 128 + signal if a signal ended it.
+The exit status is COMMAND's; 128 + signal if a signal ended it. A caller that is gone breaks no pipe under it.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -42,6 +42,17 @@ def end(command: subprocess.Popen[Any], grace: float) -> None:
     _signal(psutil.Process().children(recursive=True), signal.SIGKILL)
 
 
+def pass_on(output: IO[bytes]) -> None:
+    """Copy what COMMAND prints to standard output; once nobody reads that, let it print into the void."""
+    read_by_someone = True
+    while chunk := os.read(output.fileno(), 65536):
+        try:
+            while read_by_someone and chunk:
+                chunk = chunk[os.write(1, chunk) :]
+        except BrokenPipeError:
+            read_by_someone = False
+
+
 def _same_group(processes: list[psutil.Process], group: int) -> list[psutil.Process]:
     """Those in COMMAND's own process group: the others have a leader who passes the signal on."""
     members = []
@@ -63,7 +74,15 @@ def main(arguments: list[str]) -> int:
     adopt_orphans()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    output = threading.Thread(target=pass_on, args=(child.stdout,), daemon=True)
+    output.start()
 
     def stop_when_caller_is_gone() -> None:
         while os.read(0, 1):
@@ -79,6 +98,7 @@ def main(arguments: list[str]) -> int:
     stop.wait()
     end(child, grace)
     code = child.wait()
+    output.join(LAST_WORDS)
     return code if code >= 0 else 128 - code
 
 

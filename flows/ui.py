@@ -32,7 +32,8 @@ PAGES = (
 
 def main() -> int:
     """Start the pages, say where they are, and wait for Ctrl-C or for one of them to end."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         if running := [url for url in announced().values() if answers(url)]:
             raise BlipError(f"the pages are up already: {', '.join(running)}; end the other `make ui` first")

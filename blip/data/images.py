@@ -18,6 +18,7 @@ from torch import Tensor
 from blip.errors import BlipError
 
 MAX_PIXELS = 178_956_970  # what Pillow refuses whatever it is told
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # not EPS, for which Pillow would run Ghostscript
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, as BLIP uses them
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -124,7 +125,7 @@ def _read(path: Path) -> bytes:
 
 def _open(data: bytes) -> ImageFile.ImageFile:
     try:
-        return Image.open(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise BadImage("not_an_image", f"{len(data)} bytes that begin with {data[:8]!r}") from None
     except Image.DecompressionBombError as error:

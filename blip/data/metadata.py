@@ -1,7 +1,7 @@
 """metadata.parquet: one row a sample, everything but the media, the truth included."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -44,7 +44,7 @@ class Row:
 
 def row_of(sample: Sample, shard: str, phash: int, origin: str) -> Row:
     """Describe a sample; `origin` stands for samples without captions."""
-    captions = [asdict(caption) for caption in sample.captions]
+    captions = [vars(caption) for caption in sample.captions]
     values = {
         "key": sample.key,
         "shard": shard,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -72,9 +72,9 @@ def annotations_to_json(sample: Sample) -> bytes:
     """The KEY.json of a shard: captions, questions and size, without the truth."""
     value: dict[str, Any] = {"width": sample.width, "height": sample.height}
     if sample.captions:
-        value["captions"] = [asdict(caption) for caption in sample.captions]
+        value["captions"] = [vars(caption) for caption in sample.captions]
     if sample.questions:
-        value["questions"] = [asdict(question) for question in sample.questions]
+        value["questions"] = [vars(question) for question in sample.questions]
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 

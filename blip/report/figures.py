@@ -1,4 +1,4 @@
-"""Charts: drawn once by matplotlib in the page's light colours, shown in the page as SVG that follows its theme.
+"""Charts: drawn by matplotlib in the page's light colours, shown in the page as SVG that follows its theme.
 
     chart = loss_charts(curves)[0]
     run.log_figure(chart.figure, f"{chart.name}.png")     # MLflow gets the picture
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -32,11 +33,8 @@ COLOURS = {
     "synthetic": "#0c7c6e",
     "good": "#1b7a43",
     "bad": "#b9322a",
-    "itm": "#7a4fb5",
-    "lm": "#b0397a",
 }
 LOSSES = {"itc": "ITC", "itm": "ITM", "lm": "LM"}
-LOSS_COLOURS = {"itc": "human", "itm": "itm", "lm": "lm"}
 ITM_PRIOR = 0.6365  # cross-entropy of a head that knows only that one pair in three matches: nothing learnt
 PRETRAINING = {"pretrain": ("noisy pool", "web"), "pretrain_bootstrapped": ("bootstrapped", "synthetic")}
 MODELS = {
@@ -46,7 +44,7 @@ MODELS = {
 }
 HEADS = {"itc.": "embeddings alone", "": "re-ranked by ITM"}
 POINTS = 240  # of a curve; longer ones are averaged down
-INCHES = (3.5, 2.15)
+NARROW, WIDE, TALL = 3.5, 5.2, 2.15  # inches
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,13 @@ def loss_charts(curves: Mapping[str, Curve]) -> list[Chart]:
     return [_pretraining_chart(runs, loss) for loss in LOSSES if any(_has(c, loss) for c in runs.values())]
 
 
-def finetuning_charts(curves: Mapping[str, Curve]) -> list[Chart]:
-    """One chart for each further run, with the losses that it trained on."""
-    others = {stage: curve for stage, curve in curves.items() if stage not in PRETRAINING}
+def finetuning_charts(curves: Mapping[str, Curve], colours: Mapping[str, str]) -> list[Chart]:
+    """One chart for each loss of each further run, in the colour of the texts that the run learns from."""
     return [
-        _run_chart(stage, curve) for stage, curve in others.items() if any(_has(curve, n) for n in LOSSES)
+        _run_chart(stage, curve, loss, colours.get(stage, "human"))
+        for stage, curve in curves.items()
+        for loss in LOSSES
+        if stage not in PRETRAINING and _has(curve, loss)
     ]
 
 
@@ -111,32 +111,27 @@ def compare_charts(figures: Mapping[str, float]) -> list[Chart]:
 
 
 def _pretraining_chart(runs: Mapping[str, Curve], loss: str) -> Chart:
-    title = f"{LOSSES[loss]} loss"
+    ends = []
     with _style(loss):
         figure, axes = _axes("step")
-        ends = []
         for stage, curve in runs.items():
-            label, colour = PRETRAINING[stage]
             if _has(curve, loss):
-                last = _line(axes, curve, loss, label, colour)
-                ends.append(f"{label} ends at {last:.3f}")
+                label, colour = PRETRAINING[stage]
+                ends.append(f"{label} ends at {_line(axes, curve, loss, colour):.3f}")
         if loss == "itm":
             _prior(axes)
-        axes.legend(loc="upper right")
+    title = f"{LOSSES[loss]} loss"
     return Chart(f"pretraining-{loss}", title, f"{title} of pre-training: {'; '.join(ends)}", figure)
 
 
-def _run_chart(stage: str, curve: Curve) -> Chart:
-    with _style(stage):
+def _run_chart(stage: str, curve: Curve, loss: str, colour: str) -> Chart:
+    with _style(stage + loss):
         figure, axes = _axes("step")
-        ends = []
-        for loss in (name for name in LOSSES if _has(curve, name)):
-            last = _line(axes, curve, loss, LOSSES[loss], LOSS_COLOURS[loss])
-            ends.append(f"{LOSSES[loss]} ends at {last:.3f}")
-            if loss == "itm":
-                _prior(axes)
-        axes.legend(loc="upper right")
-    return Chart(f"loss-{stage.replace('@', '-')}", stage, f"Losses of {stage}: {'; '.join(ends)}", figure)
+        last = _line(axes, curve, loss, colour)
+        if loss == "itm":
+            _prior(axes)
+    title = f"{stage}, {LOSSES[loss]}"
+    return Chart(f"loss-{stage.replace('@', '-')}-{loss}", title, f"{title} loss ends at {last:.3f}", figure)
 
 
 def _histogram(
@@ -146,11 +141,11 @@ def _histogram(
     edges = [low + (high - low) * n / BINS for n in range(BINS + 1)]
     with _style(title):
         figure, axes = _axes("score by the filter", "% of the texts")
-        for label, colour, counts in series:
+        for _, colour, counts in series:
             shares = [100 * count / max(1, sum(counts)) for count in counts]
             style = {"baseline": 0, "color": COLOURS[colour]}
             axes.stairs(shares, edges, fill=True, alpha=0.22, **style)
-            axes.stairs(shares, edges, label=label or None, **style)
+            axes.stairs(shares, edges, **style)
         if threshold is not None:
             axes.axvline(threshold, color=COLOURS["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
             axes.annotate(
@@ -166,8 +161,6 @@ def _histogram(
             *_occupied([counts for _, _, counts in series], edges) if score == "itc" else (low, high)
         )
         axes.set_ylim(bottom=0)
-        if any(label for label, _, _ in series):
-            axes.legend(loc="upper center" if score == "itm" else "upper right")
     words = "; ".join(f"{label or 'captions'}: {sum(counts):,}" for label, _, counts in series)
     return Chart(f"scores-{score}-{series[0][1]}", title, f"Histogram of {title}: {words}", figure)
 
@@ -176,13 +169,13 @@ def _bars(metric: str, title: str, figures: Mapping[str, float], models: list[st
     width = 0.8 / len(models)
     words = []
     with _style(metric):
-        figure, axes = _axes("")
+        figure, axes = _axes("", width=WIDE)
         for place, name in enumerate(models):
             label, colour = MODELS[name]
             heights = [100 * figures.get(f"compare.{name}.{head}{metric}", math.nan) for head in HEADS]
             at = [group + width * (place - (len(models) - 1) / 2) for group in range(len(HEADS))]
-            bars = axes.bar(at, heights, width * 0.9, color=COLOURS[colour], label=label)
-            axes.bar_label(bars, fmt="%.0f", fontsize=7.5, padding=2, color=COLOURS["ink"])
+            bars = axes.bar(at, heights, width * 0.9, color=COLOURS[colour])
+            axes.bar_label(bars, fmt="%.1f", fontsize=7.5, padding=2, color=COLOURS["ink"])
             words += [f"{label}, {head}: {h:.1f} %" for head, h in zip(HEADS.values(), heights, strict=True)]
         axes.set_xticks(range(len(HEADS)), list(HEADS.values()))
         axes.tick_params(axis="x", length=0)
@@ -190,8 +183,8 @@ def _bars(metric: str, title: str, figures: Mapping[str, float], models: list[st
     return Chart(f"compare-{metric}", title, f"{title}. {'; '.join(words)}", figure)
 
 
-def _axes(x: str, y: str = "") -> tuple[Figure, Axes]:
-    figure = Figure(figsize=INCHES, layout="constrained")
+def _axes(x: str, y: str = "", width: float = NARROW) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, TALL), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -200,10 +193,10 @@ def _axes(x: str, y: str = "") -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _line(axes: Axes, curve: Curve, column: str, label: str, colour: str) -> float:
+def _line(axes: Axes, curve: Curve, column: str, colour: str) -> float:
     """Draw a column against the steps; returns its last value."""
     steps, values = thin(curve["step"], curve[column])
-    axes.plot(steps, values, color=COLOURS[colour], label=label)
+    axes.plot(steps, values, color=COLOURS[colour])
     return values[-1]
 
 
@@ -211,10 +204,11 @@ def _prior(axes: Axes) -> None:
     axes.axhline(ITM_PRIOR, color=COLOURS["soft"], linewidth=0.8, linestyle=(0, (2, 3)))
     axes.annotate(
         "nothing learnt",
-        (0, ITM_PRIOR),
-        (2, 2),
+        (1, ITM_PRIOR),
+        (0, 2),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
+        ha="right",
         color=COLOURS["soft"],
     )
 
@@ -240,7 +234,7 @@ def _occupied(counts: list[list[int]], edges: list[float]) -> tuple[float, float
 def _style(salt: str) -> Iterator[None]:
     """Thin lines, no box, text as text; `salt` keeps the ids of one chart apart from those of another."""
     ink, soft, line = COLOURS["ink"], COLOURS["soft"], COLOURS["line"]
-    settings = {
+    settings: Any = {  # names that matplotlib's stubs list one by one
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
         "font.size": 8.5,
@@ -260,9 +254,6 @@ def _style(salt: str) -> Iterator[None]:
         "grid.linewidth": 0.6,
         "lines.linewidth": 1.6,
         "lines.solid_capstyle": "round",
-        "legend.frameon": False,
-        "legend.handlelength": 1.2,
-        "legend.borderaxespad": 0.1,
     }
     with matplotlib.rc_context(settings):
         yield

@@ -17,7 +17,7 @@ from blip.atomic import write_text
 
 WIDTH, HEIGHT = 1102, 372
 TOP, ROW = 72, 52  # centre of row 0, distance of rows
-NODE_HEIGHT, LINE = 40, 15
+NODE_HEIGHT, LINE = 42, 16
 
 
 @dataclass(frozen=True)
@@ -52,31 +52,31 @@ class Cell:
 PHASES = {
     "data": Phase("Data", 0, 122),
     "pretraining": Phase("Pre-training", 144, 132),
-    "capfilt": Phase("CapFilt", 298, 346),
-    "finetuning": Phase("Fine-tuning", 666, 122),
-    "evaluation": Phase("Evaluation", 816, 138),
-    "release": Phase("Release", 982, 120),
+    "capfilt": Phase("CapFilt", 298, 350),
+    "finetuning": Phase("Fine-tuning", 670, 122),
+    "evaluation": Phase("Evaluation", 820, 138),
+    "release": Phase("Release", 986, 116),
 }
 
 NODES = {
     "ingest": Node("data", 9, 1.25, 104, "ingest", "sources to pairs"),
     "validate": Node("data", 9, 2.5, 104, "validate", "quality gate"),
-    "pretrain": Node("pretraining", 153, 2.5, 114, "pretrain", "human + web pairs"),
+    "pretrain": Node("pretraining", 153, 2.5, 114, "pretrain", "noisy pairs"),
     "captioner": Node("capfilt", 307, 1.5, 88, "captioner", "writes texts"),
     "filter": Node("capfilt", 307, 3.5, 88, "filter", "judges texts"),
     "capfilt": Node("capfilt", 417, 2.5, 84, "capfilt", "keeps, drops"),
-    "pretrain_bootstrapped": Node("capfilt", 523, 2.5, 112, "pretrain_\nbootstrapped", "from the start"),
-    "finetune@captioning": Node("finetuning", 675, 1.0, 104, "captioning", "kept pairs"),
-    "finetune@vqa": Node("finetuning", 675, 2.1, 104, "vqa", "questions"),
-    "finetune@retrieval": Node("finetuning", 675, 3.5, 104, "retrieval", "kept pairs"),
-    "evaluate@captioning": Node("evaluation", 825, 0, 120, "captioning", "CIDEr, exact match"),
-    "evaluate@vqa": Node("evaluation", 825, 1, 120, "vqa", "official accuracy"),
-    "evaluate@retrieval": Node("evaluation", 825, 2, 120, "retrieval", "recall, re-ranked"),
-    "compare": Node("evaluation", 825, 3, 120, "compare", "noisy, bootstrapped"),
-    "evaluate@classification": Node("evaluation", 825, 4, 120, "classification", "zero-shot"),
-    "evaluate@video": Node("evaluation", 825, 5, 120, "video", "zero-shot"),
-    "register": Node("release", 991, 1.5, 102, "register", "gate, champion"),
-    "report": Node("release", 991, 4.5, 102, "report", "one page"),
+    "pretrain_bootstrapped": Node("capfilt", 523, 2.5, 116, "pretrain_\nbootstrapped", "from the start"),
+    "finetune@captioning": Node("finetuning", 679, 1.0, 104, "captioning", "kept pairs"),
+    "finetune@vqa": Node("finetuning", 679, 2.1, 104, "vqa", "questions"),
+    "finetune@retrieval": Node("finetuning", 679, 3.5, 104, "retrieval", "kept pairs"),
+    "evaluate@captioning": Node("evaluation", 829, 0, 120, "captioning", "CIDEr, exact"),
+    "evaluate@vqa": Node("evaluation", 829, 1, 120, "vqa", "official accuracy"),
+    "evaluate@retrieval": Node("evaluation", 829, 2, 120, "retrieval", "recall, re-ranked"),
+    "compare": Node("evaluation", 829, 3, 120, "compare", "CapFilt or not"),
+    "evaluate@classification": Node("evaluation", 829, 4, 120, "classification", "zero-shot"),
+    "evaluate@video": Node("evaluation", 829, 5, 120, "video", "zero-shot"),
+    "register": Node("release", 993, 1.5, 102, "register", "gate, champion"),
+    "report": Node("release", 993, 4.5, 102, "report", "one page"),
 }
 
 EDGES = (
@@ -107,17 +107,20 @@ EDGES = (
 
 # The colours of the page (templates/style.css), for the picture that stands alone.
 COLOURS = """
-  svg { --paper: #f7f9f9; --band: #ebeff0; --card: #ffffff; --ink: #172026; --soft: #55626b; --line: #d5dcdf; --wire: #82919a }
+  svg { --paper: #f7f9f9; --band: #ebeff0; --card: #ffffff;
+        --ink: #172026; --soft: #55626b; --line: #d5dcdf; --wire: #82919a }
   @media (prefers-color-scheme: dark) {
-    svg { --paper: #101518; --band: #182025; --card: #222c32; --ink: #e4eaec; --soft: #9aa8b0; --line: #303c43; --wire: #71818b }
+    svg { --paper: #101518; --band: #182025; --card: #222c32;
+          --ink: #e4eaec; --soft: #9fadb5; --line: #303c43; --wire: #71818b }
   }"""
 STYLE = """
-  .g text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; text-anchor: middle; fill: var(--ink) }
+  .g text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; text-anchor: middle;
+            fill: var(--ink) }
   .g .phase { fill: var(--band) }
-  .g .title { font-size: 12px; fill: var(--soft) }
+  .g .title { font-size: 13px; fill: var(--soft) }
   .g .node { fill: var(--card); stroke: var(--wire) }
-  .g .name { font-size: 13px; font-weight: 600 }
-  .g .note { font-size: 10.5px; fill: var(--soft) }
+  .g .name { font-size: 14px; font-weight: 600 }
+  .g .note { font-size: 11.5px; fill: var(--soft) }
   .g .edge { fill: none; stroke: var(--wire); stroke-width: 1.3 }
   .head { fill: var(--wire) }
   .g .kept .node { stroke-dasharray: 4 3 }
@@ -183,7 +186,7 @@ def _node(node: Node, cell: Cell | None) -> str:
     top = _centre(node) - height / 2
     lines = node.label.split("\n")
     names = "".join(
-        f'<text class="name" x="{middle:g}" y="{top + 17 + LINE * number:g}">{escape(line)}</text>'
+        f'<text class="name" x="{middle:g}" y="{top + 18 + LINE * number:g}">{escape(line)}</text>'
         for number, line in enumerate(lines)
     )
     note = escape(cell.note if cell else node.note)

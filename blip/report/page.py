@@ -20,14 +20,16 @@ from blip.config import Settings
 from blip.ports import HOST, PORTS
 from blip.report import figures, gallery, graph, provenance
 from blip.report.artefacts import Artefacts, Curve
-from blip.report.audit import OUTCOMES, Audit
+from blip.report.audit import OUTCOMES, Audit, Outcome
 from blip.report.figures import Chart
 from blip.report.provenance import RunFacts, duration
 from blip.report.results import result_table
 
 WEB = Path("data/datasets/web")
 DATA_DOCS = Path("reports/data_docs/index.html")
-GROUPS = (  # outcomes of CapFilt with what the web text was, in the order of the gallery
+GROUPS: tuple[
+    tuple[Outcome, bool | None, str], ...
+] = (  # outcomes of CapFilt with what the web text was, in the order of the gallery
     ("rescued", False, "Wrong, and replaced by a synthetic caption"),
     ("kept", True, "Right, and kept"),
     ("dropped", False, "Wrong, and nothing better found: picture dropped"),
@@ -70,10 +72,22 @@ def draw_charts(settings: Settings, found: Artefacts, audit: Audit | None) -> Ch
     """Draw whatever there are figures for."""
     return Charts(
         figures.loss_charts(found.curves),
-        figures.finetuning_charts(found.curves),
+        figures.finetuning_charts(
+            found.curves, {stage: _learns_from(settings, stage) for stage in found.curves}
+        ),
         figures.score_charts(audit, settings.capfilt.threshold) if audit else [],
         figures.compare_charts(found.figures),
     )
+
+
+def _learns_from(settings: Settings, stage: str) -> str:
+    """Whose texts a training run reads, as the name of their colour; what CapFilt makes is synthetic."""
+    section, _, variant = stage.partition("@")
+    run = getattr(settings, section, None)
+    names = getattr(getattr(run, variant, None) if variant else run, "data", ())
+    known = settings.ingest.datasets
+    origins = {known[name].origin if name in known else "synthetic" for name in names}
+    return next((origin for origin in ("synthetic", "web") if origin in origins), "human")
 
 
 def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: RunFacts, charts: Charts) -> str:
@@ -119,7 +133,7 @@ def headline(settings: Settings, found: Artefacts, facts: RunFacts) -> str:
     if not judged:
         return f"{ran}; no model has been judged yet"
     verdict = f"all {passed} models" if passed == len(judged) else f"{passed} of {len(judged)} models"
-    return f"{ran}, and {verdict} passed the gate"
+    return f"{ran}, and {verdict} passed the gate".replace(" of ", "\u00a0of\u00a0")
 
 
 def _capfilt_groups(audit: Audit) -> list[dict[str, Any]]:
@@ -185,7 +199,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": lambda share, digits=1: f"{100 * share:.{digits}f} %",
+        "percent": lambda share, digits=1: f"{100 * share:.{digits}f}%",
         "points": lambda share: f"{100 * share:+.1f}",
         "css": lambda share: f"{100 * share:.2f}%",
         "thousands": lambda number: f"{round(number):,}",

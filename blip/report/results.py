@@ -1,4 +1,4 @@
-"""The figures of a pipeline: the flat summary, and the table that sets each beside its gate and its baseline."""
+"""The figures of a pipeline: the flat summary, and the table of each beside its gate and its baseline."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from blip.report.artefacts import Artefacts
 
-# The pre-training runs are compared by image-to-text R@1 after re-ranking by the ITM head: the paper's protocol, and
-# the figure that the gate of blip-base reads. Both directions and both heads stand in the report.
+# The pre-training runs are compared by image-to-text R@1 after re-ranking by the ITM head: the paper's
+# protocol, and the figure that the gate of blip-base reads. The report shows both directions and both heads.
 PROTOCOL = "i2t_r1"
 BOOTSTRAP = {
     "bootstrap.r1_noisy": f"compare.pretrain.{PROTOCOL}",
@@ -28,20 +28,20 @@ SUMMARY = (
     "video.t2v_r1",
 )
 LABELS = {
-    "retrieval.i2t_r1": ("Image to text, R@1", "retrieval"),
-    "retrieval.i2t_r10": ("Image to text, R@10", "retrieval"),
-    "retrieval.t2i_r1": ("Text to image, R@1", "retrieval"),
-    "retrieval.t2i_r10": ("Text to image, R@10", "retrieval"),
-    "captioning.exact_match": ("Captions, exact match", "captioning"),
-    "captioning.cider": ("Captions, CIDEr", "captioning"),
-    "vqa.accuracy": ("Questions about pictures, accuracy", "vqa"),
-    "vqa.open_accuracy": ("Open questions, accuracy", "vqa"),
-    "classification.top1": ("Zero-shot classification, top 1", "classification"),
-    "video.t2v_r1": ("Zero-shot text to video, R@1", "video"),
+    "retrieval.i2t_r1": ("Image to text, R@1", "Retrieval"),
+    "retrieval.i2t_r10": ("Image to text, R@10", "Retrieval"),
+    "retrieval.t2i_r1": ("Text to image, R@1", "Retrieval"),
+    "retrieval.t2i_r10": ("Text to image, R@10", "Retrieval"),
+    "captioning.exact_match": ("Captions, exact match", "Captions"),
+    "captioning.cider": ("Captions, CIDEr", "Captions"),
+    "vqa.accuracy": ("All questions, accuracy", "Questions"),
+    "vqa.open_accuracy": ("Open questions, accuracy", "Questions"),
+    "classification.top1": ("Classification, top 1", "Zero-shot"),
+    "video.t2v_r1": ("Text to video, R@1", "Zero-shot"),
     "filter.roc_auc": ("Filter on the web texts, ROC AUC", "CapFilt"),
     "captioner.exact_match": ("Captioner on validation, exact match", "CapFilt"),
-    "compare.pretrain.i2t_r1": ("Pre-trained on the noisy pool, R@1", "pre-training"),
-    "compare.bootstrapped.i2t_r1": ("Pre-trained on bootstrapped pairs, R@1", "pre-training"),
+    "compare.pretrain.i2t_r1": ("Pre-trained on the noisy pool, R@1", "Pre-training"),
+    "compare.bootstrapped.i2t_r1": ("Pre-trained on bootstrapped pairs, R@1", "Pre-training"),
 }
 SCALES = {"captioning.cider": 10.0}  # the greatest possible value, where it is not 1
 MEASURED = (  # figure, the figure that is its baseline, what that is
@@ -90,7 +90,7 @@ class Row:
 
     def shown(self, value: float) -> str:
         """A value as text: shares in percent, ROC AUC and CIDEr as they are."""
-        return f"{value:.2f}" if self.name in NOT_A_SHARE else f"{100 * value:.1f} %"
+        return f"{value:.2f}" if self.name in NOT_A_SHARE else f"{100 * value:.1f}%"
 
 
 def summary(found: Artefacts, total_seconds: float) -> dict[str, float]:
@@ -118,7 +118,13 @@ def result_table(found: Artefacts, gates: Mapping[str, Mapping[str, float]]) -> 
     known, figures = baselines(found), found.figures
     names = [*LABELS, *(figure for figure in by_figure if figure not in LABELS)]
     return [
-        Row(name, *LABELS.get(name, (name, "other")), figures.get(name), by_figure.get(name), known.get(name))
+        Row(
+            name,
+            *LABELS.get(name, (name, "Other gates")),
+            figures.get(name),
+            by_figure.get(name),
+            known.get(name),
+        )
         for name in names
     ]
 
@@ -135,7 +141,7 @@ def baselines(found: Artefacts) -> dict[str, Baseline]:
         known["compare.pretrain.i2t_r1"] = _chance(1, texts, "texts")
     if captioning := rows.get("captioning"):
         commonest = max(_counts(captioning, "reference").values())
-        known["captioning.exact_match"] = Baseline(commonest / len(captioning), "always the commonest text")
+        known["captioning.exact_match"] = Baseline(commonest / len(captioning), "always the commonest")
     if classification := rows.get("classification"):
         known["classification.top1"] = _chance(1, len(_counts(classification, "label")), "classes")
     if video := rows.get("video"):

@@ -82,6 +82,7 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
     """
     stage = find_stage(name)
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.compute.threads))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads give their core to whoever has work
     module = cast(StageModule, importlib.import_module(stage.module))
     _prepare_random_numbers(settings)
     with stage_run(name, settings) as run:

@@ -81,6 +81,7 @@ def test_each_kind_of_broken_picture_has_its_reason() -> None:
     jpeg, png, webp = (encoded(draw(3), kind) for kind in ("jpg", "png", "webp"))
     assert reason_of(b"") == "empty"
     assert reason_of(b"<html>404 Not Found</html>") == "not_an_image"
+    assert reason_of(saved(Image.new("RGB", (4, 4)), "EPS")) == "not_an_image"
     assert reason_of(jpeg[: len(jpeg) // 2]) == "truncated"
     assert reason_of(png[: len(png) // 2]) == "truncated"
     assert reason_of(webp[: len(webp) // 2]) == "truncated"

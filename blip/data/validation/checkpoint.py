@@ -100,14 +100,18 @@ def _finding(rule: Rule, item: Any) -> Finding:
     rows = result.get("unexpected_index_list") or []
     keys = [unescape(str(row["key"])) for row in rows]
     count, total = result.get("unexpected_count", 0), result.get("element_count", 0)
-    observed = f"{count:,} of {total:,} samples do not"
+    observed = f"{count:,} of {total:,} samples do not" if count else f"all {total:,} samples do"
     if rows:
         column = rule.arguments["column"]
         examples = [
-            f"{key} ({column} {row[column]})" for key, row in zip(keys, rows[:EXAMPLES], strict=False)
+            f"{key} ({column} {_shown(row[column])})" for key, row in zip(keys, rows[:EXAMPLES], strict=False)
         ]
         observed += f": {', '.join(examples)}{', ...' if count > EXAMPLES else ''}"
     return Finding(rule, bool(item.success), observed, tuple(keys))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _exceptions(info: dict[str, Any] | None) -> list[dict[str, Any]]:

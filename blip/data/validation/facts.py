@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
+from blip.data.sample import stable_id
 from blip.data.text import clean_caption
 
 if TYPE_CHECKING:
@@ -83,11 +84,11 @@ def _rows(batch: pa.RecordBatch | None) -> dict[str, Any]:
         "aspect_ratio": np.round(long / np.maximum(short, 1), 2),
         "captions": np.array([len(row) for row in texts], np.int32),
         "questions": np.array([count or 0 for count in columns["questions"]], np.int32),
-        "shortest_caption": np.array([min(row, default=np.nan) for row in words], np.float32),
-        "longest_caption": np.array([max(row, default=np.nan) for row in words], np.float32),
-        "non_ascii_share": np.array([min(map(_non_ascii, row), default=np.nan) for row in texts], np.float32),
+        "shortest_caption": np.array([min(row, default=np.nan) for row in words], np.float64),
+        "longest_caption": np.array([max(row, default=np.nan) for row in words], np.float64),
+        "non_ascii_share": np.array([min(map(_non_ascii, row), default=np.nan) for row in texts], np.float64),
         "picture": _hashes(columns["sha256"]),
-        "text": _hash_texts(texts),
+        "text": np.array([stable_id(clean_caption(row[0])) if row else 0 for row in texts], np.int64),
     }
 
 
@@ -97,9 +98,3 @@ def _non_ascii(text: str) -> float:
 
 def _hashes(digests: list[str]) -> NDArray[np.uint64]:
     return np.array([int(digest[:16], 16) for digest in digests], np.uint64)
-
-
-def _hash_texts(texts: list[list[str]]) -> NDArray[np.uint64]:
-    from pandas.core.util.hashing import hash_array
-
-    return hash_array(np.array([clean_caption(row[0]) if row else "" for row in texts], object))

@@ -1,0 +1,210 @@
+"""Bad datasets stop, odd samples are set aside, pages say why."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from blip.config import Source, Validate, load_settings
+from blip.data.pairs import Caption, PairsDataset, PairsWriter, Question, Sample, excluded_keys
+from blip.data.validation import Verdict, validate, write_validated
+from blip.errors import BlipError
+
+from .conftest import draw, encoded, sample
+
+THRESHOLDS: Validate = load_settings(Path(__file__).parents[2] / "params.yaml").validate_
+HUMAN = Source(source="human", kind="table", origin="human", role="train")
+WEB = Source(source="web", kind="table", origin="web", role="train")
+VQA = Source(source="vqa", kind="vqa", origin="human", role="train")
+TEST = Source(source="test", kind="table", origin="human", role="evaluation")
+
+Check = Callable[..., Verdict]
+
+
+def captioned(number: int, *texts: str, origin: str = "human") -> Sample:
+    return sample(number, captions=tuple(Caption(text, origin) for text in texts))
+
+
+def good(count: int, first: int = 0, origin: str = "human") -> list[Sample]:
+    return [captioned(first + n, f"picture number {first + n}", origin=origin) for n in range(count)]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Callable[..., PairsDataset]:
+    def make(samples: list[Sample], name: str = "pairs") -> PairsDataset:
+        with PairsWriter(tmp_path / name, samples_per_shard=32, parents=[], parameters={}) as writer:
+            for entry in samples:
+                writer.add(entry)
+        return PairsDataset.open(tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def check(tmp_path: Path, dataset: Callable[..., PairsDataset]) -> Check:
+    """Validate one dataset with the thresholds of params.yaml."""
+
+    def run(samples: list[Sample], source: Source = HUMAN, **thresholds: object) -> Verdict:
+        settings = THRESHOLDS.model_copy(update=thresholds)
+        (verdict,) = validate({"pairs": (dataset(samples), source)}, settings, tmp_path / "pages")
+        return verdict
+
+    return run
+
+
+def test_a_good_dataset_passes_whole(check: Check) -> None:
+    verdict = check(good(20))
+    assert verdict.passed
+    assert verdict.set_aside == []
+
+
+def test_too_few_samples_stop(check: Check) -> None:
+    verdict = check(good(15))
+    assert verdict.problems == [
+        "min_samples: there are at least 16 samples; observed 15 samples. "
+        "Way out: add samples to its source, or lower validate.min_samples"
+    ]
+
+
+def test_texts_of_another_origin_stop(check: Check) -> None:
+    (problem,) = check([*good(19), *good(1, first=19, origin="web")]).problems
+    assert problem.startswith(
+        "origin: the texts are of origin 'human', as params.yaml says; observed 1 of 20 samples"
+    )
+    assert "key-00019 (origin web)" in problem
+    assert "ingest.datasets.pairs.origin" in problem
+
+
+def test_a_table_that_lost_rows_stops(
+    check: Check, dataset: Callable[..., PairsDataset], tmp_path: Path
+) -> None:
+    found = dataset(good(20))
+    table = pq.read_table(found.path / "metadata.parquet")
+    pq.write_table(table.slice(0, 18), found.path / "metadata.parquet")
+    (verdict,) = validate({"pairs": (found, HUMAN)}, THRESHOLDS, tmp_path / "pages")
+    assert [problem.split(":")[0] for problem in verdict.problems] == ["manifest_count"]
+
+
+def test_keys_that_are_missing_or_twice_stop(dataset: Callable[..., PairsDataset], tmp_path: Path) -> None:
+    found = dataset(good(20))
+    table = pq.read_table(found.path / "metadata.parquet")
+    keys = [None, "twice", "twice", *table["key"].to_pylist()[3:]]
+    pq.write_table(table.set_column(0, table.schema.field("key"), [keys]), found.path / "metadata.parquet")
+    (verdict,) = validate({"pairs": (found, HUMAN)}, THRESHOLDS, tmp_path / "pages")
+    assert [problem.split(":")[0] for problem in verdict.problems] == ["key_present", "key_unique"]
+
+
+def test_odd_pictures_and_captions_are_set_aside(check: Check) -> None:
+    narrow = replace(captioned(50, "a sliver"), media=encoded(draw(50, 200, 40)), width=200, height=40)
+    tiny = replace(captioned(51, "a dot"), media=encoded(draw(51, 20, 20)), width=20, height=20)
+    odd = [
+        narrow,
+        tiny,
+        captioned(52, "word " * 31),
+        captioned(53, '"!!!"'),
+        captioned(54, "собака на траве"),
+    ]
+    verdict = check([*good(40), *odd])
+    assert verdict.passed
+    assert verdict.set_aside == [
+        ("key-00051", "min_side"),
+        ("key-00050", "max_aspect_ratio"),
+        ("key-00053", "caption_words_min"),
+        ("key-00052", "caption_words_max"),
+        ("key-00054", "max_non_ascii_share"),
+    ]
+
+
+def test_one_usable_caption_saves_a_sample(check: Check) -> None:
+    verdict = check([*good(20), captioned(50, "word " * 31, "собака", "a dog")])
+    assert verdict.set_aside == []
+
+
+def test_boilerplate_is_set_aside_on_the_web_only(check: Check) -> None:
+    repeated = [captioned(70 + n, "Add to cart", origin="web") for n in range(11)]
+    assert check([*good(60, origin="web"), *repeated], WEB).excluded == 11
+    assert check([*good(60, origin="web"), *repeated[:10]], WEB).excluded == 0
+    assert check([*good(60), *[captioned(70 + n, "cat") for n in range(11)]]).excluded == 0
+
+
+def test_copies_of_a_file_are_set_aside_and_many_of_them_stop(check: Check) -> None:
+    copies = [replace(captioned(50 + n, "again"), media=sample(0).media) for n in range(2)]
+    verdict = check([*good(50), *copies])
+    assert verdict.passed
+    assert verdict.set_aside == [("key-00050", "max_duplicate_share"), ("key-00051", "max_duplicate_share")]
+    (problem,) = check([*good(20), *copies]).problems
+    assert problem.startswith(
+        "max_duplicate_share: at most 5% of the files came before; observed 2 of 22 samples"
+    )
+
+
+def test_samples_without_captions_stop_when_they_are_many(check: Check) -> None:
+    bare = [sample(50 + n, captions=()) for n in range(8)]
+    assert check([*good(20), *bare[:6]]).excluded == 6
+    problems = check([*good(16), *bare]).problems
+    assert [problem.split(":")[0] for problem in problems] == ["has_captions", "max_excluded_share"]
+
+
+def test_questions_are_expected_of_vqa_instead_of_captions(check: Check) -> None:
+    asked = (Question("what shape?", {"circle": 1.0}, True),)
+    samples = [sample(n, captions=(), questions=asked) for n in range(20)]
+    assert check(samples, VQA).set_aside == []
+    without = sample(30, captions=())
+    assert check([*samples, without], VQA).set_aside == [("key-00030", "has_questions")]
+
+
+def test_too_much_set_aside_stops_with_the_reasons(check: Check) -> None:
+    long = [captioned(50 + n, "word " * 40) for n in range(10)]
+    (problem,) = check([*good(20), *long]).problems
+    assert "observed 10 of 30 (caption_words_max 10)" in problem
+
+
+def test_a_picture_of_the_test_set_in_training_stops(
+    dataset: Callable[..., PairsDataset], tmp_path: Path
+) -> None:
+    training = dataset(good(20), "training")
+    test = dataset([*good(19, first=100), replace(captioned(200, "same"), media=sample(3).media)], "test")
+    verdicts = validate({"training": (training, HUMAN), "test": (test, TEST)}, THRESHOLDS, tmp_path / "pages")
+    assert [verdict.passed for verdict in verdicts] == [False, True]
+    assert "key-00003" in verdicts[0].problems[0]
+
+
+def test_the_gate_is_written_when_all_pass_and_read_by_the_stages(check: Check, tmp_path: Path) -> None:
+    verdict = check([*good(40), captioned(52, "word " * 31)])
+    write_validated(tmp_path / "validated", [verdict])
+    assert excluded_keys(tmp_path / "validated", "pairs") == {"key-00052"}
+    gate = json.loads((tmp_path / "validated/gate.json").read_text())
+    assert gate["passed"] is True
+    assert gate["datasets"]["pairs"] == {
+        "manifest": verdict.digest,
+        "samples": 41,
+        "set_aside": 1,
+        "by_expectation": {"caption_words_max": 1},
+    }
+
+
+def test_the_gate_stays_shut_when_one_does_not_pass(check: Check, tmp_path: Path) -> None:
+    passes, fails = check(good(20)), check(good(3))
+    with pytest.raises(BlipError, match="dataset pairs does not pass validation, 1 reason"):
+        write_validated(tmp_path / "validated", [passes, fails])
+    assert not (tmp_path / "validated").exists()
+
+
+def test_pages_need_no_network_and_no_script_and_show_what_was_found(check: Check, tmp_path: Path) -> None:
+    samples = [*good(40), captioned(52, "<script>alert(1)</script> " * 31), captioned(53, '"!!!"')]
+    check(samples)
+    first = {page.name: page.read_text() for page in (tmp_path / "pages").iterdir()}
+    assert sorted(first) == ["index.html", "pairs.html"]
+    assert '<a href="pairs.html">pairs</a>' in first["index.html"]
+    page = first["pairs.html"]
+    assert "key-00053" in page
+    assert "&lt;script&gt;" in page
+    for forbidden in ("<script", "http://", "https://", str(tmp_path)):
+        assert forbidden not in page, forbidden
+    assert not re.search(r"\d{8}T\d{6}|\d{4}-\d\d-\d\d", page), "a time of day"
+    check(samples)
+    assert {page.name: page.read_text() for page in (tmp_path / "pages").iterdir()} == first

@@ -51,11 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(flow: Callable[[], Any]) -> int:
     """Run the flow and show how it ended; the exit code of the command."""
-    from flows.results import show_results, wait_until_recorded
+    from flows.results import show_results
 
     began = time.monotonic()
     state = flow()
-    wait_until_recorded(state)
     if not state.is_completed():
         print(
             f"\nerror: {state.message}\n\nOnce that is mended, the same command continues.", file=sys.stderr

@@ -26,8 +26,6 @@ LONGEST_LINE = 4000
 LINE = re.compile(rb"([^\r\n]*)(\r?\n|\r(?=[^\n]))")
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
-_running: set[subprocess.Popen[bytes]] = set()
-
 
 @contextmanager
 def supervised(
@@ -45,21 +43,19 @@ def supervised(
         env=dict(environment),
         start_new_session=True,
     )
-    _running.add(process)
     try:
         yield process
     finally:
-        _close(process)
+        ask_to_end(process)
         process.wait()
-        _running.discard(process)
         if process.stdout:
             process.stdout.close()
 
 
-def end_all() -> None:
-    """End every command that still runs; returns at once, the blocks that opened them wait for the end."""
-    for process in list(_running):
-        _close(process)
+def ask_to_end(process: subprocess.Popen[bytes]) -> None:
+    """End the command and what it started; returns at once, the block that opened it waits for the end."""
+    if process.stdin and not process.stdin.closed:
+        process.stdin.close()
 
 
 def lines(process: subprocess.Popen[bytes], poll: float = 0.5) -> Iterator[str]:
@@ -104,8 +100,3 @@ def _cut(buffer: bytes) -> tuple[list[tuple[str, bool]], bytes]:
 
 def _text(line: bytes) -> str:
     return ESCAPE.sub("", line.decode("utf-8", "replace")).rstrip()[:LONGEST_LINE]
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    if process.stdin and not process.stdin.closed:
-        process.stdin.close()

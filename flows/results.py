@@ -1,14 +1,10 @@
 """The end of a run: its figures beside their bars, for the terminal and as Prefect artifacts."""
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import State
 from rich.console import Console
 from rich.table import Table
 
@@ -99,18 +95,6 @@ def show_results(seconds: float, message: str) -> None:
         console.print(result_table())
     console.print(f"{message}, in {int(seconds) // 60}:{int(seconds) % 60:02d} min\n")
     console.print(where_to_look())
-
-
-def wait_until_recorded(state: State, patience: float = 5.0) -> None:
-    """Give the server time to write the last states of the tasks, which reach it as events."""
-    run = state.state_details.flow_run_id
-    with get_client(sync_client=True) as client:
-        deadline = time.monotonic() + patience
-        while run and time.monotonic() < deadline:
-            tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])))
-            if all(task.state and task.state.is_final() for task in tasks):
-                return
-            time.sleep(0.2)
 
 
 def publish_results() -> None:

@@ -1,7 +1,11 @@
 """Starts the stages in the order of the graph, some side by side, and collects how each ended."""
 
+import time
 from collections.abc import Iterable, Sequence
+from uuid import UUID
 
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterId
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, as_completed
 from prefect.logging import get_run_logger
@@ -38,7 +42,7 @@ def run_in_order(names: Sequence[str], stale: Iterable[str], parallel: int) -> d
                 future = run_stage.submit(name, up_to_date, wait_for=waits_for, return_state=False)
                 started[name] = running[name] = future
             if not running:
-                return ended
+                break
             finished = next(as_completed(list(running.values())))
             finished.wait()  # its state is only final once it has been waited for
             name = next(name for name, future in running.items() if future is finished)
@@ -49,6 +53,20 @@ def run_in_order(names: Sequence[str], stale: Iterable[str], parallel: int) -> d
         for future in running.values():
             future.wait()
         raise
+    wait_until_recorded([future.task_run_id for future in started.values()])
+    return ended
+
+
+def wait_until_recorded(tasks: list[UUID], patience: float = 10.0) -> None:
+    """Let the server write the last states of the tasks, which reach it as events, before the flow ends."""
+    wanted = TaskRunFilter(id=TaskRunFilterId(any_=tasks))
+    deadline = time.monotonic() + patience
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            recorded = client.read_task_runs(task_run_filter=wanted)
+            if sum(task.state is not None and task.state.is_final() for task in recorded) == len(tasks):
+                return
+            time.sleep(0.1)
 
 
 def _may_start(name: str, names: Sequence[str], ended: dict[str, State]) -> bool:

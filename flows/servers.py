@@ -19,7 +19,7 @@ from flows.addresses import answers
 from flows.process import supervised
 from flows.project import LOGS, PREFECT_HOME, stage_environment
 
-START_SECONDS = 180
+START_SECONDS = 300
 GRACE_SECONDS = 5.0
 
 

@@ -5,9 +5,11 @@ retries that resume from a checkpoint, and an end for all that the stage started
 """
 
 import re
+import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from blip.errors import PREEMPTED
-from flows.process import end_all, lines, supervised
+from flows.process import ask_to_end, lines, supervised
 from flows.project import DVC, LOGS, stage_environment
 
 INTERRUPTED = "Interrupted"  # the name of a failed state that another attempt can mend
@@ -34,6 +36,7 @@ DVC_TALK = re.compile(
 LAST_LINES = 12
 
 _stopping = threading.Event()
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def reproduce(name: str, environment: dict[str, str], show: Callable[[str], None
     with (
         (LOGS / f"{name}.log").open("w", encoding="utf-8") as log,
         supervised(command, environment) as process,
+        _known(process),
     ):
         for line in lines(process):
             print(line, file=log, flush=True)
@@ -100,6 +104,15 @@ def reproduce(name: str, environment: dict[str, str], show: Callable[[str], None
                 show(line)
         succeeded = process.wait() == 0
     return Outcome(succeeded, story.exit_code, story.unchanged, story.message())
+
+
+@contextmanager
+def _known(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    _running.add(process)
+    try:
+        yield
+    finally:
+        _running.discard(process)
 
 
 class Story:
@@ -132,7 +145,8 @@ class Story:
 def stop_all_stages() -> None:
     """End the running stages and start no further attempt; they have some seconds to save a checkpoint."""
     _stopping.set()
-    end_all()
+    for process in list(_running):
+        ask_to_end(process)
 
 
 def allow_attempts() -> None:

@@ -49,6 +49,36 @@ class Context(NamedTuple):
         return Context(self.keys[index], self.values[index], mask)
 
 
+class Packing(NamedTuple):
+    """Where the M tokens of a padded batch are, so that dense layers see those and no padding.
+
+    Attributes:
+        index_M: of each token in the flattened ``[B * T]``.
+        first_B: of each text's position 0 among the M tokens.
+    """
+
+    index_M: Tensor
+    first_B: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, mask_BT: Tensor) -> "Packing":
+        """The packing of a batch; every text has a token at position 0."""
+        lengths = mask_BT.sum(1)
+        index = mask_BT.flatten().nonzero().squeeze(1)
+        return cls(index, lengths.cumsum(0) - lengths, (mask_BT.shape[0], mask_BT.shape[1]))
+
+    def pack(self, x_BTD: Tensor) -> Tensor:
+        """``[B, T, D]`` -> ``[M, D]``."""
+        return x_BTD.flatten(0, 1).index_select(0, self.index_M)
+
+    def unpack(self, x_MD: Tensor) -> Tensor:
+        """``[M, D]`` -> ``[B, T, D]``, zeros at padding."""
+        rows, length = self.shape
+        padded = x_MD.new_zeros(rows * length, x_MD.shape[1]).index_copy(0, self.index_M, x_MD)
+        return padded.view(rows, length, -1)
+
+
 class Cache:
     """Keys and values of the tokens decoded so far, a static buffer per layer of ``[2, B, H, T, C]``."""
 
@@ -99,18 +129,20 @@ class TextTransformer(nn.Module):
             cache: the tokens decoded before these; needs `causal`.
 
         Returns:
-            states ``[B, T, D]``.
+            states ``[B, T, D]``, zeros at padding.
         """
         past = cache.length if cache else 0
-        x_BTD = self.embeddings(ids_BT, past)
-        mask = attention_mask(mask_BT, ids_BT.shape[1], past, causal, x_BTD)
+        packing = None if mask_BT is None or cache else Packing.of(mask_BT)
+        x = self.embeddings(ids_BT, past)
+        mask = attention_mask(mask_BT, ids_BT.shape[1], past, causal, x)
+        x = packing.pack(x) if packing else x
         last = len(self.layers) - 1
         for n, layer in enumerate(self.layers):
             layer_context = context[n] if context else None
-            x_BTD = layer(x_BTD, mask, layer_context, first_only and n == last, cache and (cache, n))
+            x = layer(x, mask, layer_context, packing, first_only and n == last, cache and (cache, n))
         if cache:
             cache.length += ids_BT.shape[1]
-        return x_BTD
+        return packing.unpack(x) if packing and not first_only else x
 
     def project_context(self, tokens_BND: Tensor, mask_BN: Tensor | None = None) -> list[Context]:
         """Project image tokens (or question states) once for every layer's cross-attention."""
@@ -142,16 +174,18 @@ class Layer(nn.Module):
 
     def forward(
         self,
-        x_BTD: Tensor,
+        x: Tensor,
         mask: Tensor | None,
         context: Context | None,
+        packing: Packing | None,
         first_only: bool,
         cache: tuple[Cache, int] | None,
     ) -> Tensor:
-        x_BTD = self.self_attention(x_BTD, mask, first_only, cache)
+        """``[M, D]`` when packed, otherwise ``[B, T, D]``; `first_only` gives ``[B, 1, D]`` either way."""
+        x = self.self_attention(x, mask, packing, first_only, cache)
         if context is not None:
-            x_BTD = self.cross_attention(x_BTD, context)
-        return self.feed_forward(x_BTD)
+            x = self.cross_attention(x, context, None if first_only else packing)
+        return self.feed_forward(x)
 
 
 class SelfAttention(nn.Module):
@@ -162,15 +196,22 @@ class SelfAttention(nn.Module):
         self.output = ResidualOutput(config.width, config)
 
     def forward(
-        self, x_BTD: Tensor, mask: Tensor | None, first_only: bool, cache: tuple[Cache, int] | None
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        packing: Packing | None,
+        first_only: bool,
+        cache: tuple[Cache, int] | None,
     ) -> Tensor:
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x_BTD).chunk(3, dim=-1))
+        qkv = packing.unpack(self.qkv(x)) if packing else self.qkv(x)
+        q, k, v = (split_heads(part, self.heads) for part in qkv.chunk(3, dim=-1))
         if first_only:
-            q, x_BTD = q[:, :, :1], x_BTD[:, :1]
+            q, x = q[:, :, :1], x[packing.first_B][:, None] if packing else x[:, :1]
             mask = None if mask is None else mask[..., :1, :]
         if cache:
             k, v = cache[0].append(cache[1], k, v)
-        return self.output(merge_heads(attention(q, k, v, mask)), x_BTD)
+        attended = merge_heads(attention(q, k, v, mask))
+        return self.output(packing.pack(attended) if packing and not first_only else attended, x)
 
 
 class CrossAttention(nn.Module):
@@ -186,12 +227,13 @@ class CrossAttention(nn.Module):
         keys, values = (split_heads(part, self.heads) for part in self.kv(tokens_BND).chunk(2, dim=-1))
         return Context(keys, values, mask)
 
-    def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
+    def forward(self, x: Tensor, context: Context, packing: Packing | None = None) -> Tensor:
         """Attend to the context. With R texts for each context row (rows i*R .. i*R+R-1), they share it uncopied."""
-        rows = len(context.keys)
-        query = self.query(x_BTD).reshape(rows, -1, x_BTD.shape[-1])
-        attended = self.attend(split_heads(query, self.heads), context.keys, context.values, context.mask)
-        return self.output(merge_heads(attended).reshape(x_BTD.shape), x_BTD)
+        query = packing.unpack(self.query(x)) if packing else self.query(x)
+        folded = query.reshape(len(context.keys), -1, query.shape[-1])
+        attended = self.attend(split_heads(folded, self.heads), context.keys, context.values, context.mask)
+        attended = merge_heads(attended).reshape(query.shape)
+        return self.output(packing.pack(attended) if packing else attended, x)
 
 
 class FeedForward(nn.Module):

@@ -147,19 +147,10 @@ def _histogram(
             axes.stairs(shares, edges, fill=True, alpha=0.22, **style)
             axes.stairs(shares, edges, **style)
         if threshold is not None:
-            axes.axvline(threshold, color=COLOURS["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
-            axes.annotate(
-                f"kept from {threshold:g}",
-                (threshold, 1),
-                (4, -2),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                va="top",
-                color=COLOURS["soft"],
-            )
-        axes.set_xlim(
-            *_occupied([counts for _, _, counts in series], edges) if score == "itc" else (low, high)
-        )
+            _threshold(axes, threshold)
+        if score == "itc":
+            low, high = _occupied([counts for _, _, counts in series], edges)
+        axes.set_xlim(low, high)
         axes.set_ylim(bottom=0)
     words = "; ".join(f"{label or 'captions'}: {sum(counts):,}" for label, _, counts in series)
     return Chart(f"scores-{score}-{series[0][1]}", title, f"Histogram of {title}: {words}", figure)
@@ -176,7 +167,7 @@ def _bars(metric: str, title: str, figures: Mapping[str, float], models: list[st
             at = [group + width * (place - (len(models) - 1) / 2) for group in range(len(HEADS))]
             bars = axes.bar(at, heights, width * 0.9, color=COLOURS[colour])
             axes.bar_label(bars, fmt="%.1f", fontsize=7.5, padding=2, color=COLOURS["ink"])
-            words += [f"{label}, {head}: {h:.1f} %" for head, h in zip(HEADS.values(), heights, strict=True)]
+            words += [f"{label}, {head}: {h:.1f}%" for head, h in zip(HEADS.values(), heights, strict=True)]
         axes.set_xticks(range(len(HEADS)), list(HEADS.values()))
         axes.tick_params(axis="x", length=0)
         axes.set_ylim(0, 100)
@@ -209,6 +200,19 @@ def _prior(axes: Axes) -> None:
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
         ha="right",
+        color=COLOURS["soft"],
+    )
+
+
+def _threshold(axes: Axes, value: float) -> None:
+    axes.axvline(value, color=COLOURS["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.annotate(
+        f"kept from {value:g}",
+        (value, 1),
+        (4, -2),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        va="top",
         color=COLOURS["soft"],
     )
 

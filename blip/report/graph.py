@@ -110,7 +110,7 @@ COLOURS = """
   svg { --paper: #f7f9f9; --band: #ebeff0; --card: #ffffff;
         --ink: #172026; --soft: #55626b; --line: #d5dcdf; --wire: #82919a }
   @media (prefers-color-scheme: dark) {
-    svg { --paper: #101518; --band: #182025; --card: #222c32;
+    svg { --paper: #101518; --band: #1a2329; --card: #20292f;
           --ink: #e4eaec; --soft: #9fadb5; --line: #303c43; --wire: #71818b }
   }"""
 STYLE = """

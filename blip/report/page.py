@@ -168,7 +168,7 @@ def _compared(values: Mapping[str, float]) -> list[dict[str, Any]]:
 
 def _examples(found: Artefacts) -> dict[str, list[gallery.Example]]:
     """What to show of each task, with the pictures inlined."""
-    shown: dict[str, list[gallery.Example]] = {}
+    shown: dict[str, list[gallery.Example]] = {task: [] for task in SHOWN}
     for task, examples in found.examples.items():
         if task == "video":
             shown[task] = gallery.clip_queries(examples, SHOWN[task])

@@ -78,7 +78,8 @@ class Model:
             return f"champion, version {self.version}"
         if self.version:
             return f"challenger, version {self.version}: the champion is better"
-        return "below its gate, not registered"
+        below = any(value is None or value < minimum for _, minimum, value in self.gates)
+        return "below its gate, not registered" if below else "not registered"
 
 
 @dataclass(frozen=True)

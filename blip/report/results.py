@@ -81,8 +81,8 @@ class Row:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the gate is reached; None without a gate."""
-        return None if self.gate is None else (self.value or 0.0) >= self.gate.minimum
+        """Whether the gate is reached; None without a gate or a value."""
+        return None if self.gate is None or self.value is None else self.value >= self.gate.minimum
 
     def share(self, value: float) -> str:
         """How far along its bar a value stands, as CSS says it: `66.3%`."""

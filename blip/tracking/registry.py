@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from blip.atomic import atomic_path
 from blip.errors import BlipError
 from blip.tracking import packaging, store
 
@@ -154,19 +155,39 @@ def _registered(uri: str) -> Path:
             f"{uri}: no model registry here ({store.DATABASE.resolve()} does not exist); run in the "
             "project's folder, set MLFLOW_TRACKING_URI, or give a model directory"
         )
-    found = _find_uri(store.client(), uri)
-    with _as_default_store():
+    client = store.client()
+    found = _find_uri(client, uri)
+    folder = _fetch(client, found)
+    weights = sorted(folder.rglob(f"artifacts/*/{WEIGHTS}"))
+    if not weights:
+        raise BlipError(f"{uri}: version {found.version} holds no BLIP model directory ({folder})")
+    return weights[0].parent
+
+
+def _fetch(client: "MlflowClient", found: "ModelVersion") -> Path:
+    """The MLflow model on this disk: where the local store has it, or downloaded once to .blip/models."""
+    source = client.get_model_version_download_uri(found.name, found.version)
+    path = Path(source.removeprefix("file://"))
+    if path.is_absolute():
+        moved = (
+            store.ARTIFACTS / source.partition(f"/{store.ARTIFACTS}/")[2]
+        )  # the project's folder was renamed
+        return path if path.is_dir() else moved
+    target = store.STATE / "models" / f"{found.name}-{found.version}-{found.tags.get(DIGEST, '')[:12]}"
+    with store.locked("models"), _as_default_store():
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
 
         try:
-            folder = Path(download_artifacts(artifact_uri=f"{SCHEME}{found.name}/{found.version}"))
+            if not target.is_dir():
+                with atomic_path(target) as temporary:
+                    temporary.mkdir()
+                    download_artifacts(artifact_uri=source, dst_path=str(temporary))
         except (MlflowException, OSError) as error:
-            raise BlipError(f"{uri}: its files cannot be fetched: {str(error)[:200]}") from None
-    weights = sorted(folder.glob(f"artifacts/*/{WEIGHTS}"))
-    if not weights:
-        raise BlipError(f"{uri}: version {found.version} holds no BLIP model directory ({folder})")
-    return weights[0].parent
+            raise BlipError(
+                f"{found.name} version {found.version} cannot be fetched: {str(error)[:200]}"
+            ) from None
+    return target
 
 
 def _from_hub(name: str) -> Path:

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from blip.config import Settings
 from blip.errors import Preempted
 from blip.tracking import pipeline, processes, store
@@ -134,6 +136,7 @@ def stage_run(stage: str, settings: Settings) -> Iterator[StageRun]:
     Raises:
         BlipError: the MLflow store cannot be opened.
     """
+    psutil.cpu_percent()  # the first call only starts the clock for the sampler's
     client = store.client()
     parent = pipeline.enter(client, settings)
     run = StageRun(client, _open(client, parent, stage, settings))

@@ -81,10 +81,12 @@ def test_the_clips_are_the_concepts_set_aside_for_them() -> None:
 def test_every_clip_decodes_and_moves() -> None:
     for key, content in members("video/clips.tar").items():
         with av.open(BytesIO(content)) as container:
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            container.streams.video[0].codec_context.thread_count = 1
+            frames = list(container.decode(video=0))
         assert len(frames) > 8, key
-        assert frames[0].shape == (96, 96, 3), key
-        assert any((frame != frames[0]).any() for frame in frames), key
+        assert (frames[0].width, frames[0].height) == (96, 96), key
+        shown = [frame.to_ndarray(format="gray") for frame in frames[:: len(frames) // 4]]
+        assert any((frame != shown[0]).any() for frame in shown), key
 
 
 def test_the_starting_weights_fit_the_vision_transformer_and_are_finite() -> None:

@@ -79,6 +79,16 @@ def test_a_version_leads_back_to_its_directory_and_its_origin(settings: Settings
     assert logged.experiment_id == store.client().get_run(run.run_id).info.experiment_id
 
 
+def test_a_project_folder_can_be_renamed(
+    settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stage_run("register", settings) as run:
+        register(run, make_model(project / "models/vqa", 1.0), 0.7)
+    project.rename(project.with_name("elsewhere"))
+    monkeypatch.chdir(project.with_name("elsewhere"))
+    assert registry.resolve("models:/blip-vqa/1").is_dir()
+
+
 def test_what_is_not_there_is_said_with_what_is(settings: Settings, project: Path) -> None:
     with pytest.raises(BlipError, match="no registered model 'blip-vqa'; the registry has: none yet"):
         registry.resolve("models:/blip-vqa@champion")

@@ -1,0 +1,161 @@
+"""The flows on a toy project, against a real Prefect server and a real DVC repository."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State, TaskRun
+
+from blip.config import load_settings
+from flows.graph import PHASES, STAGES, up_to
+from flows.pipeline import capfilt, data, end_to_end
+from flows.project import STATE, changed_stages
+from tests.flows.toy import dvc, output
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+def tasks_of(state: State) -> dict[str, TaskRun]:
+    """The task runs of a flow run by stage, as the server has them."""
+    run = state.state_details.flow_run_id
+    assert run is not None
+    with get_client(sync_client=True) as client:
+        found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])))
+    return {task.name: task for task in found}
+
+
+def states_of(state: State) -> dict[str, str]:
+    return {name: task.state.name for name, task in tasks_of(state).items() if task.state and task.state.name}
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline_runs_once_and_then_finds_nothing_to_do(project: Path):
+    first = end_to_end(parallel=3, return_state=True)
+    locked = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    second = end_to_end(return_state=True)
+
+    assert first.message == "18 stages ran, 0 were up to date"
+    assert set(locked) == set(STAGES)
+    assert all(Path(output(name)).is_file() for name in STAGES)
+    assert second.message == "0 stages ran, 18 were up to date"
+    assert states_of(second) == dict.fromkeys(STAGES, "Cached")
+    assert "up to date" in dvc(project, "repro")
+
+
+def test_until_a_stage_runs_it_and_what_it_needs(project: Path):
+    state = end_to_end(until="validate", return_state=True)
+
+    assert states_of(state) == {"ingest": "Completed", "validate": "Completed"}
+
+
+def test_a_changed_parameter_is_seen_by_dvc_and_runs_what_depends_on_it(project: Path):
+    end_to_end(until="captioner", return_state=True)
+
+    state = end_to_end(until="captioner", overrides={"pretrain.steps": 12}, return_state=True)
+
+    assert load_settings().pretrain.steps == 12
+    assert states_of(state) == {
+        "ingest": "Cached", "validate": "Cached", "pretrain": "Completed", "captioner": "Cached",
+    }  # fmt: skip
+
+
+def test_a_users_mistake_fails_with_its_message_without_another_attempt(project: Path):
+    Path("faults/validate").write_text("1 dataset web has 4 samples, fewer than validate.min_samples = 16")
+
+    state = end_to_end(until="captioner", return_state=True)
+
+    assert state.is_failed()
+    assert state.message == (
+        "validate: error: dataset web has 4 samples, fewer than validate.min_samples = 16\n"
+        "not run because of it: pretrain, captioner"
+    )
+    assert tasks_of(state)["validate"].run_count == 1
+
+
+@pytest.mark.parametrize("fault", ["kill", "75 preempted with a checkpoint"])
+def test_an_interrupted_stage_is_tried_again(project: Path, fault: str):
+    Path("faults/ingest").write_text(fault)
+
+    state = end_to_end(until="ingest", return_state=True)
+
+    assert state.is_completed()
+    assert tasks_of(state)["ingest"].run_count == 2
+
+
+def test_a_failure_holds_up_only_what_depends_on_it(project: Path):
+    end_to_end(until="pretrain", return_state=True)
+    Path("faults/captioner").write_text("1 no")
+
+    state = capfilt(return_state=True)
+
+    assert state.is_failed()
+    assert states_of(state) == {"captioner": "Failed", "filter": "Completed"}
+    assert state.message and state.message.endswith("not run because of it: capfilt, pretrain_bootstrapped")
+
+
+def test_a_phase_runs_its_own_stages(project: Path):
+    state = data(return_state=True)
+
+    assert set(states_of(state)) == set(PHASES["data"])
+
+
+def test_a_phase_without_the_ones_before_it_says_what_to_run(project: Path):
+    state = capfilt(return_state=True)
+
+    assert state.is_failed()
+    assert state.message and "not up to date: ingest, validate, pretrain" in state.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"overrides": {"pretrain.stepps": 1}}, "did you mean 'steps'?"),
+        ({"recipe": "base-15m"}, "unknown recipe 'base-15m'"),
+        ({"until": "pretain"}, "there is no stage 'pretain'"),
+    ],
+)
+def test_wrong_parameters_fail_before_anything_runs(project: Path, wrong: dict, message: str):
+    state = end_to_end(**wrong, return_state=True)
+
+    assert state.is_failed()
+    assert message in (state.message or "")
+    assert not Path("out").exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(project: Path):
+    STATE.mkdir()
+    with (STATE / "run.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write("4711")
+        other.flush()
+
+        state = data(return_state=True)
+
+    assert state.is_failed()
+    assert "another run (process 4711) is at work" in (state.message or "")
+
+
+def test_an_interrupted_flow_ends_its_stage_and_the_next_one_continues(project: Path, prefect_api: str):
+    Path("faults/ingest").write_text("hang")
+    environment = {**os.environ, "PREFECT_API_URL": prefect_api}
+    command = [sys.executable, "-m", "flows.demo", "--until", "validate"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as demo:
+        deadline = time.monotonic() + 60
+        while not Path("hanging").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        demo.send_signal(signal.SIGINT)
+        _, said = demo.communicate(timeout=60)
+
+    assert demo.returncode == 130
+    assert b"the same command continues where this stopped" in said
+    assert Path("saved").read_text() == "ingest"
+    assert end_to_end(until="validate", return_state=True).is_completed()
+    assert not set(up_to("validate")) & changed_stages()

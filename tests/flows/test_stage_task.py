@@ -1,0 +1,132 @@
+"""A DVC stage run for a flow: how it ended is known, and whether another attempt is worth it."""
+
+import time
+from pathlib import Path
+
+import pytest
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.project import changed_stages, stage_environment
+from flows.stage import INTERRUPTED, Outcome, Story, reproduce, worth_another_attempt
+from tests.flows.toy import dvc
+
+
+def run(name: str) -> tuple[Outcome, list[str]]:
+    shown: list[str] = []
+    return reproduce(name, stage_environment(), shown.append), shown
+
+
+def test_a_stage_runs_and_only_its_own_lines_are_shown(project: Path):
+    outcome, shown = run("ingest")
+
+    assert outcome.succeeded
+    assert shown == ["ingest: step 1 loss 0.50"]
+    assert "Running stage 'ingest'" in Path(".blip/logs/ingest.log").read_text()
+    assert "ingest" not in changed_stages()
+
+
+def test_a_stage_whose_inputs_are_the_same_is_left_alone(project: Path):
+    run("ingest")
+
+    outcome, shown = run("ingest")
+
+    assert outcome.succeeded
+    assert outcome.unchanged
+    assert shown == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "interrupted"),
+    [
+        ("1 the data are wrong", 1, False),
+        ("2 no such setting", 2, False),
+        ("75 stopped", 75, True),
+        ("kill", -9, True),
+    ],
+)
+def test_how_a_stage_failed_is_told_apart(project: Path, fault: str, code: int, interrupted: bool):
+    Path("faults/ingest").write_text(fault)
+
+    outcome, _ = run("ingest")
+
+    assert (outcome.succeeded, outcome.exit_code, outcome.interrupted) == (False, code, interrupted)
+
+
+def test_the_message_of_a_failure_is_the_stages_own(project: Path):
+    Path("faults/ingest").write_text("1 data/cats.tar is not there; fetch it first")
+
+    assert run("ingest")[0].message == "error: data/cats.tar is not there; fetch it first"
+
+
+def test_a_stage_without_its_inputs_says_which_is_missing(project: Path):
+    outcome, _ = run("validate")
+
+    assert not outcome.interrupted
+    assert "out/ingest" in outcome.message
+
+
+def test_a_traceback_is_kept_whole():
+    story = Story()
+    for line in ("working", "Traceback (most recent call last):", '  File "x.py", line 1', "ValueError: no"):
+        story.heard(line)
+    story.heard("ERROR: failed to reproduce 'x': failed to run: blip stage x, exited with 1")
+
+    assert story.exit_code == 1
+    assert story.message().splitlines()[0] == "Traceback (most recent call last):"
+    assert story.message().splitlines()[-1] == "ValueError: no"
+
+
+def test_a_lock_that_is_held_is_worth_waiting_for():
+    assert Outcome(False, None, False, "ERROR: Unable to acquire lock. Most likely another DVC").interrupted
+
+
+@pytest.mark.parametrize(
+    ("state", "again"),
+    [
+        (Failed(name=INTERRUPTED), True),
+        (Failed(name="TimedOut"), True),
+        (Failed(), False),
+        (Completed(), False),
+    ],
+)
+def test_only_interruptions_are_tried_again(state: State, again: bool):
+    assert worth_another_attempt(None, None, state) is again
+
+
+def test_two_stages_at_once_both_enter_the_lock_file(project: Path):
+    import threading
+
+    for name in ("ingest", "validate", "pretrain"):
+        run(name)
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("captioner", "filter")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+
+    assert not {"captioner", "filter"} & changed_stages()
+    lock = Path("dvc.lock").read_text()
+    assert "captioner:" in lock and "filter:" in lock
+
+
+def test_an_exception_while_a_stage_runs_ends_it_and_keeps_its_checkpoint(project: Path):
+    Path("faults/ingest").write_text("hang")
+
+    def interrupt(_: str) -> None:
+        deadline = time.monotonic() + 20
+        while not Path("hanging").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        reproduce("ingest", stage_environment(), interrupt)
+    assert Path("saved").read_text() == "ingest"
+    assert "ingest" in changed_stages()
+    assert run("ingest")[0].succeeded
+
+
+def test_dvc_alone_agrees_with_what_the_flow_did(project: Path):
+    run("ingest")
+
+    assert "Stage 'ingest' didn't change" in dvc(project, "repro", "ingest")

@@ -1,0 +1,85 @@
+"""Charts: what they show, and that they follow the page's colours."""
+
+import math
+import re
+from importlib.resources import files
+from pathlib import Path
+from xml.etree import ElementTree
+
+from blip.config import Settings
+from blip.report.artefacts import read_artefacts
+from blip.report.audit import read_audit
+from blip.report.figures import COLOURS, compare_charts, finetuning_charts, loss_charts, score_charts, thin
+from blip.report.page import draw_charts
+
+
+def test_both_pre_training_runs_share_a_chart_for_each_loss(finished: Path) -> None:
+    charts = loss_charts(read_artefacts(finished).curves)
+    assert [chart.title for chart in charts] == ["ITC loss", "ITM loss", "LM loss"]
+    assert [len(chart.figure.axes[0].lines) for chart in charts] == [2, 3, 2]  # ITM has the line of its prior
+    assert "noisy pool ends at" in charts[0].text
+
+
+def test_a_further_run_has_a_chart_for_each_loss_that_it_trains_on(finished: Path) -> None:
+    charts = finetuning_charts(read_artefacts(finished).curves, {"captioner": "human"})
+    titles = [chart.title for chart in charts]
+    assert "filter, ITC" in titles and "filter, ITM" in titles and "filter, LM" not in titles
+
+
+def test_a_run_that_has_not_begun_is_left_out(finished: Path) -> None:
+    (finished / "metrics/curves/pretrain.csv").write_text("step,loss,itc,itm,lm,lr,pairs_per_second\n")
+    charts = loss_charts(read_artefacts(finished).curves)
+    assert "noisy pool" not in charts[0].text
+    assert "bootstrapped ends at" in charts[0].text
+
+
+def test_scores_are_drawn_by_truth(finished: Path) -> None:
+    audit = read_audit(finished / "data/datasets/bootstrapped", finished / "data/datasets/web", seed=7)
+    assert audit
+    charts = score_charts(audit, 0.5)
+    assert [chart.title for chart in charts][1] == "Web texts, ITC cosine"
+    assert "right: 12; wrong: 12" in charts[0].text
+
+
+def test_models_are_compared_both_ways(finished: Path) -> None:
+    first, second = compare_charts(read_artefacts(finished).figures)
+    assert first.title.startswith("Image to text")
+    assert len(second.figure.axes[0].patches) == 6
+    assert "noisy pool, re-ranked by ITM: 16.0%" in first.text
+
+
+def test_without_figures_there_is_no_comparison() -> None:
+    assert compare_charts({}) == []
+
+
+def test_every_chart_is_well_formed_and_has_the_colours_of_the_page(
+    finished: Path, settings: Settings
+) -> None:
+    found = read_artefacts(finished)
+    audit = read_audit(finished / "data/datasets/bootstrapped", finished / "data/datasets/web", seed=7)
+    for chart in draw_charts(settings, found, audit).all():
+        ElementTree.fromstring(chart.svg)
+        assert "var(--" in chart.svg
+        assert "<style" not in chart.svg
+        assert not re.findall(r"#[0-9a-f]{6}\b(?!\")", chart.svg.replace("clip-path", "")), chart.name
+
+
+def test_ids_differ_between_charts(finished: Path, settings: Settings) -> None:
+    charts = draw_charts(settings, read_artefacts(finished), None).all()
+    ids = [name for chart in charts for name in set(re.findall(r' id="([^"]+)"', chart.svg))]
+    assert len(ids) == len(set(ids))
+
+
+def test_colours_are_those_of_the_light_theme() -> None:
+    css = files("blip.report").joinpath("templates/style.css").read_text(encoding="utf-8")
+    light = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", css[: css.index("@media")]))
+    assert light.items() >= COLOURS.items()
+
+
+def test_long_curves_are_averaged_down_and_gaps_skipped() -> None:
+    x = [float(n) for n in range(1000)]
+    y = [math.nan if n == 3 else float(n % 2) for n in range(1000)]
+    steps, values = thin(x, y, points=100)
+    assert len(steps) <= 100
+    assert steps[-1] == 999
+    assert abs(sum(values) / len(values) - 0.5) < 0.01

@@ -1,0 +1,52 @@
+"""Pictures become part of the page."""
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from blip.report.artefacts import read_artefacts
+from blip.report.gallery import LONGEST_SIDE, clip_queries, inline, retrieval_queries, with_pictures
+
+Draw = Callable[[int], bytes]
+
+
+def encoded(width: int, height: int, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((width, height), 80).convert("RGB").save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_a_small_picture_is_inlined_as_it_is(drawn: Draw) -> None:
+    picture = drawn(1)
+    assert inline(picture) == "data:image/webp;base64," + base64.b64encode(picture).decode()
+
+
+def test_a_large_picture_is_made_smaller() -> None:
+    uri = inline(encoded(800, 400, "JPEG"))
+    assert uri.startswith("data:image/webp;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
+        assert image.size == (LONGEST_SIDE, LONGEST_SIDE // 2)
+
+
+@pytest.mark.parametrize("picture", [Path("nowhere.webp"), b"", b"not a picture"])
+def test_a_picture_that_cannot_be_read_leaves_a_gap(picture: Path | bytes) -> None:
+    assert inline(picture) == ""
+
+
+def test_pictures_are_inlined_wherever_examples_name_them(finished: Path, drawn: Draw) -> None:
+    found = read_artefacts(finished).examples
+    shown = with_pictures(found["vqa"].shown, found["vqa"].folder, 3)
+    assert [example["image"] for example in shown] == [inline(drawn(number)) for number in range(3)]
+    first = retrieval_queries(found["retrieval"], 1)[0]
+    assert first["top_images"][0] == {"image": inline(drawn(0)), "score": 6.2, "correct": True}
+
+
+def test_clips_are_cut_to_the_best_with_the_place_of_the_right_one(finished: Path, drawn: Draw) -> None:
+    queries = clip_queries(read_artefacts(finished).examples["video"], 2, clips=1)
+    assert [query["place"] for query in queries] == [1, 2]
+    assert [len(query["clips"]) for query in queries] == [1, 1]
+    assert queries[0]["clips"][0]["frames"] == [inline(drawn(number)) for number in range(4)]

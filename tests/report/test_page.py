@@ -1,0 +1,173 @@
+"""The page: whole, self-contained, and plain about what is missing."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from blip.config import Settings
+from blip.report.artefacts import read_artefacts
+from blip.report.audit import read_audit
+from blip.report.graph import NODES
+from blip.report.page import WEB, Charts, draw_charts, headline, render
+from blip.report.provenance import RunFacts
+
+VOID = {"meta", "link", "img", "br", "col", "hr", "input"}
+EXAMPLE_TASKS = ("retrieval", "captioning", "vqa", "classification", "video")
+
+
+class Reader(HTMLParser):
+    """Collects what the page refers to, its text, and tags that are not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.unbalanced: list[str] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href") and value:
+                self.references.append(value)
+            if name == "id" and value:
+                self.ids.append(value)
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._open or self._open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if not self._open or self._open[-1] not in ("style", "title"):
+            self.words.append(data)
+
+
+def page(root: Path, settings: Settings, facts: RunFacts, *, charts: bool = True) -> str:
+    """The page of the folder one is in."""
+    found = read_artefacts(root)
+    audit = read_audit(root / "data/datasets/bootstrapped", root / WEB, seed=settings.seed)
+    drawn = draw_charts(settings, found, audit) if charts else Charts([], [], [], [])
+    return render(settings, found, audit, facts, drawn)
+
+
+@pytest.fixture(scope="module")
+def whole(left_behind: Path, settings: Settings, facts: RunFacts) -> str:
+    """The page of a finished pipeline."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(left_behind)
+        return page(left_behind, settings, facts)
+
+
+def test_the_page_needs_nothing_but_itself(whole: str) -> None:
+    reader = Reader(whole)
+    assert "script" not in reader.tags
+    assert not re.search(r"url\((?!#)|@import", whole)
+    outside = [r for r in reader.references if not r.startswith(("data:", "#", "http://127.0.0.1:"))]
+    assert outside == ["../data_docs/index.html"]
+
+
+def test_the_page_is_well_formed(whole: str) -> None:
+    reader = Reader(whole)
+    assert reader.unbalanced == []
+    assert len(reader.ids) == len(set(reader.ids))
+    inner = {reference[1:] for reference in reader.references if reference.startswith("#")}
+    assert inner <= set(reader.ids)
+
+
+def test_the_page_answers_in_order(whole: str) -> None:
+    titles = [
+        "What ran",
+        "Results on held-out data",
+        "What CapFilt changed",
+        "Training",
+        "Noisy or bootstrapped pre-training",
+        "Examples from the held-out data",
+        "Time, checks, models",
+        "Sources and licences",
+    ]
+    assert re.findall(r"<h2>(.*?)</h2>", whole) == titles
+
+
+def test_the_page_shows_the_figures(whole: str) -> None:
+    text = Reader(whole).text
+    for said in (
+        "66.3%",
+        "5.46",
+        "4f0c2d9a17",
+        "50.0% were wrong before filtering",
+        "from 16.0% to 41.0%",
+        "+25.0 points",
+        "models:/blip-base@champion",
+        "61 expectations were checked",
+        "2:11 min",
+    ):
+        assert said in text, said
+
+
+def test_a_dropped_text_is_struck_out_and_a_kept_one_is_not(whole: str) -> None:
+    assert re.search(r'<del class="said">DSC_\d+\.JPG</del>', whole)
+    assert re.search(r'<span class="said">thing \d+</span>', whole)
+
+
+def test_texts_from_outside_cannot_become_markup(finished: Path, settings: Settings, facts: RunFacts) -> None:
+    path = finished / "reports/evaluate/captioning/examples.json"
+    path.write_text(path.read_text().replace("thing 0", "<script>alert(1)</script>"))
+    html = page(finished, settings, facts, charts=False)
+    assert "script" not in Reader(html).tags
+    assert "&lt;script&gt;" in html
+
+
+def test_a_page_of_nothing_names_every_stage_that_has_not_run(
+    empty: Path, settings: Settings, facts: RunFacts
+) -> None:
+    reader = Reader(page(empty, settings, facts))
+    assert reader.unbalanced == []
+    stages = ("ingest", "capfilt", "pretrain", "compare", "validate", "register")
+    for stage in (*stages, *(f"evaluate@{task}" for task in EXAMPLE_TASKS)):
+        assert f"stage {stage} has not run" in reader.text
+
+
+@pytest.mark.parametrize("stage", [stage for stage in NODES if stage != "report"])
+def test_the_page_does_without_any_one_stage(
+    finished: Path, settings: Settings, facts: RunFacts, stage: str
+) -> None:
+    for path in finished.rglob(f"{stage.replace('@', '_')}.*"):
+        path.unlink()
+    task = stage.removeprefix("evaluate@")
+    (finished / f"reports/evaluate/{task}/examples.json").unlink(missing_ok=True)
+    assert "16 of 17 stages are done" in headline(settings, read_artefacts(finished), facts).replace(
+        "\u00a0", " "
+    )
+    assert Reader(page(finished, settings, facts, charts=False)).unbalanced == []
+
+
+def test_the_headline_says_how_it_went(finished: Path, settings: Settings, facts: RunFacts) -> None:
+    said = headline(settings, read_artefacts(finished), facts).replace("\u00a0", " ")
+    assert said == "All 17 stages are done, and 5 of 6 models passed the gate"
+
+
+def test_a_pool_without_known_truth_is_shown_without(
+    finished: Path, settings: Settings, facts: RunFacts
+) -> None:
+    (finished / "data/datasets/web/metadata.parquet").unlink()
+    text = Reader(page(finished, settings, facts, charts=False)).text
+    assert "web texts were kept" in text
+    assert "Right web texts" not in text
+
+
+def test_a_missing_picture_leaves_a_labelled_gap(finished: Path, settings: Settings, facts: RunFacts) -> None:
+    (finished / "reports/evaluate/vqa/images/test-0000.webp").unlink()
+    assert "no picture" in Reader(page(finished, settings, facts, charts=False)).text

@@ -1,0 +1,93 @@
+"""The summary and the result table."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from blip.config import Settings
+from blip.report.artefacts import read_artefacts
+from blip.report.results import Baseline, baselines, result_table, summary
+
+WANTED = {  # the figures that metrics/summary.json promises
+    "retrieval.i2t_r1",
+    "retrieval.i2t_r10",
+    "retrieval.t2i_r1",
+    "retrieval.t2i_r10",
+    "captioning.exact_match",
+    "captioning.cider",
+    "filter.roc_auc",
+    "bootstrap.r1_noisy",
+    "bootstrap.r1_bootstrapped",
+    "vqa.accuracy",
+    "vqa.open_accuracy",
+    "vqa.question_only",
+    "video.t2v_r1",
+    "seconds.total",
+}
+
+
+def test_the_summary_has_every_figure_of_a_finished_pipeline(finished: Path) -> None:
+    figures = summary(read_artefacts(finished), 702.04)
+    assert figures.keys() >= WANTED
+    assert figures["seconds.total"] == 702.0
+
+
+def test_the_summary_compares_pre_training_by_reranked_image_to_text(finished: Path) -> None:
+    figures = summary(read_artefacts(finished), 1.0)
+    compared = json.loads((finished / "metrics/compare.json").read_text())
+    assert figures["bootstrap.r1_noisy"] == compared["compare.pretrain.i2t_r1"]
+    assert figures["bootstrap.r1_bootstrapped"] == compared["compare.bootstrapped.i2t_r1"]
+
+
+def test_the_summary_has_the_seconds_of_each_stage(finished: Path) -> None:
+    figures = summary(read_artefacts(finished), 1.0)
+    assert figures["seconds.pretrain"] == 131.0
+    assert "seconds.finetune_vqa" in figures
+
+
+def test_what_was_not_measured_is_left_out_of_the_summary(finished: Path) -> None:
+    (finished / "metrics/evaluate_vqa.json").unlink()
+    figures = summary(read_artefacts(finished), 1.0)
+    assert not [name for name in figures if name.startswith("vqa.")]
+    assert "retrieval.i2t_r1" in figures
+
+
+def test_the_table_shows_every_gate(finished: Path, settings: Settings) -> None:
+    gates = {**settings.register_.gate, "blip-nlvr": {"nlvr.accuracy": 0.7}}
+    rows = {row.name: row for row in result_table(read_artefacts(finished), gates)}
+    gated = {figure for minimums in gates.values() for figure in minimums}
+    assert gated == {name for name, row in rows.items() if row.gate}
+    assert rows["nlvr.accuracy"].value is None
+    assert rows["nlvr.accuracy"].passed is None
+
+
+@pytest.mark.parametrize(("minimum", "passed"), [(0.5, True), (0.663, True), (0.67, False)])
+def test_a_figure_passes_from_its_gate_on(finished: Path, minimum: float, passed: bool) -> None:
+    table = result_table(read_artefacts(finished), {"blip-retrieval": {"retrieval.i2t_r1": minimum}})
+    assert [row.passed for row in table if row.gate] == [passed]
+
+
+def test_chance_is_counted_from_the_predictions(finished: Path) -> None:
+    known = baselines(read_artefacts(finished))
+    assert known["retrieval.i2t_r10"] == Baseline(10 / 24, "chance, 24 texts")
+    assert known["video.t2v_r1"] == Baseline(1 / 6, "chance, 6 clips")
+    assert known["captioning.exact_match"].value == 1 / 24
+
+
+def test_the_baseline_of_questions_is_answering_without_looking(finished: Path) -> None:
+    known = baselines(read_artefacts(finished))
+    assert known["vqa.accuracy"] == Baseline(0.667, "question only")
+    assert known["vqa.open_accuracy"] == Baseline(0.222, "question only")
+
+
+def test_without_predictions_there_is_no_chance_to_count(finished: Path) -> None:
+    (finished / "reports/evaluate/video/predictions.csv").unlink()
+    assert "video.t2v_r1" not in baselines(read_artefacts(finished))
+
+
+def test_cider_is_shown_on_its_own_scale(finished: Path) -> None:
+    rows = {row.name: row for row in result_table(read_artefacts(finished), {})}
+    assert rows["captioning.cider"].shown(5.456) == "5.46"
+    assert rows["captioning.cider"].share(5.0) == "50.00%"
+    assert rows["vqa.accuracy"].shown(0.861) == "86.1%"

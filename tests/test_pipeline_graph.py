@@ -1,0 +1,62 @@
+"""The flow, the stage registry and dvc.yaml state the same pipeline."""
+
+from pathlib import Path
+
+import networkx
+import pytest
+from dvc.repo import Repo
+
+from blip.errors import BadArguments
+from blip.stages import STAGES as RUNNABLE
+from flows.graph import PHASES, STAGES, up_to, upstream, with_downstream
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def dvc_graph() -> networkx.DiGraph:
+    """Stage to stage, an edge from each to those it depends on, as DVC derives it from dvc.yaml."""
+    graph = Repo(str(ROOT)).index.graph
+    return networkx.relabel_nodes(graph, {stage: stage.addressing for stage in graph})
+
+
+def test_the_edges_of_the_flow_are_those_of_dvc_yaml_without_the_implied_ones(dvc_graph):
+    needed = set(networkx.transitive_reduction(dvc_graph).edges)
+
+    assert {(name, parent) for name, parents in STAGES.items() for parent in parents} == needed
+
+
+def test_the_flow_implies_every_edge_of_dvc_yaml(dvc_graph):
+    assert {name: set(upstream(name)) for name in STAGES} == {
+        name: networkx.descendants(dvc_graph, name) for name in dvc_graph
+    }
+
+
+def test_every_stage_of_dvc_yaml_can_be_run(dvc_graph):
+    assert set(RUNNABLE) == set(dvc_graph)
+
+
+def test_stages_are_listed_after_those_they_wait_for():
+    names = list(STAGES)
+
+    assert all(names.index(parent) < names.index(name) for name in names for parent in STAGES[name])
+
+
+def test_the_phases_hold_every_stage_once_and_in_order():
+    assert [name for phase in PHASES.values() for name in phase] == list(STAGES)
+
+
+def test_up_to_a_stage_are_it_and_all_it_needs():
+    assert up_to("captioner") == ("ingest", "validate", "pretrain", "captioner")
+    assert up_to(None) == tuple(STAGES)
+
+
+def test_up_to_an_unknown_stage_lists_those_there_are():
+    with pytest.raises(BadArguments, match=r"no stage 'pretain'.*pretrain_bootstrapped"):
+        up_to("pretain")
+
+
+def test_what_depends_on_a_change_has_to_run_too():
+    assert with_downstream(["evaluate@video"]) == {"evaluate@video", "report"}
+    assert with_downstream(["ingest"]) == set(STAGES)
+    assert with_downstream([]) == set()

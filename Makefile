@@ -55,5 +55,5 @@ $(READY): pyproject.toml constraints.txt
 	echo "setting up .venv with $$($$python --version); some minutes the first time"; \
 	$$python -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	@UV_FIND_LINKS="$${PIP_FIND_LINKS// /,}" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@UV_FIND_LINKS="$${PIP_FIND_LINKS// /,}" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	@touch $(READY)

@@ -1,8 +1,8 @@
 """Settings: params.yaml, with a recipe laid over it, checked once and frozen.
 
-    settings = load_settings()                                   # params.yaml of the current directory
-    settings = load_settings(recipe="base-14m")                  # infra/recipes/base-14m.yaml over it
-    settings = load_settings(overrides={"pretrain.steps": 10})
+settings = load_settings()                                   # params.yaml of the current directory
+settings = load_settings(recipe="base-14m")                  # infra/recipes/base-14m.yaml over it
+settings = load_settings(overrides={"pretrain.steps": 10})
 """
 
 import difflib
@@ -128,6 +128,7 @@ class Objective(Section):
     momentum: float = Field(0.995, ge=0, lt=1)
     alpha: float = Field(0.4, ge=0, le=1)
     alpha_ramp: float = Field(0.1, ge=0, le=1)
+    queue_from: float = Field(0.0, ge=0, le=1)
     temperature: float = Field(0.07, gt=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     random_negatives: float = Field(0.0, ge=0, le=1)
@@ -313,7 +314,9 @@ def _set(values: dict[str, Any], name: str, value: Any) -> None:
     """Set a dotted name; the sections on the way are copied, as YAML aliases share them with others."""
     *sections, last = name.split(".")
     if (sections or [last])[0] in ANCHORS:
-        raise BadArguments(f"{name}: a block that several runs share, not a setting; name the run: pretrain.{name}")
+        raise BadArguments(
+            f"{name}: a block that several runs share, not a setting; name the run: pretrain.{name}"
+        )
     for section in sections:
         inner = values.get(section, {})
         if not isinstance(inner, dict):

@@ -34,10 +34,9 @@ class BlipNetwork(nn.Module):
         self.text_projection = nn.Linear(config.text.width, config.projection)
         self.itm_head = nn.Linear(config.text.width, 2)
         self.temperature = nn.Parameter(torch.tensor([0.07]))
-        for module in (self.text_encoder, self.text_decoder, self.lm_head, self.itm_head):
-            module.apply(initialise_text)
-        for module in (self.vision_projection, self.text_projection):
-            module.apply(initialise_text)
+        heads = (self.lm_head, self.itm_head, self.vision_projection, self.text_projection)
+        for module in (self.text_encoder, self.text_decoder, *heads):
+            initialise_text(module, config.text.width)
 
     @property
     def word_embedding(self) -> Tensor:

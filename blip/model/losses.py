@@ -26,9 +26,14 @@ def itc_loss(
     return -((i2t * targets[0]).sum(1).mean() + (t2i * targets[1]).sum(1).mean()) / 2
 
 
-def hard_targets(group_B: Tensor, key_group_K: Tensor) -> Tensor:
+def same_group(group_BG: Tensor, other_KG: Tensor) -> Tensor:
+    """Who is no negative of whom ``[B, K]``: rows that agree in any column (the image, or the text)."""
+    return (group_BG[:, None, :] == other_KG[None, :, :]).any(dim=-1)
+
+
+def hard_targets(same_BK: Tensor) -> Tensor:
     """The hard part of the targets ``[B, K]``: uniform over all keys of the same group (a pair's own is one)."""
-    same = (group_B[:, None] == key_group_K[None, :]).float()
+    same = same_BK.float()
     return same / same.sum(1, keepdim=True)
 
 

@@ -1,7 +1,6 @@
 """The momentum twin and its queues (ALBEF, MoCo; BLIP paper section 3.2)."""
 
 import copy
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -44,25 +43,29 @@ TWINNED = ("vision", "text_encoder", "vision_projection", "text_projection")
 
 
 class FeatureQueue(nn.Module):
-    """The last `size` momentum features of both modalities with their image ids; takes any batch size."""
+    """The last `size` momentum features of both modalities with their groups; takes any batch size."""
+
+    image: Tensor
+    text: Tensor
+    group: Tensor
+    position: Tensor
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.size = size
         self.register_buffer("image", F.normalize(torch.randn(size, width), dim=-1))
         self.register_buffer("text", F.normalize(torch.randn(size, width), dim=-1))
-        self.register_buffer("ids", torch.full((size,), -1, dtype=torch.int64))
+        self.register_buffer("group", torch.full((size, 2), -1, dtype=torch.int64))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def push(self, image_BP: Tensor, text_BP: Tensor, ids_B: Tensor) -> None:
+    def push(self, image_BP: Tensor, text_BP: Tensor, group_B2: Tensor) -> None:
         """Overwrite the oldest rows, wrapping around; of a batch larger than the queue the last rows stay."""
         if not self.size:
             return
-        image_BP, text_BP, ids_B = (x[-self.size :] for x in (image_BP, text_BP, ids_B))
-        position = cast(Tensor, self.position)
-        rows = (position + torch.arange(len(ids_B), device=ids_B.device)) % self.size
-        for name, new in (("image", image_BP), ("text", text_BP), ("ids", ids_B)):
+        image_BP, text_BP, group_B2 = (x[-self.size :] for x in (image_BP, text_BP, group_B2))
+        rows = (self.position + torch.arange(len(group_B2), device=group_B2.device)) % self.size
+        for name, new in (("image", image_BP), ("text", text_BP), ("group", group_B2)):
             queue = getattr(self, name)
             queue.index_copy_(0, rows, new.to(queue.dtype))
-        position.add_(len(ids_B)).remainder_(self.size)
+        self.position.add_(len(group_B2)).remainder_(self.size)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from blip.model.blip import BlipNetwork
-from blip.model.losses import hard_negatives, hard_targets, itc_loss, lm_loss, soft_targets
+from blip.model.losses import hard_negatives, hard_targets, itc_loss, lm_loss, same_group, soft_targets
 from blip.model.momentum import FeatureQueue, MomentumTwin
 from blip.model.text import Context
 
@@ -32,7 +32,13 @@ class SpecialTokens:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Weights and settings of the losses; the defaults are the paper's."""
+    """Weights and settings of the losses; the defaults are the paper's.
+
+    Attributes:
+        alpha_ramp: share of the run over which `alpha` grows from 0.
+        queue_from: share of the run before which the queue is filled but not compared with. While a short run learns
+            fast, old keys are told from new ones by their age alone, and features collapse on that.
+    """
 
     itc: float = 1.0
     itm: float = 1.0
@@ -40,6 +46,8 @@ class ObjectiveConfig:
     queue: int = 57600
     momentum: float = 0.995
     alpha: float = 0.4
+    alpha_ramp: float = 0.0
+    queue_from: float = 0.0
     temperature: float = 0.07
     label_smoothing: float = 0.1
     random_negatives: float = 0.0
@@ -52,7 +60,7 @@ class PairBatch:
     Attributes:
         images: ``[B, 3, S, S]``.
         ids, mask: ``[B, T]``.
-        group: ``[B]``; pairs of one group are no negatives of each other.
+        group: ``[B, 2]``; pairs that agree in either column (the image, the text) are no negatives of each other.
         prompt_tokens: leading tokens of every text that the decoder is not taught to write.
     """
 
@@ -73,7 +81,7 @@ class PairObjective(nn.Module):
     def __init__(self, network: BlipNetwork, config: ObjectiveConfig, tokens: SpecialTokens) -> None:
         super().__init__()
         self.network, self.config, self.tokens = network, config, tokens
-        self.alpha = config.alpha
+        self.progress = 1.0  # of the run, set by the trainer
         self.twin = MomentumTwin(network, config.momentum) if config.itc else None
         self.queue = FeatureQueue(config.queue, network.config.projection) if config.itc else None
         with torch.no_grad():
@@ -124,17 +132,24 @@ class PairObjective(nn.Module):
         temperature: Tensor,
     ) -> Tensor:
         assert keys is not None and self.queue is not None
-        image_keys = torch.cat((keys[0], self.queue.image))
-        text_keys = torch.cat((keys[1], self.queue.text))
-        hard = hard_targets(group, torch.cat((group, self.queue.ids)))
+        image_keys, text_keys, key_group = self._with_queue(*keys, group)
+        hard = hard_targets(same_group(group, key_group))
+        alpha = self.config.alpha * min(1.0, self.progress / max(self.config.alpha_ramp, 1e-9))
         with full_precision(image):
             with torch.no_grad():
-                i2t = soft_targets(hard, keys[0] @ text_keys.T / temperature, self.alpha)
-                t2i = soft_targets(hard, keys[1] @ image_keys.T / temperature, self.alpha)
+                i2t = soft_targets(hard, keys[0] @ text_keys.T / temperature, alpha)
+                t2i = soft_targets(hard, keys[1] @ image_keys.T / temperature, alpha)
             loss = itc_loss(image, text, image_keys, text_keys, (i2t, t2i), temperature)
         if self.training:
             self.queue.push(keys[0], keys[1], group)
         return loss
+
+    def _with_queue(self, image: Tensor, text: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The batch's keys, and behind them the queue's once it counts."""
+        if self.queue is None or self.progress < self.config.queue_from:
+            return image, text, group
+        queue = self.queue
+        return torch.cat((image, queue.image)), torch.cat((text, queue.text)), torch.cat((group, queue.group))
 
     @torch.no_grad()
     def _similarity(
@@ -146,7 +161,7 @@ class PairObjective(nn.Module):
             return image @ text_keys.T / temperature, text @ image_keys.T / temperature
 
     def _itm(self, batch: PairBatch, context: list[Context], similarity: tuple[Tensor, Tensor]) -> Tensor:
-        same = batch.group[:, None] == batch.group[None, :]
+        same = same_group(batch.group, batch.group)
         share = self.config.random_negatives
         negative_text = hard_negatives(similarity[0], same, random_share=share)
         negative_image = hard_negatives(similarity[1], same, random_share=share)

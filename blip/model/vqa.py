@@ -44,6 +44,7 @@ class AnswerObjective(nn.Module):
                 f"{text.context_width}"
             )
         self.network, self.tokens, self.label_smoothing = network, tokens, label_smoothing
+        self.progress = 1.0  # of the run, set by the trainer
         for name in ("vision_projection", "text_projection", "itm_head", "temperature"):
             getattr(network, name).requires_grad_(False)
 

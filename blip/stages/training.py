@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +155,8 @@ def _objective(
     if job.task == "questions":
         objective = AnswerObjective(network, tokens, settings.label_smoothing)
         return objective, QuestionCollate(tokenizer, model.text.max_tokens, settings.questions_per_image)
-    config = ObjectiveConfig(
-        settings.itc, settings.itm, settings.lm, settings.queue, settings.momentum, settings.alpha,
-        settings.temperature, settings.label_smoothing, settings.random_negatives,
-    )  # fmt: skip
+    names = {field.name for field in fields(ObjectiveConfig)}
+    config = ObjectiveConfig(**{n: v for n, v in settings.model_dump().items() if n in names})
     collate = PairCollate(
         tokenizer, model.text.max_tokens, settings.positives, settings.captions, settings.prompt
     )

@@ -49,10 +49,11 @@ class PairCollate:
     def _groups(self, batch: Batch, texts: list[str]) -> Tensor:
         if self.positives == "pair":
             place = f"{batch.epoch}/{batch.index}"
-            return torch.tensor([stable_id(f"{place}/{row}/{s.key}") for row, s in enumerate(batch.samples)])
+            ids = [stable_id(f"{place}/{row}/{s.key}") for row, s in enumerate(batch.samples)]
+            return torch.tensor(ids)[:, None].expand(-1, 2)
         if self.positives == "image":
-            return batch.image_ids
-        return torch.tensor([stable_id(text) for text in texts])
+            return batch.image_ids[:, None].expand(-1, 2)
+        return torch.stack((batch.image_ids, torch.tensor([stable_id(text) for text in texts])), dim=1)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,9 @@ def start_process_group() -> None:
         torch.distributed.init_process_group(backend)
         return
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
-    store = torch.distributed.TCPStore("127.0.0.1", 0, world_size=1, is_master=True)
+    from torch.distributed.distributed_c10d import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, world_size=1, is_master=True)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(store.port))
     torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -63,11 +63,11 @@ def train(plan: Plan) -> int:
     """
     run, training = plan.run, plan.run.training
     engine = build_engine(plan.objective, training, run.optimiser)
-    device = engine.device
+    device, optimiser = torch.device(engine.device or "cpu"), cast(torch.optim.Optimizer, engine.optimizer)
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     store = CheckpointStore(RUNS / plan.name, fingerprint(plan.identity), training.keep_checkpoints, rank)
     torch.distributed.barrier()
-    peaks = [group["lr"] for group in engine.optimizer.param_groups]  # before a checkpoint brings its own
+    peaks = [group["lr"] for group in optimiser.param_groups]  # before a checkpoint brings its own
     start = _resume(plan, engine, store)
     schedule = schedule_of(run, plan.loader.batches_per_epoch)
     progress = Progress(
@@ -83,9 +83,9 @@ def train(plan: Plan) -> int:
     with _stop_requested() as stop:
         for step in range(start, schedule.steps):
             factor = schedule.factor(step)
-            for group, peak in zip(engine.optimizer.param_groups, peaks, strict=True):
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
-            _ramp_alpha(plan, step, schedule.steps)
+            plan.objective.progress = step / schedule.steps  # type: ignore[assignment]
             for _ in range(training.accumulate):
                 _micro_step(plan, engine, next(batches), device, progress)
             means = progress.report(step + 1, peaks[0] * factor) if rank == 0 else None
@@ -150,14 +150,6 @@ def _resume(plan: Plan, engine: Any, store: CheckpointStore) -> int:
     if torch.distributed.get_rank() == 0:
         print(f"{plan.name}  resuming at step {state['step']} from {checkpoint}", flush=True)
     return state["step"]
-
-
-def _ramp_alpha(plan: Plan, step: int, steps: int) -> None:
-    """The share of soft targets grows linearly from 0."""
-    settings = plan.run.objective
-    ramp = settings.alpha_ramp * steps
-    if hasattr(plan.objective, "alpha"):
-        plan.objective.alpha = settings.alpha * (min(1.0, step / ramp) if ramp else 1.0)  # type: ignore[assignment]
 
 
 def _keep_curve(name: str, rank: int) -> None:

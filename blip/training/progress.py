@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blip.errors import BlipError
 
-COLUMNS = ("step", "loss", "itc", "itm", "lm", "lr", "pairs_per_second")
+COLUMNS: tuple[str, ...] = ("step", "loss", "itc", "itm", "lm", "lr", "pairs_per_second")
 
 
 class Progress:

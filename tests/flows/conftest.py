@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from blip.ports import HOST
@@ -36,6 +38,8 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             os.chdir(before)
             with temporary_settings({PREFECT_API_URL: api, PREFECT_HOME: home}):
                 yield api
+                APILogWorker.drain_all()
+                EventsWorker.drain_all()
     finally:
         os.chdir(before)
         os.environ.pop("PREFECT_HOME")

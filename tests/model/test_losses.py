@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from blip.model.losses import hard_negatives, hard_targets, itc_loss, lm_loss, soft_targets
+from blip.model.losses import hard_negatives, hard_targets, itc_loss, lm_loss, same_group, soft_targets
 from blip.model.momentum import FeatureQueue, MomentumTwin
 from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
 from tests import tiny
@@ -28,8 +28,10 @@ def test_itc_is_the_mean_of_two_cross_entropies_over_batch_and_queue() -> None:
     assert loss.item() == pytest.approx(slow, abs=1e-5)
 
 
-def test_pairs_of_one_group_share_the_hard_target() -> None:
-    targets = hard_targets(torch.tensor([5, 6, 5]), torch.tensor([5, 6, 5, 6, -1]))
+def test_pairs_of_one_image_or_one_text_share_the_hard_target() -> None:
+    group = torch.tensor([[5, 50], [6, 60], [5, 70]])
+    keys = torch.cat((group, torch.tensor([[9, 60], [-1, -1]])))
+    targets = hard_targets(same_group(group, keys))
     assert torch.allclose(targets[0], torch.tensor([0.5, 0, 0.5, 0, 0]))
     assert torch.allclose(targets[1], torch.tensor([0, 0.5, 0, 0.5, 0]))
 
@@ -68,11 +70,11 @@ def test_the_language_loss_has_the_floor_of_its_smoothing() -> None:
 def test_the_queue_wraps_around_with_any_batch_size() -> None:
     queue = FeatureQueue(5, 8)
     for start in (0, 3, 6):
-        ids = torch.arange(start, start + 3)
+        ids = torch.arange(start, start + 3)[:, None].expand(-1, 2)
         queue.push(unit(3, start), unit(3, start), ids)
-    assert queue.ids.tolist() == [5, 6, 7, 8, 4]
-    queue.push(unit(9, 0), unit(9, 0), torch.arange(20, 29))
-    assert sorted(queue.ids.tolist()) == [24, 25, 26, 27, 28]
+    assert queue.group[:, 0].tolist() == [5, 6, 7, 8, 4]
+    queue.push(unit(9, 0), unit(9, 0), torch.arange(20, 29)[:, None].expand(-1, 2))
+    assert sorted(queue.group[:, 1].tolist()) == [24, 25, 26, 27, 28]
 
 
 def test_the_twin_moves_in_float32() -> None:
@@ -96,7 +98,7 @@ def objective(**weights: float) -> PairObjective:
 
 def batch(texts: list[str]) -> PairBatch:
     ids, mask = tiny.tokenizer().encode(texts, 12)
-    return PairBatch(tiny.images(len(texts)), ids, mask, torch.arange(len(texts)))
+    return PairBatch(tiny.images(len(texts)), ids, mask, torch.arange(len(texts))[:, None].expand(-1, 2))
 
 
 def test_the_objective_is_the_weighted_sum_and_reaches_every_weight() -> None:

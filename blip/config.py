@@ -28,7 +28,7 @@ class Section(BaseModel):
 class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    threads: int = Field(2, ge=1)
+    threads: int = Field(default=2, ge=1)
 
 
 class Source(Section):
@@ -41,7 +41,7 @@ class Source(Section):
 
 
 class Vocabulary(Section):
-    size: int = Field(3000, ge=64)
+    size: int = Field(default=3000, ge=64)
     file: str | None = None
 
 
@@ -93,6 +93,7 @@ class Optimiser(Section):
     name: Literal["muon", "adamw"] = "adamw"
     lr: float
     adam_lr: float
+    vision_lr: float = Field(1.0, gt=0)
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.05

@@ -241,7 +241,7 @@ class Blip:
             with self._autocast():
                 context = self._question_context(tokens_NTD, image_index[chosen], questions[chosen])
                 winners = most_likely(self.network, context, ids, mask, keep)
-            best += [candidates[number] for number in winners.tolist()]
+            best += [str(candidates[number]) for number in winners.tolist()]
         return best
 
     def _question_context(

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip.model.text import Context, LanguageModelHead, TextConfig, TextTransformer, initialise_text
+from blip.model.text import Context, LanguageModelHead, TextConfig, TextTransformer, initialise_text, spread_texts
 from blip.model.vision import VisionConfig, VisionTransformer
 
 
@@ -37,6 +37,7 @@ class BlipNetwork(nn.Module):
         heads = (self.lm_head, self.itm_head, self.vision_projection, self.text_projection)
         for module in (self.text_encoder, self.text_decoder, *heads):
             initialise_text(module, config.text.width)
+        spread_texts(self.text_encoder)
 
     @property
     def word_embedding(self) -> Tensor:

@@ -25,9 +25,9 @@ class MomentumTwin(nn.Module):
     @torch.no_grad()
     def update(self, network: BlipNetwork) -> None:
         """Move every weight a share of ``1 - decay`` towards the network, in one fused call."""
-        own = list(self.parameters())
+        own: list[Tensor] = list(self.parameters())
         theirs = [p.detach().float() for name in TWINNED for p in getattr(network, name).parameters()]
-        torch._foreach_lerp_(own, theirs, 1 - self.decay)
+        torch._foreach_lerp_(own, theirs, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
     def embed(self, images: Tensor, ids_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ def start_process_group() -> None:
         torch.distributed.init_process_group(backend)
         return
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
-    from torch.distributed.distributed_c10d import TCPStore
+    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]
 
     store = TCPStore("127.0.0.1", 0, world_size=1, is_master=True)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(store.port))
@@ -78,27 +78,37 @@ def start_process_group() -> None:
 
 def build_optimiser(objective: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
     """AdamW, or DeepSpeed's Muon for the hidden matrices with AdamW for everything else."""
-    decayed, undecayed, matrices = [], [], []
+    groups = parameter_groups(objective, settings)
+    if settings.name == "adamw":
+        return torch.optim.AdamW(groups, fused=torch.cuda.is_available())
+    from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
+
+    return MuonWithAuxAdam(groups, adam_optimizer=torch.optim.AdamW)
+
+
+def parameter_groups(objective: nn.Module, settings: Optimiser) -> list[dict[str, Any]]:
+    """Parameters by rule (Muon, AdamW with and without decay) and by tower: the vision tower may learn slower."""
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
     for name, parameter in trainable(objective):
         muon = settings.name == "muon" and is_hidden_matrix(name, parameter)
         parameter.use_muon = muon  # type: ignore[attr-defined]
-        target = matrices if muon else undecayed if is_undecayed(name, parameter) else decayed
-        target.append(parameter)
-    adam = [
-        {"params": group, "lr": settings.adam_lr, "betas": settings.betas, "eps": 1e-8, "weight_decay": decay}
-        for group, decay in ((decayed, settings.weight_decay), (undecayed, 0.0))
-        if group
-    ]
-    if not matrices:
-        return torch.optim.AdamW(adam, fused=torch.cuda.is_available())
-    from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
+        rule = "muon" if muon else "undecayed" if is_undecayed(name, parameter) else "decayed"
+        in_vision = ".vision." in f".{name}"
+        group = groups.setdefault((rule, in_vision), _group(rule, settings, in_vision))
+        group["params"].append(parameter)
+    return [groups[key] for key in sorted(groups, reverse=True)]
 
-    muon_group = {
-        "params": matrices, "lr": settings.lr, "momentum": settings.momentum, "weight_decay": 0.0, "use_muon": True,
-        "ns_method": "standard",
-    }  # fmt: skip
-    groups = [muon_group, *({**group, "use_muon": False} for group in adam)]
-    return MuonWithAuxAdam(groups, adam_optimizer=torch.optim.AdamW)
+
+def _group(rule: str, settings: Optimiser, in_vision: bool) -> dict[str, Any]:
+    scale = settings.vision_lr if in_vision else 1.0
+    if rule == "muon":
+        own: dict[str, Any] = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": 0.0}
+        own |= {"use_muon": True, "ns_method": "standard"}
+    else:
+        decay = settings.weight_decay if rule == "decayed" else 0.0
+        own = {"lr": settings.adam_lr, "betas": settings.betas, "eps": 1e-8, "weight_decay": decay}
+        own |= {"use_muon": False} if settings.name == "muon" else {}
+    return {"params": [], **own, "lr": own["lr"] * scale}
 
 
 def trainable(objective: nn.Module) -> Iterator[tuple[str, Tensor]]:

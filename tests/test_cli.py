@@ -1,0 +1,307 @@
+"""The `blip` command: help, exit codes and messages, and each command on small real things."""
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from blip import cli
+from blip.errors import BadArguments, BlipError, Preempted
+from tests import tiny
+
+COMMANDS = (
+    "stage", "ingest", "validate", "inspect", "capfilt", "caption", "match", "answer", "search", "classify",
+    "explain", "promote", "doctor",
+)  # fmt: skip
+
+
+class Ended:
+    """How a command ended: exit code, what it said on either stream."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def blip(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command in this process, as the console script does."""
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["blip", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 0
+        said = capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory with random weights."""
+    from blip.model.checkpoints import ModelCard, save_model
+
+    directory, tokenizer = tmp_path_factory.mktemp("models") / "tiny", tiny.tokenizer()
+    ids = {"bos": tokenizer.bos, "sep": tokenizer.sep, "pad": tokenizer.pad, "enc": tokenizer.enc}
+    save_model(tiny.network(), tokenizer, directory, ModelCard(), ids)
+    return directory
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with a red, a green and a blue picture, and a caption for each in its name."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("red", "green", "blue"):
+        Image.new("RGB", (48, 40), name).save(folder / f"{name} apple.png")
+    return folder
+
+
+@pytest.fixture
+def dataset(blip, pictures: Path, tmp_path: Path) -> Path:
+    """The pictures as a pairs dataset."""
+    assert blip("ingest", pictures, "--out", tmp_path / "pairs", "--origin", "web").code == 0
+    return tmp_path / "pairs"
+
+
+def test_help_is_grouped_and_lists_every_command(blip):
+    shown = blip("--help").out
+
+    assert [group for group in ("Pipeline", "Data", "Models", "Operations") if f" {group} " in shown] == [
+        "Pipeline", "Data", "Models", "Operations",
+    ]  # fmt: skip
+    assert all(f" {command} " in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example_in_its_help(blip, command: str):
+    shown = blip(command, "--help")
+
+    assert shown.code == 0
+    assert f"Example: blip {command}" in " ".join(shown.out.split())
+
+
+def test_help_imports_nothing_that_is_slow():
+    code = "import sys, blip.cli\ntry: blip.cli.main()\nfinally: print(sorted(sys.modules))"
+    command = [sys.executable, "-c", code, "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    assert not [
+        name for name in ("torch", "mlflow", "numpy", "transformers", "prefect") if f"'{name}'" in shown
+    ]
+
+
+def test_an_unknown_command_is_a_bad_argument(blip):
+    assert blip("captoin").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stage", "pretain"], "there is no stage 'pretain' (did you mean pretrain?)"),
+        (["stage", "ingest", "--set", "seed"], "write a setting as NAME=VALUE"),
+        (["stage", "ingest", "--set", "sead=1"], "did you mean 'seed'?"),
+        (["stage", "ingest", "--recipe", "base-15m"], "unknown recipe 'base-15m'"),
+        (["classify", "cat.png", "--labels", "cat"], "two or more --labels"),
+    ],
+)
+def test_bad_arguments_exit_2_with_the_way_out(blip, arguments: list[str], message: str):
+    ended = blip(*arguments)
+
+    assert ended.code == 2
+    assert ended.err.startswith("error: ")
+    assert message in ended.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(BlipError("no data"), 1), (BadArguments("no such"), 2), (Preempted("checkpoint saved at step 40"), 75)],
+)
+def test_an_error_for_the_user_is_one_message_and_its_exit_code(
+    blip, monkeypatch, error: BlipError, code: int
+):
+    monkeypatch.setattr(cli, "app", _raises(error))
+
+    ended = blip()
+    assert (ended.code, ended.out, ended.err) == (code, "", f"error: {error}\n")
+
+
+def test_a_full_disk_is_named_with_the_way_out(blip, monkeypatch):
+    monkeypatch.setattr(
+        cli, "app", _raises(OSError(errno.ENOSPC, "No space left on device", "models/pretrain"))
+    )
+
+    ended = blip()
+    assert ended.code == 1
+    assert "no space left on the device (writing models/pretrain)" in ended.err
+    assert "the same command continues" in ended.err
+
+
+def test_a_full_disk_is_known_by_its_words_too(blip, monkeypatch):
+    monkeypatch.setattr(cli, "app", _raises(RuntimeError("write failed: No space left on device")))
+
+    assert "no space left on the device" in blip().err
+
+
+def test_an_unexpected_error_keeps_its_traceback(blip, monkeypatch):
+    monkeypatch.setattr(cli, "app", _raises(ZeroDivisionError("a defect")))
+
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        blip()
+
+
+def test_ingest_makes_a_dataset_and_tells_what_is_in_it(blip, dataset: Path):
+    counts = json.loads(blip("inspect", dataset, "--json").out)
+
+    assert counts["samples"] == 3
+    assert counts["origin"] == {"web": 3}
+    assert counts["short side"] == "40 to 40 px"
+
+
+def test_ingest_does_not_write_over_a_dataset(blip, dataset: Path, pictures: Path):
+    ended = blip("ingest", pictures, "--out", dataset)
+
+    assert ended.code == 2
+    assert "exists already" in ended.err
+
+
+def test_a_broken_picture_is_set_aside_and_counted(blip, pictures: Path, tmp_path: Path):
+    (pictures / "broken apple.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
+
+    assert blip("ingest", pictures, "--out", tmp_path / "pairs", "--max-bad-fraction", 0.5).code == 0
+
+    counts = json.loads(blip("inspect", tmp_path / "pairs", "--json").out)
+    assert (counts["samples"], sum(counts["set aside"].values())) == (3, 1)
+
+
+def test_a_sound_dataset_is_valid(blip, dataset: Path):
+    assert blip("validate", dataset).out == f"{dataset}: 3 samples in 1 shards, as the manifest says\n"
+
+
+def test_a_damaged_shard_is_found(blip, dataset: Path):
+    shard = next(dataset.glob("shards/*.tar"))
+    shard.write_bytes(shard.read_bytes()[:-700])
+
+    ended = blip("validate", dataset)
+    assert ended.code == 1
+    assert "shards/00000.tar is not the file that the manifest describes" in ended.err
+
+
+def test_a_folder_that_is_no_dataset_is_refused(blip, pictures: Path):
+    ended = blip("inspect", pictures)
+
+    assert ended.code == 1
+    assert "is not a pairs dataset" in ended.err
+
+
+def test_caption_writes_one_line_a_picture(blip, model: Path, pictures: Path):
+    paths = sorted(pictures.iterdir())
+
+    written = json.loads(blip("caption", *paths, "--model", model, "--device", "cpu", "--json").out)
+
+    assert [entry["image"] for entry in written] == [str(path) for path in paths]
+    assert all(isinstance(entry["caption"], str) for entry in written)
+
+
+def test_match_gives_a_probability_and_a_cosine(blip, model: Path, pictures: Path):
+    scores = json.loads(
+        blip("match", pictures / "red apple.png", "a red apple", "--model", model, "--json").out
+    )
+
+    assert 0 <= scores["probability"] <= 1
+    assert -1 <= scores["cosine"] <= 1
+
+
+def test_answer_chooses_among_the_candidates(blip, model: Path, pictures: Path):
+    ended = blip(
+        "answer", pictures / "red apple.png", "what?", "--candidates", "red, green", "--model", model
+    )
+
+    assert ended.out.strip() in ("red", "green")
+
+
+def test_search_ranks_the_pictures_of_a_folder(blip, model: Path, pictures: Path):
+    found = json.loads(blip("search", pictures, "an apple", "--top", 2, "--model", model, "--json").out)
+
+    assert len(found) == 2
+    assert found[0]["cosine"] >= found[1]["cosine"]
+
+
+def test_classify_shares_one_among_the_labels(blip, model: Path, pictures: Path):
+    ended = blip("classify", pictures / "red apple.png", "--labels", "dog,apple", "--model", model, "--json")
+
+    shares = json.loads(ended.out)
+    assert {entry["label"] for entry in shares} == {"dog", "apple"}
+    assert sum(entry["probability"] for entry in shares) == pytest.approx(1)
+
+
+def test_explain_draws_a_picture(blip, model: Path, pictures: Path, tmp_path: Path):
+    out = tmp_path / "seen.png"
+
+    ended = blip("explain", pictures / "red apple.png", "red apple", "--out", out, "--model", model)
+
+    assert ended.code == 0
+    with Image.open(out) as drawn:
+        assert drawn.format == "PNG"
+
+
+def test_capfilt_bootstraps_a_dataset(blip, model: Path, dataset: Path, tmp_path: Path):
+    models = ("--captioner", model, "--filter", model)
+
+    ended = blip("capfilt", dataset, tmp_path / "clean", *models, "--threshold", 0, "--device", "cpu")
+
+    assert ended.code == 0
+    assert json.loads(blip("inspect", tmp_path / "clean", "--json").out)["samples"] == 3
+
+
+def test_a_missing_model_is_named_with_the_way_out(blip, pictures: Path):
+    ended = blip("caption", pictures / "red apple.png", "--model", pictures / "none")
+
+    assert ended.code == 1
+    assert f"{pictures / 'none'}: no such model directory" in ended.err
+
+
+def test_a_file_that_is_no_picture_is_named(blip, model: Path, tmp_path: Path):
+    (tmp_path / "notes.png").write_text("no picture")
+
+    ended = blip("caption", tmp_path / "notes.png", "--model", model)
+
+    assert ended.code == 1
+    assert f"{tmp_path / 'notes.png'} cannot be used as a picture" in ended.err
+
+
+def test_promote_without_a_registry_names_what_is_missing(blip, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+
+    ended = blip("promote", "blip-captioning", 3)
+
+    assert ended.code == 1
+    assert "blip-captioning" in ended.err
+
+
+def test_doctor_outside_a_project_says_what_stands_in_the_way(blip, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+
+    ended = blip("doctor", "--json")
+
+    states = {finding["subject"]: finding["state"] for finding in json.loads(ended.out)}
+    assert ended.code == 1
+    assert (states["python"], states["torch"]) == ("good", "good")
+    assert (states["dvc"], states["settings"]) == ("bad", "bad")
+
+
+def _raises(error: Exception):
+    def app() -> None:
+        raise error
+
+    return app

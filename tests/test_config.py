@@ -1,0 +1,162 @@
+"""params.yaml and the recipes over it become checked, frozen settings; mistakes are named with the way out."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from blip.config import load_settings, read_override
+from blip.errors import BadArguments
+
+ROOT = Path(__file__).parents[1]
+PARAMS = ROOT / "params.yaml"
+RECIPES = sorted(path.stem for path in (ROOT / "infra/recipes").glob("*.yaml"))
+
+
+def test_the_demos_settings_are_valid():
+    settings = load_settings(PARAMS)
+
+    assert settings.recipe is None
+    assert settings.pretrain.steps == settings.pretrain_bootstrapped.steps
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        load_settings(PARAMS).seed = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_valid(recipe: str):
+    assert load_settings(PARAMS, recipe).recipe == recipe
+
+
+def test_base_14m_has_the_papers_numbers():
+    settings = load_settings(PARAMS, "base-14m")
+    run, retrieval, vqa = settings.pretrain, settings.finetune.retrieval, settings.finetune.vqa
+
+    assert run.training.ranks * run.training.batch_size == 2880
+    assert (run.epochs, run.steps) == (20, None)
+    assert (run.optimiser.name, run.optimiser.lr, run.optimiser.warmup) == ("adamw", 3e-4, 3000)
+    assert (run.optimiser.warmup_lr, run.optimiser.decay, run.optimiser.weight_decay) == (1e-6, 0.9, 0.05)
+    assert (run.objective.queue, run.objective.momentum, run.objective.alpha) == (57600, 0.995, 0.4)
+    assert (run.training.crop_scale, run.training.randaugment) == ((0.2, 1.0), True)
+    assert (settings.model.image_size, settings.model.vision.width, settings.model.text.layers) == (
+        224,
+        768,
+        12,
+    )
+    assert retrieval.training.ranks * retrieval.training.batch_size == 256
+    assert (retrieval.epochs, retrieval.optimiser.lr, retrieval.optimiser.schedule) == (
+        6,
+        1e-5,
+        "epoch_cosine",
+    )
+    assert retrieval.model and (retrieval.model.image_size, retrieval.model.text.max_tokens) == (384, 35)
+    assert vqa.model and (vqa.model.image_size, vqa.epochs, vqa.optimiser.lr) == (480, 10, 2e-5)
+    assert settings.finetune.captioning.objective.prompt == "a picture of "
+    assert settings.capfilt.top_p == 0.9
+
+
+def test_large_129m_is_the_large_network():
+    settings = load_settings(PARAMS, "large-129m")
+
+    assert (settings.model.vision.width, settings.model.vision.layers, settings.model.vision.heads) == (
+        1024,
+        24,
+        16,
+    )
+    assert settings.pretrain.training.ranks * settings.pretrain.training.batch_size == 2400
+    assert settings.pretrain.optimiser.lr == 2e-4
+    assert settings.finetune.retrieval.optimiser.lr == 5e-6
+    assert settings.finetune.captioning.optimiser.lr == 2e-6
+
+
+def test_a_recipe_can_be_a_file_anywhere(tmp_path: Path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("pretrain: {steps: 5}")
+
+    assert load_settings(PARAMS, str(recipe)).pretrain.steps == 5
+
+
+def test_a_recipe_in_epochs_drops_the_steps_below_it(tmp_path: Path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("pretrain: {epochs: 2}")
+
+    run = load_settings(PARAMS, str(recipe)).pretrain
+    assert (run.epochs, run.steps) == (2, None)
+
+
+def test_an_unknown_recipe_lists_those_there_are():
+    with pytest.raises(
+        BadArguments, match=r"unknown recipe 'base-15m'; infra/recipes has: base-14m, large-129m, smoke"
+    ):
+        load_settings(PARAMS, "base-15m")
+
+
+def test_an_override_changes_the_run_it_names_and_no_other():
+    settings = load_settings(PARAMS, overrides={"pretrain.training.batch_size": 8})
+
+    assert settings.pretrain.training.batch_size == 8
+    assert (
+        settings.pretrain_bootstrapped.training.batch_size
+        == load_settings(PARAMS).pretrain.training.batch_size
+    )
+
+
+def test_an_unknown_setting_is_named_with_the_nearest_one():
+    with pytest.raises(BadArguments, match=r"capfilt\.topp: no such setting; did you mean 'top_p'\?"):
+        load_settings(PARAMS, overrides={"capfilt.topp": 0.5})
+
+
+def test_a_value_that_cannot_be_is_named_with_what_was_given():
+    with pytest.raises(BadArguments, match=r"capfilt\.top_p: .*less than or equal to 1 \(got 1\.5\)"):
+        load_settings(PARAMS, overrides={"capfilt.top_p": 1.5})
+
+
+def test_all_mistakes_are_named_at_once():
+    with pytest.raises(BadArguments, match=r"2 setting\(s\) cannot be used") as caught:
+        load_settings(PARAMS, overrides={"capfilt.top_p": 1.5, "seeds": 1})
+    assert "did you mean 'seed'" in str(caught.value)
+
+
+def test_a_shared_block_is_no_setting():
+    with pytest.raises(BadArguments, match=r"training\.batch_size: a block that several runs share"):
+        load_settings(PARAMS, overrides={"training.batch_size": 8})
+
+
+def test_a_name_below_a_value_is_refused():
+    with pytest.raises(BadArguments, match=r"seed is not a section"):
+        load_settings(PARAMS, overrides={"seed.value": 8})
+
+
+def test_a_folder_without_params_says_where_to_go(tmp_path: Path):
+    with pytest.raises(BadArguments, match=r"no such file; run from the project's folder"):
+        load_settings(tmp_path / "params.yaml")
+
+
+def test_broken_yaml_is_named_with_the_line(tmp_path: Path):
+    (tmp_path / "params.yaml").write_text("seed: 1\nmodel: {a: [1\n")
+
+    with pytest.raises(BadArguments, match=r"not valid YAML(.|\n)*line 3"):
+        load_settings(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a.b=3", 3),
+        ("a.b=1e-4", 1e-4),
+        ("a.b=[1, 2]", [1, 2]),
+        ("a.b=null", None),
+        ("a.b=", None),
+        ("a.b=x=y", "x=y"),
+    ],
+)
+def test_an_override_is_read_as_yaml(text: str, value: object):
+    assert read_override(text) == ("a.b", value)
+
+
+@pytest.mark.parametrize("text", ["a.b", "=3", ""])
+def test_an_override_without_name_or_value_is_refused(text: str):
+    with pytest.raises(BadArguments, match="NAME=VALUE"):
+        read_override(text)

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from blip.commands import data, models, operations
-from blip.commands.output import JsonFlag, columns, show
+from blip.commands.output import JsonFlag, show
 from blip.errors import FAILED, BlipError
 
 app = typer.Typer(
@@ -46,12 +46,16 @@ def stage(
     Example: [bold]blip stage pretrain --set pretrain.steps=200[/bold]
     """
     from blip.config import load_settings, read_override
-    from blip.stages import find_stage, run_stage
+    from blip.stages import METRICS, find_stage, run_stage
 
     find_stage(name)
     overrides = dict(read_override(text) for text in settings or [])
     figures = run_stage(name, load_settings(recipe=recipe, overrides=overrides))
-    show(figures, as_json, columns([(key, f"{value:.4g}") for key, value in figures.items()]))
+    show(
+        figures,
+        as_json,
+        [f"{name}: done in {figures['seconds']:.1f} s, {len(figures)} figures in {METRICS}/"],
+    )
 
 
 for group in (data, models, operations):

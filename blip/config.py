@@ -134,7 +134,7 @@ class Objective(Section):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     random_negatives: float = Field(0.0, ge=0, le=1)
     positives: Literal["pair", "image", "text"] = "pair"
-    captions: Literal["any", "first"] = "any"
+    captions: Literal["any", "shortest"] = "any"
     questions_per_image: int = Field(1, ge=1)
     prompt: str = ""
 

@@ -1,8 +1,13 @@
 """Where the pages are: the ports that `make ui` prefers, and the ones it found free and wrote down."""
 
+import fcntl
 import json
+import os
+import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from blip.errors import BlipError
@@ -37,17 +42,38 @@ def answers(url: str, timeout: float = 2.0) -> bool:
         return False
 
 
-def free_port(name: str) -> int:
-    """The preferred port of a page, or the next one that is free.
+@contextmanager
+def reserved_port(name: str) -> Iterator[int]:
+    """The preferred port of a page, or the next one that is free, kept from other projects' servers meanwhile.
+
+    A server takes seconds until it listens; a lock file says that the port is spoken for.
 
     Raises:
         BlipError: none of the ports tried is free.
     """
     preferred = PORTS[name]
     for port in range(preferred, preferred + TRIED_PORTS):
-        if is_free(port):
-            return port
+        with _lock_of(port) as is_ours:
+            if is_ours and is_free(port):
+                yield port
+                return
     last = preferred + TRIED_PORTS - 1
     raise BlipError(
         f"ports {preferred} to {last} are all in use, so {name} cannot start; end what holds one of them"
     )
+
+
+@contextmanager
+def _lock_of(port: int) -> Iterator[bool]:
+    try:
+        handle = (Path(tempfile.gettempdir()) / f"blip-port-{port}-{os.getuid()}.lock").open("w")
+    except OSError:
+        yield False
+        return
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -10,6 +10,7 @@ interruption, and finds nothing to do when all is up to date.
 import argparse
 import atexit
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from typing import Any
 
 from blip.config import read_override
 from blip.errors import DONE, FAILED, BlipError
-from flows.addresses import free_port, running_prefect
+from flows.addresses import reserved_port, running_prefect
 from flows.project import NO_TELEMETRY, PREFECT_HOME
 from flows.servers import RunningServer, prefect_server, started
 
@@ -33,6 +34,7 @@ SETTINGS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the flow, show its progress and its result; the exit code of the command."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
     try:
         options = parse(arguments)
         server = prepare()
@@ -86,10 +88,10 @@ def prepare() -> RunningServer | None:
         os.environ["PREFECT_API_URL"] = api
     if "PREFECT_API_URL" in os.environ:
         return None
-    server = prefect_server(free_port("prefect"))
+    stack = ExitStack()
+    server = prefect_server(stack.enter_context(reserved_port("prefect")))
     os.environ.update(server.settings)
     print(f"Prefect: {server.url} while this runs", flush=True)
-    stack = ExitStack()
     atexit.register(stack.close)  # Prefect sends its last logs while threads are joined, which is before this
     return stack.enter_context(started(server))
 

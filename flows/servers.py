@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from blip.errors import BlipError
 from blip.ports import HOST
@@ -54,13 +56,22 @@ class RunningServer:
     def wait_until_up(self) -> None:
         """Return once it answers. Raises BlipError, with its last words, if it ends or takes too long."""
         deadline = time.monotonic() + START_SECONDS
-        while not answers(self.server.url + self.server.health):
+        while not (self._listens() and answers(self.server.url + self.server.health)):
             self.require_alive()
             if time.monotonic() > deadline:
                 raise BlipError(
                     f"{self.server.name} does not answer after {START_SECONDS} s; see {self.server.log}"
                 )
             time.sleep(0.2)
+
+    def _listens(self) -> bool:
+        """Whether it is this server that has the port, and not somebody else's that was faster."""
+        with suppress(psutil.Error):  # a process that ends while it is looked at
+            for process in psutil.Process(self.process.pid).children(recursive=True):
+                listening = [at for at in process.net_connections("tcp") if at.status == psutil.CONN_LISTEN]
+                if self.server.port in [at.laddr.port for at in listening]:
+                    return True
+        return False
 
     def require_alive(self) -> None:
         """Raise BlipError, with its last words, if it has ended."""

@@ -58,7 +58,7 @@ class Outcome:
 
 def worth_another_attempt(_task: Any, _run: Any, state: State) -> bool:
     """A retry resumes from the last checkpoint; a mistake of the user's would only fail again."""
-    return state.name in (INTERRUPTED, "TimedOut") and not _stopping.is_set()
+    return state.name == INTERRUPTED and not _stopping.is_set()
 
 
 @task(

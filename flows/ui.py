@@ -20,7 +20,7 @@ from typing import Any
 from blip.atomic import write_json
 from blip.errors import DONE, FAILED, BlipError
 from blip.ports import HOST
-from flows.addresses import ANNOUNCED, announced, answers, free_port
+from flows.addresses import ANNOUNCED, announced, answers, reserved_port
 from flows.servers import mlflow_server, prefect_server, started
 
 REPORTS = Path("reports")
@@ -49,11 +49,11 @@ def main() -> int:
 
 def serve(stack: ExitStack) -> None:
     """Start the servers on `stack`, announce them, and return only by an exception."""
-    servers = [prefect_server(free_port("prefect"))]
+    servers = [prefect_server(stack.enter_context(reserved_port("prefect")))]
     addresses = {"mlflow": os.environ.get("MLFLOW_TRACKING_URI", "")}
     if not addresses["mlflow"].startswith("http"):
-        servers.append(mlflow_server(free_port("mlflow")))
-    addresses["reports"] = stack.enter_context(report_pages(free_port("reports")))
+        servers.append(mlflow_server(stack.enter_context(reserved_port("mlflow"))))
+    addresses["reports"] = stack.enter_context(report_pages(stack.enter_context(reserved_port("reports"))))
     print(f"starting {' and '.join(server.name for server in servers)} ...", flush=True)
     running = [stack.enter_context(started(server)) for server in servers]
     for server in running:

@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip.model.text import Context, LanguageModelHead, TextConfig, TextTransformer, initialise_text, spread_texts
+from blip.model.text import (
+    Context,
+    LanguageModelHead,
+    TextConfig,
+    TextTransformer,
+    initialise_text,
+    spread_texts,
+)
 from blip.model.vision import VisionConfig, VisionTransformer
 
 

@@ -21,6 +21,7 @@ from typing import Protocol, cast
 from blip.atomic import write_json
 from blip.config import Settings
 from blip.errors import BadArguments
+from blip.stages.memory import keep_freed_memory
 from blip.tracking.runs import StageRun, stage_run
 
 METRICS = Path("metrics")
@@ -101,6 +102,7 @@ def _prepare_random_numbers(settings: Settings) -> None:
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(settings.seed)
     if torch := sys.modules.get("torch"):
+        keep_freed_memory()
         torch.manual_seed(settings.seed)
         torch.set_num_threads(settings.compute.threads)
         torch.set_flush_denormal(True)  # denormal gradients cost a step several times its time

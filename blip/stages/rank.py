@@ -9,6 +9,7 @@ import torch
 from blip.config import Settings
 from blip.errors import BlipError
 from blip.stages import find_stage
+from blip.stages.memory import keep_freed_memory
 from blip.stages.training import train_here
 from blip.training.loop import RUNS
 
@@ -21,6 +22,7 @@ def main() -> int:
     job = importlib.import_module(stage.module).job(settings, stage.variant)
     torch.set_num_threads(max(settings.compute.threads // job.run.training.ranks, 1))
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     try:
         train_here(job, settings, lambda step, means: None)
     except BlipError as error:

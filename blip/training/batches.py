@@ -23,14 +23,14 @@ class PairCollate:
     Attributes:
         positives: which pairs are no negatives of each other: none but the pair itself, those of the same image, or
             those with the same text as well.
-        captions: draw among all captions of an image, or take the first.
+        captions: draw among all captions of an image, or take the shortest, which says what it is and no more.
         prompt: put before every caption; the decoder is not taught to write it.
     """
 
     tokenizer: Tokenizer
     max_tokens: int
     positives: Positives = "pair"
-    captions: Literal["any", "first"] = "any"
+    captions: Literal["any", "shortest"] = "any"
     prompt: str = ""
 
     def __call__(self, batch: Batch) -> PairBatch:
@@ -44,7 +44,9 @@ class PairCollate:
     def _choose(self, sample: Sample, batch: Batch) -> str:
         if not sample.captions:
             return ""
-        return (sample.captions[0] if self.captions == "first" else batch.rng.choice(sample.captions)).text
+        if self.captions == "shortest":
+            return min((caption.text for caption in sample.captions), key=len)
+        return batch.rng.choice(sample.captions).text
 
     def _groups(self, batch: Batch, texts: list[str]) -> Tensor:
         if self.positives == "pair":

@@ -56,7 +56,8 @@ def test_every_image_is_in_the_audit_and_what_is_kept_is_in_the_dataset(
     for row in rows:
         passing = [row["web_itm"] >= threshold and bool(row["web_text"])]
         passing += [
-            itm >= threshold and bool(text) for itm, text in zip(row["synthetic_itm"], row["synthetic_texts"])
+            itm >= threshold and bool(text)
+            for itm, text in zip(row["synthetic_itm"], row["synthetic_texts"], strict=True)
         ]
         assert [row["web_kept"], *row["synthetic_kept"]] == passing
         assert (row["reason"] == "") == any(passing)

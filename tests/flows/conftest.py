@@ -10,7 +10,7 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from blip.ports import HOST
-from flows.addresses import free_port
+from flows.addresses import reserved_port
 from flows.servers import prefect_server, started
 from tests.flows.toy import make_project
 
@@ -30,9 +30,8 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     before, there = Path.cwd(), os.environ.get("PREFECT_HOME")
     os.chdir(home)
     os.environ["PREFECT_HOME"] = str(home)
-    port = free_port("prefect")
     try:
-        with started(prefect_server(port)) as server:
+        with reserved_port("prefect") as port, started(prefect_server(port)) as server:
             server.wait_until_up()
             api = f"http://{HOST}:{port}/api"
             os.chdir(before)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
@@ -18,6 +19,7 @@ from blip.config import load_settings
 from flows.graph import PHASES, STAGES, up_to
 from flows.pipeline import capfilt, data, end_to_end
 from flows.project import STATE, changed_stages
+from flows.stage import run_stage
 from tests.flows.toy import dvc, output
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -88,6 +90,19 @@ def test_an_interrupted_stage_is_tried_again(project: Path, fault: str):
 
     assert state.is_completed()
     assert tasks_of(state)["ingest"].run_count == 2
+
+
+def test_a_stage_that_takes_too_long_is_ended(project: Path):
+    Path("faults/ingest").write_text("hang")
+
+    @flow
+    def hurried() -> State:
+        return run_stage.with_options(timeout_seconds=8)("ingest", return_state=True)
+
+    assert "exceeded timeout of 8.0 second(s)" in str(
+        hurried(return_state=True).result(raise_on_failure=False)
+    )
+    assert Path("saved").read_text() == "ingest"
 
 
 def test_a_failure_holds_up_only_what_depends_on_it(project: Path):

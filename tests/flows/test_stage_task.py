@@ -85,7 +85,7 @@ def test_a_lock_that_is_held_is_worth_waiting_for():
     ("state", "again"),
     [
         (Failed(name=INTERRUPTED), True),
-        (Failed(name="TimedOut"), True),
+        (Failed(name="TimedOut"), False),
         (Failed(), False),
         (Completed(), False),
     ],

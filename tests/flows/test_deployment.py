@@ -1,0 +1,131 @@
+"""The deployments of infra/prefect.yaml on a real server, run by a real worker: the data phase, to the end."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+
+from blip.config import load_settings
+from flows.project import stage_environment
+from tests.flows.toy import ROOT, git
+
+PATIENCE = 900
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The project as it stands here, with git and DVC repositories of its own and nothing made yet."""
+    root = tmp_path / "clone"
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+    (root / "dvc.lock").unlink(missing_ok=True)
+    git(root, "init", "--quiet")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "as it stands")
+    return root
+
+
+@pytest.fixture
+def environment(prefect_api: str, tmp_path: Path) -> dict[str, str]:
+    """Of the commands: the test's server, an MLflow store of the clone's own."""
+    settings = {
+        "PREFECT_API_URL": prefect_api,
+        "PREFECT_HOME": str(tmp_path / "home"),
+        "OMP_NUM_THREADS": "1",
+    }
+    inherited = {name: value for name, value in stage_environment().items() if name != "MLFLOW_TRACKING_URI"}
+    return {**inherited, **settings}
+
+
+@pytest.fixture
+def deployed(clone: Path, environment: dict[str, str]) -> Path:
+    """The clone, deployed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.deploy"],
+        cwd=clone,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return clone
+
+
+@pytest.fixture
+def worker(deployed: Path, environment: dict[str, str], tmp_path: Path) -> Iterator[Path]:
+    """A process worker of the pool; gives its log."""
+    log = tmp_path / "worker.log"
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "blip", "--name", "test"]
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command, cwd=deployed, env=environment, stdout=output, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        yield log
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def prefect(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "prefect", *arguments]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+
+@pytest.mark.slow
+def test_a_deployed_flow_runs_on_a_worker_with_a_parameter_of_its_own(deployed, environment, worker):
+    overrides = json.dumps({"ingest.samples_per_shard": 50})
+
+    ran = prefect(
+        environment, "deployment", "run", "data/default", "--param", f"overrides={overrides}", "--watch"
+    )
+
+    assert ran.returncode == 0, ran.stdout + worker.read_text()
+    assert "Completed" in ran.stdout
+    manifest = json.loads((deployed / "data/datasets/human/manifest.json").read_text())
+    assert max(shard["samples"] for shard in manifest["shards"]) == 50
+    assert (deployed / "data/datasets/validated").is_dir()
+    assert (deployed / "metrics/validate.json").is_file()
+    assert load_settings(deployed / "params.yaml").ingest.samples_per_shard == 50
+    assert load_settings(ROOT / "params.yaml").ingest.samples_per_shard != 50
+    locked = yaml.safe_load((deployed / "dvc.lock").read_text())["stages"]
+    assert set(locked) == {"ingest", "validate"}
+
+
+@pytest.mark.usefixtures("deployed")
+def test_every_flow_is_deployed_and_the_schedule_sleeps():
+    flows = ("end-to-end", "data", "pretraining", "capfilt", "finetuning", "evaluation", "release")
+    with get_client(sync_client=True) as client:
+        deployments = {flow: client.read_deployment_by_name(f"{flow}/default") for flow in flows}
+
+    assert {deployment.work_pool_name for deployment in deployments.values()} == {"blip"}
+    assert [schedule.active for schedule in deployments["end-to-end"].schedules] == [False]
+
+
+def test_deploying_without_a_server_says_how_to_start_one(tmp_path: Path):
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.deploy"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "no Prefect server runs here; start one with `make ui`" in done.stderr

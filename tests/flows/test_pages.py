@@ -1,0 +1,110 @@
+"""`make ui` serves the pages on the loopback address, passes over ports in use, and takes everything down again."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from blip.errors import BlipError
+from blip.ports import HOST, PORTS, is_free
+from flows import addresses
+from flows.addresses import ANNOUNCED, TRIED_PORTS, address, reserved_port, running_prefect
+
+PATIENCE = 300
+
+
+@contextmanager
+def listening(port: int) -> Iterator[None]:
+    """Hold a port, unless somebody does already."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_free(port):
+            holder.bind((HOST, port))
+            holder.listen()
+        yield
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as reply:
+        return reply.read().decode("utf-8", "replace")
+
+
+def test_a_port_in_use_is_passed_over():
+    with listening(PORTS["reports"]), reserved_port("reports") as port:
+        assert PORTS["reports"] < port < PORTS["reports"] + TRIED_PORTS
+
+
+def test_two_servers_that_start_at_once_get_different_ports():
+    with reserved_port("reports") as first, reserved_port("reports") as second:
+        assert first != second
+
+
+def test_no_free_port_is_an_error_that_names_them(monkeypatch):
+    monkeypatch.setattr(addresses, "is_free", lambda port: False)
+
+    with (
+        pytest.raises(BlipError, match=r"ports 5000 to 5019 are all in use, so mlflow cannot start"),
+        reserved_port("mlflow"),
+    ):
+        pass
+
+
+def test_the_address_is_the_preferred_one_until_another_is_announced(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert address("mlflow") == "http://127.0.0.1:5000"
+
+    ANNOUNCED.parent.mkdir()
+    ANNOUNCED.write_text(json.dumps({"mlflow": "http://127.0.0.1:5003"}))
+    assert address("mlflow") == "http://127.0.0.1:5003"
+
+
+def test_an_announced_server_that_is_gone_is_not_used(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ANNOUNCED.parent.mkdir()
+    ANNOUNCED.write_text(json.dumps({"prefect": "http://127.0.0.1:9"}))
+
+    assert running_prefect() is None
+
+
+@pytest.mark.slow
+def test_the_pages_come_up_and_go_away(project: Path):
+    (project / "reports/pipeline").mkdir(parents=True)
+    (project / "reports/pipeline/index.html").write_text("<h1>the report of this run</h1>")
+
+    with listening(PORTS["prefect"]), subprocess.Popen(
+        [sys.executable, "-m", "flows.ui"], stdout=subprocess.PIPE, text=True
+    ) as pages:  # fmt: skip
+        deadline = time.monotonic() + PATIENCE
+        while not ANNOUNCED.exists() and pages.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        urls = json.loads(ANNOUNCED.read_text())
+        contents = get(urls["reports"])
+        report = get(urls["reports"] + "/pipeline/index.html")
+        settings = json.loads(get(urls["prefect"] + "/ui-settings"))
+        mlflow = get(urls["mlflow"])
+        again = subprocess.run(
+            [sys.executable, "-m", "flows.ui"], capture_output=True, text=True, check=False
+        )
+        pages.send_signal(signal.SIGINT)
+        said, _ = pages.communicate(timeout=60)
+
+    assert all(url.startswith("http://127.0.0.1:") for url in urls.values())
+    assert all(url in said for url in urls.values())
+    assert urls["prefect"] != "http://127.0.0.1:4200"
+    assert settings["api_url"] == urls["prefect"] + "/api"
+    assert "<title>MLflow</title>" in mlflow
+    assert "the report of this run" in report
+    assert "Data Docs: what validation found: not there yet" in contents
+    assert again.returncode == 1
+    assert "the pages are up already" in again.stderr
+    assert pages.returncode == 0
+    assert not ANNOUNCED.exists()
+    assert all(is_free(int(url.rsplit(":", 1)[1])) for url in urls.values())

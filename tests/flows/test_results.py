@@ -1,0 +1,63 @@
+"""The figures at the end of a run, beside the bars they are held to."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.results import FIGURES, rows, where_to_look
+
+
+@pytest.fixture
+def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """metrics/summary.json of the current folder."""
+    (tmp_path / "metrics").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "metrics/summary.json"
+
+
+def row(figure: str) -> dict[str, str]:
+    return next(row for row in rows() if row["figure"] == figure)
+
+
+def test_a_figure_that_reaches_its_bar_says_so(summary):
+    summary.write_text(json.dumps({"retrieval.i2t_r1": 0.66, "video.t2v_r1": 0.59}))
+
+    assert row("image to text, R@1") == {
+        "figure": "image to text, R@1", "value": "66.0 %", "bar": "≥ 55.0 %", "reached": "yes",
+    }  # fmt: skip
+    assert row("text to video, zero-shot, R@1")["reached"] == "no"
+
+
+def test_a_time_must_stay_below_its_bar(summary):
+    summary.write_text(json.dumps({"seconds.total": 725.4}))
+
+    assert row("time of the whole pipeline") == {
+        "figure": "time of the whole pipeline", "value": "12:05 min", "bar": "≤ 20:00 min", "reached": "yes",
+    }  # fmt: skip
+
+
+def test_what_bootstrapping_gave_is_the_difference(summary):
+    summary.write_text(json.dumps({"bootstrap.r1_noisy": 0.14, "bootstrap.r1_bootstrapped": 0.42}))
+
+    assert row("what bootstrapping gave, R@1")["value"] == "28.0 %"
+    assert row("what bootstrapping gave, R@1")["reached"] == "yes"
+
+
+def test_figures_that_are_not_there_are_left_out(summary):
+    assert rows() == []
+    summary.write_text(json.dumps({"vqa.accuracy": 0.9, "something.else": 1}))
+
+    assert [row["figure"] for row in rows()] == ["visual questions, accuracy"]
+
+
+def test_every_figure_has_a_line_of_its_own():
+    assert (
+        len({figure.key for figure in FIGURES}) == len({figure.label for figure in FIGURES}) == len(FIGURES)
+    )
+
+
+def test_the_way_to_the_pages_names_them_all():
+    assert all(
+        word in where_to_look() for word in ("reports/pipeline/index.html", "Prefect", "MLflow", "Data Docs")
+    )

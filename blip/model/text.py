@@ -18,6 +18,10 @@ from torch import Tensor, nn
 
 from blip.model.attention import attention, merge_heads, split_heads
 
+PACKED_WIDTH = (
+    512  # below it moving tokens together costs more than the padding (0.36 against 0.30 s a step at 128)
+)
+
 
 @dataclass(frozen=True)
 class TextConfig:
@@ -161,10 +165,11 @@ class TextTransformer(nn.Module):
             cache: the tokens decoded before these; needs `causal`.
 
         Returns:
-            states ``[B, T, D]``, zeros at padding.
+            states ``[B, T, D]``; what stands at padding means nothing.
         """
         past = cache.length if cache else 0
-        packing = None if mask_BT is None or cache else Packing.of(mask_BT)
+        pack = mask_BT is not None and cache is None and self.config.width >= PACKED_WIDTH
+        packing = Packing.of(mask_BT) if pack and mask_BT is not None else None
         x = self.embeddings(ids_BT, past)
         mask = attention_mask(mask_BT, ids_BT.shape[1], past, causal, x)
         x = packing.pack(x) if packing else x

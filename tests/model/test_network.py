@@ -1,7 +1,9 @@
 """The network: sharing, masks, the cache, positions of another size."""
 
+import pytest
 import torch
 
+from blip.model import text
 from blip.model.text import Cache
 from blip.model.vision import positions_for
 from tests import tiny
@@ -24,6 +26,34 @@ def test_padding_changes_no_state() -> None:
     mask = (padded != 0).long()
     alone = encoder(ids, torch.ones_like(ids))
     assert torch.allclose(alone, encoder(padded, mask)[:, :4], atol=1e-6)
+
+
+def test_packing_changes_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tiny.network()
+    ids, mask = tiny.tokenizer().encode(["red apple on the table", "dog", "a green x"], 30)
+    context = network.text_encoder.project_context(network.vision(tiny.images(3)))
+    padded = network.text_encoder(ids, mask, context)
+    first = network.text_encoder(ids, mask, context, first_only=True)
+    causal = network.text_decoder(ids, mask, context, causal=True)
+    monkeypatch.setattr(text, "PACKED_WIDTH", 0)
+    tokens = mask.bool()
+    assert torch.allclose(network.text_encoder(ids, mask, context)[tokens], padded[tokens], atol=1e-5)
+    assert torch.allclose(network.text_encoder(ids, mask, context, first_only=True), first, atol=1e-5)
+    assert torch.allclose(
+        network.text_decoder(ids, mask, context, causal=True)[tokens], causal[tokens], atol=1e-5
+    )
+
+
+def test_packed_gradients_are_those_of_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, mask = tiny.tokenizer().encode(["red apple on the table", "dog"], 30)
+    gradients = []
+    for width in (10**6, 0):
+        monkeypatch.setattr(text, "PACKED_WIDTH", width)
+        network = tiny.network().train()
+        context = network.text_encoder.project_context(network.vision(tiny.images(2)))
+        network.text_encoder(ids, mask, context)[mask.bool()].square().mean().backward()
+        gradients.append([p.grad for p in network.parameters() if p.grad is not None])
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*gradients, strict=True))
 
 
 def test_position_0_alone_is_position_0_of_the_whole() -> None:

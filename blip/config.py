@@ -17,6 +17,7 @@ from blip.errors import BadArguments
 
 PARAMS = Path("params.yaml")
 RECIPES = Path("infra/recipes")
+NO_RECIPE = "none"
 
 
 class Section(BaseModel):
@@ -248,7 +249,8 @@ def load_settings(
 
     Args:
         path: the params.yaml.
-        recipe: name of a file in infra/recipes or a path to one; None takes the one that `path` names, if any.
+        recipe: name of a file in infra/recipes or a path to one; None takes the one that `path` names, if any;
+            "none" takes none.
         overrides: dotted names to values, laid over both.
 
     Raises:
@@ -256,7 +258,9 @@ def load_settings(
     """
     values = _read_yaml(path)
     recipe = recipe or values.get("recipe")
-    if recipe:
+    if recipe == NO_RECIPE:
+        values["recipe"] = None
+    elif recipe:
         values = _merge(values, _read_yaml(_recipe_path(recipe, path.parent)))
         values["recipe"] = recipe
     for name, value in (overrides or {}).items():

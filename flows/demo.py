@@ -17,6 +17,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+import httpx
+
 from blip.config import read_override
 from blip.errors import DONE, FAILED, BlipError
 from flows.addresses import reserved_port, running_prefect
@@ -24,6 +26,7 @@ from flows.project import NO_TELEMETRY, PREFECT_HOME
 from flows.servers import RunningServer, prefect_server, started
 
 INTERRUPTED = 130
+CONTINUES = "the same command continues where this stopped"
 SETTINGS = {
     **NO_TELEMETRY,
     "PREFECT_LOGGING_FORMATTERS_STANDARD_DATEFMT": "%H:%M:%S",
@@ -42,17 +45,20 @@ def main(arguments: list[str] | None = None) -> int:
 
         if server:
             server.wait_until_up()
-        return run(lambda: end_to_end(**options, return_state=True))
+        return run(lambda: end_to_end(**options, return_state=True), whole=options["until"] is None)
     except BlipError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except httpx.TransportError as error:
+        print(f"error: the Prefect server does not answer any more ({error}); {CONTINUES}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues where this stopped", file=sys.stderr)
+        print(f"\ninterrupted; {CONTINUES}", file=sys.stderr)
         return INTERRUPTED
 
 
-def run(flow: Callable[[], Any]) -> int:
-    """Run the flow and show how it ended; the exit code of the command."""
+def run(flow: Callable[[], Any], whole: bool) -> int:
+    """Run the flow and show how it ended, with the figures if it was the whole one; the exit code of the command."""
     from flows.results import show_results
 
     began = time.monotonic()
@@ -62,7 +68,7 @@ def run(flow: Callable[[], Any]) -> int:
             f"\nerror: {state.message}\n\nOnce that is mended, the same command continues.", file=sys.stderr
         )
         return FAILED
-    show_results(time.monotonic() - began, state.message or "")
+    show_results(time.monotonic() - began, state.message or "", whole)
     return DONE
 
 
@@ -72,7 +78,9 @@ def parse(arguments: list[str] | None) -> dict[str, Any]:
         prog="python -m flows.demo", description="the whole pipeline, end to end"
     )
     parser.add_argument("--until", metavar="STAGE", help="the last stage wanted, with all it needs")
-    parser.add_argument("--recipe", metavar="NAME", help="a file of infra/recipes, laid over params.yaml")
+    parser.add_argument(
+        "--recipe", metavar="NAME", help="a file of infra/recipes, laid over params.yaml; or none"
+    )
     parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="pretrain.steps=500")
     parser.add_argument("--parallel", metavar="N", type=int, default=2, help="stages at once (default 2)")
     options = vars(parser.parse_args(arguments))

@@ -14,7 +14,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.mergevalue import MergeValue
 
 from blip.atomic import atomic_path
-from blip.config import PARAMS, load_settings
+from blip.config import NO_RECIPE, PARAMS, load_settings
 from blip.errors import BadArguments
 
 
@@ -26,7 +26,8 @@ def write_parameters(recipe: str | None, overrides: dict[str, Any], path: Path =
     """
     wanted = load_settings(path, recipe, overrides)
     before = path.read_text(encoding="utf-8")
-    after = _edited(before, {**({"recipe": recipe} if recipe else {}), **overrides})
+    named = {"recipe": None if recipe == NO_RECIPE else recipe} if recipe else {}
+    after = _edited(before, {**named, **overrides})
     if after == before:
         return False
     with atomic_path(path) as temporary:

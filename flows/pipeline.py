@@ -4,7 +4,8 @@
     prefect deployment run end-to-end/demo --param parallel=1  # the same, deployed (infra/prefect.yaml)
 
 Parameters of every flow:
-    recipe: a file of infra/recipes laid over params.yaml, by name; None leaves what params.yaml names.
+    recipe: a file of infra/recipes laid over params.yaml, by name; "none" for none, None for what params.yaml
+        names.
     overrides: dotted settings to values, as {"pretrain.steps": 500}. Both are written into params.yaml, where
         DVC sees them and the next run finds them.
     parallel: how many stages may run at once.

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ LOGS = STATE / "logs"
 PREFECT_HOME = Path(".prefect")
 BINARIES = Path(sys.executable).parent
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]  # another stage may be saving its outputs
+LOG_PREFIX, NARROWEST = 36, 110  # characters: what stands before a stage's line, and room for its tables
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
@@ -29,7 +31,15 @@ def stage_environment(flow_run_id: str = "") -> dict[str, str]:
     """The environment of a stage: this virtual environment first, output unbuffered, no telemetry."""
     search = os.pathsep.join([str(BINARIES), os.environ.get("PATH", "")])
     run = {"BLIP_FLOW_RUN_ID": flow_run_id, "BLIP_PIPELINE_RUN": flow_run_id} if flow_run_id else {}
-    return {**os.environ, **NO_TELEMETRY, "PATH": search, "PYTHONUNBUFFERED": "1", **run}
+    width = max(shutil.get_terminal_size().columns - LOG_PREFIX, NARROWEST)
+    return {
+        **os.environ,
+        **NO_TELEMETRY,
+        "PATH": search,
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": str(width),
+        **run,
+    }
 
 
 def changed_stages() -> frozenset[str]:

@@ -87,14 +87,14 @@ def result_table() -> Table:
     return table
 
 
-def show_results(seconds: float, message: str) -> None:
+def show_results(seconds: float, message: str, with_figures: bool) -> None:
     """The end of a run in the terminal: the figures, the time, and where to look."""
     console = Console(highlight=False)
     console.print()
-    if rows():
+    if with_figures and rows():
         console.print(result_table())
     console.print(f"{message}, in {int(seconds) // 60}:{int(seconds) % 60:02d} min\n")
-    console.print(where_to_look())
+    print(where_to_look())
 
 
 def publish_results() -> None:
@@ -110,6 +110,6 @@ def where_to_look() -> str:
     return (
         f"report       {REPORT}\n"
         f"figures      {SUMMARY}\n"
-        f"make ui      serves Prefect ({address('prefect')}), MLflow ({address('mlflow')}), "
-        f"the report and the Data Docs ({address('reports')})"
+        f"make ui      serves them and the rest: Prefect {address('prefect')}, MLflow {address('mlflow')}, "
+        f"report and Data Docs {address('reports')}"
     )

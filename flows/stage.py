@@ -17,7 +17,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
+from prefect.runtime import flow_run, task_run
 from prefect.states import Cancelled, Completed, Failed
 
 from blip.errors import PREEMPTED
@@ -34,6 +34,7 @@ DVC_TALK = re.compile(
     r"Data and pipelines are up to date)"
 )
 LAST_LINES = 12
+ENDED_BY_SIGNAL = range(129, 193)  # as shells say it; DVC's own failures are 255 and 254
 
 _stopping = threading.Event()
 _running: set[subprocess.Popen[bytes]] = set()
@@ -78,7 +79,10 @@ def run_stage(name: str, up_to_date: bool = False) -> State:
     """
     if up_to_date:
         return Completed(name="Cached", message="up to date")
-    outcome = reproduce(name, stage_environment(str(flow_run.id or "")), get_run_logger().info)
+    environment = stage_environment(str(flow_run.id or ""))
+    outcome = reproduce(
+        name, environment, get_run_logger().info, "a" if (task_run.run_count or 1) > 1 else "w"
+    )
     if outcome.unchanged:
         return Completed(name="Cached", message="its inputs did not change")
     if outcome.succeeded:
@@ -88,13 +92,15 @@ def run_stage(name: str, up_to_date: bool = False) -> State:
     return Failed(name=INTERRUPTED if outcome.interrupted else "Failed", message=f"{name}: {outcome.message}")
 
 
-def reproduce(name: str, environment: dict[str, str], show: Callable[[str], None]) -> Outcome:
+def reproduce(
+    name: str, environment: dict[str, str], show: Callable[[str], None], log_mode: str = "w"
+) -> Outcome:
     """`dvc repro --single-item NAME`; all it says goes to .blip/logs, the stage's lines also to `show`."""
     LOGS.mkdir(parents=True, exist_ok=True)
     story = Story()
     command = [*DVC, "repro", "--single-item", name]
     with (
-        (LOGS / f"{name}.log").open("w", encoding="utf-8") as log,
+        (LOGS / f"{name}.log").open(log_mode, encoding="utf-8") as log,
         supervised(command, environment) as process,
         _known(process),
     ):
@@ -102,8 +108,10 @@ def reproduce(name: str, environment: dict[str, str], show: Callable[[str], None
             print(line, file=log, flush=True)
             if story.heard(line):
                 show(line)
-        succeeded = process.wait() == 0
-    return Outcome(succeeded, story.exit_code, story.unchanged, story.message())
+        code = process.wait()
+    if code < 0 or code in ENDED_BY_SIGNAL:
+        return Outcome(False, code, False, f"dvc was killed ({story.message()})")
+    return Outcome(code == 0, story.exit_code, story.unchanged, story.message())
 
 
 @contextmanager
@@ -135,11 +143,11 @@ class Story:
         return True
 
     def message(self) -> str:
-        """The error that the stage ended with, or its last lines when it said none."""
+        """The error that the stage ended with; when it said none, its last lines (only the last if it was ended)."""
         spoken = list(self._last)
         starts = [at for at, line in enumerate(spoken) if line.lower().startswith(("error:", "traceback"))]
         ending = "" if self.exit_code in (None, 1, 2) else f" (exit code {self.exit_code})"
-        return "\n".join(spoken[starts[-1] :] if starts else spoken) + ending
+        return "\n".join(spoken[starts[-1] :] if starts else spoken[-1:] if ending else spoken) + ending
 
 
 def stop_all_stages() -> None:

@@ -86,6 +86,12 @@ def test_a_recipe_in_epochs_drops_the_steps_below_it(tmp_path: Path):
     assert (run.epochs, run.steps) == (2, None)
 
 
+def test_none_lays_no_recipe_over_the_settings(tmp_path: Path):
+    (tmp_path / "params.yaml").write_text(PARAMS.read_text().replace("recipe: null", "recipe: smoke"))
+
+    assert load_settings(tmp_path / "params.yaml", "none") == load_settings(PARAMS)
+
+
 def test_an_unknown_recipe_lists_those_there_are():
     with pytest.raises(
         BadArguments, match=r"unknown recipe 'base-15m'; infra/recipes has: base-14m, large-129m, smoke"

@@ -60,6 +60,16 @@ def test_a_recipe_is_named_in_the_file(params):
     assert load_settings().pretrain.steps == 5
 
 
+def test_the_recipe_named_before_is_taken_away_by_none(params):
+    before = params.read_text()
+    write_parameters("quick", {})
+
+    write_parameters("none", {})
+
+    assert params.read_text() == before
+    assert load_settings().recipe is None
+
+
 def test_null_stays_null(params):
     write_parameters(None, {"model.start": None})
 

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
@@ -10,6 +11,14 @@ from prefect.states import Completed, Failed
 from flows.project import changed_stages, stage_environment
 from flows.stage import INTERRUPTED, Outcome, Story, reproduce, worth_another_attempt
 from tests.flows.toy import dvc
+
+
+def until_there(path: Path) -> str:
+    """Wait for a file, and give what is in it."""
+    deadline = time.monotonic() + 30
+    while not (path.exists() and path.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return path.read_text()
 
 
 def run(name: str) -> tuple[Outcome, list[str]]:
@@ -66,6 +75,22 @@ def test_a_stage_without_its_inputs_says_which_is_missing(project: Path):
     assert "out/ingest" in outcome.message
 
 
+def test_dvc_killed_itself_is_an_interruption(project: Path):
+    Path("faults/ingest").write_text("hang")
+
+    def kill_dvc(line: str) -> None:
+        if "step 1" in line:
+            dvc_process = psutil.Process(int(until_there(Path("hanging")))).parent()
+            assert dvc_process is not None
+            dvc_process.kill()
+
+    outcome = reproduce("ingest", stage_environment(), kill_dvc)
+
+    assert (outcome.succeeded, outcome.exit_code, outcome.interrupted) == (False, 128 + 9, True)
+    assert "dvc was killed" in outcome.message
+    assert Path("saved").exists()
+
+
 def test_a_traceback_is_kept_whole():
     story = Story()
     for line in ("working", "Traceback (most recent call last):", '  File "x.py", line 1', "ValueError: no"):
@@ -114,9 +139,7 @@ def test_an_exception_while_a_stage_runs_ends_it_and_keeps_its_checkpoint(projec
     Path("faults/ingest").write_text("hang")
 
     def interrupt(_: str) -> None:
-        deadline = time.monotonic() + 20
-        while not Path("hanging").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until_there(Path("hanging"))
         raise TimeoutError
 
     with pytest.raises(TimeoutError):

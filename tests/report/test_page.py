@@ -108,7 +108,7 @@ def test_the_page_shows_the_figures(whole: str) -> None:
         "5.46",
         "4f0c2d9a17",
         "50.0% were wrong before filtering",
-        "from 16.0% to 41.0%",
+        "from 13.0% to 38.0%",
         "+25.0 points",
         "models:/blip-base@champion",
         "61 expectations were checked",

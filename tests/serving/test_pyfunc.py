@@ -8,6 +8,7 @@ import warnings
 from io import BytesIO
 from pathlib import Path
 
+import mlflow.pyfunc  # noqa: F401  (its first import warns of MLflow's own types, the tests are about ours)
 import pandas as pd
 import pytest
 import torch

@@ -54,7 +54,7 @@ class Outcome:
         """Preempted, killed by a signal, or held up by a lock: not a mistake that would repeat itself."""
         if self.exit_code is None:
             return bool(LOCKED.search(self.message))
-        return self.exit_code == PREEMPTED or self.exit_code < 0 or self.exit_code >= 128
+        return self.exit_code == PREEMPTED or self.exit_code in ENDED_BY_SIGNAL
 
 
 def worth_another_attempt(_task: Any, _run: Any, state: State) -> bool:
@@ -109,9 +109,15 @@ def reproduce(
             if story.heard(line):
                 show(line)
         code = process.wait()
-    if code < 0 or code in ENDED_BY_SIGNAL:
+    code = _as_shells_say(code)
+    if code in ENDED_BY_SIGNAL:
         return Outcome(False, code, False, f"dvc was killed ({story.message()})")
     return Outcome(code == 0, story.exit_code, story.unchanged, story.message())
+
+
+def _as_shells_say(code: int) -> int:
+    """DVC runs a stage in the user's shell: one replaces itself by the command (-9), another reports 128 + 9."""
+    return code if code >= 0 else 128 - code
 
 
 @contextmanager
@@ -135,7 +141,7 @@ class Story:
         """Take in a line; True if it is worth showing."""
         self.unchanged = self.unchanged or bool(UNCHANGED.match(line))
         if match := EXITED.search(line) if line.startswith("ERROR: failed to reproduce") else None:
-            self.exit_code = int(match[1])
+            self.exit_code = _as_shells_say(int(match[1]))
             return False
         if DVC_TALK.match(line):
             return False

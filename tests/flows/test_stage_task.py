@@ -51,10 +51,14 @@ def test_a_stage_whose_inputs_are_the_same_is_left_alone(project: Path):
         ("1 the data are wrong", 1, False),
         ("2 no such setting", 2, False),
         ("75 stopped", 75, True),
-        ("kill", -9, True),
+        ("kill", 128 + 9, True),
     ],
 )
-def test_how_a_stage_failed_is_told_apart(project: Path, fault: str, code: int, interrupted: bool):
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+def test_how_a_stage_failed_is_told_apart(
+    project: Path, monkeypatch: pytest.MonkeyPatch, shell: str, fault: str, code: int, interrupted: bool
+):
+    monkeypatch.setenv("SHELL", shell)  # in which DVC runs a stage; not every one stays between the two
     Path("faults/ingest").write_text(fault)
 
     outcome, _ = run("ingest")
@@ -75,14 +79,15 @@ def test_a_stage_without_its_inputs_says_which_is_missing(project: Path):
     assert "out/ingest" in outcome.message
 
 
-def test_dvc_killed_itself_is_an_interruption(project: Path):
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+def test_dvc_killed_itself_is_an_interruption(project: Path, monkeypatch: pytest.MonkeyPatch, shell: str):
+    monkeypatch.setenv("SHELL", shell)
     Path("faults/ingest").write_text("hang")
 
     def kill_dvc(line: str) -> None:
         if "step 1" in line:
-            dvc_process = psutil.Process(int(until_there(Path("hanging")))).parent()
-            assert dvc_process is not None
-            dvc_process.kill()
+            above = psutil.Process(int(until_there(Path("hanging")))).parents()
+            next(process for process in above if "repro" in process.cmdline()).kill()
 
     outcome = reproduce("ingest", stage_environment(), kill_dvc)
 

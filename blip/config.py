@@ -28,8 +28,8 @@ class Section(BaseModel):
 
 class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    threads: int = Field(default=2, ge=1)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int = Field(default=1, ge=1)
 
 
 class Source(Section):
@@ -108,6 +108,7 @@ class Optimiser(Section):
 
 class Training(Section):
     ranks: int = Field(1, ge=1)
+    threads: int | None = Field(None, ge=1)
     batch_size: int = Field(64, ge=1)
     accumulate: int = Field(1, ge=1)
     zero_stage: Literal[0, 1, 2, 3] = 1

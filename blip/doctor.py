@@ -83,17 +83,12 @@ def _torch() -> Finding:
         import torch
     except ImportError as error:
         return Finding("torch", "bad", f"does not import: {error}; run `make install`")
-    bfloat16 = (
-        "bfloat16 in hardware" if torch.backends.mkldnn.is_available() and _has_amx() else "bfloat16 emulated"
-    )
+    from blip.training.precision import has_fast_bfloat16
+
+    products = "bfloat16 in hardware" if has_fast_bfloat16("cpu") else "float32 (bfloat16 is emulated)"
     return Finding(
-        "torch", "good", f"{torch.__version__}, {torch.get_num_threads()} threads, CPU: {bfloat16}"
+        "torch", "good", f"{torch.__version__}, {torch.get_num_threads()} threads, CPU computes in {products}"
     )
-
-
-def _has_amx() -> bool:
-    flags = Path("/proc/cpuinfo")
-    return flags.is_file() and any(word in flags.read_text() for word in ("amx_bf16", "avx512_bf16"))
 
 
 def _gpu() -> Finding:

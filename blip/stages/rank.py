@@ -10,7 +10,7 @@ from blip.config import Settings
 from blip.errors import BlipError
 from blip.stages import find_stage
 from blip.stages.memory import keep_freed_memory
-from blip.stages.training import train_here
+from blip.stages.training import threads_of, train_here
 from blip.training.loop import RUNS
 
 
@@ -20,7 +20,7 @@ def main() -> int:
     stage = find_stage(name)
     settings = Settings.model_validate(json.loads((RUNS / f"{name}.settings.json").read_text()))
     job = importlib.import_module(stage.module).job(settings, stage.variant)
-    torch.set_num_threads(max(settings.compute.threads // job.run.training.ranks, 1))
+    torch.set_num_threads(threads_of(job.run, settings))
     torch.set_flush_denormal(True)
     keep_freed_memory()
     try:

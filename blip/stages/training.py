@@ -52,18 +52,23 @@ class Job:
 
 def run_job(job: Job, settings: Settings, run: StageRun) -> Blip:
     """Train on as many ranks as the settings say and give the saved model back for its validation."""
-    ranks = job.run.training.ranks
+    ranks, threads = job.run.training.ranks, threads_of(job.run, settings)
     if ranks == 1:
+        torch.set_num_threads(threads)
         train_here(job, settings, lambda step, means: run.log_metrics(means, step))
     else:
         marker = RUNS / job.name / "saved.json"
         write_json(RUNS / f"{job.name}.settings.json", settings.model_dump(mode="json", by_alias=True))
-        threads = max(settings.compute.threads // ranks, 1)
         spawn(job.name, ranks, ["blip.stages.rank", job.name], marker, threads)
         run.log_curve(Path("metrics/curves") / f"{job.name.replace('@', '_')}.csv")
     finish(job.name)
     run.log_params({"trained.steps": job.run.steps or f"{job.run.epochs} epochs", "ranks": ranks})
     return Blip.open(job.target)
+
+
+def threads_of(run: Run, settings: Settings) -> int:
+    """CPU threads of one rank: the run's own number, or its share of those of a stage."""
+    return run.training.threads or max(settings.compute.threads // run.training.ranks, 1)
 
 
 def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float]], None]) -> None:

@@ -23,6 +23,7 @@ from blip.data.loader import Batch, PairLoader
 from blip.errors import Preempted
 from blip.training.checkpoint import CheckpointStore
 from blip.training.engine import build_engine, quiet
+from blip.training.precision import autocast_dtype
 from blip.training.progress import Progress
 from blip.training.schedule import Schedule
 
@@ -132,8 +133,8 @@ def schedule_of(run: Run, batches_per_epoch: int) -> Schedule:
 
 def _micro_step(plan: Plan, engine: Any, batch: Batch, device: torch.device, progress: Progress) -> None:
     inputs = plan.collate(batch).to(device)
-    bf16 = plan.compute.dtype == "bfloat16"
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+    dtype = autocast_dtype(plan.compute.dtype, device)
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32):
         losses = engine(inputs)
     progress.add(losses)
     engine.backward(losses["loss"])

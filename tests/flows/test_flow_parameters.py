@@ -45,11 +45,11 @@ def test_the_same_value_again_changes_nothing(params):
 
 
 def test_a_setting_of_a_shared_block_is_set_for_the_run_named_alone(params):
-    write_parameters(None, {"pretrain.training.batch_size": 8})
+    write_parameters(None, {"captioner.training.batch_size": 8})
 
     settings = load_settings()
-    assert settings.pretrain.training.batch_size == 8
-    assert settings.captioner.training.batch_size == 64
+    assert settings.captioner.training.batch_size == 8
+    assert settings.filter.training.batch_size == 64
     assert "  training: {<<: *training, batch_size: 8}" in params.read_text()
 
 

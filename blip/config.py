@@ -18,6 +18,7 @@ from blip.errors import BadArguments
 PARAMS = Path("params.yaml")
 RECIPES = Path("infra/recipes")
 NO_RECIPE = "none"
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class Section(BaseModel):
@@ -28,7 +29,7 @@ class Section(BaseModel):
 
 class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Precision = "auto"
     threads: int = Field(default=1, ge=1)
 
 

@@ -3,11 +3,9 @@
 Master weights, the momentum twin and the losses are float32 whatever is chosen here.
 """
 
-from typing import Literal
-
 import torch
 
-Precision = Literal["auto", "float32", "bfloat16"]
+from blip.config import Precision
 
 
 def has_fast_bfloat16(device: torch.device | str) -> bool:

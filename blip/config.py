@@ -95,7 +95,7 @@ class Optimiser(Section):
     name: Literal["muon", "adamw"] = "adamw"
     lr: float
     adam_lr: float
-    vision_lr: float = Field(1.0, gt=0)
+    vision_lr: float = Field(1.0, ge=0)
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.05

@@ -12,27 +12,35 @@ from blip.model.blip import BlipNetwork
 class MomentumTwin(nn.Module):
     """An exponential moving average of the towers and projections, always in float32, never trained.
 
-    An EMA of 0.995 kept in bfloat16 would not move at all: its step is below that type's resolution.
+    An EMA of 0.995 kept in bfloat16 would not move at all: its step is below that type's resolution. A vision tower
+    that is not trained is its own average: the twin then holds none and takes the network's image tokens.
     """
 
     def __init__(self, network: BlipNetwork, decay: float) -> None:
         super().__init__()
         self.decay = decay
-        parts = {name: copy.deepcopy(getattr(network, name)) for name in TWINNED}
-        self.parts = nn.ModuleDict(parts)
+        self.shares_vision = not any(p.requires_grad for p in network.vision.parameters())
+        self.names = TWINNED[1:] if self.shares_vision else TWINNED
+        self.parts = nn.ModuleDict({name: copy.deepcopy(getattr(network, name)) for name in self.names})
         self.requires_grad_(False).float()
 
     @torch.no_grad()
     def update(self, network: BlipNetwork) -> None:
         """Move every weight a share of ``1 - decay`` towards the network, in one fused call."""
         own: list[Tensor] = list(self.parameters())
-        theirs = [p.detach().float() for name in TWINNED for p in getattr(network, name).parameters()]
+        theirs = [p.detach().float() for name in self.names for p in getattr(network, name).parameters()]
         torch._foreach_lerp_(own, theirs, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
-    def embed(self, images: Tensor, ids_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Image and text features ``[B, P]``, unit length, float32."""
-        tokens = self.parts["vision"](images)
+    def embed(
+        self, images: Tensor, tokens_BND: Tensor, ids_BT: Tensor, mask_BT: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Image and text features ``[B, P]``, unit length, float32.
+
+        Args:
+            tokens_BND: what the network's own vision tower made of the images.
+        """
+        tokens = tokens_BND if self.shares_vision else self.parts["vision"](images)
         image = self.parts["vision_projection"](tokens[:, 0]).float()
         states = self.parts["text_encoder"](ids_BT, mask_BT, first_only=True)
         text = self.parts["text_projection"](states[:, 0]).float()

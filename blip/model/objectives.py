@@ -96,7 +96,7 @@ class PairObjective(nn.Module):
         if config.itc or config.itm:
             image, text = network.embed_image(tokens_BND), network.embed_text(batch.ids, batch.mask)
             temperature = self._temperature()
-            keys = self._keys(batch)
+            keys = self._keys(batch, tokens_BND)
             if config.itc:
                 losses["itc"] = self._itc(image, text, keys, batch.group, temperature)
             similarity = self._similarity(image, text, keys, temperature)
@@ -115,13 +115,13 @@ class PairObjective(nn.Module):
         t = self.network.temperature
         return t + (t.clamp(*TEMPERATURE_RANGE) - t).detach()
 
-    def _keys(self, batch: PairBatch) -> tuple[Tensor, Tensor] | None:
+    def _keys(self, batch: PairBatch, tokens_BND: Tensor) -> tuple[Tensor, Tensor] | None:
         """Momentum features of the batch; the twin moves first, as published."""
         if self.twin is None:
             return None
         if self.training:
             self.twin.update(self.network)
-        return self.twin.embed(batch.images, batch.ids, batch.mask)
+        return self.twin.embed(batch.images, tokens_BND, batch.ids, batch.mask)
 
     def _itc(
         self,

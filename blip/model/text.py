@@ -18,9 +18,7 @@ from torch import Tensor, nn
 
 from blip.model.attention import attention, merge_heads, split_heads
 
-PACKED_WIDTH = (
-    512  # below it moving tokens together costs more than the padding (0.36 against 0.30 s a step at 128)
-)
+PACKED_WIDTH = 512  # below it moving tokens together costs more than padding does, where matrices are fast
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,16 @@ class Packing(NamedTuple):
         rows, length = self.shape
         padded: Tensor = _Unpack.apply(x_MD, self.index_M, rows * length)  # type: ignore[assignment]
         return padded.view(rows, length, -1)
+
+
+def pays_to_pack(states_BTD: Tensor) -> bool:
+    """Whether dense layers without padding save more than moving the tokens costs.
+
+    They do in wide networks, and in any on a CPU that computes in float32 (a step of the demo on two cores of AMD
+    Zen 3: 0.41 against 0.46 s). In bfloat16 on AMX they did not at width 128 (0.36 against 0.30 s).
+    """
+    slow = states_BTD.device.type == "cpu" and compute_dtype(states_BTD) is torch.float32
+    return slow or states_BTD.shape[-1] >= PACKED_WIDTH
 
 
 class _Pack(torch.autograd.Function):
@@ -168,9 +176,9 @@ class TextTransformer(nn.Module):
             states ``[B, T, D]``; what stands at padding means nothing.
         """
         past = cache.length if cache else 0
-        pack = mask_BT is not None and cache is None and self.config.width >= PACKED_WIDTH
-        packing = Packing.of(mask_BT) if pack and mask_BT is not None else None
         x = self.embeddings(ids_BT, past)
+        pack = mask_BT is not None and cache is None and pays_to_pack(x)
+        packing = Packing.of(mask_BT) if pack and mask_BT is not None else None
         mask = attention_mask(mask_BT, ids_BT.shape[1], past, causal, x)
         x = packing.pack(x) if packing else x
         last = len(self.layers) - 1
@@ -322,10 +330,15 @@ def attention_mask(
 
 
 def _additive(visible: Tensor, like: Tensor) -> Tensor:
-    device = like.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
+    dtype = compute_dtype(like)
     zero = torch.zeros((), dtype=dtype, device=like.device)
     return torch.where(visible.bool(), zero, torch.finfo(dtype).min)
+
+
+def compute_dtype(like: Tensor) -> torch.dtype:
+    """The type that matrices are multiplied in here: autocast's, or the tensor's own."""
+    device = like.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
 
 
 def initialise_text(module: nn.Module, width: int) -> None:

@@ -77,6 +77,8 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     model = job.run.model or settings.model
     network, tokenizer = _network(job, settings, model)
+    if not job.run.optimiser.vision_lr:
+        network.vision.requires_grad_(False)  # locked: no gradient, no optimiser state, no twin of its own
     loader = _loader(job, settings, network.config.vision.image_size, rank, world)
     objective, collate = _objective(job, network, tokenizer, model)
     torch.manual_seed(settings.seed + rank)

@@ -112,6 +112,28 @@ def test_the_objective_is_the_weighted_sum_and_reaches_every_weight() -> None:
     assert without == []
 
 
+def test_a_locked_vision_tower_gives_the_same_losses_with_less_work() -> None:
+    texts = ["red apple", "dog", "the table", "green x"]
+    torch.manual_seed(0)
+    trained = objective().eval()
+    locked_network = tiny.network()
+    locked_network.load_state_dict(trained.network.state_dict())
+    locked_network.vision.requires_grad_(False)
+    locked = PairObjective(locked_network, trained.config, trained.tokens).eval()
+    assert trained.queue is not None and locked.queue is not None and locked.twin is not None
+    locked.queue.load_state_dict(trained.queue.state_dict())
+    assert "vision" not in locked.twin.parts
+    results: list[dict[str, torch.Tensor]] = []
+    for made in (trained, locked):
+        torch.manual_seed(1)  # the negatives that are drawn
+        results.append(made(batch(texts)))
+    for name, loss in results[0].items():
+        assert results[1][name].item() == pytest.approx(loss.item(), abs=1e-6), name
+    results[1]["loss"].backward()
+    assert all(p.grad is None for p in locked_network.vision.parameters())
+    assert locked_network.vision_projection.weight.grad is not None
+
+
 @pytest.mark.parametrize("texts", [["", ""], ["word " * 80, "red"]])
 def test_empty_and_overlong_captions_have_finite_losses(texts: list[str]) -> None:
     losses = objective().train()(batch(texts))

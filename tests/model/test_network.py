@@ -32,10 +32,11 @@ def test_packing_changes_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny.network()
     ids, mask = tiny.tokenizer().encode(["red apple on the table", "dog", "a green x"], 30)
     context = network.text_encoder.project_context(network.vision(tiny.images(3)))
+    monkeypatch.setattr(text, "pays_to_pack", lambda states: False)
     padded = network.text_encoder(ids, mask, context)
     first = network.text_encoder(ids, mask, context, first_only=True)
     causal = network.text_decoder(ids, mask, context, causal=True)
-    monkeypatch.setattr(text, "PACKED_WIDTH", 0)
+    monkeypatch.setattr(text, "pays_to_pack", lambda states: True)
     tokens = mask.bool()
     assert torch.allclose(network.text_encoder(ids, mask, context)[tokens], padded[tokens], atol=1e-5)
     assert torch.allclose(network.text_encoder(ids, mask, context, first_only=True), first, atol=1e-5)
@@ -47,8 +48,8 @@ def test_packing_changes_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_packed_gradients_are_those_of_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     ids, mask = tiny.tokenizer().encode(["red apple on the table", "dog"], 30)
     gradients = []
-    for width in (10**6, 0):
-        monkeypatch.setattr(text, "PACKED_WIDTH", width)
+    for packs in (False, True):
+        monkeypatch.setattr(text, "pays_to_pack", lambda states, packs=packs: packs)
         network = tiny.network().train()
         context = network.text_encoder.project_context(network.vision(tiny.images(2)))
         network.text_encoder(ids, mask, context)[mask.bool()].square().mean().backward()

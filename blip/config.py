@@ -167,6 +167,7 @@ class CapFilt(Section):
     top_p: float = Field(0.9, gt=0, le=1)
     max_tokens: int = 20
     min_tokens: int = 5
+    head: Literal["itm", "itc", "both"] = "itm"
     threshold: float = Field(0.5, ge=0, le=1)
     batch_size: int = 64
 

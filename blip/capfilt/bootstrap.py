@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from blip.atomic import atomic_path
+from blip.capfilt.judge import Head, Judge
 from blip.data.images import preprocess
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from blip.data.text import clean_caption
@@ -34,6 +35,8 @@ SCHEMA = pa.schema(
         ("web_itc", pa.float32()),
         ("synthetic_itm", pa.list_(pa.float32())),
         ("synthetic_itc", pa.list_(pa.float32())),
+        ("web_score", pa.float32()),
+        ("synthetic_score", pa.list_(pa.float32())),
         ("kept", pa.list_(pa.string())),
         ("web_kept", pa.bool_()),
         ("synthetic_kept", pa.list_(pa.bool_())),
@@ -47,7 +50,8 @@ class BootstrapSettings:
     """How captions are written and which texts are kept.
 
     Attributes:
-        threshold: ITM probability at and above which a text is kept; 0.5 is the argmax, as published.
+        head: of the filter, by which it decides (`blip.capfilt.judge`); ITM as published.
+        threshold: probability of matching at and above which a text is kept; 0.5 is the argmax, as published.
         seed: of the nucleus sampling; a caption depends on it and its image's key alone.
     """
 
@@ -55,6 +59,7 @@ class BootstrapSettings:
     top_p: float = 0.9
     max_tokens: int = 20
     min_tokens: int = 5
+    head: Head = "itm"
     threshold: float = 0.5
     batch_size: int = 64
     samples_per_shard: int = 1000
@@ -72,30 +77,37 @@ class Counts:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
+class Judged(NamedTuple):
+    """A text with its scores, and the probability by which it is kept or dropped."""
+
+    caption: Caption
+    score: float
+
+
 @dataclass(frozen=True)
 class Decision:
-    """One web image with its texts, scored."""
+    """One web image with its texts, judged."""
 
     sample: Sample
-    web: Caption
-    synthetic: tuple[Caption, ...]
+    web: Judged
+    synthetic: tuple[Judged, ...]
     threshold: float
 
     @property
     def kept(self) -> tuple[Caption, ...]:
         """The texts that match, the web text first."""
-        return tuple(text for text in (self.web, *self.synthetic) if self.keeps(text))
+        return tuple(text.caption for text in (self.web, *self.synthetic) if self.keeps(text))
 
-    def keeps(self, text: Caption) -> bool:
+    def keeps(self, text: Judged) -> bool:
         """Whether a text passes: it says something, and the filter finds it in the image."""
-        return bool(text.text) and (text.itm or 0.0) >= self.threshold
+        return bool(text.caption.text) and text.score >= self.threshold
 
     @property
     def reason(self) -> str:
         """Why nothing was kept, or the empty string."""
         if self.kept:
             return ""
-        return "no_text" if not any(t.text for t in (self.web, *self.synthetic)) else "no_match"
+        return "no_text" if not any(t.caption.text for t in (self.web, *self.synthetic)) else "no_match"
 
 
 def bootstrap(
@@ -117,7 +129,10 @@ def bootstrap(
         raise BlipError(f"{target} exists already; name another destination, or remove it first")
     counts = Counts()
     parents = [dataset.digest for dataset in (web, human) if dataset is not None]
-    parameters = {name: getattr(settings, name) for name in ("decoding", "top_p", "threshold", "seed")}
+    parameters = {
+        name: getattr(settings, name) for name in ("decoding", "top_p", "head", "threshold", "seed")
+    }
+    judge = Judge.of(filter_, settings.head, list(_texts(human, excluded_human)))
     with (
         atomic_path(target.parent / f".{target.name}.audit") as audit,
         PairsWriter(
@@ -125,7 +140,7 @@ def bootstrap(
         ) as writer,
         pq.ParquetWriter(audit, SCHEMA) as table,
     ):
-        for decisions in _decide(web.samples(excluded), captioner, filter_, settings):
+        for decisions in _decide(web.samples(excluded), captioner, judge, settings):
             table.write_table(pa.Table.from_pylist([_audit_row(d) for d in decisions], SCHEMA))
             for decision in decisions:
                 _count(counts, decision)
@@ -141,38 +156,45 @@ def bootstrap(
     return counts
 
 
+def _texts(human: PairsDataset | None, excluded: frozenset[str]) -> Iterator[str]:
+    """The human texts, read from the metadata: no picture is decoded."""
+    for row in human.metadata(["key", "captions"]).to_pylist() if human is not None else []:
+        if row["key"] not in excluded:
+            yield from (clean_caption(caption["text"]) for caption in row["captions"])
+
+
 def _decide(
-    samples: Iterable[Sample], captioner: Blip, filter_: Blip, settings: BootstrapSettings
+    samples: Iterable[Sample], captioner: Blip, judge: Judge, settings: BootstrapSettings
 ) -> Iterator[list[Decision]]:
     iterator = iter(samples)
     while batch := list(islice(iterator, settings.batch_size)):
-        yield _decide_batch(batch, captioner, filter_, settings)
+        yield _decide_batch(batch, captioner, judge, settings)
 
 
 def _decide_batch(
-    batch: Sequence[Sample], captioner: Blip, filter_: Blip, settings: BootstrapSettings
+    batch: Sequence[Sample], captioner: Blip, judge: Judge, settings: BootstrapSettings
 ) -> list[Decision]:
-    """Write a caption for each image and score both texts; the image is encoded once by each model."""
+    """Write a caption for each image and judge both texts; the image is encoded once by each model."""
     media = [sample.media for sample in batch]
     pixels = preprocess(media, captioner.image_size)
     written = _write_captions(batch, captioner.encode_images(pixels, len(batch)), captioner, settings)
-    if filter_.image_size != captioner.image_size:
-        pixels = preprocess(media, filter_.image_size)
+    if judge.model.image_size != captioner.image_size:
+        pixels = preprocess(media, judge.model.image_size)
     webs = [clean_caption(sample.captions[0].text) if sample.captions else "" for sample in batch]
-    tokens = filter_.encode_images(pixels, len(batch))
-    images = torch.arange(len(batch)).repeat(2)
-    itm = filter_.score_pairs(tokens, images, webs + written, torch.arange(2 * len(batch))).sigmoid()
-    texts = filter_.embed_texts(webs + written)
-    itc = (filter_.project_images(tokens).repeat(2, 1) * texts).sum(dim=1)
-    scored = [
-        Caption(text, origin, itm=round(float(m), 6), itc=round(float(c), 6))
-        for text, origin, m, c in zip(
-            webs + written, ["web"] * len(batch) + ["synthetic"] * len(batch), itm, itc, strict=True
+    tokens = judge.model.encode_images(pixels, len(batch))
+    verdicts = judge(tokens, webs + written, torch.arange(len(batch)).repeat(2))
+    judged = [
+        Judged(Caption(text, origin, itm=round(itm, 6), itc=round(itc, 6)), round(score, 6))
+        for text, origin, itm, itc, score in zip(
+            webs + written,
+            ["web"] * len(batch) + ["synthetic"] * len(batch),
+            *(scores.tolist() for scores in verdicts),
+            strict=True,
         )
     ]
     return [
         Decision(sample, web, (synthetic,), settings.threshold)
-        for sample, web, synthetic in zip(batch, scored[: len(batch)], scored[len(batch) :], strict=True)
+        for sample, web, synthetic in zip(batch, judged[: len(batch)], judged[len(batch) :], strict=True)
     ]
 
 
@@ -196,11 +218,13 @@ def _audit_row(decision: Decision) -> dict[str, object]:
     return {
         "key": decision.sample.key,
         "web_text": decision.sample.captions[0].text if decision.sample.captions else "",
-        "synthetic_texts": [text.text for text in synthetic],
-        "web_itm": web.itm,
-        "web_itc": web.itc,
-        "synthetic_itm": [text.itm for text in synthetic],
-        "synthetic_itc": [text.itc for text in synthetic],
+        "synthetic_texts": [text.caption.text for text in synthetic],
+        "web_itm": web.caption.itm,
+        "web_itc": web.caption.itc,
+        "synthetic_itm": [text.caption.itm for text in synthetic],
+        "synthetic_itc": [text.caption.itc for text in synthetic],
+        "web_score": web.score,
+        "synthetic_score": [text.score for text in synthetic],
         "kept": [text.text for text in decision.kept],
         "web_kept": decision.keeps(web),
         "synthetic_kept": [decision.keeps(text) for text in synthetic],

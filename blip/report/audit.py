@@ -24,16 +24,16 @@ AUDIT = "audit.parquet"
 COLUMNS = (
     "key",
     "web_text",
-    "web_itm",
+    "web_score",
     "web_itc",
     "web_kept",
     "synthetic_texts",
-    "synthetic_itm",
+    "synthetic_score",
     "synthetic_kept",
 )
 TRUTH = ("truth_matched", "truth_caption_true", "truth_noise")
 BINS = 25
-RANGES = {"itm": (0.0, 1.0), "itc": (-1.0, 1.0)}
+RANGES = {"score": (0.0, 1.0), "itc": (-1.0, 1.0)}
 
 Outcome = Literal["kept", "rescued", "dropped"]
 OUTCOMES: dict[Outcome, str] = {
@@ -45,11 +45,11 @@ OUTCOMES: dict[Outcome, str] = {
 
 @dataclass(frozen=True)
 class Text:
-    """A text about a picture, its score by the filter, and whether it was kept."""
+    """A text about a picture, the filter's probability that it matches, and whether it was kept."""
 
     text: str
     origin: str
-    itm: float
+    score: float
     kept: bool
 
 
@@ -71,7 +71,7 @@ class Audit:
 
     Attributes:
         outcomes: pictures by (outcome, whether the web text was right; None: not known).
-        histograms: counts by bin of (score, texts), such as ("itm", "web right"); the scores' RANGES.
+        histograms: counts by bin of (score, texts), such as ("score", "web right"); the scores' RANGES.
         noise: wrong web texts by kind of noise, as (all, kept).
         both: pictures whose web text and synthetic caption were both kept.
         chosen: decisions to show, by (outcome, right).
@@ -167,10 +167,10 @@ def _read_truth(web: Path) -> dict[str, dict[str, Any]]:
 
 
 def _decide(row: dict[str, Any], truth: dict[str, Any]) -> Decision:
-    synthetic = zip(row["synthetic_texts"], row["synthetic_itm"], row["synthetic_kept"], strict=True)
+    synthetic = zip(row["synthetic_texts"], row["synthetic_score"], row["synthetic_kept"], strict=True)
     texts = (
-        Text(row["web_text"] or "", "web", row["web_itm"] or 0.0, bool(row["web_kept"])),
-        *(Text(text, "synthetic", itm or 0.0, bool(kept)) for text, itm, kept in synthetic),
+        Text(row["web_text"] or "", "web", row["web_score"] or 0.0, bool(row["web_kept"])),
+        *(Text(text, "synthetic", score or 0.0, bool(kept)) for text, score, kept in synthetic),
     )
     kept = texts[0].kept
     outcome: Outcome = "kept" if kept else "rescued" if any(text.kept for text in texts) else "dropped"
@@ -192,8 +192,8 @@ def _count(audit: Audit, row: dict[str, Any], decision: Decision) -> None:
     audit.synthetic_kept += sum(text.kept for text in synthetic)
     audit.both += web.kept and any(text.kept for text in synthetic)
     truth = {True: "web right", False: "web wrong", None: "web"}[decision.right]
-    scores = [("itm", truth, row["web_itm"]), ("itc", truth, row["web_itc"])]
-    scores += [("itm", "synthetic", text.itm) for text in synthetic]
+    scores = [("score", truth, row["web_score"]), ("itc", truth, row["web_itc"])]
+    scores += [("score", "synthetic", text.score) for text in synthetic]
     for score, texts, value in scores:
         if value is not None:
             low, high = RANGES[score]

@@ -85,9 +85,9 @@ def score_charts(audit: Audit, threshold: float) -> list[Chart]:
     """How the filter scored the web texts, by truth where it is known, and the synthetic captions."""
     web = [("web right", "right", "good"), ("web wrong", "wrong", "bad"), ("web", "web texts", "web")]
     panels = [
-        ("itm", "Web texts, ITM probability", web, threshold),
+        ("score", "Web texts, probability of matching", web, threshold),
         ("itc", "Web texts, ITC cosine", web, None),
-        ("itm", "Synthetic captions, ITM probability", [("synthetic", "", "synthetic")], threshold),
+        ("score", "Synthetic captions, probability of matching", [("synthetic", "", "synthetic")], threshold),
     ]
     charts = []
     for score, title, groups, line in panels:
@@ -153,7 +153,7 @@ def _histogram(
         axes.set_xlim(low, high)
         axes.set_ylim(bottom=0)
     words = "; ".join(f"{label or 'captions'}: {sum(counts):,}" for label, _, counts in series)
-    return Chart(f"scores-{score}-{series[0][1]}", title, f"Histogram of {title}: {words}", figure)
+    return Chart(f"texts-{score}-{series[0][1]}", title, f"Histogram of {title}: {words}", figure)
 
 
 def _bars(metric: str, title: str, figures: Mapping[str, float], models: list[str]) -> Chart:

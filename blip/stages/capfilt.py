@@ -34,8 +34,8 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
         open_model("captioner", settings.compute),
         open_model("filter", settings.compute),
         BootstrapSettings(
-            how.decoding, how.top_p, how.max_tokens, how.min_tokens, how.threshold, how.batch_size,
-            settings.ingest.samples_per_shard, settings.seed,
+            how.decoding, how.top_p, how.max_tokens, how.min_tokens, how.head, how.threshold,
+            how.batch_size, settings.ingest.samples_per_shard, settings.seed,
         ),
         excluded,
         excluded_human,
@@ -67,14 +67,16 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
     truth = {row["key"]: row for row in table.to_pylist()}
     matched = as_mask([bool(int(truth[row["key"]]["truth_matched"])) for row in rows])
     labels = [truth[row["key"]]["truth_caption_true"] for row in rows]
-    scores = torch.tensor([row["web_itm"] for row in rows])
+    aucs = {
+        f"filter.{name}": roc_auc(torch.tensor([row[column] for row in rows]), matched)
+        for name, column in (("roc_auc", "web_score"), ("itm_roc_auc", "web_itm"), ("itc_roc_auc", "web_itc"))
+    }
     kept = as_mask([row["web_kept"] for row in rows])
     right = as_mask([_right(row["synthetic_texts"], label) for row, label in zip(rows, labels, strict=True)])
     passed = as_mask([any(row["synthetic_kept"]) for row in rows])
     precision, recall = precision_recall(kept, matched)
     return {
-        "filter.roc_auc": roc_auc(scores, matched),
-        "filter.itc_roc_auc": roc_auc(torch.tensor([row["web_itc"] for row in rows]), matched),
+        **aucs,
         "filter.precision": precision,
         "filter.recall": recall,
         "capfilt.synthetic_right": right.float().mean().item(),

@@ -88,6 +88,16 @@ def test_an_empty_web_text_is_never_kept(web: PairsDataset, tmp_path: Path) -> N
     assert [row["web_kept"] for row in audit(tmp_path / "out")].count(False) == 1
 
 
+@pytest.mark.parametrize("head", ["itc", "both"])
+def test_the_head_that_decides_is_in_the_audit(web: PairsDataset, tmp_path: Path, head: str) -> None:
+    human = write(tmp_path / "human", "human", ["red apple", "the dog"], "human")
+    run(web, tmp_path / "out", human, head=head)
+    for row in audit(tmp_path / "out"):
+        assert row["web_kept"] == (row["web_score"] >= 0.5 and bool(row["web_text"]))
+        assert row["web_score"] != pytest.approx(row["web_itm"], abs=1e-6)
+    assert PairsDataset.open(tmp_path / "out").manifest.parameters["head"] == head
+
+
 def test_human_pairs_pass_through(web: PairsDataset, tmp_path: Path) -> None:
     human = write(tmp_path / "human", "human", ["red apple", "the dog"], "human")
     run(web, tmp_path / "out", human, threshold=1.0)

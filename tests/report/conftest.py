@@ -119,6 +119,7 @@ def _metrics(root: Path, settings: Settings) -> None:
     stages["captioner"] = {"captioner.exact_match": 0.31}
     stages["capfilt"] = {
         "filter.roc_auc": 0.934,
+        "filter.itm_roc_auc": 0.823,
         "filter.itc_roc_auc": 0.861,
         "filter.precision": 0.91,
         "filter.recall": 0.88,
@@ -210,8 +211,10 @@ def _audit_row(key: str, text: str, label: str, matched: bool, random_: random.R
         "synthetic_texts": [written],
         "web_itm": web,
         "web_itc": web_itc,
+        "web_score": web,
         "synthetic_itm": [made],
         "synthetic_itc": [0.4],
+        "synthetic_score": [made],
         "kept": [t for t, score in ((text, web), (written, made)) if score >= 0.5],
         "web_kept": web >= 0.5,
         "synthetic_kept": [made >= 0.5],

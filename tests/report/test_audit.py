@@ -34,9 +34,11 @@ def write(folder: Path, *, truth: bool = True, copies: int = 1) -> tuple[Path, P
             "key": key,
             "web_text": f"web {key}",
             "synthetic_texts": [f"made {key}"],
-            "web_itm": web,
+            "web_itm": 1 - web,
+            "web_score": web,
             "web_itc": 2 * web - 1,
-            "synthetic_itm": [made],
+            "synthetic_itm": [1 - made],
+            "synthetic_score": [made],
             "synthetic_itc": [0.1],
             "kept": [],
             "web_kept": web >= 0.5,
@@ -79,17 +81,17 @@ def test_noise_is_counted_by_kind_with_what_got_through(tmp_path: Path) -> None:
 
 def test_scores_are_binned_by_truth(tmp_path: Path) -> None:
     audit = read(tmp_path)
-    assert sum(audit.histograms["itm", "web right"]) == 2
-    assert sum(audit.histograms["itm", "web wrong"]) == 3
-    assert audit.histograms["itm", "web right"][int(0.9 * BINS)] == 1
-    assert sum(audit.histograms["itm", "synthetic"]) == 5
+    assert sum(audit.histograms["score", "web right"]) == 2
+    assert sum(audit.histograms["score", "web wrong"]) == 3
+    assert audit.histograms["score", "web right"][int(0.9 * BINS)] == 1
+    assert sum(audit.histograms["score", "synthetic"]) == 5
 
 
 def test_a_pool_without_truth_is_counted_without(tmp_path: Path) -> None:
     audit = read(tmp_path, truth=False)
     assert not audit.knows_truth
     assert audit.count("kept") == 2
-    assert set(audit.histograms) == {("itm", "web"), ("itc", "web"), ("itm", "synthetic")}
+    assert set(audit.histograms) == {("score", "web"), ("itc", "web"), ("score", "synthetic")}
     assert audit.chosen["dropped", None][0].label == ""
 
 

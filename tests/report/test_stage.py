@@ -42,5 +42,5 @@ def test_report_writes_the_page_and_the_summary_and_closes_the_pipeline(
     assert closed.data.metrics["vqa.accuracy"] == 0.861
     [report] = client.search_runs([closed.info.experiment_id], "tags.`blip.stage` = 'report'")
     names = {file.path for file in client.list_artifacts(report.info.run_id, "figures")}
-    assert {"figures/pretraining-itc.png", "figures/scores-itm-good.png"} <= names
+    assert {"figures/pretraining-itc.png", "figures/texts-score-good.png"} <= names
     assert "index.html" in {file.path for file in client.list_artifacts(report.info.run_id)}

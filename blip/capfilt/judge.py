@@ -1,0 +1,72 @@
+"""What the filter says of a text and its image: one probability, from its ITM head, its embeddings or both.
+
+    judge = Judge.of(filter_, "both", human_texts)
+    verdicts = judge(image_tokens, texts, image_index)
+
+``itm`` is the matching head, as published. ``itc`` asks the embeddings how much better the text fits the image than
+human texts drawn at random do: the log-odds are cosine / temperature less the log-mean-exp of that over the human
+texts. ``both`` is the mean of the two log-odds: they err on different pairs.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from blip.errors import BlipError
+from blip.model.api import Blip
+
+Head = Literal["itm", "itc", "both"]
+REFERENCES = 2000
+
+
+class Verdicts(NamedTuple):
+    """Of N texts, on the CPU: ITM probability, cosine, and the probability that decides; each float32 ``[N]``."""
+
+    itm: Tensor
+    itc: Tensor
+    probability: Tensor
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A filter with the head it decides by and the embeddings ``[R, P]`` of the texts it compares with."""
+
+    model: Blip
+    head: Head
+    references: Tensor | None
+
+    @classmethod
+    def of(cls, model: Blip, head: Head, human_texts: Sequence[str]) -> "Judge":
+        """A judge; at most `REFERENCES` of the human texts are compared with.
+
+        Raises:
+            BlipError: the embeddings are to decide and there is no human text to compare with.
+        """
+        if head == "itm":
+            return cls(model, head, None)
+        texts = sorted({text for text in human_texts if text})
+        if not texts:
+            raise BlipError(
+                f"capfilt.head {head} compares with human texts and there are none; itm needs none"
+            )
+        step = math.ceil(len(texts) / REFERENCES)
+        return cls(model, head, model.embed_texts(texts[::step]))
+
+    def __call__(self, tokens_NTD: Tensor, texts: Sequence[str], image_index: Tensor) -> Verdicts:
+        """Judge text i with image ``image_index[i]`` of those whose tokens these are."""
+        itm = self.model.score_pairs(tokens_NTD, image_index, texts, torch.arange(len(texts))).cpu()
+        images, embedded = self.model.project_images(tokens_NTD), self.model.embed_texts(texts)
+        itc = (images[image_index.to(images.device)] * embedded).sum(1).cpu()
+        return Verdicts(itm.sigmoid(), itc, self._log_odds(itm, itc, images, image_index).sigmoid())
+
+    def _log_odds(self, itm: Tensor, itc: Tensor, images_NP: Tensor, image_index: Tensor) -> Tensor:
+        if self.references is None:
+            return itm
+        temperature = self.model.network.temperature.detach().float().item()
+        usual = (images_NP @ self.references.T / temperature).logsumexp(1) - math.log(len(self.references))
+        contrast = itc / temperature - usual.cpu()[image_index]
+        return contrast if self.head == "itc" else (itm + contrast) / 2

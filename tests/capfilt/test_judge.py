@@ -1,0 +1,62 @@
+"""The filter's verdict: which of its heads decides, and against what the embeddings are compared."""
+
+import math
+
+import pytest
+import torch
+
+from blip.capfilt.judge import REFERENCES, Judge
+from blip.errors import BlipError
+from tests import tiny
+
+TEXTS = ["red apple", "the dog", "green"]
+HUMAN = ["red apple", "table", "the dog on the table"]
+
+
+def judge(head: str, human: list[str] = HUMAN) -> tuple[Judge, torch.Tensor]:
+    model = tiny.blip(2)
+    return Judge.of(model, head, human), model.encode_images(tiny.images(2))  # type: ignore[arg-type]
+
+
+def test_the_published_filter_decides_by_its_matching_head_alone() -> None:
+    made, tokens = judge("itm", human=[])
+    index = torch.tensor([0, 1, 1])
+    verdicts = made(tokens, TEXTS, index)
+    expected = made.model.score_pairs(tokens, index, TEXTS, torch.arange(3)).sigmoid()
+    assert torch.allclose(verdicts.probability, expected, atol=1e-6)
+    assert torch.equal(verdicts.probability, verdicts.itm)
+
+
+def test_embeddings_are_compared_with_human_texts_one_by_one() -> None:
+    made, tokens = judge("itc")
+    index = torch.tensor([0, 1, 1])
+    verdicts = made(tokens, TEXTS, index)
+    images, temperature = made.model.project_images(tokens), made.model.network.temperature.item()
+    for n, text in enumerate(TEXTS):
+        image = images[index[n]]
+        cosine = float(image @ made.model.embed_texts([text])[0])
+        others = [math.exp(float(image @ made.model.embed_texts([t])[0]) / temperature) for t in HUMAN]
+        log_odds = cosine / temperature - math.log(sum(others) / len(others))
+        assert verdicts.itc[n].item() == pytest.approx(cosine, abs=1e-5)
+        assert verdicts.probability[n].item() == pytest.approx(1 / (1 + math.exp(-log_odds)), abs=1e-4)
+
+
+def test_both_is_the_mean_of_the_log_odds() -> None:
+    index = torch.tensor([0, 1, 1])
+    scores = {}
+    for head in ("itm", "itc", "both"):
+        made, tokens = judge(head)
+        scores[head] = made(tokens, TEXTS, index).probability.logit()
+    assert torch.allclose(scores["both"], (scores["itm"] + scores["itc"]) / 2, atol=1e-4)
+
+
+def test_without_human_texts_the_embeddings_have_nothing_to_compare_with() -> None:
+    with pytest.raises(BlipError, match="human texts and there are none"):
+        judge("both", human=["", ""])
+
+
+def test_the_texts_compared_with_are_bounded() -> None:
+    many = [f"red {'apple ' * (n % 7)}{n}" for n in range(2 * REFERENCES + 1)]
+    references = judge("itc", many)[0].references
+    assert references is not None
+    assert REFERENCES / 2 < len(references) <= REFERENCES

@@ -181,6 +181,7 @@ class Finetune(Section):
 class RetrievalEvaluation(Section):
     data: str
     rerank: int = Field(256, ge=1)
+    rerank_by: Literal["published", "log_odds"] = "published"
 
 
 class CaptioningEvaluation(Section):
@@ -205,6 +206,7 @@ class VideoEvaluation(Section):
     data: str
     frames: int = Field(8, ge=1)
     rerank: int = Field(128, ge=1)
+    rerank_by: Literal["published", "log_odds"] = "published"
 
 
 class Evaluate(Section):

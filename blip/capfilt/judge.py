@@ -66,7 +66,7 @@ class Judge:
     def _log_odds(self, itm: Tensor, itc: Tensor, images_NP: Tensor, image_index: Tensor) -> Tensor:
         if self.references is None:
             return itm
-        temperature = self.model.network.temperature.detach().float().item()
+        temperature = self.model.temperature
         usual = (images_NP @ self.references.T / temperature).logsumexp(1) - math.log(len(self.references))
         contrast = itc / temperature - usual.cpu()[image_index]
         return contrast if self.head == "itc" else (itm + contrast) / 2

@@ -63,6 +63,11 @@ class Blip:
             )
         return cls(network, tokenizer, card, device, dtype)
 
+    @property
+    def temperature(self) -> float:
+        """The learned temperature: cosine / temperature is a log-odds as the ITM head's output is."""
+        return self.network.temperature.item()
+
     @torch.inference_mode()
     def encode_images(self, images: Any, batch_size: int = 64) -> Tensor:
         """Image tokens ``[N, T, D]``, CLS first."""

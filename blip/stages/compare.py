@@ -48,7 +48,7 @@ def _evaluate(settings: Settings, directory: str) -> dict[str, Row]:
     model = open_model(directory, settings.compute)
     encode = partial(encode_pictures, model)
     gallery = gather(read_samples(task.data), encode, settings.evaluate.batch_size)
-    found = search(model, gallery, task.rerank)
+    found = search(model, gallery, task.rerank, task.rerank_by)
     rows = {"itc": metrics(gallery, *found.itc), "itm": metrics(gallery, *found.reranked)}
     return {head: row | {"r1": (row["i2t_r1"] + row["t2i_r1"]) / 2} for head, row in rows.items()}
 

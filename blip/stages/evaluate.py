@@ -46,6 +46,7 @@ def _retrieval(settings: Settings, model: Blip) -> Outcome:
         read_samples(task.data),
         batch_size=settings.evaluate.batch_size,
         rerank_size=task.rerank,
+        rerank_by=task.rerank_by,
         seed=settings.seed,
     )
 
@@ -81,7 +82,7 @@ def _classification(settings: Settings, model: Blip) -> Outcome:
         read_samples(task.data),
         read_labels(task.data),
         templates=task.templates,
-        temperature=model.network.temperature.item(),
+        temperature=model.temperature,
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,
     )
@@ -95,6 +96,7 @@ def _video(settings: Settings, model: Blip) -> Outcome:
         frame_count=task.frames,
         batch_size=settings.evaluate.batch_size,
         rerank_size=task.rerank,
+        rerank_by=task.rerank_by,
         seed=settings.seed,
     )
 

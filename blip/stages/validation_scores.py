@@ -18,7 +18,8 @@ def retrieval_scores(prefix: str, model: Blip, settings: Settings) -> dict[str, 
     """Recall both ways, by embeddings alone (``.itc``) and re-ranked."""
     encode = partial(retrieval.encode_pictures, model)
     gallery = retrieval.gather(read_samples(VALIDATION), encode, settings.evaluate.batch_size)
-    found = retrieval.search(model, gallery, settings.evaluate.retrieval.rerank)
+    task = settings.evaluate.retrieval
+    found = retrieval.search(model, gallery, task.rerank, task.rerank_by)
     scores = {f"{prefix}.validation.itc.{n}": v for n, v in retrieval.metrics(gallery, *found.itc).items()}
     reranked = retrieval.metrics(gallery, *found.reranked)
     return scores | {f"{prefix}.validation.{n}": v for n, v in reranked.items()}

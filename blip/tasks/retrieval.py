@@ -4,13 +4,14 @@
     found = search(model, gallery, rerank_size=256)
     metrics(gallery, *found.reranked)            # {"i2t_r1": 0.82, ..., "t2i_r10": 0.97}
 
-Embeddings (ITC) rank everything; the best `rerank_size` of each query are scored again by the ITM head.
+Embeddings (ITC) rank everything; the best `rerank_size` of each query are scored again by the ITM head, as
+published (its log-odds + the cosine: the head decides), or by the sum of both log-odds (+ cosine / temperature).
 N images, M texts.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -27,11 +28,17 @@ __all__ = ["Gallery", "RetrievalModel", "evaluate", "gather", "metrics", "ranks"
 
 SHOWN = 5  # candidates of an example
 
+RerankBy = Literal["published", "log_odds"]
 Encode = Callable[[Sequence[Sample]], tuple[Tensor, Tensor]]  # samples -> tokens [B, T, D], embeddings [B, P]
 
 
 class RetrievalModel(Protocol):
     """What retrieval asks of a model; `blip.load` gives one."""
+
+    @property
+    def temperature(self) -> float:
+        """What cosines are divided by to be log-odds."""
+        ...
 
     def encode_images(self, images: Sequence[ImageInput], batch_size: int, /) -> Tensor:
         """Image tokens ``[N, T, D]``."""
@@ -124,16 +131,19 @@ def gather(samples: Iterable[Sample], encode: Encode, batch_size: int) -> Galler
 
 
 @torch.inference_mode()
-def search(model: RetrievalModel, gallery: Gallery, rerank_size: int) -> Found:
+def search(
+    model: RetrievalModel, gallery: Gallery, rerank_size: int, rerank_by: RerankBy = "published"
+) -> Found:
     """Score all texts for every image and all images for every text, in float32."""
     texts_MP = model.embed_texts(gallery.texts).float().cpu()
     similarity_NM = gallery.embeddings_NP.float().cpu() @ texts_MP.T
     texts_NK = shortlist(similarity_NM, rerank_size)
     images_MK = shortlist(similarity_NM.T, rerank_size)
     itm_NK, itm_MK = _score_shortlists(model, gallery, texts_NK, images_MK)
+    weighed_NM = similarity_NM / (model.temperature if rerank_by == "log_odds" else 1.0)
     return Found(
         Scores(similarity_NM, similarity_NM.T),
-        Scores(rerank(similarity_NM, texts_NK, itm_NK), rerank(similarity_NM.T, images_MK, itm_MK)),
+        Scores(rerank(weighed_NM, texts_NK, itm_NK), rerank(weighed_NM.T, images_MK, itm_MK)),
     )
 
 
@@ -145,11 +155,17 @@ def metrics(gallery: Gallery, image_to_text_NM: Tensor, text_to_image_MN: Tensor
 
 
 def evaluate(
-    model: RetrievalModel, samples: Iterable[Sample], *, batch_size: int, rerank_size: int, seed: int
+    model: RetrievalModel,
+    samples: Iterable[Sample],
+    *,
+    batch_size: int,
+    rerank_size: int,
+    rerank_by: RerankBy = "published",
+    seed: int,
 ) -> Outcome:
     """Retrieval over all samples, re-ranked."""
     gallery = gather(samples, lambda batch: encode_pictures(model, batch), batch_size)
-    scores = search(model, gallery, rerank_size).reranked
+    scores = search(model, gallery, rerank_size, rerank_by).reranked
     ranks_N = ranks(scores.image_to_text, gallery.positives_NM)
     ranks_M = ranks(scores.text_to_image, gallery.positives_NM.T)
     images = choose((ranks_N == 1).tolist(), seed)

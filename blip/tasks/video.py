@@ -13,7 +13,7 @@ from blip.data.sample import Sample
 from blip.data.video import frames
 from blip.tasks.outcome import Example, Outcome, choose, frames_of
 from blip.tasks.ranking import ranks
-from blip.tasks.retrieval import SHOWN, Gallery, RetrievalModel, gather, metrics, search
+from blip.tasks.retrieval import SHOWN, Gallery, RerankBy, RetrievalModel, gather, metrics, search
 
 DIRECTIONS = {"i2t": "v2t", "t2i": "t2v"}
 
@@ -35,12 +35,13 @@ def evaluate(
     frame_count: int,
     batch_size: int,
     rerank_size: int,
+    rerank_by: RerankBy = "published",
     seed: int,
 ) -> Outcome:
     """Retrieval over all clips, re-ranked; `batch_size` counts frames."""
     clips_at_once = max(1, batch_size // frame_count)
     gallery = gather(samples, lambda batch: encode_clips(model, batch, frame_count), clips_at_once)
-    scores = search(model, gallery, rerank_size).reranked
+    scores = search(model, gallery, rerank_size, rerank_by).reranked
     ranks_M = ranks(scores.text_to_image, gallery.positives_NM.T)
     chosen = choose((ranks_M == 1).tolist(), seed)
     best_M5 = scores.text_to_image.topk(min(SHOWN, len(gallery.keys))).indices

@@ -33,6 +33,8 @@ COLOURS = {
 class ColourModel:
     """Knows the colour that a text names last, and the mean colour of a picture."""
 
+    temperature = 0.07
+
     def __init__(self) -> None:
         self.scored: list[tuple[int, int]] = []
 

@@ -101,4 +101,8 @@ def test_a_real_network_is_scored_as_its_public_calls_say(tiny_blip, painted, co
     expected = (itm + itc).double()
     torch.testing.assert_close(found.reranked.image_to_text, expected, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(found.reranked.text_to_image, expected.T, atol=1e-3, rtol=1e-3)
+    summed = search(tiny_blip, gallery, 256, "log_odds").reranked
+    expected = (itm + itc / tiny_blip.network.temperature.item()).double()
+    torch.testing.assert_close(summed.image_to_text, expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(summed.text_to_image, expected.T, atol=1e-3, rtol=1e-3)
     assert found.itc.image_to_text.std() > 1e-3  # the network tells the pairs apart at all

@@ -71,6 +71,18 @@ def test_large_129m_is_the_large_network():
     assert settings.finetune.captioning.optimiser.lr == 2e-6
 
 
+@pytest.mark.parametrize("recipe", ["base-14m", "large-129m"])
+def test_nothing_of_the_demos_own_choices_reaches_the_published_recipes(recipe: str):
+    settings = load_settings(PARAMS, recipe)
+    tuned = settings.finetune
+    runs = (settings.pretrain, settings.captioner, settings.filter, settings.pretrain_bootstrapped)
+    for run in (*runs, tuned.retrieval, tuned.captioning, tuned.vqa):
+        assert (run.optimiser.vision_lr, run.optimiser.clip, run.training.threads) == (1.0, 0.0, None)
+        assert run.training.randaugment and run.objective.captions == "any"
+    assert (settings.capfilt.head, settings.capfilt.threshold) == ("itm", 0.5)
+    assert settings.evaluate.retrieval.rerank_by == settings.evaluate.video.rerank_by == "published"
+
+
 def test_a_recipe_can_be_a_file_anywhere(tmp_path: Path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("pretrain: {steps: 5}")

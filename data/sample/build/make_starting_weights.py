@@ -22,12 +22,15 @@ import torch
 import torch.nn.functional as F
 from packages import SAMPLE, version_of
 from safetensors.torch import save_file
-from starting_pictures import CLIP_ART, STYLES, load_pictures
+from starting_muon import Muon
+from starting_pictures import CLIP_ART, OTHER_STYLES, STYLES, load_pictures
 from starting_probe import probe, references
 from starting_views import VIEWS, Views, load_views
 from torch import Tensor, nn
 
 from blip.model.vision import VisionConfig, VisionTransformer
+from blip.stages.memory import keep_freed_memory
+from blip.training.precision import has_fast_bfloat16
 
 STUDENT = VisionConfig(image_size=48, patch_size=8, width=128, layers=4, heads=4)
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -42,7 +45,7 @@ LEFT_OUT = (
 class Settings:
     """How long and how the student trains."""
 
-    steps: int = 2000
+    steps: int = 3000
     batch: int = 256
     seed: int = 0
     muon_lr: float = 0.02
@@ -132,12 +135,7 @@ def optimisers(model: Distiller, settings: Settings) -> list[torch.optim.Optimiz
         {"params": plain, "weight_decay": 0.0},
     ]
     return [
-        torch.optim.Muon(
-            matrices,
-            lr=settings.muon_lr,
-            momentum=settings.muon_momentum,
-            weight_decay=settings.muon_weight_decay,
-        ),
+        Muon(matrices, settings.muon_lr, settings.muon_momentum, settings.muon_weight_decay),
         torch.optim.AdamW(groups, lr=settings.adamw_lr, betas=settings.adamw_betas),
     ]
 
@@ -161,7 +159,7 @@ def train(views: Views, settings: Settings) -> tuple[VisionTransformer, dict[str
     started = time.monotonic()
     for step in range(1, settings.steps + 1):
         images, batch = augment(draw_batch(views, settings.batch, random), random)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16("cpu")):
             pooled, spatial = model(images)
         parts = losses(pooled, spatial, batch, settings.temperature)
         torch.stack(list(parts.values())).sum().backward()
@@ -186,7 +184,7 @@ def _text(values: dict[str, float]) -> str:
 
 def provenance(counts: dict[str, int], settings: Settings, results: dict[str, object]) -> dict[str, object]:
     """What ``vision.json`` says about where the weights come from."""
-    packages = {**{style: f"@iconify-json/{style}" for style in STYLES}, CLIP_ART: CLIP_ART}
+    packages = {**{style: f"@iconify-json/{style}" for style in (*STYLES, *OTHER_STYLES)}, CLIP_ART: CLIP_ART}
     return {
         "teacher": {
             "network": "EfficientNet-lite0, ImageNet-1k",
@@ -205,7 +203,7 @@ def provenance(counts: dict[str, int], settings: Settings, results: dict[str, ob
         "settings": asdict(settings),
         **results,
         "made": datetime.now(UTC).date().isoformat(),
-        "command": "OMP_NUM_THREADS=2 python data/sample/build/make_starting_weights.py",
+        "command": f"OMP_NUM_THREADS={torch.get_num_threads()} python data/sample/build/make_starting_weights.py",
     }
 
 
@@ -228,6 +226,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SAMPLE / "weights")
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     settings = Settings(steps=arguments.steps)
     pictures = load_pictures()
     views = load_views(pictures)

@@ -58,6 +58,42 @@ PINS: dict[str, tuple[str, str]] = {
         "1.2.9",
         "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
     ),
+    "@iconify-json/streamline-emojis": (
+        "1.2.4",
+        "5dac87c876b322500989828c5823143e0100d78881627a2e4081a4b897cbfdbc",
+    ),
+    "@iconify-json/streamline-kameleon-color": (
+        "1.2.2",
+        "5f972d986afb340d8a45d7a16e767f99f91fdd94db53e46a78c79847212aed7b",
+    ),
+    "@iconify-json/streamline-ultimate-color": (
+        "1.2.2",
+        "46133a11f3734bcef29066391d7edc141ed1d8056242ddfa1b5d36ce286420b6",
+    ),
+    "@iconify-json/streamline-freehand-color": (
+        "1.2.2",
+        "00d74cbddaf1bcf35c8614ac0544d10af69c7cee8801475473fe424ee0c0c642",
+    ),
+    "@iconify-json/streamline-plump-color": (
+        "1.2.2",
+        "33ed8a9ebda9ed896125f1e01873105688d68d0b0c95ca1bcead5a41309afcf6",
+    ),
+    "@iconify-json/streamline-stickies-color": (
+        "1.2.2",
+        "e96b8b2bbe1efde22272c420a75024b4b2c7e224ec1f323c93a421a07410971e",
+    ),
+    "@iconify-json/flat-color-icons": (
+        "1.2.3",
+        "d8878a9b0f02d749bc8671eb7d47882eb711185cbcefbb365cbfb488773c4786",
+    ),
+    "@iconify-json/flat-ui": (
+        "1.2.3",
+        "f7f83b80a26d83d93db6def7d44caaf6c211998bb8e248e511b98a33cf9cb655",
+    ),
+    "@iconify-json/game-icons": (
+        "1.2.4",
+        "f5758efb34d91c4f50b941f355f16ee73938625e5996fabc25171288404460a4",
+    ),
     "emojibase-data": (
         "17.0.0",
         "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",

@@ -1,4 +1,4 @@
-"""The pictures that the vision starting weights are distilled on: training styles, clip art, no caption.
+"""The pictures that the vision starting weights are distilled on: training styles, other icons, clip art; no caption.
 
     from starting_pictures import load_pictures
     pictures = load_pictures()      # .names "twemoji/red-apple", .pixels uint8 [N, 96, 96, 3]
@@ -25,9 +25,20 @@ from perceptual_hash import distances, perceptual_hash
 from rasterise import rasterise
 
 STYLES = ("fluent-emoji", "fluent-emoji-flat", "fluent-emoji-high-contrast", "twemoji", "openmoji", "fxemoji")
+OTHER_STYLES = (
+    "streamline-emojis",
+    "streamline-kameleon-color",
+    "streamline-ultimate-color",
+    "streamline-freehand-color",
+    "streamline-plump-color",
+    "streamline-stickies-color",
+    "flat-color-icons",
+    "flat-ui",
+    "game-icons",
+)
 CLIP_ART = "openclipart-svg"
-CLIP_ART_PICTURES = 4000
-CLIP_ART_BYTES = 60_000
+CLIP_ART_PICTURES = 8000
+CLIP_ART_BYTES = 150_000
 CLIP_ART_LEFT_OUT = (
     "flag",
     "geography/",
@@ -92,7 +103,7 @@ def draw_all() -> Pictures:
 
 def sources() -> Iterator[tuple[str, str]]:
     """``(SOURCE/NAME, svg)`` of every candidate picture."""
-    for style in STYLES:
+    for style in (*STYLES, *OTHER_STYLES):
         icons = load_icons(style)
         for name in icons.names():
             if not VARIANTS.search(name):

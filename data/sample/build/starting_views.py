@@ -16,7 +16,11 @@ from starting_pictures import Pictures
 from starting_teacher import EfficientNetLite0, load_teacher
 from torch import Tensor
 
+from blip.stages.memory import keep_freed_memory
+from blip.training.precision import has_fast_bfloat16
+
 VIEWS = 3
+RECOLOURED = 0.5  # share of the crops that get other colours; the whole picture keeps its own
 CROP_AREA = (0.35, 1.0)
 CROP_RATIO = (0.75, 1.33)
 TEACHER_PIXELS, STUDENT_PIXELS, GRID = 160, 48, 6
@@ -57,12 +61,15 @@ def compute_views(pictures: Pictures) -> Views:
     """Cut the views and run the teacher over them; features are standardised by channel over all views."""
     teacher = load_teacher().to(memory_format=torch.channels_last)
     boxes = crop_boxes(len(pictures), np.random.default_rng(0))
+    random = torch.Generator().manual_seed(0)
+    keep_freed_memory()
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     started = time.monotonic()
     for first in range(0, len(pictures), BATCH):
         images = torch.from_numpy(pictures.pixels[first : first + BATCH]).permute(0, 3, 1, 2).float() / 255
         for view in range(VIEWS):
-            parts.append(_see(teacher, images, boxes[view, first : first + BATCH]))
+            seen = recolour(images, random) if view else images
+            parts.append(_see(teacher, seen, boxes[view, first : first + BATCH]))
         done = min(first + BATCH, len(pictures))
         if done % (BATCH * 16) == 0:
             print(
@@ -88,6 +95,20 @@ def crop_boxes(count: int, random: np.random.Generator) -> np.ndarray:
     return np.concatenate((centre, size), axis=-1).astype(np.float32)
 
 
+def recolour(images: Tensor, random: torch.Generator) -> Tensor:
+    """Give a share of the images other colours, for teacher and student alike, as if by another artist.
+
+    The channels change places and the saturation is drawn from grey to strong; white stays white.
+    """
+    count = len(images)
+    order = torch.stack([torch.randperm(3, generator=random) for _ in range(count)])
+    swapped = images.gather(1, order[:, :, None, None].expand_as(images))
+    grey = swapped.mean(1, keepdim=True)
+    drawn = grey + (swapped - grey) * torch.rand(count, 1, 1, 1, generator=random) * 1.5
+    chosen = torch.rand(count, 1, 1, 1, generator=random) < RECOLOURED
+    return torch.where(chosen, drawn.clamp(0, 1), images)
+
+
 def crop(images: Tensor, boxes: np.ndarray, pixels: int) -> Tensor:
     """Cut one box out of each image and resize it to a square."""
     theta = torch.zeros(len(images), 2, 3)
@@ -102,7 +123,7 @@ def crop(images: Tensor, boxes: np.ndarray, pixels: int) -> Tensor:
 def _see(teacher: EfficientNetLite0, images: Tensor, boxes: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     """One view of a batch: student pixels, pooled features, features at the 6x6 places of the patches."""
     large = crop(images, boxes, TEACHER_PIXELS)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16("cpu")):
         middle, last, pooled = teacher(large.contiguous(memory_format=torch.channels_last))
     places = [F.interpolate(x.float(), (GRID, GRID), mode="bilinear", antialias=True) for x in (middle, last)]
     small = F.interpolate(large, (STUDENT_PIXELS, STUDENT_PIXELS), mode="bilinear", antialias=True)

@@ -19,6 +19,8 @@ PARAMS = Path("params.yaml")
 RECIPES = Path("infra/recipes")
 NO_RECIPE = "none"
 Precision = Literal["auto", "float32", "bfloat16"]
+FilterHead = Literal["itm", "itc", "both"]  # explained in blip.capfilt.judge
+RerankBy = Literal["published", "log_odds"]  # explained in blip.tasks.retrieval
 
 
 class Section(BaseModel):
@@ -167,7 +169,7 @@ class CapFilt(Section):
     top_p: float = Field(0.9, gt=0, le=1)
     max_tokens: int = 20
     min_tokens: int = 5
-    head: Literal["itm", "itc", "both"] = "itm"
+    head: FilterHead = "itm"
     threshold: float = Field(0.5, ge=0, le=1)
     batch_size: int = 64
 
@@ -181,7 +183,7 @@ class Finetune(Section):
 class RetrievalEvaluation(Section):
     data: str
     rerank: int = Field(256, ge=1)
-    rerank_by: Literal["published", "log_odds"] = "published"
+    rerank_by: RerankBy = "published"
 
 
 class CaptioningEvaluation(Section):
@@ -206,7 +208,7 @@ class VideoEvaluation(Section):
     data: str
     frames: int = Field(8, ge=1)
     rerank: int = Field(128, ge=1)
-    rerank_by: Literal["published", "log_odds"] = "published"
+    rerank_by: RerankBy = "published"
 
 
 class Evaluate(Section):

@@ -6,11 +6,13 @@ import networkx
 import pytest
 from dvc.repo import Repo
 
+from blip.config import load_settings
 from blip.errors import BadArguments
 from blip.stages import STAGES as RUNNABLE
 from flows.graph import PHASES, STAGES, up_to, upstream, with_downstream
 
 ROOT = Path(__file__).parents[1]
+TRAININGS = ("pretrain", "captioner", "filter", "pretrain_bootstrapped")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,20 @@ def test_the_flow_implies_every_edge_of_dvc_yaml(dvc_graph):
 
 def test_every_stage_of_dvc_yaml_can_be_run(dvc_graph):
     assert set(RUNNABLE) == set(dvc_graph)
+
+
+def test_a_training_stage_depends_on_every_dataset_it_reads():
+    settings = load_settings(ROOT / "params.yaml")
+    runs = {name: getattr(settings, name) for name in TRAININGS}
+    runs |= {
+        f"finetune@{task}": getattr(settings.finetune, task) for task in ("retrieval", "captioning", "vqa")
+    }
+    needs = {
+        stage.addressing: {Path(d.def_path) for d in stage.deps} for stage in Repo(str(ROOT)).index.stages
+    }
+    assert len(runs) == 7
+    for name, run in runs.items():
+        assert {Path("data/datasets", dataset) for dataset in run.data} <= needs[name], name
 
 
 def test_stages_are_listed_after_those_they_wait_for():

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import torch
 
 from blip.atomic import atomic_path
-from blip.capfilt.judge import Head, Judge
+from blip.capfilt.judge import Judge
+from blip.config import FilterHead
 from blip.data.images import preprocess
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from blip.data.text import clean_caption
@@ -59,7 +60,7 @@ class BootstrapSettings:
     top_p: float = 0.9
     max_tokens: int = 20
     min_tokens: int = 5
-    head: Head = "itm"
+    head: FilterHead = "itm"
     threshold: float = 0.5
     batch_size: int = 64
     samples_per_shard: int = 1000
@@ -123,7 +124,7 @@ def bootstrap(
     """Write the bootstrapped dataset with its audit to `target`; human pairs pass through.
 
     Raises:
-        BlipError: `target` exists, or there is no web sample to work on.
+        BlipError: `target` exists, there is no web sample to work on, or no human text to compare with.
     """
     if target.exists():
         raise BlipError(f"{target} exists already; name another destination, or remove it first")
@@ -132,7 +133,7 @@ def bootstrap(
     parameters = {
         name: getattr(settings, name) for name in ("decoding", "top_p", "head", "threshold", "seed")
     }
-    judge = Judge.of(filter_, settings.head, list(_texts(human, excluded_human)))
+    judge = Judge.of(filter_, settings.head, _texts(human, excluded_human))
     with (
         atomic_path(target.parent / f".{target.name}.audit") as audit,
         PairsWriter(

@@ -9,17 +9,17 @@ texts. ``both`` is the mean of the two log-odds: they err on different pairs.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from blip.config import FilterHead
 from blip.errors import BlipError
 from blip.model.api import Blip
 
-Head = Literal["itm", "itc", "both"]
 REFERENCES = 2000
 
 
@@ -36,12 +36,12 @@ class Judge:
     """A filter with the head it decides by and the embeddings ``[R, P]`` of the texts it compares with."""
 
     model: Blip
-    head: Head
+    head: FilterHead
     references: Tensor | None
 
     @classmethod
-    def of(cls, model: Blip, head: Head, human_texts: Sequence[str]) -> "Judge":
-        """A judge; at most `REFERENCES` of the human texts are compared with.
+    def of(cls, model: Blip, head: FilterHead, human_texts: Iterable[str]) -> "Judge":
+        """A judge; at most `REFERENCES` of the human texts are compared with, and none is read for ``itm``.
 
         Raises:
             BlipError: the embeddings are to decide and there is no human text to compare with.

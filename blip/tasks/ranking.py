@@ -48,7 +48,7 @@ def shortlist(similarity_QC: Tensor, size: int) -> Tensor:
 
 
 def rerank(similarity_QC: Tensor, shortlist_QK: Tensor, itm_QK: Tensor) -> Tensor:
-    """Scores after re-ranking: ITM logit + cosine for the short-listed, the rest below in their own order.
+    """Scores after re-ranking: ITM logit + similarity for the short-listed, the rest below in their own order.
 
     Float64, because the rest is moved below the short-listed by a constant and its order must survive that.
 

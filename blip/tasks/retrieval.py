@@ -11,11 +11,12 @@ N images, M texts.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from blip.config import RerankBy
 from blip.data.images import ImageInput
 from blip.data.sample import Sample
 from blip.data.text import clean_caption
@@ -28,7 +29,6 @@ __all__ = ["Gallery", "RetrievalModel", "evaluate", "gather", "metrics", "ranks"
 
 SHOWN = 5  # candidates of an example
 
-RerankBy = Literal["published", "log_odds"]
 Encode = Callable[[Sequence[Sample]], tuple[Tensor, Tensor]]  # samples -> tokens [B, T, D], embeddings [B, P]
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from blip.config import RerankBy
 from blip.data.sample import Sample
 from blip.data.video import frames
 from blip.tasks.outcome import Example, Outcome, choose, frames_of
 from blip.tasks.ranking import ranks
-from blip.tasks.retrieval import SHOWN, Gallery, RerankBy, RetrievalModel, gather, metrics, search
+from blip.tasks.retrieval import SHOWN, Gallery, RetrievalModel, gather, metrics, search
 
 DIRECTIONS = {"i2t": "v2t", "t2i": "t2v"}
 

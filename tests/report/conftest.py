@@ -223,104 +223,121 @@ def _audit_row(key: str, text: str, label: str, matched: bool, random_: random.R
 
 
 def _evaluations(folder: Path, pictures: Sequence[Picture], clips: int, random_: random.Random) -> None:
-    labels = [label for label, _ in pictures]
-    shown = range(min(24, len(pictures)))
-    names = [f"images/test-{number:04d}.webp" for number in range(len(pictures))]
-
-    def hits(number: int, good: bool) -> list[int]:
-        others = random_.sample([n for n in range(len(pictures)) if n != number], 4)
-        return [number, *others] if good else [others[0], number, *others[1:]]
-
-    right = [number % 3 != 1 for number in range(len(pictures))]
-    of_images = [
-        {
-            "image": names[n],
-            "caption": labels[n],
-            "top_texts": [
-                {"text": labels[hit], "score": 6.2 - place, "correct": hit == n}
-                for place, hit in enumerate(hits(n, right[n]))
-            ],
-        }
-        for n in shown
-    ]
-    of_texts = [
-        {
-            "query": labels[n],
-            "top_images": [
-                {"image": names[hit], "score": 6.2 - place, "correct": hit == n}
-                for place, hit in enumerate(hits(n, right[n]))
-            ],
-        }
-        for n in shown
-    ]
-    _evaluation(
-        folder / "retrieval",
-        pictures,
-        {"examples": of_images, "text_to_image": of_texts},
-        [
+    answers = _Answers([label for label, _ in pictures], random_)
+    labels = answers.labels
+    sections: dict[str, dict[str, list[dict[str, object]]]] = {
+        "retrieval": {"examples": answers.texts_of_images(), "text_to_image": answers.images_of_texts()},
+        "captioning": {"examples": answers.captions()},
+        "vqa": {"examples": answers.questions()},
+        "classification": {"examples": answers.classes()},
+        "video": {"examples": answers.clips(clips)},
+    }
+    predictions: dict[str, list[dict[str, object]]] = {
+        "retrieval": [
             {"key": name, "caption": label, "best": label, "rank": 1}
-            for name, label in zip(names, labels, strict=True)
+            for name, label in zip(answers.names, labels, strict=True)
         ],
-    )
-    captions = [
-        {
-            "image": names[n],
-            "reference": labels[n],
-            "caption": labels[n] if right[n] else labels[n - 1],
-            "correct": right[n],
-        }
-        for n in shown
-    ]
-    _evaluation(
-        folder / "captioning",
-        pictures,
-        {"examples": captions},
-        [{"key": "k", "reference": label} for label in labels],
-    )
-    questions = [
-        {
-            "image": names[n],
-            "question": f"what is the colour of the {labels[n]}?",
-            "answer": "teal",
-            "prediction": "teal" if right[n] else "blue",
-            "correct": right[n],
-        }
-        for n in shown
-    ]
-    _evaluation(folder / "vqa", pictures, {"examples": questions}, [{"key": "k"}])
-    classes = [
-        {
-            "image": names[n],
-            "label": labels[n],
-            "top": [
-                {"label": labels[hit], "probability": 0.6 / 2**place}
-                for place, hit in enumerate(hits(n, right[n]))
-            ],
-            "correct": right[n],
-        }
-        for n in shown
-    ]
-    _evaluation(
-        folder / "classification", pictures, {"examples": classes}, [{"label": label} for label in labels]
-    )
-    videos = [
-        {
-            "query": labels[n],
-            "clips": [
-                {
-                    "frames": [names[(hit + frame) % len(names)] for frame in range(4)],
-                    "label": labels[hit],
-                    "score": 5.1 - place,
-                    "correct": hit == n,
-                }
-                for place, hit in enumerate(hits(n, right[n]))
-            ],
-        }
-        for n in range(clips)
-    ]
-    _evaluation(
-        folder / "video", pictures, {"examples": videos}, [{"query": label} for label in labels[:clips]]
-    )
+        "captioning": [{"key": "k", "reference": label} for label in labels],
+        "vqa": [{"key": "k"}],
+        "classification": [{"label": label} for label in labels],
+        "video": [{"query": label} for label in labels[:clips]],
+    }
+    for task, shown in sections.items():
+        _evaluation(folder / task, pictures, shown, predictions[task])
+
+
+class _Answers:
+    """What a model might have answered about pictures with these labels, two of three times right."""
+
+    def __init__(self, labels: list[str], random_: random.Random) -> None:
+        self.labels, self.random = labels, random_
+        self.names = [f"images/test-{number:04d}.webp" for number in range(len(labels))]
+        self.right = [number % 3 != 1 for number in range(len(labels))]
+        self.shown = range(min(24, len(labels)))
+
+    def hits(self, number: int) -> list[int]:
+        """Five pictures, best first; the right one is the first or the second."""
+        others = self.random.sample([n for n in range(len(self.labels)) if n != number], 4)
+        return [number, *others] if self.right[number] else [others[0], number, *others[1:]]
+
+    def texts_of_images(self) -> list[dict[str, object]]:
+        return [
+            {
+                "image": self.names[n],
+                "caption": self.labels[n],
+                "top_texts": [
+                    {"text": self.labels[hit], "score": 6.2 - place, "correct": hit == n}
+                    for place, hit in enumerate(self.hits(n))
+                ],
+            }
+            for n in self.shown
+        ]
+
+    def images_of_texts(self) -> list[dict[str, object]]:
+        return [
+            {
+                "query": self.labels[n],
+                "top_images": [
+                    {"image": self.names[hit], "score": 6.2 - place, "correct": hit == n}
+                    for place, hit in enumerate(self.hits(n))
+                ],
+            }
+            for n in self.shown
+        ]
+
+    def captions(self) -> list[dict[str, object]]:
+        return [
+            {
+                "image": self.names[n],
+                "reference": self.labels[n],
+                "caption": self.labels[n] if self.right[n] else self.labels[n - 1],
+                "correct": self.right[n],
+            }
+            for n in self.shown
+        ]
+
+    def questions(self) -> list[dict[str, object]]:
+        return [
+            {
+                "image": self.names[n],
+                "question": f"what is the colour of the {self.labels[n]}?",
+                "answer": "teal",
+                "prediction": "teal" if self.right[n] else "blue",
+                "correct": self.right[n],
+            }
+            for n in self.shown
+        ]
+
+    def classes(self) -> list[dict[str, object]]:
+        return [
+            {
+                "image": self.names[n],
+                "label": self.labels[n],
+                "top": [
+                    {"label": self.labels[hit], "probability": 0.6 / 2**place}
+                    for place, hit in enumerate(self.hits(n))
+                ],
+                "correct": self.right[n],
+            }
+            for n in self.shown
+        ]
+
+    def clips(self, count: int) -> list[dict[str, object]]:
+        return [
+            {
+                "query": self.labels[n],
+                "clips": [
+                    {
+                        "frames": [self.names[(hit + frame) % len(self.names)] for frame in range(4)],
+                        "label": self.labels[hit],
+                        "score": 5.1 - place,
+                        "correct": hit == n,
+                    }
+                    for place, hit in enumerate(self.hits(n))
+                ],
+            }
+            for n in range(count)
+        ]
 
 
 def _evaluation(

@@ -21,6 +21,7 @@ def test_a_foreach_stage_is_filled_in(settings: Settings) -> None:
     spec = stage_spec("finetune@vqa")
     assert spec["cmd"] == "blip stage finetune@vqa"
     assert "data/datasets/vqa_train" in spec["deps"]
+    assert "blip/tasks/vqa.py" in spec["deps"]
     assert spec["outs"] == ["models/vqa"]
     assert stage_spec("unheard-of") == {}
 

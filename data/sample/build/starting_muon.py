@@ -23,7 +23,9 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for weight in group["params"]:
-                average = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                state = self.state[weight]
+                average = state["momentum"] if state else torch.zeros_like(weight)
+                state["momentum"] = average
                 average.lerp_(weight.grad, 1 - group["momentum"])
                 direction = orthogonalise(weight.grad.lerp(average, group["momentum"]))
                 weight.mul_(1 - group["lr"] * group["weight_decay"])

@@ -47,9 +47,13 @@ class Context(NamedTuple):
     mask: Tensor | None = None
 
     def select(self, index: Tensor) -> "Context":
-        """The context of other texts: row i is row ``index[i]`` of this one."""
-        mask = None if self.mask is None else self.mask[index]
-        return Context(self.keys[index], self.values[index], mask)
+        """The context of other texts: row i is row ``index[i]`` of this one.
+
+        By `index_select`: the gradient of ``keys[index]`` is summed by several threads in any order on a CPU, so
+        that no two runs were the same.
+        """
+        mask = None if self.mask is None else self.mask.index_select(0, index)
+        return Context(self.keys.index_select(0, index), self.values.index_select(0, index), mask)
 
 
 class Packing(NamedTuple):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from blip.model import text
-from blip.model.text import Cache
+from blip.model.text import Cache, Context
 from blip.model.vision import positions_for
 from tests import tiny
 
@@ -55,6 +55,22 @@ def test_packed_gradients_are_those_of_padding(monkeypatch: pytest.MonkeyPatch) 
         network.text_encoder(ids, mask, context)[mask.bool()].square().mean().backward()
         gradients.append([p.grad for p in network.parameters() if p.grad is not None])
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*gradients, strict=True))
+
+
+def test_gradients_of_a_shared_context_repeat_to_the_bit_on_two_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        keys = torch.randn(64, 4, 37, 32, requires_grad=True)
+        index, weights = torch.randint(64, (192,)), torch.randn(192, 4, 37, 32)
+        gradients = []
+        for _ in range(30):
+            selected = Context(keys, keys).select(index)
+            (gradient,) = torch.autograd.grad(((selected.keys + selected.values) * weights).sum(), keys)
+            gradients.append(gradient)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(gradients[0], gradient) for gradient in gradients)
 
 
 def test_position_0_alone_is_position_0_of_the_whole() -> None:

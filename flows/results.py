@@ -13,6 +13,8 @@ from flows.addresses import address
 SUMMARY = Path("metrics/summary.json")
 REPORT = Path("reports/pipeline/index.html")
 
+DECIMALS = {"captioning.cider": 2, "filter.roc_auc": 3}  # of the figures that are no shares
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -37,12 +39,11 @@ class Figure:
         }
 
     def shown(self, value: float) -> str:
-        """Seconds as minutes, CIDEr as it is, fractions as percentages."""
+        """Seconds as minutes, CIDEr and ROC AUC as they are, fractions as percentages."""
         if self.key == "seconds.total":
             return f"{int(value) // 60}:{int(value) % 60:02d} min"
-        return (
-            f"{value:.2f}" if self.key in ("captioning.cider", "filter.roc_auc") else f"{100 * value:.1f} %"
-        )
+        decimals = DECIMALS.get(self.key)
+        return f"{100 * value:.1f} %" if decimals is None else f"{value:.{decimals}f}"
 
 
 FIGURES = (

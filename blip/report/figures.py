@@ -42,7 +42,7 @@ MODELS = {
     "bootstrapped": ("bootstrapped", "synthetic"),
     "finetuned": ("fine-tuned", "human"),
 }
-HEADS = {"itc.": "embeddings alone", "": "re-ranked by ITM"}
+HEADS = {"itc.": "embeddings alone", "": "re-ranked"}
 POINTS = 240  # of a curve; longer ones are averaged down
 NARROW, WIDE, TALL = 3.5, 5.2, 2.15  # inches
 

@@ -50,7 +50,7 @@ MEASURED = (  # figure, the figure that is its baseline, what that is
     ("vqa.open_accuracy", "vqa.question_only_open", "question only"),
     ("compare.bootstrapped.itc.i2t_r1", "compare.pretrain.itc.i2t_r1", "noisy pool"),
 )
-NOT_A_SHARE = {"captioning.cider", "filter.roc_auc"}
+DECIMALS = {"captioning.cider": 2, "filter.roc_auc": 3}  # of the figures that are no shares
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class Row:
 
     def shown(self, value: float) -> str:
         """A value as text: shares in percent, ROC AUC and CIDEr as they are."""
-        return f"{value:.2f}" if self.name in NOT_A_SHARE else f"{100 * value:.1f}%"
+        decimals = DECIMALS.get(self.name)
+        return f"{100 * value:.1f}%" if decimals is None else f"{value:.{decimals}f}"
 
 
 def summary(found: Artefacts, total_seconds: float) -> dict[str, float]:

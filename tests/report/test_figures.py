@@ -45,7 +45,7 @@ def test_models_are_compared_both_ways(finished: Path) -> None:
     first, second = compare_charts(read_artefacts(finished).figures)
     assert first.title.startswith("Image to text")
     assert len(second.figure.axes[0].patches) == 6
-    assert "noisy pool, re-ranked by ITM: 16.0%" in first.text
+    assert "noisy pool, re-ranked: 16.0%" in first.text
 
 
 def test_without_figures_there_is_no_comparison() -> None:

@@ -21,6 +21,7 @@ from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, load_network
 from blip.model.explain import Explanation, explain
 from blip.model.generation import Decoding, generate
+from blip.model.matching import match_pairs
 from blip.model.objectives import SpecialTokens
 from blip.model.ranking import most_likely
 from blip.model.text import Context
@@ -108,47 +109,14 @@ class Blip:
         text = torch.arange(len(texts)).repeat(len(tokens))
         return self.score_pairs(tokens, image, texts, text).sigmoid().view(len(tokens), len(texts))
 
-    @torch.inference_mode()
     def score_pairs(
-        self,
-        tokens_NTD: Tensor,
-        image_index: Tensor,
-        texts: Sequence[str],
-        text_index: Tensor,
-        image_block: int = 256,
-        pair_block: int = 1024,
+        self, tokens_NTD: Tensor, image_index: Tensor, texts: Sequence[str], text_index: Tensor
     ) -> Tensor:
-        """ITM log-odds of being matched, float32 ``[M]``, for M pairs of an image and a text.
-
-        An image's cross-attention keys and values are projected once however many texts it meets; the blocks
-        bound the memory.
-        """
+        """ITM log-odds of being matched, float32 ``[M]``, for M pairs of an image and a text (`match_pairs`)."""
         ids, mask = self._encode_texts(texts)
         ids[:, 0] = self.tokenizer.enc
-        order = image_index.argsort(stable=True)
-        scores = torch.empty(len(image_index), device=self.device)
-        first = 0
-        for start in range(0, len(tokens_NTD), image_block):
-            with self._autocast():
-                context = self.network.text_encoder.project_context(tokens_NTD[start : start + image_block])
-            last = first + int((image_index[order[first:]] < start + image_block).sum())
-            for pairs in order[first:last].split(pair_block):
-                scores[pairs] = self._match_rows(
-                    context, image_index[pairs] - start, ids, mask, text_index[pairs]
-                )
-            first = last
-        return scores
-
-    def _match_rows(
-        self, context: list[Context], images: Tensor, ids: Tensor, mask: Tensor, texts: Tensor
-    ) -> Tensor:
-        texts, images = texts.to(self.device), images.to(self.device)
-        longest = int(mask[texts].sum(1).max())
         with self._autocast():
-            logits = self.network.match(
-                ids[texts, :longest], mask[texts, :longest], [layer.select(images) for layer in context]
-            )
-        return logits[:, 1] - logits[:, 0]
+            return match_pairs(self.network, tokens_NTD, image_index, ids, mask, text_index)
 
     def caption(
         self,

@@ -8,17 +8,20 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from blip.atomic import atomic_path
 from blip.errors import BlipError
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig, positions_for
+
+if TYPE_CHECKING:
+    from blip.model.nlvr import NlvrNetwork
 
 WEIGHTS = "model.safetensors"
 
@@ -43,13 +46,25 @@ TEXT_RENAMES = [
     (r"embeddings\.norm\.", "embeddings.LayerNorm."),
     (r"layers\.(\d+)\.self_attention\.output\.", r"encoder.layer.\1.attention.output."),
     (r"layers\.(\d+)\.self_attention\.", r"encoder.layer.\1.attention.self."),
+    (
+        r"layers\.(\d+)\.cross_attention\.image(\d)\.output\.dense\.",
+        r"encoder.layer.\1.crossattention.output.dense\2.",
+    ),
+    (r"layers\.(\d+)\.cross_attention\.image(\d)\.", r"encoder.layer.\1.crossattention.self\2."),
+    (r"layers\.(\d+)\.cross_attention\.merge\.", r"encoder.layer.\1.crossattention.output.merge_layer."),
+    (r"layers\.(\d+)\.cross_attention\.norm\.", r"encoder.layer.\1.crossattention.output.LayerNorm."),
     (r"layers\.(\d+)\.cross_attention\.output\.", r"encoder.layer.\1.crossattention.output."),
     (r"layers\.(\d+)\.cross_attention\.", r"encoder.layer.\1.crossattention.self."),
     (r"layers\.(\d+)\.feed_forward\.up\.", r"encoder.layer.\1.intermediate.dense."),
     (r"layers\.(\d+)\.feed_forward\.output\.", r"encoder.layer.\1.output."),
     (r"output\.norm\.", "output.LayerNorm."),
 ]
-FUSED = {"attention.self.qkv": ("query", "key", "value"), "crossattention.self.kv": ("key", "value")}
+FUSED = {
+    "attention.self.qkv": ("query", "key", "value"),
+    "crossattention.self.kv": ("key", "value"),
+    "crossattention.self0.kv": ("key", "value"),  # NLVR2 has a cross-attention for each image
+    "crossattention.self1.kv": ("key", "value"),
+}
 
 
 @dataclass(frozen=True)
@@ -68,13 +83,15 @@ def save_network(network: BlipNetwork, directory: Path, card: ModelCard, tokens:
     Args:
         tokens: ids of ``pad``, ``sep``, ``bos`` and ``enc``.
     """
+    write_files(directory, to_transformers(network), config_json(network.config, card, tokens))
+
+
+def write_files(directory: Path, state: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Write weights, config.json and the image processor for the size that the configuration has."""
     directory.mkdir(parents=True, exist_ok=True)
-    save_file(to_transformers(network), directory / WEIGHTS, metadata={"format": "pt"})
-    config = network.config
-    for name, value in (
-        ("config.json", _config_json(config, card, tokens)),
-        ("preprocessor_config.json", _processor_json(config.vision.image_size)),
-    ):
+    save_file(state, directory / WEIGHTS, metadata={"format": "pt"})
+    processor = _processor_json(config["vision_config"]["image_size"])
+    for name, value in (("config.json", config), ("preprocessor_config.json", processor)):
         (directory / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
@@ -84,29 +101,48 @@ def load_network(directory: Path) -> tuple[BlipNetwork, ModelCard]:
     Raises:
         BlipError: a file is missing, or weights are missing or of another shape; each is named.
     """
+    values, state = read_files(directory)
+    config, card = parse_config(values)
+    if card.task == "nlvr":
+        raise BlipError(
+            f"{directory} is a model for NLVR2, which reads two images and writes nothing: "
+            "blip.model.nlvr.load_nlvr opens it"
+        )
+    network = BlipNetwork(config)
+    load_transformers(network, state, str(directory))
+    return network.eval(), card
+
+
+def read_files(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The configuration and the weights of a model directory. Raises BlipError for a file that is not there."""
     for name in ("config.json", WEIGHTS):
         if not (directory / name).is_file():
             raise BlipError(f"{directory} is not a model directory: it has no {name}")
     values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    config, card = _parse_config(values)
-    network = BlipNetwork(config)
-    load_transformers(network, load_file(directory / WEIGHTS), str(directory))
-    return network.eval(), card
+    return values, load_file(directory / WEIGHTS)
 
 
 def to_transformers(network: BlipNetwork) -> dict[str, Tensor]:
     """The state of a network under the names of `transformers`; shared weights are written for both sides."""
-    state: dict[str, Tensor] = {}
-    for name, tensor in network.state_dict().items():
-        for theirs, value in _split(rename(name), tensor.detach().float()):
-            state[theirs] = value.clone().contiguous()
+    state = renamed_state(network)
     state["temp"] = state["temp"].squeeze()
     state["text_decoder.cls.predictions.decoder.weight"] = network.word_embedding.detach().float().clone()
     state["text_decoder.cls.predictions.decoder.bias"] = network.lm_head.bias.detach().float().clone()
     return state
 
 
-def load_transformers(network: BlipNetwork, state: dict[str, Tensor], source: str) -> list[str]:
+def renamed_state(network: nn.Module) -> dict[str, Tensor]:
+    """The state of a network under the names of `rename`, float32, fused projections taken apart."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in network.state_dict().items():
+        for theirs, value in split_fused(rename(name), tensor.detach().float()):
+            state[theirs] = value.clone().contiguous()
+    return state
+
+
+def load_transformers(
+    network: "BlipNetwork | NlvrNetwork", state: dict[str, Tensor], source: str
+) -> list[str]:
     """Fill a network from weights under the names of `transformers`.
 
     The heads a checkpoint does not have (a captioner has no ITM head) keep their initial values; positions are
@@ -167,7 +203,8 @@ def rename(name: str) -> str:
     return name
 
 
-def _split(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
+def split_fused(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
+    """A tensor under the names that its parts have where query, key and value are apart."""
     for fused, parts in FUSED.items():
         if f".{fused}." in name:
             stem = fused.rsplit(".", 1)[0]
@@ -177,13 +214,14 @@ def _split(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
 
 
 def _find(name: str, state: dict[str, Tensor]) -> Tensor | None:
-    parts = [state.get(part) for part, _ in _split(name, torch.empty(3))]
+    parts = [state.get(part) for part, _ in split_fused(name, torch.empty(3))]
     if all(part is not None for part in parts):
         return torch.cat([part for part in parts if part is not None]) if len(parts) > 1 else parts[0]
     return None
 
 
-def _config_json(config: BlipConfig, card: ModelCard, tokens: dict[str, int]) -> dict[str, Any]:
+def config_json(config: BlipConfig, card: ModelCard, tokens: dict[str, int]) -> dict[str, Any]:
+    """What config.json says, in the words of `transformers`; what they have no word for is under ``blip``."""
     text, vision = config.text, config.vision
     return {
         "architectures": ["BlipForConditionalGeneration"],
@@ -234,7 +272,8 @@ def _config_json(config: BlipConfig, card: ModelCard, tokens: dict[str, int]) ->
     }
 
 
-def _parse_config(values: dict[str, Any]) -> tuple[BlipConfig, ModelCard]:
+def parse_config(values: dict[str, Any]) -> tuple[BlipConfig, ModelCard]:
+    """The sizes and the card that a config.json states, ours or one of `transformers`."""
     text, vision, own = values.get("text_config", {}), values.get("vision_config", {}), values.get("blip", {})
     vision_config = VisionConfig(
         image_size=vision.get("image_size", 384),

@@ -1,0 +1,136 @@
+"""NLVR2: is a sentence true of two images? The network of the public ``model_base_nlvr.pth``.
+
+    network, tokenizer = load_nlvr(Path("models/nlvr"))
+    ids, mask = tokenizer.encode(["both images show a dog"], 64)
+    ids[:, 0] = tokenizer.enc
+    network(left, right, ids, mask).softmax(-1)[:, 1]       # probability of "true"
+
+BLIP paper, section 5.4: each layer of the text encoder has a cross-attention for each image. The first six layers
+average what the two found, the others merge it by a linear layer; a two-layer head reads position 0.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blip.atomic import atomic_path
+from blip.data.text import Tokenizer
+from blip.errors import BlipError
+from blip.model.blip import BlipConfig
+from blip.model.checkpoints import (
+    ModelCard,
+    config_json,
+    load_transformers,
+    parse_config,
+    read_files,
+    renamed_state,
+    write_files,
+)
+from blip.model.text import Context, CrossAttention, Packing, TextConfig, TextTransformer, initialise_text
+from blip.model.vision import VisionConfig, VisionTransformer
+
+
+@dataclass(frozen=True)
+class NlvrConfig:
+    """The whole network. `merged_from`: the first text layer that merges the two images instead of averaging."""
+
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    merged_from: int = 6
+
+
+class NlvrNetwork(nn.Module):
+    """Vision tower, text encoder with two images to attend to, and a classifier."""
+
+    def __init__(self, config: NlvrConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionTransformer(config.vision)
+        self.text_encoder = TextTransformer(config.text)
+        for number, layer in enumerate(self.text_encoder.layers):
+            layer.cross_attention = TwinAttention(config.text, merges=number >= config.merged_from)
+        width = config.text.width
+        self.cls_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
+        for module in (self.text_encoder, self.cls_head):
+            initialise_text(module, width)
+
+    def forward(
+        self, images_left: Tensor, images_right: Tensor, ids_BT: Tensor, mask_BT: Tensor | None
+    ) -> Tensor:
+        """Logits ``[B, 2]``, float32; index 1 is "true".
+
+        Args:
+            images_left: normalised images ``[B, 3, S, S]``, as `images_right`.
+            ids_BT: sentences that begin with ``[ENC]``.
+        """
+        tokens = self.vision(torch.cat((images_left, images_right)))
+        context = self.text_encoder.project_context(tokens)
+        states = self.text_encoder(ids_BT, mask_BT, context, first_only=True)
+        return self.cls_head(states[:, 0]).float()
+
+
+class TwinAttention(nn.Module):
+    """Two cross-attentions side by side under one residual and LayerNorm."""
+
+    def __init__(self, config: TextConfig, merges: bool) -> None:
+        super().__init__()
+        self.image0, self.image1 = CrossAttention(config), CrossAttention(config)
+        for attention in (self.image0, self.image1):
+            attention.output = PlainOutput(config.width)  # type: ignore[assignment]
+        self.merge = nn.Linear(2 * config.width, config.width) if merges else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(config.width, eps=1e-12)
+
+    def project(self, tokens: Tensor, mask: Tensor | None) -> tuple[Context, Context]:
+        """Keys and values of the left images, first in ``[2 * B, N, D]``, and of the right ones."""
+        left, right = tokens.chunk(2)
+        return self.image0.project(left, mask), self.image1.project(right, mask)
+
+    def forward(self, x: Tensor, context: tuple[Context, Context], packing: Packing | None = None) -> Tensor:
+        left, right = self.image0(x, context[0], packing), self.image1(x, context[1], packing)
+        both = (left + right) / 2 if self.merge is None else self.merge(torch.cat((left, right), dim=-1))
+        return self.norm(self.dropout(both) + x)
+
+
+class PlainOutput(nn.Module):
+    """The dense layer at the end of one of the two attentions; the residual is added after both."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+
+    def forward(self, attended: Tensor, _residual: Tensor) -> Tensor:
+        return self.dense(attended)
+
+
+def save_nlvr(
+    network: NlvrNetwork, tokenizer: Tokenizer, directory: Path, card: ModelCard, tokens: dict[str, int]
+) -> None:
+    """Write a model directory atomically. `transformers` has no class for it, and its type says so."""
+    config = config_json(BlipConfig(network.config.vision, network.config.text), card, tokens)
+    config |= {"architectures": ["NlvrNetwork"], "model_type": "blip_nlvr"}
+    config["blip"]["merged_from"] = network.config.merged_from
+    with atomic_path(directory) as temporary:
+        write_files(temporary, renamed_state(network), config)
+        tokenizer.save(temporary)
+
+
+def load_nlvr(directory: Path) -> tuple[NlvrNetwork, Tokenizer]:
+    """Open a directory that `save_nlvr` wrote.
+
+    Raises:
+        BlipError: it is another model's, or weights are missing or of another shape; each is named.
+    """
+    values, state = read_files(directory)
+    config, card = parse_config(values)
+    if card.task != "nlvr":
+        raise BlipError(f"{directory} is a model for {card.task}, not for NLVR2; blip.load opens it")
+    network = NlvrNetwork(NlvrConfig(config.vision, config.text, values["blip"]["merged_from"]))
+    missing = load_transformers(network, state, str(directory))
+    if missing:
+        raise BlipError(
+            f"{directory}: {len(missing)} weights are missing, {missing[0]} among them; import it again"
+        )
+    return network.eval(), Tokenizer.from_directory(directory)

@@ -18,7 +18,7 @@ def load(model: str, device: str = "cpu", dtype: str = "float32") -> "Blip":
     """Open a model.
 
     Args:
-        model: a model directory, a hub id, or ``models:/NAME@ALIAS`` of the registry.
+        model: a model directory, a public ``.pth`` checkpoint, a hub id, or ``models:/NAME@ALIAS`` of the registry.
         device: ``cpu`` or ``cuda``.
         dtype: ``float32`` or ``bfloat16`` (autocast).
 

@@ -15,7 +15,7 @@ BATCH = 64
 CAPTIONING, VQA, RETRIEVAL = (f"models:/blip-{task}@champion" for task in ("captioning", "vqa", "retrieval"))
 
 Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")]
-Model = Annotated[str, typer.Option(help="A model directory, a hub id, or models:/NAME@ALIAS.")]
+Model = Annotated[str, typer.Option(help="A model directory, a .pth file, a hub id, or models:/NAME@ALIAS.")]
 
 
 @app.command(rich_help_panel=PANEL)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from blip.data.images import preprocess
 from blip.data.text import Tokenizer, clean_caption, clean_question
+from blip.data.vocabulary import find_tokenizer
 from blip.errors import BlipError
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, load_network
@@ -23,6 +24,7 @@ from blip.model.explain import Explanation, explain
 from blip.model.generation import Decoding, generate
 from blip.model.matching import match_pairs
 from blip.model.objectives import SpecialTokens
+from blip.model.public import open_public
 from blip.model.ranking import most_likely
 from blip.model.text import Context
 
@@ -50,11 +52,13 @@ class Blip:
 
     @classmethod
     def open(cls, directory: Path | str, device: str = "cpu", dtype: str = "float32") -> "Blip":
-        """Open a model directory.
+        """Open a model directory, or a public ``.pth`` checkpoint (its vocabulary as `find_tokenizer` finds it).
 
         Raises:
             BlipError: it is no model directory, or tokenizer and network do not belong together.
         """
+        if Path(directory).is_file():
+            return cls._open_public(Path(directory), device, dtype)
         network, card = load_network(Path(directory))
         tokenizer = Tokenizer.from_directory(Path(directory))
         if len(tokenizer) > network.config.text.vocabulary:
@@ -63,6 +67,17 @@ class Blip:
                 f"{network.config.text.vocabulary}; they are of different models"
             )
         return cls(network, tokenizer, card, device, dtype)
+
+    @classmethod
+    def _open_public(cls, path: Path, device: str, dtype: str) -> "Blip":
+        opened = open_public(path)
+        if not isinstance(opened.network, BlipNetwork):
+            raise BlipError(
+                f"{path} is a model for NLVR2, which reads two images and writes nothing: `blip import` converts it, "
+                "blip.model.nlvr.load_nlvr opens the result"
+            )
+        tokenizer = find_tokenizer(opened.network.config.text.vocabulary, None, path.parent)
+        return cls(opened.network, tokenizer, opened.card, device, dtype)
 
     @property
     def temperature(self) -> float:

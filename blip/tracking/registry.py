@@ -31,6 +31,7 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST, FIGURE = "blip.digest", "figure."
 WEIGHTS = "*.safetensors"
 SCHEME = "models:/"
+CHECKPOINT = ".pth"
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def promote(name: str, version: int | str, alias: str = CHAMPION) -> Version:
 
 
 def resolve(model: str) -> Path:
-    """The local model directory behind models:/NAME@ALIAS or models:/NAME/VERSION, a directory, or a hub id.
+    """The local path behind models:/NAME@ALIAS or models:/NAME/VERSION, a directory, a .pth file, or a hub id.
 
     Raises:
         BlipError: there is none: no registry here, no such model, alias or version (the message lists what
@@ -140,8 +141,12 @@ def resolve(model: str) -> Path:
     """
     if model.startswith(SCHEME):
         return _registered(model)
-    if Path(model).is_dir():
+    if Path(model).is_dir() or Path(model).is_file():
         return Path(model)
+    if model.endswith(CHECKPOINT):
+        raise BlipError(
+            f"{model}: no such file; public checkpoints are listed in the README of salesforce/BLIP"
+        )
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).parent.is_dir():
         return _from_hub(model)
     raise BlipError(
@@ -195,11 +200,15 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", WEIGHTS]))
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", WEIGHTS]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise BlipError(
-            f"{name}: no such directory here, and the hub gives no model of that name: {str(error)[:200]}"
+            f"{name}: no such directory here, and the hub gives no model of that name ({str(error)[:200]}); where "
+            "there is no connection, download it elsewhere and give its model directory"
         ) from None
+    if (folder / "config.json").is_file() and not any(folder.glob(WEIGHTS)):
+        raise BlipError(f"{name} has no {WEIGHTS} on the hub, and pickles are not opened: convert it there")
+    return folder
 
 
 def _find_uri(client: "MlflowClient", uri: str) -> "ModelVersion":

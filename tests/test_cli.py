@@ -15,7 +15,7 @@ from tests import tiny
 
 COMMANDS = (
     "stage", "ingest", "validate", "inspect", "capfilt", "caption", "match", "answer", "search", "classify",
-    "explain", "promote", "doctor",
+    "explain", "import", "promote", "doctor",
 )  # fmt: skip
 
 

@@ -1,0 +1,98 @@
+"""The command that turns a public `.pth` checkpoint into a model directory."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from blip.commands.output import JsonFlag, columns, show
+from blip.errors import BadArguments
+
+if TYPE_CHECKING:
+    from blip.model.public import PublicModel
+
+app = typer.Typer()
+PANEL = "Models"
+IN_A_LAYER = re.compile(r"^(.*\.(?:layer|blocks))\.\d+\.(\w+)\..*$")
+
+
+@app.command("import", rich_help_panel=PANEL)
+def import_(
+    file: Annotated[Path, typer.Argument(help="A public BLIP checkpoint, as model_base_retrieval_coco.pth.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The model directory to write.")],
+    *,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels a side; the file's own when not given.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="bert-base-uncased: its vocab.txt or directory. Else from FILE's folder, or the hub."
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Convert a public BLIP checkpoint to a model directory, which opens here and in transformers.
+
+    Example: [bold]blip import model_base_retrieval_coco.pth models/coco --tokenizer vocab.txt[/bold]
+    """
+    from blip.data.vocabulary import find_tokenizer
+    from blip.model.checkpoints import save_model
+    from blip.model.nlvr import NlvrNetwork, save_nlvr
+    from blip.model.public import open_public
+
+    if directory.exists():
+        raise BadArguments(f"{directory} exists already; name another folder, or remove it first")
+    opened = open_public(file, image_size)
+    network = opened.network
+    found = find_tokenizer(network.config.text.vocabulary, tokenizer, file.parent)
+    tokens = {"bos": found.bos, "sep": found.sep, "pad": found.pad, "enc": found.enc}
+    if isinstance(network, NlvrNetwork):
+        save_nlvr(network, found, directory, opened.card, tokens)
+    else:
+        save_model(network, found, directory, opened.card, tokens)
+    figures = {"file": str(file), "directory": str(directory), **describe(opened)}
+    show(figures, as_json, [f"{file} -> {directory}", *(f"  {line}" for line in columns(lines(figures)))])
+
+
+def describe(opened: "PublicModel") -> dict[str, Any]:
+    """Sizes and report of an opened checkpoint."""
+    network, report = opened.network, opened.report
+    vision = network.config.vision
+    return {
+        "kind": report.kind,
+        "vision": f"{vision.layers} layers, {vision.width} wide, patches of {vision.patch_size} px",
+        "image_size": vision.image_size,
+        "image_size_of_file": report.image_size,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "missing": list(report.missing),
+        "unexpected": list(report.unexpected),
+        "dropped": report.dropped,
+        "notes": list(report.notes),
+    }
+
+
+def lines(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """The same for a person: the tensors of a module, in all layers, are one line with their number."""
+    size, own = figures["image_size"], figures["image_size_of_file"]
+    interpolated = "" if size == own else f", positions interpolated from {own} px"
+    rows = [
+        ("kind", figures["kind"]),
+        ("vision tower", figures["vision"]),
+        ("images", f"{size} px{interpolated}"),
+        ("parameters", f"{figures['parameters']:,}"),
+    ]
+    for what, names in (("not in it, initial values", "missing"), ("unexpected, not used", "unexpected")):
+        found = Counter(module(name) for name in figures[names])
+        rows += [(what, f"{name} ({count})") for name, count in found.items()] or [(what, "none")]
+    rows += [("dropped on purpose", f"{what} ({count})") for what, count in figures["dropped"].items()]
+    return rows + [("note", note) for note in figures["notes"]]
+
+
+def module(name: str) -> str:
+    """The module that a tensor is of, the same for all layers: ``text_encoder.encoder.layer.*.attention``."""
+    if found := IN_A_LAYER.match(name):
+        return f"{found[1]}.*.{found[2]}"
+    return ".".join(name.removesuffix(".weight").removesuffix(".bias").split(".")[:2])

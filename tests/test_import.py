@@ -56,6 +56,16 @@ def checkpoint(folder: Path, kind: str) -> Path:
     return public_files.write(folder / f"{kind}.pth", public_files.state_of(kind))
 
 
+# What files of a kind never have; a class of transformers that needs it says so and begins anew with it.
+HEADS = {"vision_proj", "text_proj", "itm_head"}
+NEVER_THERE = {
+    "pretrain": set(),
+    "retrieval": {"text_decoder"},
+    "captioning": {"text_encoder", *HEADS},
+    "vqa": HEADS,
+}
+
+
 @pytest.mark.parametrize("kind", ["pretrain", "retrieval", "captioning", "vqa"])
 def test_a_converted_directory_opens_here_and_in_three_classes_of_transformers(
     run, tmp_path: Path, vocabulary: Path, kind: str
@@ -67,7 +77,7 @@ def test_a_converted_directory_opens_here_and_in_three_classes_of_transformers(
     assert run("import", checkpoint(tmp_path, kind), out, "--tokenizer", vocabulary)[0] == 0
     for name in ("BlipForConditionalGeneration", "BlipForImageTextRetrieval", "BlipForQuestionAnswering"):
         opened, loading = getattr(transformers, name).from_pretrained(out, output_loading_info=True)
-        assert loading["missing_keys"] in (set(), [])
+        assert {key.partition(".")[0] for key in loading["missing_keys"]} <= NEVER_THERE[kind]
         assert opened.config.vision_config.image_size == 32
     assert (
         transformers.BertTokenizer.from_pretrained(out)("a red apple")["input_ids"][0] == tiny.tokenizer().cls

@@ -122,7 +122,7 @@ def classify(
     cosines = opened.match(
         read_pictures([image]), [template.replace("{}", name) for name in names], head="itc"
     )[0]
-    shares = (cosines.float() / opened.network.temperature.item()).softmax(dim=0).tolist()
+    shares = (cosines.float() / opened.temperature).softmax(dim=0).tolist()
     ranked = sorted(zip(names, shares, strict=True), key=lambda pair: -pair[1])
     rows = [(f"{share:.3f}", name) for name, share in ranked]
     show([{"label": name, "probability": share} for name, share in ranked], as_json, columns(rows))

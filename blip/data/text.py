@@ -102,14 +102,13 @@ class Tokenizer:
         """Read the tokenizer of a model directory, ours or one that transformers saved.
 
         Raises:
-            BlipError: it has neither vocab.txt nor tokenizer.json.
+            BlipError: it has neither vocab.txt nor tokenizer.json, or the latter is no WordPiece one.
         """
         directory = Path(directory)
         if (directory / "vocab.txt").is_file():
             found = cls.from_vocabulary(directory / "vocab.txt").vocabulary
         elif (directory / "tokenizer.json").is_file():
-            ids = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-            found = sorted(ids, key=ids.__getitem__)
+            found = _wordpieces(directory / "tokenizer.json")
         else:
             raise BlipError(
                 f"model {directory} has no tokenizer: neither vocab.txt nor tokenizer.json is there"
@@ -183,6 +182,20 @@ def _pipeline(model: models.Model) -> tokenizers.Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     return tokenizer
+
+
+def _wordpieces(path: Path) -> list[str]:
+    """The vocabulary of a tokenizer.json, in the order of its ids."""
+    model = json.loads(path.read_text(encoding="utf-8"))["model"]
+    kind = model.get("type", "WordPiece")
+    if kind != "WordPiece":
+        raise BlipError(f"{path} is of type {kind}; BLIP's is WordPiece, the one of bert-base-uncased")
+    ids = model["vocab"]
+    if sorted(ids.values()) != list(range(len(ids))):
+        raise BlipError(
+            f"{path}: the ids of the vocabulary have gaps, so the tokens cannot be numbered again"
+        )
+    return sorted(ids, key=ids.__getitem__)
 
 
 def _check(vocabulary: list[str], ids: dict[str, int]) -> None:

@@ -5,6 +5,7 @@ model.caption(["cat.jpg"], decoding="beam")
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +21,12 @@ from blip.data.vocabulary import find_tokenizer
 from blip.errors import BlipError
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, load_network
+from blip.model.config_json import check_tokens
 from blip.model.explain import Explanation, explain
 from blip.model.generation import Decoding, generate
 from blip.model.matching import match_pairs
 from blip.model.objectives import SpecialTokens
+from blip.model.parts import require
 from blip.model.public import open_public
 from blip.model.ranking import most_likely
 from blip.model.text import Context
@@ -66,6 +69,7 @@ class Blip:
                 f"{directory}: the tokenizer has {len(tokenizer)} entries, the network only "
                 f"{network.config.text.vocabulary}; they are of different models"
             )
+        check_tokens(Path(directory), {"pad": tokenizer.pad, "sep": tokenizer.sep, "bos": tokenizer.bos})
         return cls(network, tokenizer, card, device, dtype)
 
     @classmethod
@@ -82,7 +86,10 @@ class Blip:
     @property
     def temperature(self) -> float:
         """The learned temperature: cosine / temperature is a log-odds as the ITM head's output is."""
-        return self.network.temperature.item()
+        value = self.network.temperature.item()
+        if "temperature" in self.card.missing:
+            warnings.warn(f"the model was saved without its temperature; {value:.2g} is used", stacklevel=2)
+        return value
 
     @torch.inference_mode()
     def encode_images(self, images: Any, batch_size: int = 64) -> Tensor:
@@ -98,6 +105,7 @@ class Blip:
     @torch.inference_mode()
     def project_images(self, tokens_NTD: Tensor) -> Tensor:
         """Image tokens to unit vectors ``[N, P]``."""
+        require("embed images", self.card.missing)
         with self._autocast():
             return self.network.embed_image(tokens_NTD)
 
@@ -108,6 +116,7 @@ class Blip:
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """Unit vectors ``[N, P]`` of texts."""
+        require("embed texts", self.card.missing)
         parts = []
         for start in range(0, len(texts), batch_size):
             ids, mask = self._encode_texts(texts[start : start + batch_size])
@@ -128,6 +137,7 @@ class Blip:
         self, tokens_NTD: Tensor, image_index: Tensor, texts: Sequence[str], text_index: Tensor
     ) -> Tensor:
         """ITM log-odds of being matched, float32 ``[M]``, for M pairs of an image and a text (`match_pairs`)."""
+        require("match", self.card.missing)
         ids, mask = self._encode_texts(texts)
         ids[:, 0] = self.tokenizer.enc
         with self._autocast():
@@ -179,6 +189,7 @@ class Blip:
         uniforms: Tensor | None = None,
     ) -> list[str]:
         """Captions of encoded images, without the prompt."""
+        require("caption", self.card.missing)
         prompt = self.card.prompt if prompt is None else prompt
         start = self._prompt_ids(prompt).expand(len(tokens_BTD), -1)
         uniforms = None if uniforms is None else uniforms.to(self.device)
@@ -235,6 +246,7 @@ class Blip:
     def _question_context(
         self, tokens_NTD: Tensor, image_index: Tensor, questions: Sequence[str]
     ) -> list[Context]:
+        require("answer", self.card.missing)
         ids, mask = self._encode([clean_question(question) for question in questions])
         ids[:, 0] = self.tokenizer.enc
         images = self.network.text_encoder.project_context(tokens_NTD)
@@ -244,6 +256,7 @@ class Blip:
 
     def explain(self, image: Any, text: str) -> Explanation:
         """Where in the image each word is seen: gradient-weighted cross-attention of the match."""
+        require("match", self.card.missing)
         ids, mask = self._encode_texts([text])
         ids[:, 0] = self.tokenizer.enc
         maps, probability = explain(self.network, self._pixels([image]), ids, mask)

@@ -6,7 +6,8 @@ BlipForQuestionAnswering, and one of theirs opens here. This file holds the name
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 
 from blip.atomic import atomic_path
 from blip.errors import BlipError
-from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.text import TextConfig
-from blip.model.vision import VisionConfig, positions_for
+from blip.model.blip import BlipNetwork
+from blip.model.config_json import ModelCard, config_values, parse_config, read_config
+from blip.model.parts import part_of
+from blip.model.vision import positions_for
 
 if TYPE_CHECKING:
     from blip.model.nlvr import NlvrNetwork
@@ -65,16 +67,12 @@ FUSED = {
     "crossattention.self0.kv": ("key", "value"),  # NLVR2 has a cross-attention for each image
     "crossattention.self1.kv": ("key", "value"),
 }
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a model directory says beside the network: what it was trained for and how to call it."""
-
-    task: str = "pretrain"
-    prompt: str = ""
-    max_tokens: int = 30
-    answers: tuple[str, ...] = ()
+# Shared weights, of which a file may hold either name.
+TIED = {
+    "text_decoder.cls.predictions.decoder.weight": "text_decoder.bert.embeddings.word_embeddings.weight",
+    "text_decoder.cls.predictions.decoder.bias": "text_decoder.cls.predictions.bias",
+}
+LAYER = re.compile(r"^(vision_model|text_encoder|text_decoder)\..*\.layers?\.\d+\.")
 
 
 def save_network(network: BlipNetwork, directory: Path, card: ModelCard, tokens: dict[str, int]) -> None:
@@ -83,7 +81,8 @@ def save_network(network: BlipNetwork, directory: Path, card: ModelCard, tokens:
     Args:
         tokens: ids of ``pad``, ``sep``, ``bos`` and ``enc``.
     """
-    write_files(directory, to_transformers(network), config_json(network.config, card, tokens))
+    state = to_transformers(network, card.missing)
+    write_files(directory, state, config_values(network.config, card, tokens))
 
 
 def write_files(directory: Path, state: dict[str, Tensor], config: dict[str, Any]) -> None:
@@ -102,39 +101,46 @@ def load_network(directory: Path) -> tuple[BlipNetwork, ModelCard]:
         BlipError: a file is missing, or weights are missing or of another shape; each is named.
     """
     values, state = read_files(directory)
-    config, card = parse_config(values)
+    config, card = parse_config(values, str(directory))
     if card.task == "nlvr":
         raise BlipError(
             f"{directory} is a model for NLVR2, which reads two images and writes nothing: "
             "blip.model.nlvr.load_nlvr opens it"
         )
     network = BlipNetwork(config)
-    load_transformers(network, state, str(directory))
-    return network.eval(), card
+    missing = load_transformers(network, state, str(directory))
+    return network.eval(), replace(card, missing=tuple(dict.fromkeys(map(part_of, missing))))
 
 
 def read_files(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The configuration and the weights of a model directory. Raises BlipError for a file that is not there."""
-    for name in ("config.json", WEIGHTS):
-        if not (directory / name).is_file():
-            raise BlipError(f"{directory} is not a model directory: it has no {name}")
-    values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    values = read_config(directory)
+    if not (directory / WEIGHTS).is_file():
+        raise BlipError(f"{directory} is not a model directory: it has no {WEIGHTS}{_pickled(directory)}")
     return values, load_file(directory / WEIGHTS)
 
 
-def to_transformers(network: BlipNetwork) -> dict[str, Tensor]:
-    """The state of a network under the names of `transformers`; shared weights are written for both sides."""
-    state = renamed_state(network)
-    state["temp"] = state["temp"].squeeze()
-    state["text_decoder.cls.predictions.decoder.weight"] = network.word_embedding.detach().float().clone()
-    state["text_decoder.cls.predictions.decoder.bias"] = network.lm_head.bias.detach().float().clone()
+def to_transformers(network: BlipNetwork, without: Collection[str] = ()) -> dict[str, Tensor]:
+    """The state of a network under the names of `transformers`; shared weights are written for both sides.
+
+    Args:
+        without: parts to leave out, which hold initial values only.
+    """
+    state = renamed_state(network, without)
+    if "temp" in state:
+        state["temp"] = state["temp"].squeeze()
+    for theirs, original in TIED.items():
+        if original in state:
+            state[theirs] = state[original].clone()
     return state
 
 
-def renamed_state(network: nn.Module) -> dict[str, Tensor]:
+def renamed_state(network: nn.Module, without: Collection[str] = ()) -> dict[str, Tensor]:
     """The state of a network under the names of `rename`, float32, fused projections taken apart."""
     state: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():
+        if part_of(name) in without:
+            continue
         for theirs, value in split_fused(rename(name), tensor.detach().float()):
             state[theirs] = value.clone().contiguous()
     return state
@@ -145,18 +151,19 @@ def load_transformers(
 ) -> list[str]:
     """Fill a network from weights under the names of `transformers`.
 
-    The heads a checkpoint does not have (a captioner has no ITM head) keep their initial values; positions are
+    The parts a checkpoint does not have (a captioner has no ITM head) keep their initial values; positions are
     interpolated to this network's image size.
 
     Returns:
-        the names that kept their initial values.
+        the names that kept their initial values: all of a part or none.
 
     Raises:
-        BlipError: a tower is incomplete or a shape differs.
+        BlipError: a part is incomplete, a shape differs, there are layers the network does not have, or the
+            checkpoint does not share what this network shares.
     """
-    ours = network.state_dict()
+    state = _untie(state, source)
     missing, wrong, filled = [], [], {}
-    for name, current in ours.items():
+    for name, current in network.state_dict().items():
         value = _find(rename(name), state)
         if value is None:
             missing.append(name)
@@ -169,11 +176,44 @@ def load_transformers(
             wrong.append(f"{rename(name)}: {tuple(value.shape)} instead of {tuple(current.shape)}")
         else:
             filled[name] = value.to(current.dtype)
-    required = [name for name in missing if name.startswith("vision.")]
-    if required or wrong:
-        raise BlipError(f"{source}: weights do not fit: " + "; ".join((wrong + required)[:8]))
+    wrong += _incomplete(missing, filled) + _superfluous(network, state)
+    if wrong:
+        raise BlipError(f"{source}: weights do not fit: " + "; ".join(wrong[:8]))
     network.load_state_dict(filled, strict=False)
     return missing
+
+
+def _untie(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The state with the weights that are shared under both of their names."""
+    state = dict(state)
+    for theirs, original in TIED.items():
+        if original in state and theirs in state and not torch.equal(state[original], state[theirs]):
+            raise BlipError(f"{source}: {theirs} differs from {original}; this network shares the two")
+        if theirs in state:
+            state.setdefault(original, state[theirs])
+    return state
+
+
+def _incomplete(missing: list[str], filled: dict[str, Tensor]) -> list[str]:
+    """What is missing of the image encoder, or of a part that is there in pieces, or both text sides."""
+    present = {part_of(name) for name in filled}
+    lost = [f"{rename(name)} is missing" for name in missing if part_of(name) in {"vision", *present}]
+    return (
+        lost if present & {"text_encoder", "text_decoder"} else [*lost, "no text_encoder and no text_decoder"]
+    )
+
+
+def _superfluous(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """Layers of the checkpoint beyond the network's depth, without which it would compute something else."""
+    known = {part for name in network.state_dict() for part, _ in split_fused(rename(name), torch.empty(3))}
+    return [
+        f"{name} is of no layer in config.json" for name in state if LAYER.search(name) and name not in known
+    ]
+
+
+def _pickled(directory: Path) -> str:
+    others = [path.name for path in (*directory.glob("*.bin"), *directory.glob("*.safetensors"))]
+    return f" (but {', '.join(sorted(others))}); save it as one safetensors file" if others else ""
 
 
 def load_starting_vision(network: BlipNetwork, path: Path) -> None:
@@ -218,90 +258,6 @@ def _find(name: str, state: dict[str, Tensor]) -> Tensor | None:
     if all(part is not None for part in parts):
         return torch.cat([part for part in parts if part is not None]) if len(parts) > 1 else parts[0]
     return None
-
-
-def config_json(config: BlipConfig, card: ModelCard, tokens: dict[str, int]) -> dict[str, Any]:
-    """What config.json says, in the words of `transformers`; what they have no word for is under ``blip``."""
-    text, vision = config.text, config.vision
-    return {
-        "architectures": ["BlipForConditionalGeneration"],
-        "model_type": "blip",
-        "projection_dim": config.projection,
-        "image_text_hidden_size": config.projection,
-        "initializer_factor": 1.0,
-        "text_config": {
-            "model_type": "blip_text_model",
-            "vocab_size": text.vocabulary,
-            "hidden_size": text.width,
-            "encoder_hidden_size": text.context_width,
-            "intermediate_size": text.width * text.mlp_ratio,
-            "projection_dim": config.projection,
-            "num_hidden_layers": text.layers,
-            "num_attention_heads": text.heads,
-            "max_position_embeddings": text.max_positions,
-            "hidden_dropout_prob": text.dropout,
-            "attention_probs_dropout_prob": 0.0,
-            "layer_norm_eps": 1e-12,
-            "hidden_act": "gelu",
-            "bos_token_id": tokens["bos"],
-            "eos_token_id": tokens["sep"],
-            "pad_token_id": tokens["pad"],
-            "sep_token_id": tokens["sep"],
-        },
-        "vision_config": {
-            "model_type": "blip_vision_model",
-            "hidden_size": vision.width,
-            "intermediate_size": vision.width * vision.mlp_ratio,
-            "num_hidden_layers": vision.layers,
-            "num_attention_heads": vision.heads,
-            "image_size": vision.image_size,
-            "patch_size": vision.patch_size,
-            "hidden_act": "gelu",
-            "layer_norm_eps": 1e-6,
-            "attention_dropout": 0.0,
-        },
-        "blip": {
-            "task": card.task,
-            "prompt": card.prompt,
-            "max_tokens": card.max_tokens,
-            "answers": list(card.answers),
-            "tied": config.tied,
-            "drop_path": vision.drop_path,
-            "enc_token_id": tokens["enc"],
-        },
-    }
-
-
-def parse_config(values: dict[str, Any]) -> tuple[BlipConfig, ModelCard]:
-    """The sizes and the card that a config.json states, ours or one of `transformers`."""
-    text, vision, own = values.get("text_config", {}), values.get("vision_config", {}), values.get("blip", {})
-    vision_config = VisionConfig(
-        image_size=vision.get("image_size", 384),
-        patch_size=vision.get("patch_size", 16),
-        width=vision.get("hidden_size", 768),
-        layers=vision.get("num_hidden_layers", 12),
-        heads=vision.get("num_attention_heads", 12),
-        mlp_ratio=vision.get("intermediate_size", 3072) // vision.get("hidden_size", 768),
-        drop_path=own.get("drop_path", 0.0),
-    )
-    text_config = TextConfig(
-        vocabulary=text.get("vocab_size", 30524),
-        width=text.get("hidden_size", 768),
-        layers=text.get("num_hidden_layers", 12),
-        heads=text.get("num_attention_heads", 8),
-        mlp_ratio=text.get("intermediate_size", 3072) // text.get("hidden_size", 768),
-        max_positions=text.get("max_position_embeddings", 512),
-        dropout=text.get("hidden_dropout_prob", 0.0),
-        context_width=text.get("encoder_hidden_size", vision_config.width),
-    )
-    projection = values.get("image_text_hidden_size", 256)
-    card = ModelCard(
-        task=own.get("task", "pretrain"),
-        prompt=own.get("prompt", ""),
-        max_tokens=own.get("max_tokens", 35),
-        answers=tuple(own.get("answers", ())),
-    )
-    return BlipConfig(vision_config, text_config, projection, tied=own.get("tied", False)), card
 
 
 def _processor_json(size: int) -> dict[str, Any]:

@@ -19,15 +19,8 @@ from blip.atomic import atomic_path
 from blip.data.text import Tokenizer
 from blip.errors import BlipError
 from blip.model.blip import BlipConfig
-from blip.model.checkpoints import (
-    ModelCard,
-    config_json,
-    load_transformers,
-    parse_config,
-    read_files,
-    renamed_state,
-    write_files,
-)
+from blip.model.checkpoints import load_transformers, read_files, renamed_state, write_files
+from blip.model.config_json import ModelCard, config_values, parse_config
 from blip.model.text import Context, CrossAttention, Packing, TextConfig, TextTransformer, initialise_text
 from blip.model.vision import VisionConfig, VisionTransformer
 
@@ -109,7 +102,7 @@ def save_nlvr(
     network: NlvrNetwork, tokenizer: Tokenizer, directory: Path, card: ModelCard, tokens: dict[str, int]
 ) -> None:
     """Write a model directory atomically. `transformers` has no class for it, and its type says so."""
-    config = config_json(BlipConfig(network.config.vision, network.config.text), card, tokens)
+    config = config_values(BlipConfig(network.config.vision, network.config.text), card, tokens)
     config |= {"architectures": ["NlvrNetwork"], "model_type": "blip_nlvr"}
     config["blip"]["merged_from"] = network.config.merged_from
     with atomic_path(directory) as temporary:
@@ -124,7 +117,7 @@ def load_nlvr(directory: Path) -> tuple[NlvrNetwork, Tokenizer]:
         BlipError: it is another model's, or weights are missing or of another shape; each is named.
     """
     values, state = read_files(directory)
-    config, card = parse_config(values)
+    config, card = parse_config(values, str(directory))
     if card.task != "nlvr":
         raise BlipError(f"{directory} is a model for {card.task}, not for NLVR2; blip.load opens it")
     network = NlvrNetwork(NlvrConfig(config.vision, config.text, values["blip"]["merged_from"]))

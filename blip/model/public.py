@@ -20,8 +20,10 @@ from torch import Size, Tensor, nn
 
 from blip.errors import BlipError
 from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.checkpoints import ModelCard, rename, split_fused
+from blip.model.checkpoints import rename, split_fused
+from blip.model.config_json import ModelCard
 from blip.model.nlvr import NlvrConfig, NlvrNetwork
+from blip.model.parts import part_of
 from blip.model.pth import read_pth
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig, positions_for
@@ -127,8 +129,10 @@ def open_public(path: Path, image_size: int | None = None) -> PublicModel:
     missing = _fill(network, state)
     if others:
         dropped["beside the network: " + ", ".join(others)] = len(others)
-    card = ModelCard(kind.task, kind.prompt, min(kind.max_tokens, text.max_positions))
-    report = Report(kind.task, own_size, tuple(missing), tuple(unexpected), dropped, tuple(notes))
+    lacking = tuple(dict.fromkeys(map(part_of, missing)))
+    card = ModelCard(kind.task, kind.prompt, min(kind.max_tokens, text.max_positions), missing=lacking)
+    names = tuple(part for name in missing for part, _ in _places(network)[name])
+    report = Report(kind.task, own_size, names, tuple(unexpected), dropped, tuple(notes))
     return PublicModel(network.eval(), card, report)
 
 
@@ -298,7 +302,7 @@ def _check(network: nn.Module, kind: Kind, state: Mapping[str, Tensor], path: Pa
 
 
 def _fill(network: BlipNetwork | NlvrNetwork, state: Mapping[str, Tensor]) -> list[str]:
-    """Copy the state into the network. Returns the public names of the parameters that it does not have."""
+    """Copy the state into the network. Returns our names of the parameters that it does not have."""
     vision, places = network.config.vision, _places(network)
     filled: dict[str, Tensor] = {}
     for name, parts in places.items():
@@ -312,9 +316,4 @@ def _fill(network: BlipNetwork | NlvrNetwork, state: Mapping[str, Tensor]) -> li
     network.load_state_dict(filled, strict=False)
     named = list(network.named_parameters(remove_duplicate=False))  # a shared tensor under each of its names
     present = {id(parameter) for name, parameter in named if name in filled}
-    return [
-        part
-        for name, parameter in network.named_parameters()
-        if id(parameter) not in present
-        for part, _ in places[name]
-    ]
+    return [name for name, parameter in network.named_parameters() if id(parameter) not in present]

@@ -33,6 +33,7 @@ class TextConfig:
     max_positions: int = 512
     dropout: float = 0.1
     context_width: int = 768
+    norm_eps: float = 1e-12
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -204,7 +205,7 @@ class Embeddings(nn.Module):
         super().__init__()
         self.word = nn.Embedding(config.vocabulary, config.width, padding_idx=0)
         self.position = nn.Embedding(config.max_positions, config.width)
-        self.norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, ids_BT: Tensor, past: int = 0) -> Tensor:
@@ -302,7 +303,7 @@ class ResidualOutput(nn.Module):
         super().__init__()
         self.dense = nn.Linear(width, config.width)
         self.dropout = nn.Dropout(config.dropout)
-        self.norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
 
     def forward(self, x_BTE: Tensor, residual_BTD: Tensor) -> Tensor:
         return self.norm(self.dropout(self.dense(x_BTE)) + residual_BTD)
@@ -314,7 +315,7 @@ class LanguageModelHead(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.width, config.width)
-        self.norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
 
     def forward(self, x_MD: Tensor, word_VD: Tensor) -> Tensor:

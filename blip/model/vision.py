@@ -25,6 +25,7 @@ class VisionConfig:
     heads: int = 12
     mlp_ratio: int = 4
     drop_path: float = 0.0
+    norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
@@ -50,7 +51,7 @@ class VisionTransformer(nn.Module):
         self.position_embedding = nn.Parameter(torch.empty(1, config.tokens, config.width))
         rates = torch.linspace(0, config.drop_path, config.layers).tolist()
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
-        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.apply(_initialise)
         nn.init.trunc_normal_(self.class_embedding, std=0.02)
         nn.init.trunc_normal_(self.position_embedding, std=0.02)
@@ -81,10 +82,10 @@ class Block(nn.Module):
         super().__init__()
         self.heads = config.heads
         self.drop_path = drop_path
-        self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
+        self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.projection = nn.Linear(config.width, config.width)
-        self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
+        self.norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.fc1 = nn.Linear(config.width, config.mlp_ratio * config.width)
         self.fc2 = nn.Linear(config.mlp_ratio * config.width, config.width)
 

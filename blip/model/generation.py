@@ -113,6 +113,7 @@ def _beam_search(
     finished = _Finished.empty(batch, beams, decoding.max_length, device)
     cache = _new_cache(network, batch * beams, decoding.max_length, context)
     new = live.sequences
+    open_B1 = torch.ones(batch, 1, dtype=torch.bool, device=device)
     while True:
         logits = _next_logits(network, new, context, cache)
         logits = _constrain(logits.log_softmax(dim=-1), live.sequences, end, decoding)
@@ -125,16 +126,17 @@ def _beam_search(
         within = torch.arange(2 * beams, device=device) < beams
         rows = parent + torch.arange(batch, device=device)[:, None] * beams
         candidates = torch.cat((live.sequences[rows], token[..., None]), dim=2)
-        finished.add(candidates, normal.masked_fill(~(at_end & within), -1e9))
+        finished.add(candidates, normal.masked_fill(~(at_end & within & open_B1), -1e9))
         live.scores, order = best.masked_fill(at_end, -1e9).topk(beams, dim=1)
         live.sequences = candidates.gather(1, order[..., None].expand(-1, -1, length)).flatten(0, 1)
-        if length >= decoding.max_length or finished.settled(live.scores, length - prompt, decoding):
+        open_B1 &= ~finished.settled(live.scores, length - prompt, decoding)
+        if length >= decoding.max_length or not open_B1.any():
             break
         cache.select(rows.gather(1, order).flatten())
         new = live.sequences[:, -1:]
     if length >= decoding.max_length:
         running = live.scores / (length - prompt) ** decoding.length_penalty
-        finished.add(live.sequences.view(batch, beams, length), running)
+        finished.add(live.sequences.view(batch, beams, length), running.masked_fill(~open_B1, -1e9))
     return [_strip(tokens, prompt, end) for tokens in finished.sequences[:, 0].tolist()]
 
 
@@ -168,10 +170,13 @@ class _Finished:
         all_sequences = torch.cat((self.sequences, padded), dim=1)
         self.sequences = all_sequences.gather(1, order[..., None].expand(-1, -1, padded.shape[2]))
 
-    def settled(self, live_BK: Tensor, generated: int, decoding: Decoding) -> bool:
-        """No running beam can still beat the worst kept text of its image."""
-        attainable = live_BK[:, 0] / generated**decoding.length_penalty
-        return bool((self.scores[:, -1] >= attainable).all())
+    def settled(self, live_BK: Tensor, generated: int, decoding: Decoding) -> Tensor:
+        """``[B, 1]``: no running beam can still beat the worst kept text of its image.
+
+        Nothing is added to a settled image, or its caption would depend on how long the others of the batch take.
+        """
+        attainable = live_BK[:, :1] / generated**decoding.length_penalty
+        return self.scores[:, -1:] >= attainable
 
 
 def _new_cache(network: BlipNetwork, rows: int, length: int, context: list[Context]) -> Cache:

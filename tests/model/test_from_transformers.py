@@ -184,6 +184,26 @@ def test_the_padding_of_a_question_changes_no_answer_here_and_changes_states_the
     ]
 
 
+@pytest.mark.parametrize(
+    ("size", "seed"), [("other epsilons", 4), ("deep image tower", 4), ("even", 4), ("even", 1)]
+)
+@torch.no_grad()
+def test_beams_that_end_at_different_times_are_theirs(tmp_path: Path, size: str, seed: int) -> None:
+    model = theirs.make(CAPTIONER, size, seed, end=3.0)
+    ours = blip.load(str(theirs.save(model, tmp_path)))
+    images, start = images_for(ours, 8), torch.full((8, 1), ours.tokenizer.bos)
+    context = ours.network.text_decoder.project_context(ours.encode_images(images))
+    lengths = set()
+    for minimum, maximum, penalty in ((1, 14, 1.0), (9, 12, 1.0), (5, 20, 1.7), (1, 20, 0.8)):
+        limits = {"repetition_penalty": penalty, "max_length": maximum, "min_length": minimum}
+        written = model.generate(pixel_values=images, num_beams=3, do_sample=False, **limits)
+        decoding = Decoding(maximum, minimum, 3, repetition_penalty=penalty)
+        own = generate(ours.network, context, start, ours.tokenizer.sep, decoding)
+        assert own == bodies(written, 1, ours.tokenizer.sep)
+        lengths |= {len(text) for text in own}
+    assert len(lengths) > 3
+
+
 def bodies(sequences: torch.Tensor, prompt: int, end: int) -> list[list[int]]:
     """What `transformers` wrote after the prompt, up to the end token."""
     rows = [row[prompt:] for row in sequences.tolist()]

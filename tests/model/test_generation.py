@@ -30,6 +30,17 @@ def test_a_sampled_caption_depends_on_its_key_and_not_on_its_batch() -> None:
     assert together != model.caption(images, "nucleus", keys=keys, seed=4, max_length=12)
 
 
+@torch.inference_mode()
+def test_a_beam_caption_depends_on_its_image_alone() -> None:
+    model = tiny.blip()
+    model.network.lm_head.bias[model.tokenizer.sep] += 2
+    tokens = model.encode_images(tiny.images(12))
+    for penalty in (1.0, 0.8):
+        decoding = Decoding(20, 1, 3, repetition_penalty=penalty)
+        alone = [model.caption_tokens(tokens[n : n + 1], decoding)[0] for n in range(12)]
+        assert model.caption_tokens(tokens, decoding) == alone
+
+
 def test_uniform_numbers_are_in_range_and_repeat() -> None:
     one = keyed_uniforms(["a", "b"], 1, 50)
     assert torch.equal(one, keyed_uniforms(["a", "b"], 1, 50))

@@ -45,13 +45,18 @@ def config(size: str) -> transformers.BlipConfig:
     return transformers.BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=20)
 
 
-def make(kind: str, size: str, seed: int = 0) -> Any:
-    """A model of class `kind`, its weights large enough that inputs make a difference."""
+def make(kind: str, size: str, seed: int = 0, end: float = 0.0) -> Any:
+    """A model of class `kind`, its weights large enough that inputs make a difference.
+
+    `end` is added to the logit of the end token: the larger, the shorter its texts.
+    """
     torch.manual_seed(seed)
     model = getattr(transformers, kind)(config(size)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.15)
+        if end:
+            model.text_decoder.cls.predictions.bias[tiny.tokenizer().sep] += end
     return model
 
 

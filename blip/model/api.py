@@ -247,6 +247,12 @@ class Blip:
         self, tokens_NTD: Tensor, image_index: Tensor, questions: Sequence[str]
     ) -> list[Context]:
         require("answer", self.card.missing)
+        text = self.network.config.text
+        if text.width != text.context_width:
+            raise BlipError(
+                f"this model cannot answer: the decoder reads question states of width {text.width} where it has "
+                f"weights for {text.context_width}; both towers of a VQA model are equally wide"
+            )
         ids, mask = self._encode([clean_question(question) for question in questions])
         ids[:, 0] = self.tokenizer.enc
         images = self.network.text_encoder.project_context(tokens_NTD)

@@ -231,6 +231,12 @@ def test_a_model_says_which_head_it_lacks_and_what_has_it(opened: Opened) -> Non
         answerer.embed_texts(TEXTS)
 
 
+def test_towers_of_two_widths_answer_nothing(opened: Opened) -> None:
+    _, answerer = opened(ANSWERER, "widths apart")
+    with pytest.raises(BlipError, match="question states of width 24 where it has weights for 64"):
+        answerer.answer(images_for(answerer, 1), ["a"])
+
+
 def test_a_temperature_that_was_not_saved_is_said(opened: Opened) -> None:
     _, retriever = opened(RETRIEVER, "even")
     with pytest.warns(UserWarning, match=r"without its temperature; 0\.07 is used"):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from blip.model.api import Blip
+    from blip.model.clip import Clip
 
-__all__ = ["load"]
+__all__ = ["load", "load_clip"]
 __version__ = "0.1.0"
 
 
@@ -29,3 +30,20 @@ def load(model: str, device: str = "cpu", dtype: str = "float32") -> "Blip":
     from blip.tracking.registry import resolve
 
     return Blip.open(resolve(model), device, dtype)
+
+
+def load_clip(model: str, device: str = "cpu", dtype: str = "float32") -> "Clip":
+    """Open a CLIP of `transformers`, which embeds pictures and texts as a BLIP does.
+
+    Args:
+        model: a directory that `transformers` saved, with safetensors weights, or a hub id.
+        device: ``cpu`` or ``cuda``.
+        dtype: ``float32`` or ``bfloat16`` (autocast).
+
+    Raises:
+        blip.errors.BlipError: there is no such model, or it is no CLIP.
+    """
+    from blip.model.clip import Clip
+    from blip.tracking.registry import resolve
+
+    return Clip.open(resolve(model), device, dtype)

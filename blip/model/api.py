@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from blip.data.images import preprocess
+from blip.data.recipe import check_blip_recipe
 from blip.data.text import Tokenizer, clean_caption, clean_question
 from blip.data.vocabulary import find_tokenizer
 from blip.errors import BlipError
@@ -69,6 +70,7 @@ class Blip:
                 f"{directory}: the tokenizer has {len(tokenizer)} entries, the network only "
                 f"{network.config.text.vocabulary}; they are of different models"
             )
+        check_blip_recipe(Path(directory))
         check_tokens(Path(directory), {"pad": tokenizer.pad, "sep": tokenizer.sep, "bos": tokenizer.bos})
         return cls(network, tokenizer, card, device, dtype)
 

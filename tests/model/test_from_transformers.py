@@ -293,6 +293,24 @@ def test_what_would_be_computed_otherwise_is_refused(
         blip.load(edited(directory, section, **values))
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"resample": 2}, r"the image processor has resample 2; BLIP's pictures are prepared with 3"),
+        ({"do_center_crop": True, "crop_size": {"height": 32, "width": 32}}, "do_center_crop True"),
+        ({"image_std": [0.5, 0.5, 0.5]}, r"image_std \(0\.5, 0\.5, 0\.5\)"),
+        ({"do_rescale": False}, r"rescale_factor 1\.0"),
+    ],
+)
+def test_pictures_that_were_prepared_otherwise_are_refused(
+    tmp_path: Path, values: dict[str, object], message: str
+) -> None:
+    path = theirs.save(theirs.make(RETRIEVER, "even"), tmp_path) / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(BlipError, match=message):
+        blip.load(str(tmp_path))
+
+
 def test_square_sides_may_be_written_twice(tmp_path: Path) -> None:
     directory = theirs.save(theirs.make(RETRIEVER, "even"), tmp_path)
     assert blip.load(edited(directory, "vision_config", image_size=[32, 32])).image_size == 32

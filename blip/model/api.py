@@ -282,6 +282,13 @@ class Blip:
 
     def _pixels(self, images: Any) -> Tensor:
         if isinstance(images, Tensor):
+            patch = self.network.config.vision.patch_size
+            side = images.shape[-1]
+            if images.ndim != 4 or images.shape[1:] != (3, side, side) or side % patch:
+                raise BlipError(
+                    f"images are a tensor {list(images.shape)}; [N, 3, S, S] with S a multiple of the patch size "
+                    f"{patch} is expected (pictures of any size go in as a list)"
+                )
             return images.to(self.device)
         return preprocess(list(images), self.image_size).to(self.device)
 

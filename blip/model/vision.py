@@ -49,7 +49,7 @@ class VisionTransformer(nn.Module):
         self.patch_embedding = nn.Conv2d(3, config.width, config.patch_size, config.patch_size)
         self.class_embedding = nn.Parameter(torch.empty(1, 1, config.width))
         self.position_embedding = nn.Parameter(torch.empty(1, config.tokens, config.width))
-        rates = torch.linspace(0, config.drop_path, config.layers).tolist()
+        rates = torch.linspace(0, config.drop_path, config.layers, device="cpu").tolist()
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.apply(_initialise)

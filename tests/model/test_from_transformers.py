@@ -82,6 +82,27 @@ def test_image_tokens_of_another_resolution_are_theirs(opened: Opened) -> None:
         assert largest(ours.encode_images(images), expected) < 1e-4
 
 
+@torch.no_grad()
+def test_a_model_opened_at_another_size_has_its_positions_interpolated(tmp_path: Path) -> None:
+    model = theirs.make(RETRIEVER, "even")
+    directory = theirs.save(model, tmp_path)
+    ours = blip.load(edited(directory, "vision_config", image_size=56))
+    images = tiny.images(2, 56)
+    assert ours.image_size == 56
+    assert ours.network.vision.position_embedding.shape == (1, 50, 32)
+    expected = model.vision_model(pixel_values=images, interpolate_pos_encoding=True).last_hidden_state
+    assert largest(ours.encode_images(images), expected) < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 30, 30), (2, 3, 32, 40), (3, 32, 32), (2, 1, 32, 32)])
+def test_a_tensor_that_is_no_batch_of_square_images_is_refused(
+    opened: Opened, shape: tuple[int, ...]
+) -> None:
+    _, ours = opened(RETRIEVER, "even")
+    with pytest.raises(BlipError, match=r"S a multiple of the patch size 8 is expected"):
+        ours.encode_images(torch.zeros(shape))
+
+
 @pytest.mark.parametrize("size", theirs.SIZES)
 @torch.no_grad()
 def test_text_states_and_both_scores_are_those_of_their_retrieval_model(opened: Opened, size: str) -> None:

@@ -197,7 +197,7 @@ def test_answers_are_theirs_token_by_token(opened: Opened, size: str) -> None:
 
 
 @torch.no_grad()
-def test_the_padding_of_a_question_changes_no_answer_here_and_changes_states_there(opened: Opened) -> None:
+def test_the_padding_of_a_question_changes_no_answer(opened: Opened) -> None:
     _, ours = opened(ANSWERER, "even")
     images = images_for(ours, 3)
     assert ours.answer(images, QUESTIONS) == [

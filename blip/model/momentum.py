@@ -7,13 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blip.model.blip import BlipNetwork
+from blip.model.ranks import gather
 
 
 class MomentumTwin(nn.Module):
     """An exponential moving average of the towers and projections, always in float32, never trained.
 
-    An EMA of 0.995 kept in bfloat16 would not move at all: its step is below that type's resolution. A vision tower
-    that is not trained is its own average: the twin then holds none and takes the network's image tokens.
+    An EMA of 0.995 kept in bfloat16 would not move at all: its step is below that type's resolution. So the average
+    is float32 beside weights of any type. A vision tower that is not trained is its own average: the twin then holds
+    none and takes the network's image tokens. The twin sees all patches where patch dropout leaves the network some.
     """
 
     def __init__(self, network: BlipNetwork, decay: float) -> None:
@@ -40,7 +42,7 @@ class MomentumTwin(nn.Module):
         Args:
             tokens_BND: what the network's own vision tower made of the images.
         """
-        tokens = tokens_BND if self.shares_vision else self.parts["vision"](images)
+        tokens = tokens_BND.float() if self.shares_vision else self.parts["vision"](images.float())
         image = self.parts["vision_projection"](tokens[:, 0]).float()
         states = self.parts["text_encoder"](ids_BT, mask_BT, first_only=True)
         text = self.parts["text_projection"](states[:, 0]).float()
@@ -51,7 +53,11 @@ TWINNED = ("vision", "text_encoder", "vision_projection", "text_projection")
 
 
 class FeatureQueue(nn.Module):
-    """The last `size` momentum features of both modalities with their groups; takes any batch size."""
+    """The last `size` momentum features of both modalities with their groups; takes any batch size.
+
+    It holds those of all ranks and is the same on each, as published: with R ranks it is R times younger than one
+    of a rank's own features, and a checkpoint written by one rank is every rank's.
+    """
 
     image: Tensor
     text: Tensor
@@ -68,9 +74,14 @@ class FeatureQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, image_BP: Tensor, text_BP: Tensor, group_B2: Tensor) -> None:
-        """Overwrite the oldest rows, wrapping around; of a batch larger than the queue the last rows stay."""
+        """Overwrite the oldest rows with the features of all ranks, in their order, wrapping around.
+
+        Of more rows than the queue has the last stay; a queue of size 0 stays empty. Every rank calls this, with
+        as many rows as the others.
+        """
         if not self.size:
             return
+        image_BP, text_BP, group_B2 = gather(image_BP), gather(text_BP), gather(group_B2)
         image_BP, text_BP, group_B2 = (x[-self.size :] for x in (image_BP, text_BP, group_B2))
         rows = (self.position + torch.arange(len(group_B2), device=group_B2.device)) % self.size
         for name, new in (("image", image_BP), ("text", text_BP), ("group", group_B2)):

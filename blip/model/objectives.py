@@ -6,13 +6,25 @@ The same module, with losses left out by weight, fine-tunes captioner, filter, r
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from blip.model.blip import BlipNetwork
-from blip.model.losses import hard_negatives, hard_targets, itc_loss, lm_loss, same_group, soft_targets
+from blip.model.losses import (
+    hard_negatives,
+    hard_targets,
+    itc_loss,
+    lm_loss,
+    same_group,
+    same_row,
+    sigmoid_itc_loss,
+    soft_targets,
+)
 from blip.model.momentum import FeatureQueue, MomentumTwin
+from blip.model.negatives import negatives_of_all_ranks
+from blip.model.ranks import from_first_rank, gather, gather_with_gradient, own_rows, world_size
 from blip.model.text import Context
 
 TEMPERATURE_RANGE = (0.001, 0.5)
@@ -35,9 +47,21 @@ class ObjectiveConfig:
     """Weights and settings of the losses; the defaults are the paper's.
 
     Attributes:
+        queue: keys of earlier steps, of all ranks, that a batch is compared with too; may be 0 or below the batch.
         alpha_ramp: share of the run over which `alpha` grows from 0.
         queue_from: share of the run before which the queue is filled but not compared with. While a short run learns
             fast, old keys are told from new ones by their age alone, and features collapse on that.
+        negative_floor: added to the weight of every ITM negative (pre-training); fine-tuning, as published, has 0.
+        random_negatives: share of ITM negatives drawn uniformly and not by similarity.
+        itc_keys: ``local``, as published: a rank's features are compared with its own batch's keys and the queue.
+            ``global``: with the batches of all ranks, so that the loss does not depend on how many there are.
+        itm_negatives: ``local``: drawn from the rank's own batch. ``global``: from those of all ranks, as the
+            published fine-tuning on COCO does; image tokens are gathered with their gradient.
+        contrast: ``softmax``: ITC as published. ``sigmoid``: SigLIP's loss (Zhai et al. 2023) over the network's own
+            features of the batch (of all ranks with global keys). It needs no other batch, so there is no momentum
+            twin, queue or soft target, whose settings are then without effect; ITM negatives are drawn by the
+            network's own similarities.
+        sigmoid_bias: where the learned bias of the sigmoid starts.
     """
 
     itc: float = 1.0
@@ -50,18 +74,28 @@ class ObjectiveConfig:
     queue_from: float = 0.0
     temperature: float = 0.07
     label_smoothing: float = 0.1
+    negative_floor: float = 1e-4
     random_negatives: float = 0.0
+    itc_keys: Literal["local", "global"] = "local"
+    itm_negatives: Literal["local", "global"] = "local"
+    contrast: Literal["softmax", "sigmoid"] = "softmax"
+    sigmoid_bias: float = -10.0
 
 
 @dataclass(frozen=True)
 class PairBatch:
     """Tensors of one step: normalised images, padded texts starting with ``[CLS]``, and who matches whom.
 
+    With several captions for an image, P texts for B images, a pair is a text with its image: every loss is that of
+    the same batch with each image repeated for each of its texts, but the image is encoded once.
+
     Attributes:
         images: ``[B, 3, S, S]``.
-        ids, mask: ``[B, T]``.
-        group: ``[B, 2]``; pairs that agree in either column (the image, the text) are no negatives of each other.
+        ids, mask: ``[P, T]``; the end of a text, ``[SEP]``, is there however short it is or was cut.
+        group: ``[P, 2]``; pairs that agree in either column (the image, the text) are no negatives of each other.
+            Captions of one image agree in the first.
         prompt_tokens: leading tokens of every text that the decoder is not taught to write.
+        image: ``[P]``, the image of each text; None where text i is of image i.
     """
 
     images: Tensor
@@ -69,21 +103,40 @@ class PairBatch:
     mask: Tensor
     group: Tensor
     prompt_tokens: int = 0
+    image: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "PairBatch":
-        moved = {name: getattr(self, name).to(device) for name in ("images", "ids", "mask", "group")}
-        return replace(self, **moved)
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: value.to(device) for name, value in tensors.items()})
+
+    def for_texts(self, x_BX: Tensor) -> Tensor:
+        """What there is of each image, for each text: ``[B, ...]`` -> ``[P, ...]``."""
+        return x_BX if self.image is None else x_BX.index_select(0, self.image)
+
+    def contexts_for(self, context: list[Context], pairs: Tensor | None = None) -> list[Context]:
+        """The images' contexts for each text, or for the texts `pairs`."""
+        index = self.image if pairs is None else pairs if self.image is None else self.image[pairs]
+        return context if index is None else [layer.select(index) for layer in context]
 
 
 class PairObjective(nn.Module):
-    """Network, momentum twin and queue as one module, so that one checkpoint holds all of them."""
+    """Network, momentum twin and queue as one module, so that one checkpoint holds all of them.
+
+    With several ranks each has the loss of its own pairs, and the ranks' gradients are averaged outside. A batch of
+    one pair, or of pairs that all are of one group, has no negatives: ITC compares it with the queue alone, which
+    without a queue is a loss of 0, and ITM sees matched pairs only.
+    """
 
     def __init__(self, network: BlipNetwork, config: ObjectiveConfig, tokens: SpecialTokens) -> None:
         super().__init__()
         self.network, self.config, self.tokens = network, config, tokens
         self.progress = 1.0  # of the run, set by the trainer
-        self.twin = MomentumTwin(network, config.momentum) if config.itc else None
-        self.queue = FeatureQueue(config.queue, network.config.projection) if config.itc else None
+        sigmoid = config.contrast == "sigmoid"
+        contrasts_keys = bool(config.itc) and not sigmoid
+        self.twin = MomentumTwin(network, config.momentum) if contrasts_keys else None
+        self.queue = FeatureQueue(config.queue, network.config.projection) if contrasts_keys else None
+        bias = torch.tensor([config.sigmoid_bias])
+        self.sigmoid_bias = nn.Parameter(bias) if config.itc and sigmoid else None
         with torch.no_grad():
             network.temperature.fill_(config.temperature)
 
@@ -94,25 +147,36 @@ class PairObjective(nn.Module):
         losses: dict[str, Tensor] = {}
         similarity = None
         if config.itc or config.itm:
-            image, text = network.embed_image(tokens_BND), network.embed_text(batch.ids, batch.mask)
+            image = batch.for_texts(network.embed_image(tokens_BND))
+            text = network.embed_text(batch.ids, batch.mask)
             temperature = self._temperature()
             keys = self._keys(batch, tokens_BND)
-            if config.itc:
+            if config.itc and keys:
                 losses["itc"] = self._itc(image, text, keys, batch.group, temperature)
-            similarity = self._similarity(image, text, keys, temperature)
+            elif config.itc:
+                losses["itc"] = self._sigmoid_itc(image, text, batch.group, temperature)
+            if config.itm:
+                similarity = self._similarity(image, text, keys, temperature)
         context = network.text_encoder.project_context(tokens_BND)
-        if config.itm and similarity is not None:
-            losses["itm"] = self._itm(batch, context, similarity)
+        if similarity is not None:
+            losses["itm"] = self._itm(batch, tokens_BND, context, similarity)
         if config.lm:
             if not network.config.tied:
                 context = network.text_decoder.project_context(tokens_BND)
-            losses["lm"] = self._lm(batch, context)
+            losses["lm"] = self._lm(batch, batch.contexts_for(context))
         losses["loss"] = sum((getattr(config, name) * loss for name, loss in losses.items()), torch.zeros(()))
         return losses
 
     def _temperature(self) -> Tensor:
-        """The learned temperature, clamped in value; its gradient passes, so that it can come back into range."""
+        """The learned temperature, clamped before every forward, as published.
+
+        Its gradient passes the clamp, so that it can come back into range. The weight itself is clamped in training;
+        where an optimiser keeps weights of its own beside it, what the forward reads still is.
+        """
         t = self.network.temperature
+        if self.training:
+            with torch.no_grad():
+                t.clamp_(*TEMPERATURE_RANGE)
         return t + (t.clamp(*TEMPERATURE_RANGE) - t).detach()
 
     def _keys(self, batch: PairBatch, tokens_BND: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -121,7 +185,8 @@ class PairObjective(nn.Module):
             return None
         if self.training:
             self.twin.update(self.network)
-        return self.twin.embed(batch.images, tokens_BND, batch.ids, batch.mask)
+        image, text = self.twin.embed(batch.images, tokens_BND, batch.ids, batch.mask)
+        return batch.for_texts(image), text
 
     def _itc(
         self,
@@ -145,35 +210,96 @@ class PairObjective(nn.Module):
         return loss
 
     def _with_queue(self, image: Tensor, text: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch's keys, and behind them the queue's once it counts."""
+        """The batch's keys, or those of all ranks, and behind them the queue's once it counts."""
+        if self.config.itc_keys == "global":
+            image, text, group = gather(image), gather(text), gather(group)
         if self.queue is None or self.progress < self.config.queue_from:
             return image, text, group
         queue = self.queue
         return torch.cat((image, queue.image)), torch.cat((text, queue.text)), torch.cat((group, queue.group))
 
+    def _sigmoid_itc(self, image: Tensor, text: Tensor, group: Tensor, temperature: Tensor) -> Tensor:
+        assert self.sigmoid_bias is not None
+        text_group = group
+        if self.config.itc_keys == "global":
+            text, text_group = gather_with_gradient(text), gather(group)
+        with full_precision(image):
+            same = same_group(group, text_group)
+            return sigmoid_itc_loss(image, text, same, temperature, self.sigmoid_bias)
+
     @torch.no_grad()
     def _similarity(
         self, image: Tensor, text: Tensor, keys: tuple[Tensor, Tensor] | None, temperature: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Similarities ``[B, B]`` image->text and text->image, by which hard negatives are drawn."""
+        """Similarities ``[P, P]`` image->text and text->image, by which hard negatives are drawn.
+
+        With global negatives they are of the pairs of all ranks.
+        """
         image_keys, text_keys = keys or (image, text)
+        if self._global_negatives:
+            image, text, image_keys, text_keys = map(gather, (image, text, image_keys, text_keys))
         with full_precision(image):
             return image @ text_keys.T / temperature, text @ image_keys.T / temperature
 
-    def _itm(self, batch: PairBatch, context: list[Context], similarity: tuple[Tensor, Tensor]) -> Tensor:
+    @property
+    def _global_negatives(self) -> bool:
+        return self.config.itm_negatives == "global" and world_size() > 1
+
+    def _itm(
+        self,
+        batch: PairBatch,
+        tokens_BND: Tensor,
+        context: list[Context],
+        similarity: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Every pair, every text with a negative image, every image with a negative text."""
+        if self._global_negatives:
+            return self._itm_of_all_ranks(batch, tokens_BND, context, similarity)
         same = same_group(batch.group, batch.group)
-        share = self.config.random_negatives
-        negative_text = hard_negatives(similarity[0], same, random_share=share)
-        negative_image = hard_negatives(similarity[1], same, random_share=share)
+        negative_text, negative_image = self._draw(similarity, same)
         rows = torch.arange(len(same), device=same.device)
         text_index = torch.cat((rows, rows, negative_text))
         image_index = torch.cat((rows, negative_image, rows))
-        ids = _with_first(batch.ids, self.tokens.encode)
-        logits = self.network.match(
-            ids[text_index], batch.mask[text_index], [layer.select(image_index) for layer in context]
+        matched = same[text_index, image_index]
+        contexts = batch.contexts_for(context, image_index)
+        return self._match(batch.ids[text_index], batch.mask[text_index], contexts, matched)
+
+    def _itm_of_all_ranks(
+        self,
+        batch: PairBatch,
+        tokens_BND: Tensor,
+        context: list[Context],
+        similarity: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """As `_itm`, each rank with its own pairs and what rank 0 has drawn for them from all."""
+        group = gather(batch.group)
+        drawn = from_first_rank(torch.stack(self._draw(similarity, same_group(group, group)), dim=1))
+        texts = (batch.ids, batch.mask)
+        others = negatives_of_all_ranks(texts, batch.group, tokens_BND, batch.image, own_rows(drawn))
+        own = batch.contexts_for(context)
+        negative = self.network.text_encoder.project_context(others.tokens_PND)
+        contexts = [a.then(b).then(a) for a, b in zip(own, negative, strict=True)]
+        missing = others.ids_PT.shape[1] - batch.ids.shape[1]
+        ids, mask = (nn.functional.pad(x, (0, missing)) for x in texts)
+        matched = torch.cat(
+            (
+                torch.ones_like(batch.group[:, 0], dtype=torch.bool),
+                same_row(batch.group, others.image_group_P2),
+                same_row(batch.group, others.text_group_P2),
+            )
         )
-        matched = same[text_index, image_index].long()
-        return nn.functional.cross_entropy(logits, matched)
+        ids, mask = torch.cat((ids, ids, others.ids_PT)), torch.cat((mask, mask, others.mask_PT))
+        return self._match(ids, mask, contexts, matched)
+
+    def _draw(self, similarity: tuple[Tensor, Tensor], same: Tensor) -> tuple[Tensor, Tensor]:
+        """A negative text for every image and a negative image for every text."""
+        floor, share = self.config.negative_floor, self.config.random_negatives
+        negative_text = hard_negatives(similarity[0], same, floor, share)
+        return negative_text, hard_negatives(similarity[1], same, floor, share)
+
+    def _match(self, ids_MT: Tensor, mask_MT: Tensor, context: list[Context], matched_M: Tensor) -> Tensor:
+        logits = self.network.match(_with_first(ids_MT, self.tokens.encode), mask_MT, context)
+        return nn.functional.cross_entropy(logits, matched_M.long())
 
     def _lm(self, batch: PairBatch, context: list[Context]) -> Tensor:
         ids = _with_first(batch.ids, self.tokens.decode)

@@ -56,6 +56,10 @@ class Context(NamedTuple):
         mask = None if self.mask is None else self.mask.index_select(0, index)
         return Context(self.keys.index_select(0, index), self.values.index_select(0, index), mask)
 
+    def then(self, other: "Context") -> "Context":
+        """These texts' context and, behind it, that of others; neither has a mask."""
+        return Context(torch.cat((self.keys, other.keys)), torch.cat((self.values, other.values)))
+
 
 class Packing(NamedTuple):
     """Where the M tokens of a padded batch are, so that dense layers see those and no padding.

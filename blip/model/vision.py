@@ -16,7 +16,11 @@ from blip.model.attention import attention, merge_heads, split_heads
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """Sizes of the image encoder; the defaults are ViT-B/16 at 224 px."""
+    """Sizes of the image encoder; the defaults are ViT-B/16 at 224 px.
+
+    Attributes:
+        patch_dropout: share of an image's patches that training leaves out (FLIP, Li et al. 2023), each time others.
+    """
 
     image_size: int = 224
     patch_size: int = 16
@@ -26,10 +30,15 @@ class VisionConfig:
     mlp_ratio: int = 4
     drop_path: float = 0.0
     norm_eps: float = 1e-6
+    patch_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+        if not 0 <= self.patch_dropout < 1:
+            raise ValueError(
+                f"patch_dropout {self.patch_dropout} is no share of the patches: give 0 to below 1"
+            )
         if self.width % self.heads:
             raise ValueError(f"vision width {self.width} is not a multiple of {self.heads} heads")
 
@@ -57,11 +66,17 @@ class VisionTransformer(nn.Module):
         nn.init.trunc_normal_(self.position_embedding, std=0.02)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Encode normalised images ``[B, 3, S, S]`` to tokens ``[B, N, D]``, CLS first."""
+        """Encode normalised images ``[B, 3, S, S]`` to tokens ``[B, N, D]``, CLS first.
+
+        With patch dropout N is smaller where the tower is being trained: in training mode and with a gradient. A
+        locked tower, the momentum twin and evaluation see all patches.
+        """
         patches_BND = self._patches(images)
         cls = self.class_embedding.expand(len(images), -1, -1).to(patches_BND.dtype)
         positions = positions_for(self.position_embedding, images.shape[-1] // self.config.patch_size)
         x_BND = torch.cat((cls, patches_BND), dim=1) + positions.to(patches_BND.dtype)
+        if self.config.patch_dropout and self.training and x_BND.requires_grad:
+            x_BND = drop_patches(x_BND, self.config.patch_dropout)
         for block in self.blocks:
             recompute = self.activation_checkpointing and x_BND.requires_grad
             x_BND = checkpoint(block, x_BND, use_reentrant=False) if recompute else block(x_BND)
@@ -103,6 +118,15 @@ class Block(nn.Module):
             return residual
         keep = residual.new_empty(len(residual), 1, 1).bernoulli_(1 - self.drop_path)
         return residual * keep / (1 - self.drop_path)
+
+
+def drop_patches(x_BND: Tensor, share: float) -> Tensor:
+    """CLS and a random choice of each image's patches, which carry their positions; one patch at least stays."""
+    patches = x_BND.shape[1] - 1
+    keep = max(round(patches * (1 - share)), 1)
+    chosen = torch.rand(len(x_BND), patches, device=x_BND.device).topk(keep, dim=1).indices + 1
+    index_BM = F.pad(chosen, (1, 0))
+    return x_BND.gather(1, index_BM[:, :, None].expand(-1, -1, x_BND.shape[2]))
 
 
 def positions_for(position_embedding: Tensor, grid: int) -> Tensor:

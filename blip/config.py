@@ -74,6 +74,7 @@ class VisionSize(Section):
     layers: int
     heads: int
     drop_path: float = 0.0
+    patch_dropout: float = Field(0.0, ge=0, lt=1)  # explained in blip.model.vision
 
 
 class TextSize(Section):
@@ -127,6 +128,8 @@ class Training(Section):
 
 
 class Objective(Section):
+    """Losses and what goes into them; explained in blip.model.objectives and blip.training.batches."""
+
     itc: float = Field(1.0, ge=0)
     itm: float = Field(1.0, ge=0)
     lm: float = Field(1.0, ge=0)
@@ -137,9 +140,15 @@ class Objective(Section):
     queue_from: float = Field(0.0, ge=0, le=1)
     temperature: float = Field(0.07, gt=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    negative_floor: float = Field(1e-4, ge=0)
     random_negatives: float = Field(0.0, ge=0, le=1)
+    itc_keys: Literal["local", "global"] = "local"
+    itm_negatives: Literal["local", "global"] = "local"
+    contrast: Literal["softmax", "sigmoid"] = "softmax"
+    sigmoid_bias: float = -10.0
     positives: Literal["pair", "image", "text"] = "pair"
     captions: Literal["any", "shortest"] = "any"
+    captions_per_image: int = Field(1, ge=1)
     questions_per_image: int = Field(1, ge=1)
     prompt: str = ""
 

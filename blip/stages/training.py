@@ -122,7 +122,13 @@ def network_config(model: Model, vocabulary: int) -> BlipConfig:
     vision, text = model.vision, model.text
     return BlipConfig(
         VisionConfig(
-            model.image_size, model.patch_size, vision.width, vision.layers, vision.heads, 4, vision.drop_path
+            model.image_size,
+            model.patch_size,
+            vision.width,
+            vision.layers,
+            vision.heads,
+            drop_path=vision.drop_path,
+            patch_dropout=vision.patch_dropout,
         ),
         TextConfig(
             vocabulary,
@@ -165,7 +171,12 @@ def _objective(
     names = {field.name for field in fields(ObjectiveConfig)}
     config = ObjectiveConfig(**{n: v for n, v in settings.model_dump().items() if n in names})
     collate = PairCollate(
-        tokenizer, model.text.max_tokens, settings.positives, settings.captions, settings.prompt
+        tokenizer,
+        model.text.max_tokens,
+        settings.positives,
+        settings.captions,
+        settings.prompt,
+        settings.captions_per_image,
     )
     return PairObjective(network, config, tokens), collate
 

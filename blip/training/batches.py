@@ -1,4 +1,4 @@
-"""From a loader's batch to the input of an objective: choose a text for every image, encode, normalise."""
+"""From a loader's batch to the input of an objective: choose texts for every image, encode, normalise."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,13 +18,17 @@ Positives = Literal["pair", "image", "text"]
 
 @dataclass(frozen=True)
 class PairCollate:
-    """One caption for every image.
+    """One caption for every image, or several; an empty one where an image has none.
 
     Attributes:
         positives: which pairs are no negatives of each other: none but the pair itself, those of the same image, or
             those with the same text as well.
         captions: draw among all captions of an image, or take the shortest, which says what it is and no more.
         prompt: put before every caption; the decoder is not taught to write it.
+        per_image: how many captions of each image. One that has fewer gives some of them again, so that every batch
+            of every rank has equally many. Captions of an image are no negatives of each other, whatever `positives`.
+
+    A caption longer than `max_tokens` is cut, with ``[SEP]`` last; an empty one is ``[CLS] [SEP]``.
     """
 
     tokenizer: Tokenizer
@@ -32,30 +36,41 @@ class PairCollate:
     positives: Positives = "pair"
     captions: Literal["any", "shortest"] = "any"
     prompt: str = ""
+    per_image: int = 1
 
     def __call__(self, batch: Batch) -> PairBatch:
-        texts = [clean_caption(self._choose(sample, batch)) for sample in batch.samples]
+        texts = [clean_caption(text) for sample in batch.samples for text in self._choose(sample, batch)]
         prompt = clean_caption(self.prompt)
         prompted = [f"{prompt} {text}".strip() for text in texts]
         ids, mask = self.tokenizer.encode(prompted, self.max_tokens)
         skip = int(self.tokenizer.encode([prompt], self.max_tokens)[1].sum()) - 1 if prompt else 0
-        return PairBatch(normalise(batch.images), ids, mask, self._groups(batch, texts), skip)
+        image = None
+        if self.per_image > 1:
+            image = torch.arange(len(batch.samples)).repeat_interleave(self.per_image)
+        return PairBatch(normalise(batch.images), ids, mask, self._groups(batch, texts), skip, image)
 
-    def _choose(self, sample: Sample, batch: Batch) -> str:
-        if not sample.captions:
-            return ""
+    def _choose(self, sample: Sample, batch: Batch) -> list[str]:
+        """Texts of one image; of one caption only, the draw is that of a single choice."""
+        texts = [caption.text for caption in sample.captions] or [""]
         if self.captions == "shortest":
-            return min((caption.text for caption in sample.captions), key=len)
-        return batch.rng.choice(sample.captions).text
+            texts = sorted(texts, key=len)
+        elif self.per_image > 1:
+            texts = batch.rng.sample(texts, len(texts))
+        elif sample.captions:
+            texts = [batch.rng.choice(texts)]
+        return [texts[number % len(texts)] for number in range(self.per_image)]
 
     def _groups(self, batch: Batch, texts: list[str]) -> Tensor:
+        """Image and text of every pair, as numbers."""
+        images = batch.image_ids
         if self.positives == "pair":
             place = f"{batch.epoch}/{batch.index}"
             ids = [stable_id(f"{place}/{row}/{s.key}") for row, s in enumerate(batch.samples)]
-            return torch.tensor(ids)[:, None].expand(-1, 2)
-        if self.positives == "image":
-            return batch.image_ids[:, None].expand(-1, 2)
-        return torch.stack((batch.image_ids, torch.tensor([stable_id(text) for text in texts])), dim=1)
+            images = torch.tensor(ids)
+        images = images.repeat_interleave(self.per_image)
+        if self.positives != "text":
+            return images[:, None].expand(-1, 2)
+        return torch.stack((images, torch.tensor([stable_id(text) for text in texts])), dim=1)
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,8 @@ class PairObjective(nn.Module):
     """Network, momentum twin and queue as one module, so that one checkpoint holds all of them.
 
     With several ranks each has the loss of its own pairs, and the ranks' gradients are averaged outside. A batch of
-    one pair, or of pairs that all are of one group, has no negatives: ITC compares it with the queue alone, which
-    without a queue is a loss of 0, and ITM sees matched pairs only.
+    one pair, or of pairs that all are of one group, has no negatives but those of the queue: without one ITC is 0 for
+    a pair, and teaches several only to be as close to each other as to themselves; ITM sees matched pairs alone.
     """
 
     def __init__(self, network: BlipNetwork, config: ObjectiveConfig, tokens: SpecialTokens) -> None:

@@ -1,0 +1,65 @@
+"""Texts chosen for a loader's pictures."""
+
+from random import Random
+
+import pytest
+import torch
+
+from blip.data.loader import Batch
+from blip.data.sample import Caption, Sample, stable_id
+from blip.training.batches import PairCollate
+from tests import tiny
+
+TOKENS = tiny.tokenizer()
+TEXTS = (("red apple", "the red apple", "apple"), ("green dog",), ())
+
+
+def loaded(seed: int = 0) -> Batch:
+    samples = tuple(
+        Sample(f"s{n}", b"", "png", tuple(Caption(text, "human") for text in texts), width=8, height=8)
+        for n, texts in enumerate(TEXTS)
+    )
+    ids = torch.tensor([stable_id(sample.key) for sample in samples])
+    return Batch(torch.zeros(3, 3, 16, 16, dtype=torch.uint8), samples, ids, Random(seed), 0, 0)
+
+
+def texts_of(collate: PairCollate, seed: int = 0) -> list[str]:
+    return TOKENS.decode(collate(loaded(seed)).ids)
+
+
+def test_one_caption_is_drawn_of_all_of_an_image_and_none_is_an_empty_one() -> None:
+    collate = PairCollate(TOKENS, 12)
+    seen = {tuple(texts_of(collate, seed)) for seed in range(40)}
+    assert seen == {(text, "green dog", "") for text in TEXTS[0]}
+    assert collate(loaded()).image is None
+
+
+def test_several_captions_share_their_picture() -> None:
+    made = PairCollate(TOKENS, 12, per_image=2)(loaded())
+    assert made.images.shape[0] == 3
+    assert made.image is not None and made.image.tolist() == [0, 0, 1, 1, 2, 2]
+    texts = TOKENS.decode(made.ids)
+    assert set(texts[:2]) < set(TEXTS[0]) and len(set(texts[:2])) == 2
+    assert texts[2:] == ["green dog", "green dog", "", ""], "what is missing is given again"
+
+
+def test_the_shortest_captions_come_first() -> None:
+    assert texts_of(PairCollate(TOKENS, 12, captions="shortest"))[0] == "apple"
+    several = texts_of(PairCollate(TOKENS, 12, captions="shortest", per_image=2))
+    assert several[:2] == ["apple", "red apple"]
+
+
+@pytest.mark.parametrize("positives", ["pair", "image", "text"])
+def test_captions_of_an_image_are_of_one_group_whatever_counts_as_positive(positives: str) -> None:
+    group = PairCollate(TOKENS, 12, positives, per_image=2)(loaded()).group  # pyright: ignore[reportArgumentType]
+    assert group.shape == (6, 2)
+    assert group[0, 0] == group[1, 0] and group[2, 0] == group[3, 0]
+    assert len(set(group[:, 0].tolist())) == 3
+
+
+def test_a_long_caption_is_cut_with_its_end_last_behind_the_prompt() -> None:
+    made = PairCollate(TOKENS, 6, prompt="a picture of")(loaded())
+    assert made.prompt_tokens == 4
+    assert (made.mask.sum(1) <= 6).all()
+    last = made.mask.sum(1) - 1
+    assert (made.ids.gather(1, last[:, None]) == TOKENS.sep).all()

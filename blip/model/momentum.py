@@ -55,8 +55,7 @@ TWINNED = ("vision", "text_encoder", "vision_projection", "text_projection")
 class FeatureQueue(nn.Module):
     """The last `size` momentum features of both modalities with their groups; takes any batch size.
 
-    It holds those of all ranks and is the same on each, as published: with R ranks it is R times younger than one
-    of a rank's own features, and a checkpoint written by one rank is every rank's.
+    It holds those of all ranks and is the same on each, as published. So one rank's checkpoint is every rank's.
     """
 
     image: Tensor

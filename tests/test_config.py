@@ -83,6 +83,45 @@ def test_nothing_of_the_demos_own_choices_reaches_the_published_recipes(recipe: 
     assert settings.evaluate.retrieval.rerank_by == settings.evaluate.video.rerank_by == "published"
 
 
+@pytest.mark.parametrize("recipe", ["base-14m", "large-129m"])
+def test_negatives_are_the_published_ones_in_pre_training_and_in_fine_tuning(recipe: str):
+    settings = load_settings(PARAMS, recipe)
+    for run in (settings.pretrain, settings.pretrain_bootstrapped):
+        assert (run.objective.negative_floor, run.objective.itm_negatives) == (1e-4, "local")
+    for run in (settings.filter, settings.finetune.retrieval):
+        assert (run.objective.negative_floor, run.objective.itm_negatives) == (0.0, "global")
+        assert run.objective.positives == "image"
+
+
+@pytest.mark.parametrize("recipe", [None, *RECIPES])
+def test_what_goes_beyond_the_paper_is_off(recipe: str | None):
+    settings = load_settings(PARAMS, recipe)
+    tuned = settings.finetune
+    runs = (settings.pretrain, settings.captioner, settings.filter, settings.pretrain_bootstrapped)
+    for run in (*runs, tuned.retrieval, tuned.captioning, tuned.vqa):
+        objective = run.objective
+        assert (objective.contrast, objective.itc_keys, objective.captions_per_image) == (
+            "softmax",
+            "local",
+            1,
+        )
+        assert (run.model or settings.model).vision.patch_dropout == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("pretrain.objective.contrast", "siglip", "'softmax' or 'sigmoid'"),
+        ("pretrain.objective.itc_keys", "all", "'local' or 'global'"),
+        ("pretrain.objective.captions_per_image", 0, "greater than or equal to 1"),
+        ("model.vision.patch_dropout", 1.0, "less than 1"),
+    ],
+)
+def test_an_option_that_there_is_not_is_refused(name: str, value: object, message: str):
+    with pytest.raises(BadArguments, match=f"{name}.*{message}"):
+        load_settings(PARAMS, overrides={name: value})
+
+
 def test_a_recipe_can_be_a_file_anywhere(tmp_path: Path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("pretrain: {steps: 5}")

@@ -20,6 +20,7 @@ class VisionConfig:
 
     Attributes:
         patch_dropout: share of an image's patches that training leaves out (FLIP, Li et al. 2023), each time others.
+            It is a setting of a run and no part of a saved model: what is opened from disk has none.
     """
 
     image_size: int = 224

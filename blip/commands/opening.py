@@ -18,14 +18,18 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU when there 
 
 def open_model(name: str, device: str) -> "Blip":
     """Open a model on a device. Raises BadArguments for a device that is not here."""
-    import torch
-
     import blip
+
+    return blip.load(name, chosen_device(device))
+
+
+def chosen_device(device: str) -> str:
+    """The device that ``auto`` stands for, or the one named. Raises BadArguments for one that is not here."""
+    import torch
 
     if device not in ("auto", "cpu") and not (device.startswith("cuda") and torch.cuda.is_available()):
         raise BadArguments(f"--device {device}: there is no such device here; use cpu or auto")
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return blip.load(name, chosen)
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def read_pictures(paths: Sequence[Path]) -> "list[Image]":

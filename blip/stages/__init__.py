@@ -21,8 +21,8 @@ from typing import Protocol, cast
 from blip.atomic import write_json
 from blip.config import Settings
 from blip.errors import BadArguments
-from blip.stages.memory import keep_freed_memory
 from blip.tracking.runs import StageRun, stage_run
+from blip.training.memory import keep_freed_memory
 
 METRICS = Path("metrics")
 

@@ -9,9 +9,9 @@ import torch
 from blip.config import Settings
 from blip.errors import BlipError
 from blip.stages import find_stage
-from blip.stages.memory import keep_freed_memory
 from blip.stages.training import threads_of, train_here
 from blip.training.loop import RUNS
+from blip.training.memory import keep_freed_memory
 
 
 def main() -> int:

@@ -1,0 +1,96 @@
+"""Time by turns, floating-point operations, memory, and what this machine can do at best."""
+
+import multiprocessing
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Size
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch counts the GPU's only
+Call = Callable[[], Any]
+
+
+def by_turns(sides: Mapping[str, Call], repeats: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of every call; the sides take turns, so that what slows the machine slows both."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats):
+        for name in list(sides)[:: 1 if turn % 2 == 0 else -1]:
+            seconds[name].append(timed(sides[name], device))
+    return seconds
+
+
+def timed(call: Call, device: torch.device) -> float:
+    """Seconds of one call, to the end of what it started on the device."""
+    _wait(device)
+    start = time.perf_counter()
+    call()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def counted_flops(call: Call) -> int:
+    """Floating-point operations of the matrix products, convolutions and attention in one call."""
+    with FlopCounterMode(display=False, custom_mapping={CPU_ATTENTION: _attention_flops}) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def matmul_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """The best FLOP/s that a large square product reaches here."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    seconds = [timed(lambda: a @ b, device) for _ in range(8)]
+    return 2 * side**3 / min(seconds)
+
+
+def peak_bytes(target: Callable[..., None], *arguments: Any) -> int:
+    """The most memory that `target(*arguments)` held in a fresh process: resident, or on the GPU.
+
+    Args:
+        target: a function at module level; it returns the bytes of the GPU, or 0 when it ran on the CPU.
+    """
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_report_peak, args=(send, target, arguments))
+    process.start()
+    send.close()
+    try:
+        return receive.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"the process that measures memory ended with code {process.exitcode}") from None
+    finally:
+        process.join()
+
+
+def _report_peak(send: Any, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    target(*arguments)
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        send.send(torch.cuda.max_memory_allocated())
+    else:
+        send.send(_resident_peak())
+
+
+def _resident_peak() -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    return int(found[1]) * 1024 if found else 0
+
+
+def _attention_flops(query: Size, key: Size, value: Size, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def median_ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> float:
+    """How many times faster `ours` is: the median over the turns."""
+    return statistics.median(b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,132 @@
+"""One measurement from a setup to its figures.
+
+comparison = compare("rerank", Setup(batch=64, texts=64), repeats=3)
+comparison.ratio          # how many times faster ours is
+"""
+
+import platform
+import statistics
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import torch
+
+from blip.bench import caption, rerank, step
+from blip.bench.measure import Call, by_turns, counted_flops, matmul_peak, median_ratio, peak_bytes
+from blip.bench.workload import Setup
+from blip.training.memory import keep_freed_memory
+
+Work = Literal["step", "caption", "rerank"]
+SideName = Literal["ours", "transformers"]
+
+WORKS: dict[str, ModuleType] = {"step": step, "caption": caption, "rerank": rerank}
+
+
+@dataclass(frozen=True)
+class Side:
+    """The figures of one side.
+
+    Attributes:
+        seconds: of each call.
+        flops: of the matrix products of one call.
+        peak_bytes: the most memory of a process that does this alone; None when not measured.
+    """
+
+    seconds: list[float]
+    flops: int
+    peak_bytes: int | None
+
+    @property
+    def median(self) -> float:
+        """Seconds of a typical call."""
+        return statistics.median(self.seconds)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both sides, or ours alone.
+
+    Attributes:
+        items: pairs or images of one call.
+        peak_flops: FLOP/s of a large matrix product in the same type, measured in the same run.
+        ratio: how many times faster ours is; the median over the turns.
+    """
+
+    work: Work
+    setup: Setup
+    items: int
+    sides: dict[SideName, Side]
+    peak_flops: float
+    ratio: float | None
+    machine: str
+    versions: str
+
+    @property
+    def memory_ratio(self) -> float | None:
+        """Our peak memory over theirs."""
+        peaks = [side.peak_bytes for side in self.sides.values()]
+        return peaks[0] / peaks[1] if len(peaks) == 2 and peaks[0] and peaks[1] else None
+
+
+def compare(
+    work: Work, setup: Setup, repeats: int = 5, against: bool = True, memory: bool = True
+) -> Comparison:
+    """Measure `work`; the sides take turns after one call each that is not counted.
+
+    Args:
+        against: measure `transformers` too.
+        memory: measure each side's peak memory in a process of its own.
+    """
+    prepare()
+    device = torch.device(setup.device)
+    names: list[SideName] = ["ours", "transformers"] if against else ["ours"]
+    peaks = {name: peak_bytes(work_once, work, name, setup) if memory else None for name in names}
+    calls = {name: build(work, name, setup) for name in names}
+    flops = {name: counted_flops(call) for name, call in calls.items()}
+    seconds = by_turns(calls, repeats, device)
+    sides: dict[SideName, Side] = {name: Side(seconds[name], flops[name], peaks[name]) for name in names}
+    peak = matmul_peak(getattr(torch, setup.dtype), device)
+    ratio = median_ratio(seconds, "ours", "transformers") if against else None
+    items = setup.batch * (setup.texts if work == "rerank" else 1)
+    return Comparison(work, setup, items, sides, peak, ratio, machine(setup), versions())
+
+
+def build(work: Work, side: SideName, setup: Setup) -> Call:
+    """The call that does the work once."""
+    module = WORKS[work]
+    return module.ours(setup) if side == "ours" else module.theirs(setup)
+
+
+def work_once(work: Work, side: SideName, setup: Setup) -> None:
+    """Do the work twice, in a process whose memory is watched; the second call finds the optimiser's state there."""
+    prepare()
+    call = build(work, side, setup)
+    call()
+    call()
+
+
+def prepare() -> None:
+    """What a training process of ours sets, for both sides: no denormals, freed memory kept."""
+    torch.set_flush_denormal(True)
+    keep_freed_memory()
+
+
+def machine(setup: Setup) -> str:
+    """The processor and its threads, or the GPU."""
+    if setup.device.startswith("cuda"):
+        return torch.cuda.get_device_name(setup.device)
+    lines = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if Path("/proc/cpuinfo").is_file()
+        else []
+    )
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
+
+
+def versions() -> str:
+    """The libraries that matter."""
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))

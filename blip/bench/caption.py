@@ -8,7 +8,7 @@ import torch
 from blip.bench.composed import opened
 from blip.bench.inputs import TOKENS, random_images, random_network
 from blip.bench.workload import Setup, computing
-from blip.model.generation import Decoding, generate
+from blip.model.generation import Decoding, decoding_context, generate
 
 PROMPT = (TOKENS.decode, 1037, 3861, 1997)  # "a picture of"
 LONGEST, SHORTEST = 20, 5
@@ -24,7 +24,7 @@ def ours(setup: Setup) -> Callable[[], list[list[int]]]:
     @torch.inference_mode()
     def write() -> list[list[int]]:
         with computing(setup):
-            context = network.text_decoder.project_context(network.vision(images))
+            context = decoding_context(network, network.vision(images), decoding)
             return generate(network, context, prompt, TOKENS.sep, decoding)
 
     return write

@@ -24,7 +24,7 @@ from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, load_network
 from blip.model.config_json import check_tokens
 from blip.model.explain import Explanation, explain
-from blip.model.generation import Decoding, generate
+from blip.model.generation import Decoding, decoding_context, generate
 from blip.model.matching import match_pairs
 from blip.model.objectives import SpecialTokens
 from blip.model.parts import require
@@ -196,7 +196,7 @@ class Blip:
         start = self._prompt_ids(prompt).expand(len(tokens_BTD), -1)
         uniforms = None if uniforms is None else uniforms.to(self.device)
         with self._autocast():
-            context = self.network.text_decoder.project_context(tokens_BTD)
+            context = decoding_context(self.network, tokens_BTD, decoding)
             ids = generate(self.network, context, start, self.tokenizer.sep, decoding, uniforms)
         return self.tokenizer.decode(ids)
 

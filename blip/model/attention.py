@@ -27,6 +27,39 @@ def attention(q_BHQC: Tensor, k_BHKC: Tensor, v_BHKC: Tensor, mask: Tensor | Non
     return F.scaled_dot_product_attention(q_BHQC, k_BHKC, v_BHKC, attn_mask=mask)
 
 
+def attention_to_tokens(
+    q_BHQC: Tensor,
+    tokens_BND: Tensor,
+    key_weight_HCD: Tensor,
+    value_weight_HCD: Tensor,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Attend to tokens that were never projected to keys and values; the result is that of `attention`.
+
+    ``q . (W x) = (W^T q) . x``: the queries are moved into the tokens' space, and what they see comes back through the
+    value projection. For a few queries this is less work than projecting every token. The bias of the keys adds the
+    same to all scores of a query, so it changes nothing; the bias of the values is the caller's to add.
+
+    Args:
+        q_BHQC: queries.
+        tokens_BND: what is attended to, one for all heads.
+        key_weight_HCD, value_weight_HCD: the projections of each head.
+        mask: additive, broadcastable to ``[B, 1, 1, N]``, or None.
+
+    Returns:
+        ``[B, H, Q, C]``.
+    """
+    b, h, q, c = q_BHQC.shape
+    by_head = (q_BHQC * c**-0.5).transpose(0, 1).reshape(h, b * q, c)
+    moved_BMD = (by_head @ key_weight_HCD).view(h, b, q, -1).transpose(0, 1).reshape(b, h * q, -1)
+    scores_BMN = moved_BMD @ tokens_BND.transpose(1, 2)
+    if mask is not None:
+        scores_BMN = scores_BMN + mask[:, 0]
+    seen_BMD = scores_BMN.softmax(dim=-1, dtype=scores_BMN.dtype) @ tokens_BND
+    by_head = seen_BMD.view(b, h, q, -1).transpose(0, 1).reshape(h, b * q, -1)
+    return (by_head @ value_weight_HCD.transpose(1, 2)).view(h, b, q, c).transpose(0, 1)
+
+
 def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if mask is not None:

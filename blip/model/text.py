@@ -8,7 +8,7 @@ Encoder and decoder share embeddings, cross-attention and feed-forward layers wi
 self-attention and its LayerNorm of its own. Post-LN as in BERT, no token types.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip.model.attention import attention, merge_heads, split_heads
+from blip.model.attention import attention, attention_to_tokens, merge_heads, split_heads
 
 PACKED_WIDTH = 512  # below it moving tokens together costs more than padding does, where matrices are fast
 
@@ -47,6 +47,11 @@ class Context(NamedTuple):
     values: Tensor
     mask: Tensor | None = None
 
+    @property
+    def rows(self) -> int:
+        """How many images (or questions) there are."""
+        return len(self.keys)
+
     def select(self, index: Tensor) -> "Context":
         """The context of other texts: row i is row ``index[i]`` of this one.
 
@@ -59,6 +64,23 @@ class Context(NamedTuple):
     def then(self, other: "Context") -> "Context":
         """These texts' context and, behind it, that of others; neither has a mask."""
         return Context(torch.cat((self.keys, other.keys)), torch.cat((self.values, other.values)))
+
+
+class Tokens(NamedTuple):
+    """What cross-attention reads without keys and values, for decoding a few tokens: ``[B, N, D]`` and a mask."""
+
+    tokens: Tensor
+    mask: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many images (or questions) there are."""
+        return len(self.tokens)
+
+    def select(self, index: Tensor) -> "Tokens":
+        """The context of other texts: row i is row ``index[i]`` of this one."""
+        mask = None if self.mask is None else self.mask.index_select(0, index)
+        return Tokens(self.tokens.index_select(0, index), mask)
 
 
 class Packing(NamedTuple):
@@ -137,7 +159,8 @@ class Cache:
 
     def __init__(self, layers: int, shape: tuple[int, int, int, int], like: Tensor) -> None:
         self.length = 0
-        self.buffers = [like.new_zeros(2, *shape) for _ in range(layers)]
+        dtype = compute_dtype(like)
+        self.buffers = [torch.zeros(2, *shape, dtype=dtype, device=like.device) for _ in range(layers)]
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new tokens of a layer and return the keys and values of all tokens so far."""
@@ -149,7 +172,7 @@ class Cache:
 
     def select(self, index: Tensor) -> None:
         """Keep or reorder the rows: finished captions leave, beams follow their parents."""
-        self.buffers = [buffer[:, index] for buffer in self.buffers]
+        self.buffers = [buffer.index_select(1, index) for buffer in self.buffers]
 
 
 class TextTransformer(nn.Module):
@@ -166,7 +189,7 @@ class TextTransformer(nn.Module):
         self,
         ids_BT: Tensor,
         mask_BT: Tensor | None,
-        context: list[Context] | None = None,
+        context: Sequence[Context | Tokens] | None = None,
         causal: bool = False,
         first_only: bool = False,
         cache: Cache | None = None,
@@ -203,6 +226,21 @@ class TextTransformer(nn.Module):
         mask = None if mask_BN is None else _additive(mask_BN[:, None, None, :], tokens_BND)
         return [layer.cross_attention.project(tokens_BND, mask) for layer in self.layers]  # type: ignore[union-attr]
 
+    def context_for(
+        self, tokens_BND: Tensor, queries: int, mask_BN: Tensor | None = None
+    ) -> Sequence[Context | Tokens]:
+        """What costs less when `queries` tokens in all will look at each image: keys and values, or the tokens.
+
+        With C the width of a head: projecting costs ``4 N D^2`` a layer and then ``4 N D`` a query; moving the query
+        into the tokens' space ``4 D^2 + 4 (D / C) N D``.
+        """
+        width, heads, count = self.config.width, self.config.heads, tokens_BND.shape[1]
+        extra = width**2 + heads * count * width - count * width
+        if queries * extra >= count * width**2:
+            return self.project_context(tokens_BND, mask_BN)
+        mask = None if mask_BN is None else _additive(mask_BN[:, None, None, :], tokens_BND)
+        return [Tokens(tokens_BND.to(compute_dtype(tokens_BND)), mask)] * len(self.layers)
+
 
 class Embeddings(nn.Module):
     def __init__(self, config: TextConfig) -> None:
@@ -230,7 +268,7 @@ class Layer(nn.Module):
         self,
         x: Tensor,
         mask: Tensor | None,
-        context: Context | None,
+        context: Context | Tokens | None,
         packing: Packing | None,
         first_only: bool,
         cache: tuple[Cache, int] | None,
@@ -281,13 +319,29 @@ class CrossAttention(nn.Module):
         keys, values = (split_heads(part, self.heads) for part in self.kv(tokens_BND).chunk(2, dim=-1))
         return Context(keys, values, mask)
 
-    def forward(self, x: Tensor, context: Context, packing: Packing | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Context | Tokens, packing: Packing | None = None) -> Tensor:
         """Attend to the context. With R texts for each context row (rows i*R .. i*R+R-1), they share it uncopied."""
         query = packing.unpack(self.query(x)) if packing else self.query(x)
-        folded = query.reshape(len(context.keys), -1, query.shape[-1])
-        attended = self.attend(split_heads(folded, self.heads), context.keys, context.values, context.mask)
+        folded = split_heads(query.reshape(context.rows, -1, query.shape[-1]), self.heads)
+        if isinstance(context, Tokens):
+            attended = self._attend_to_tokens(folded, context)
+        else:
+            attended = self.attend(folded, context.keys, context.values, context.mask)
         attended = merge_heads(attended).reshape(query.shape)
         return self.output(packing.pack(attended) if packing else attended, x)
+
+    def _attend_to_tokens(self, q_BHQC: Tensor, context: Tokens) -> Tensor:
+        weight = self.kv.weight.to(q_BHQC.dtype)
+        key_weight, value_weight = weight.unflatten(0, (2, self.heads, -1)).unbind(0)
+        seen = attention_to_tokens(q_BHQC, context.tokens, key_weight, value_weight, context.mask)
+        bias = self.kv.bias.chunk(2)[1].unflatten(0, (self.heads, 1, -1))
+        return seen + bias.to(seen.dtype)
+
+
+def select_rows(context: Sequence[Context | Tokens], index: Tensor) -> list[Context | Tokens]:
+    """Every layer's context of other texts; what layers have in common is selected once."""
+    selected = {id(layer): layer.select(index) for layer in {id(layer): layer for layer in context}.values()}
+    return [selected[id(layer)] for layer in context]
 
 
 class FeedForward(nn.Module):

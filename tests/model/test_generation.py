@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from blip.model import generation
 from blip.model.api import keyed_uniforms
 from blip.model.generation import Decoding, generate, nucleus
 from tests import tiny
@@ -59,6 +60,32 @@ def test_no_text_is_shorter_or_longer_than_asked(beams: int) -> None:
             model.network, context, start, model.tokenizer.sep, Decoding(maximum, minimum, beams)
         )
         assert all(minimum - 2 <= len(ids) <= maximum - 1 for ids in texts)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("attended", ["projected", "tokens"])
+@torch.inference_mode()
+def test_leaving_the_batch_and_the_form_of_the_context_change_no_text(
+    monkeypatch: pytest.MonkeyPatch, beams: int, attended: str
+) -> None:
+    model = tiny.blip()
+    decoder = model.network.text_decoder
+    tokens = model.encode_images(tiny.images(9))
+    start = torch.full((9, 1), model.tokenizer.bos)
+    context = decoder.project_context(tokens) if attended == "projected" else decoder.context_for(tokens, 1)
+    end, texts = ends_at_several_lengths(model, context, start, beams)
+    for leaving in (1, 10**9):
+        monkeypatch.setattr(generation, "LEAVING", leaving)
+        assert generate(model.network, context, start, end, Decoding(14, 1, beams)) == texts
+
+
+def ends_at_several_lengths(model, context, start, beams: int) -> tuple[int, list[list[int]]]:
+    """An end token at which the texts are of many lengths, and these texts."""
+    for end in range(len(model.tokenizer)):
+        texts = generate(model.network, context, start, end, Decoding(14, 1, beams))
+        if len({len(ids) for ids in texts}) > 3:
+            return end, texts
+    raise AssertionError("every end token gives texts of one length")
 
 
 def test_an_explanation_has_a_map_for_every_word() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from blip.model import text
-from blip.model.text import Cache, Context
+from blip.model.text import Cache, Context, Tokens, select_rows
 from blip.model.vision import positions_for
 from tests import tiny
 
@@ -104,6 +104,33 @@ def test_texts_of_one_image_share_its_keys_uncopied() -> None:
     assert torch.allclose(
         network.text_encoder(ids, mask, context), network.text_encoder(ids, mask, copied), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attending_to_tokens_is_attending_to_their_keys_and_values(masked: bool) -> None:
+    decoder = tiny.network().text_decoder
+    with torch.no_grad():
+        for layer in decoder.layers:
+            layer.cross_attention.kv.bias.normal_()
+    tokens = torch.randn(2, 17, 64)
+    mask = (torch.arange(17) < torch.tensor([[17], [5]])).long() if masked else None
+    projected, unprojected = decoder.project_context(tokens, mask), decoder.context_for(tokens, 1, mask)
+    assert isinstance(unprojected[0], Tokens)
+    ids = torch.tensor([[2, 10, 11], [2, 12, 13], [2, 14, 15], [2, 16, 17]])  # two texts for each row
+    expected = decoder(ids, None, projected, causal=True)
+    assert torch.allclose(decoder(ids, None, unprojected, causal=True), expected, atol=1e-5)
+    swapped = torch.tensor([1, 0])
+    again = decoder(ids[[2, 3, 0, 1]], None, select_rows(unprojected, swapped), causal=True)
+    assert torch.allclose(again, expected[[2, 3, 0, 1]], atol=1e-5)
+
+
+def test_many_queries_have_keys_and_values_projected() -> None:
+    decoder = tiny.network().text_decoder
+    tokens = torch.randn(1, 17, 64)
+    costs = {
+        queries: isinstance(decoder.context_for(tokens, queries)[0], Context) for queries in (1, 9, 10, 100)
+    }
+    assert costs == {1: False, 9: False, 10: True, 100: True}
 
 
 def test_another_resolution_keeps_cls_and_interpolates_the_rest() -> None:

@@ -103,6 +103,12 @@ def normalise(images: Tensor) -> Tensor:
     return images.to(torch.float32).sub(mean).mul_(scale).contiguous()
 
 
+def arrive(images: Tensor, device: torch.device | str) -> Tensor:
+    """Images as the network takes them, on its device: bytes travel as bytes and are normalised there."""
+    moved = images.to(device, non_blocking=True)
+    return normalise(moved) if moved.dtype == torch.uint8 else moved
+
+
 def to_pil(image: ImageInput) -> Image.Image:
     """A picture in any of the accepted forms as RGB; arrays are uint8, `[H, W]` or `[H, W, 3 or 4]`."""
     if isinstance(image, Image.Image):

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+IGNORED = -100  # a target that is not learnt
+
 
 def itc_loss(
     image_BP: Tensor,
@@ -109,11 +111,17 @@ def lm_loss(
 ) -> Tensor:
     """Token-mean cross-entropy with label smoothing; `weights_M` weighs the tokens (VQA answers).
 
-    Without any target (every caption is its prompt and no more) it is 0, not the mean of nothing.
+    Targets that are `IGNORED` do not count. Without any (every caption is its prompt and no more) the loss is 0, not
+    the mean of nothing.
     """
-    if not len(targets_M):
-        return logits_MV.float().sum()
+    losses = F.cross_entropy(
+        logits_MV.float(),
+        targets_M,
+        ignore_index=IGNORED,
+        label_smoothing=label_smoothing,
+        reduction="none" if weights_M is not None else "sum",
+    )
     if weights_M is None:
-        return F.cross_entropy(logits_MV.float(), targets_M, label_smoothing=label_smoothing)
-    losses = F.cross_entropy(logits_MV.float(), targets_M, label_smoothing=label_smoothing, reduction="none")
+        return losses / (targets_M != IGNORED).sum().clamp_min(1)
+    weights_M = weights_M.masked_fill(targets_M == IGNORED, 0)
     return (losses * weights_M).sum() / weights_M.sum()

@@ -63,14 +63,18 @@ def match_pairs(
             longest = max(group.longest for group in groups)
             shared = [layer.select(rows.to(ids.device)) for layer in context]
             scores[chosen.to(scores.device)] = _log_odds(
-                network, ids[texts, :longest], mask[texts, :longest], shared
+                network,
+                ids[texts, :longest],
+                mask[texts, :longest],
+                shared,
+                int(lengths[text_index[chosen]].sum()),
             )
         first = last
     return scores
 
 
-def _log_odds(network: BlipNetwork, ids: Tensor, mask: Tensor, context: list[Context]) -> Tensor:
-    logits = network.match(ids, mask, context)
+def _log_odds(network: BlipNetwork, ids: Tensor, mask: Tensor, context: list[Context], tokens: int) -> Tensor:
+    logits = network.match(ids, mask, context, tokens)
     return logits[:, 1] - logits[:, 0]
 
 

@@ -1,6 +1,7 @@
 """The momentum twin and its queues (ALBEF, MoCo; BLIP paper section 3.2)."""
 
 import copy
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from blip.model.blip import BlipNetwork
 from blip.model.ranks import gather
+from blip.model.text import TextTransformer
 
 
 class MomentumTwin(nn.Module):
@@ -24,18 +26,31 @@ class MomentumTwin(nn.Module):
         self.shares_vision = not any(p.requires_grad for p in network.vision.parameters())
         self.names = TWINNED[1:] if self.shares_vision else TWINNED
         self.parts = nn.ModuleDict({name: copy.deepcopy(getattr(network, name)) for name in self.names})
+        for layer in cast(TextTransformer, self.parts["text_encoder"]).layers:
+            del layer.cross_attention  # the twin reads texts alone
         self.requires_grad_(False).float()
 
     @torch.no_grad()
     def update(self, network: BlipNetwork) -> None:
         """Move every weight a share of ``1 - decay`` towards the network, in one fused call."""
-        own: list[Tensor] = list(self.parameters())
-        theirs = [p.detach().float() for name in self.names for p in getattr(network, name).parameters()]
+        weights = {name: dict(getattr(network, name).named_parameters()) for name in self.names}
+        pairs = [
+            (own, weights[part][name].detach().float())
+            for part in self.names
+            for name, own in self.parts[part].named_parameters()
+        ]
+        own: list[Tensor] = [average for average, _ in pairs]
+        theirs = [weight for _, weight in pairs]
         torch._foreach_lerp_(own, theirs, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
     def embed(
-        self, images: Tensor, tokens_BND: Tensor, ids_BT: Tensor, mask_BT: Tensor
+        self,
+        images: Tensor,
+        tokens_BND: Tensor,
+        ids_BT: Tensor,
+        mask_BT: Tensor,
+        at_most: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Image and text features ``[B, P]``, unit length, float32.
 
@@ -44,7 +59,7 @@ class MomentumTwin(nn.Module):
         """
         tokens = tokens_BND.float() if self.shares_vision else self.parts["vision"](images.float())
         image = self.parts["vision_projection"](tokens[:, 0]).float()
-        states = self.parts["text_encoder"](ids_BT, mask_BT, first_only=True)
+        states = self.parts["text_encoder"](ids_BT, mask_BT, first_only=True, at_most=at_most)
         text = self.parts["text_projection"](states[:, 0]).float()
         return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
 

@@ -5,14 +5,17 @@ negatives and the decoder, because encoder and decoder share cross-attention and
 The same module, with losses left out by weight, fine-tunes captioner, filter, retrieval and captioning.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from blip.data.images import arrive
 from blip.model.blip import BlipNetwork
 from blip.model.losses import (
+    IGNORED,
     hard_negatives,
     hard_targets,
     itc_loss,
@@ -25,10 +28,9 @@ from blip.model.losses import (
 from blip.model.momentum import FeatureQueue, MomentumTwin
 from blip.model.negatives import negatives_of_all_ranks
 from blip.model.ranks import from_first_rank, gather, gather_with_gradient, own_rows, world_size
-from blip.model.text import Context
+from blip.model.text import AnyContext, Context, TwoContexts, bound_for, places
 
 TEMPERATURE_RANGE = (0.001, 0.5)
-IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -84,18 +86,19 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Tensors of one step: normalised images, padded texts starting with ``[CLS]``, and who matches whom.
+    """Tensors of one step: images, padded texts starting with ``[CLS]``, and who matches whom.
 
     With several captions for an image, P texts for B images, a pair is a text with its image: every loss is that of
     the same batch with each image repeated for each of its texts, but the image is encoded once.
 
     Attributes:
-        images: ``[B, 3, S, S]``.
+        images: ``[B, 3, S, S]``, uint8 until `to` has normalised them on the device.
         ids, mask: ``[P, T]``; the end of a text, ``[SEP]``, is there however short it is or was cut.
         group: ``[P, 2]``; pairs that agree in either column (the image, the text) are no negatives of each other.
             Captions of one image agree in the first.
         prompt_tokens: leading tokens of every text that the decoder is not taught to write.
         image: ``[P]``, the image of each text; None where text i is of image i.
+        tokens: how many tokens the texts have, counted before they go to a GPU.
     """
 
     images: Tensor
@@ -104,10 +107,18 @@ class PairBatch:
     group: Tensor
     prompt_tokens: int = 0
     image: Tensor | None = None
+    tokens: int | None = None
 
     def to(self, device: torch.device | str) -> "PairBatch":
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **{name: value.to(device) for name, value in tensors.items()})
+        tokens = int(self.mask.sum()) if self.mask.device.type == "cpu" else self.tokens
+        moved = {name: value.to(device) for name, value in tensors.items() if name != "images"}
+        return replace(self, images=arrive(self.images, device), tokens=tokens, **moved)
+
+    @property
+    def matched_tokens(self) -> int | None:
+        """No fewer tokens than ITM reads: every text twice, and negative texts of which each may be the longest."""
+        return None if self.tokens is None else 2 * self.tokens + self.ids.numel()
 
     def for_texts(self, x_BX: Tensor) -> Tensor:
         """What there is of each image, for each text: ``[B, ...]`` -> ``[P, ...]``."""
@@ -148,7 +159,7 @@ class PairObjective(nn.Module):
         similarity = None
         if config.itc or config.itm:
             image = batch.for_texts(network.embed_image(tokens_BND))
-            text = network.embed_text(batch.ids, batch.mask)
+            text = network.embed_text(batch.ids, batch.mask, batch.tokens)
             temperature = self._temperature()
             keys = self._keys(batch, tokens_BND)
             if config.itc and keys:
@@ -185,7 +196,7 @@ class PairObjective(nn.Module):
             return None
         if self.training:
             self.twin.update(self.network)
-        image, text = self.twin.embed(batch.images, tokens_BND, batch.ids, batch.mask)
+        image, text = self.twin.embed(batch.images, tokens_BND, batch.ids, batch.mask, batch.tokens)
         return batch.for_texts(image), text
 
     def _itc(
@@ -252,17 +263,18 @@ class PairObjective(nn.Module):
         context: list[Context],
         similarity: tuple[Tensor, Tensor],
     ) -> Tensor:
-        """Every pair, every text with a negative image, every image with a negative text."""
+        """Every image with its text and a negative one, and every text with a negative image."""
         if self._global_negatives:
             return self._itm_of_all_ranks(batch, tokens_BND, context, similarity)
         same = same_group(batch.group, batch.group)
         negative_text, negative_image = self._draw(similarity, same)
         rows = torch.arange(len(same), device=same.device)
-        text_index = torch.cat((rows, rows, negative_text))
-        image_index = torch.cat((rows, negative_image, rows))
+        text_index = torch.cat((_in_turn(rows, negative_text), rows))
+        image_index = torch.cat((_in_turn(rows, rows), negative_image))
         matched = same[text_index, image_index]
-        contexts = batch.contexts_for(context, image_index)
-        return self._match(batch.ids[text_index], batch.mask[text_index], contexts, matched)
+        own, negative = batch.contexts_for(context), batch.contexts_for(context, negative_image)
+        ids, mask = batch.ids[text_index], batch.mask[text_index]
+        return self._match(ids, mask, _both(own, negative), matched, batch.matched_tokens)
 
     def _itm_of_all_ranks(
         self,
@@ -278,18 +290,23 @@ class PairObjective(nn.Module):
         others = negatives_of_all_ranks(texts, batch.group, tokens_BND, batch.image, own_rows(drawn))
         own = batch.contexts_for(context)
         negative = self.network.text_encoder.project_context(others.tokens_PND)
-        contexts = [a.then(b).then(a) for a, b in zip(own, negative, strict=True)]
         missing = others.ids_PT.shape[1] - batch.ids.shape[1]
         ids, mask = (nn.functional.pad(x, (0, missing)) for x in texts)
         matched = torch.cat(
             (
-                torch.ones_like(batch.group[:, 0], dtype=torch.bool),
+                _in_turn(
+                    torch.ones_like(batch.group[:, 0], dtype=torch.bool),
+                    same_row(batch.group, others.text_group_P2),
+                ),
                 same_row(batch.group, others.image_group_P2),
-                same_row(batch.group, others.text_group_P2),
             )
         )
-        ids, mask = torch.cat((ids, ids, others.ids_PT)), torch.cat((mask, mask, others.mask_PT))
-        return self._match(ids, mask, contexts, matched)
+        at_most = None if batch.tokens is None else 2 * batch.tokens + others.ids_PT.numel()
+        ids, mask = (
+            torch.cat((_in_turn(ids, others.ids_PT), ids)),
+            torch.cat((_in_turn(mask, others.mask_PT), mask)),
+        )
+        return self._match(ids, mask, _both(own, negative), matched, at_most)
 
     def _draw(self, similarity: tuple[Tensor, Tensor], same: Tensor) -> tuple[Tensor, Tensor]:
         """A negative text for every image and a negative image for every text."""
@@ -297,15 +314,23 @@ class PairObjective(nn.Module):
         negative_text = hard_negatives(similarity[0], same, floor, share)
         return negative_text, hard_negatives(similarity[1], same, floor, share)
 
-    def _match(self, ids_MT: Tensor, mask_MT: Tensor, context: list[Context], matched_M: Tensor) -> Tensor:
-        logits = self.network.match(_with_first(ids_MT, self.tokens.encode), mask_MT, context)
+    def _match(
+        self,
+        ids_MT: Tensor,
+        mask_MT: Tensor,
+        context: Sequence[AnyContext],
+        matched_M: Tensor,
+        at_most: int | None,
+    ) -> Tensor:
+        logits = self.network.match(_with_first(ids_MT, self.tokens.encode), mask_MT, context, at_most)
         return nn.functional.cross_entropy(logits, matched_M.long())
 
     def _lm(self, batch: PairBatch, context: list[Context]) -> Tensor:
         ids = _with_first(batch.ids, self.tokens.decode)
         targets = batch.ids.masked_fill(batch.mask == 0, IGNORED)
         targets[:, : max(batch.prompt_tokens, 1)] = IGNORED
-        return decoder_loss(self.network, ids, targets, batch.mask, context, self.config.label_smoothing)
+        smoothing = self.config.label_smoothing
+        return decoder_loss(self.network, ids, targets, batch.mask, context, smoothing, at_most=batch.tokens)
 
 
 def decoder_loss(
@@ -316,6 +341,7 @@ def decoder_loss(
     context: list[Context],
     label_smoothing: float,
     weights_B: Tensor | None = None,
+    at_most: int | None = None,
 ) -> Tensor:
     """Next-token loss; logits are computed where there is a target and nowhere else.
 
@@ -323,18 +349,30 @@ def decoder_loss(
         ids_BT: decoder input, ``[DEC]`` first.
         targets_BT: the token at each position, `IGNORED` where none is learnt; shifted here.
         weights_B: a weight for every text.
+        at_most: no fewer than the texts have tokens; a GPU then counts the targets without the host waiting.
     """
-    states = network.text_decoder(ids_BT[:, :-1], mask_BT[:, :-1], context, causal=True)
-    targets = targets_BT[:, 1:]
-    row, column = (targets != IGNORED).nonzero(as_tuple=True)
-    logits = network.lm_head(states[row, column], network.word_embedding)
-    weights = None if weights_B is None else weights_B[row]
-    return lm_loss(logits, targets[row, column], label_smoothing, weights)
+    ids_BT, mask_BT = ids_BT[:, :-1], mask_BT[:, :-1]
+    states = network.text_decoder(ids_BT, mask_BT, context, causal=True, at_most=at_most)
+    targets = targets_BT[:, 1:].flatten()
+    place = places(targets != IGNORED, bound_for(states, at_most))
+    targets = targets[place].masked_fill(place < 0, IGNORED)
+    logits = network.lm_head(states.flatten(0, 1)[place.clamp_min(0)], network.word_embedding)
+    weights = None if weights_B is None else weights_B[place.clamp_min(0) // ids_BT.shape[1]]
+    return lm_loss(logits, targets, label_smoothing, weights)
 
 
 def full_precision(like: Tensor) -> torch.autocast:
     """A region without autocast: similarities divided by a small temperature need float32."""
     return torch.autocast(like.device.type, enabled=False)
+
+
+def _in_turn(a_P: Tensor, b_P: Tensor) -> Tensor:
+    """``a[0], b[0], a[1], b[1], ...``"""
+    return torch.stack((a_P, b_P), dim=1).flatten(0, 1)
+
+
+def _both(shared: list[Context], own: list[Context]) -> list[TwoContexts]:
+    return [TwoContexts(*layers) for layers in zip(shared, own, strict=True)]
 
 
 def _with_first(ids_BT: Tensor, token: int) -> Tensor:

@@ -61,9 +61,12 @@ class Context(NamedTuple):
         mask = None if self.mask is None else self.mask.index_select(0, index)
         return Context(self.keys.index_select(0, index), self.values.index_select(0, index), mask)
 
-    def then(self, other: "Context") -> "Context":
-        """These texts' context and, behind it, that of others; neither has a mask."""
-        return Context(torch.cat((self.keys, other.keys)), torch.cat((self.values, other.values)))
+
+class TwoContexts(NamedTuple):
+    """For the first texts, several to a row, a context that they share uncopied; for the last ones, their own."""
+
+    shared: Context
+    own: Context
 
 
 class Tokens(NamedTuple):
@@ -83,6 +86,9 @@ class Tokens(NamedTuple):
         return Tokens(self.tokens.index_select(0, index), mask)
 
 
+AnyContext = Context | TwoContexts | Tokens
+
+
 class Packing(NamedTuple):
     """Where the M tokens of a padded batch are, so that dense layers see those and no padding.
 
@@ -96,10 +102,16 @@ class Packing(NamedTuple):
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, mask_BT: Tensor) -> "Packing":
-        """The packing of a batch; every text has a token at position 0."""
+    def of(cls, mask_BT: Tensor, at_most: int | None = None) -> "Packing":
+        """The packing of a batch; every text has a token at position 0.
+
+        Args:
+            at_most: no fewer than there are tokens. Given, M is this number and the host need not wait for the device
+                to count; what is too many of M stands at a place of padding, from where nothing is read.
+        """
         lengths = mask_BT.sum(1)
-        index = mask_BT.flatten().nonzero().squeeze(1)
+        index = places(mask_BT.flatten().bool(), at_most)
+        index = torch.where(index < 0, mask_BT.flatten().argmin(), index) if at_most is not None else index
         return cls(index, lengths.cumsum(0) - lengths, (mask_BT.shape[0], mask_BT.shape[1]))
 
     def pack(self, x_BTD: Tensor) -> Tensor:
@@ -111,6 +123,18 @@ class Packing(NamedTuple):
         rows, length = self.shape
         padded: Tensor = _Unpack.apply(x_MD, self.index_M, rows * length)  # type: ignore[assignment]
         return padded.view(rows, length, -1)
+
+
+def places(present_N: Tensor, at_most: int | None = None) -> Tensor:
+    """Where `present_N` is true, in order; with `at_most` that many numbers, -1 behind the last place."""
+    if at_most is None:
+        return present_N.nonzero().squeeze(1)
+    return torch.nonzero_static(present_N, size=min(at_most, len(present_N)), fill_value=-1).squeeze(1)
+
+
+def bound_for(x: Tensor, at_most: int | None) -> int | None:
+    """The bound where counting would make the host wait; a CPU has counted at once."""
+    return at_most if x.is_cuda else None
 
 
 def pays_to_pack(states_BTD: Tensor) -> bool:
@@ -189,10 +213,11 @@ class TextTransformer(nn.Module):
         self,
         ids_BT: Tensor,
         mask_BT: Tensor | None,
-        context: Sequence[Context | Tokens] | None = None,
+        context: Sequence[AnyContext] | None = None,
         causal: bool = False,
         first_only: bool = False,
         cache: Cache | None = None,
+        at_most: int | None = None,
     ) -> Tensor:
         """Run the stack.
 
@@ -203,6 +228,7 @@ class TextTransformer(nn.Module):
             causal: a token sees itself and those before it.
             first_only: the last layer computes position 0 only and the result is ``[B, 1, D]``.
             cache: the tokens decoded before these; needs `causal`.
+            at_most: no fewer than the batch has tokens; a GPU then counts them without the host waiting.
 
         Returns:
             states ``[B, T, D]``; what stands at padding means nothing.
@@ -210,7 +236,7 @@ class TextTransformer(nn.Module):
         past = cache.length if cache else 0
         x = self.embeddings(ids_BT, past)
         pack = mask_BT is not None and cache is None and pays_to_pack(x)
-        packing = Packing.of(mask_BT) if pack and mask_BT is not None else None
+        packing = Packing.of(mask_BT, bound_for(x, at_most)) if pack and mask_BT is not None else None
         mask = attention_mask(mask_BT, ids_BT.shape[1], past, causal, x)
         x = packing.pack(x) if packing else x
         last = len(self.layers) - 1
@@ -268,7 +294,7 @@ class Layer(nn.Module):
         self,
         x: Tensor,
         mask: Tensor | None,
-        context: Context | Tokens | None,
+        context: AnyContext | None,
         packing: Packing | None,
         first_only: bool,
         cache: tuple[Cache, int] | None,
@@ -319,16 +345,22 @@ class CrossAttention(nn.Module):
         keys, values = (split_heads(part, self.heads) for part in self.kv(tokens_BND).chunk(2, dim=-1))
         return Context(keys, values, mask)
 
-    def forward(self, x: Tensor, context: Context | Tokens, packing: Packing | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: AnyContext, packing: Packing | None = None) -> Tensor:
         """Attend to the context. With R texts for each context row (rows i*R .. i*R+R-1), they share it uncopied."""
         query = packing.unpack(self.query(x)) if packing else self.query(x)
-        folded = split_heads(query.reshape(context.rows, -1, query.shape[-1]), self.heads)
+        attended = self._attend(query, context)
+        return self.output(packing.pack(attended) if packing else attended, x)
+
+    def _attend(self, query_BTD: Tensor, context: AnyContext) -> Tensor:
+        if isinstance(context, TwoContexts):
+            first, last = query_BTD.tensor_split([len(query_BTD) - context.own.rows])
+            return torch.cat((self._attend(first, context.shared), self._attend(last, context.own)))
+        folded = split_heads(query_BTD.reshape(context.rows, -1, query_BTD.shape[-1]), self.heads)
         if isinstance(context, Tokens):
             attended = self._attend_to_tokens(folded, context)
         else:
             attended = self.attend(folded, context.keys, context.values, context.mask)
-        attended = merge_heads(attended).reshape(query.shape)
-        return self.output(packing.pack(attended) if packing else attended, x)
+        return merge_heads(attended).reshape(query_BTD.shape)
 
     def _attend_to_tokens(self, q_BHQC: Tensor, context: Tokens) -> Tensor:
         weight = self.kv.weight.to(q_BHQC.dtype)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from blip.model.attention import attention, merge_heads, split_heads
+from blip.model.mlp import linear_of_gelu
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Block(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         x_BND = x_BND + self._drop(self._attend(self.norm1(x_BND)))
-        return x_BND + self._drop(self.fc2(F.gelu(self.fc1(self.norm2(x_BND)))))
+        return x_BND + self._drop(linear_of_gelu(self.fc1(self.norm2(x_BND)), self.fc2))
 
     def _attend(self, x_BND: Tensor) -> Tensor:
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x_BND).chunk(3, dim=-1))

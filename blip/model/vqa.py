@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from blip.data.images import arrive
 from blip.model.blip import BlipNetwork
 from blip.model.objectives import IGNORED, SpecialTokens, decoder_loss
 
 
 @dataclass(frozen=True)
 class QuestionBatch:
-    """Images ``[B, 3, S, S]``; Q questions ``[Q, T]``, question i about image ``image[i]``, with one answer each.
+    """Images and Q questions ``[Q, T]``, question i about image ``image[i]``, with one answer each.
 
     Attributes:
+        images: ``[B, 3, S, S]``, uint8 until `to` has normalised them on the device.
         weights: ``[Q]``, the share of annotators who gave the answer.
     """
 
@@ -29,7 +31,8 @@ class QuestionBatch:
     weights: Tensor
 
     def to(self, device: torch.device | str) -> "QuestionBatch":
-        return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
+        moved = {name: value.to(device) for name, value in vars(self).items() if name != "images"}
+        return replace(self, images=arrive(self.images, device), **moved)
 
 
 class AnswerObjective(nn.Module):

@@ -15,6 +15,7 @@ from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import PairsDataset, excluded_keys
 from blip.data.text import Tokenizer
 from blip.errors import BlipError
+from blip.model.adapt import adapted
 from blip.model.api import Blip
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.checkpoints import ModelCard, load_starting_vision, save_model
@@ -106,9 +107,14 @@ def open_dataset(name: str) -> tuple[PairsDataset, frozenset[str]]:
 
 
 def _network(job: Job, settings: Settings, model: Model) -> tuple[BlipNetwork, Tokenizer]:
+    """A new network of the settings' sizes; or that of the starting model, with the settings' pixels and rates."""
     if job.start is not None:
         opened = Blip.open(job.start)
         network = untie(opened.network) if job.task == "questions" else opened.network
+        vision = model.vision
+        network = adapted(
+            network, model.image_size, vision.drop_path, vision.patch_dropout, model.text.dropout
+        )
         return network.train(), opened.tokenizer
     tokenizer = Tokenizer.from_vocabulary(settings.ingest.vocabulary.file or VOCABULARY)
     network = BlipNetwork(network_config(model, len(tokenizer)))

@@ -6,7 +6,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from blip.data.images import normalise
 from blip.data.loader import Batch
 from blip.data.sample import Sample, stable_id
 from blip.data.text import Tokenizer, clean_caption, clean_question
@@ -47,7 +46,7 @@ class PairCollate:
         image = None
         if self.per_image > 1:
             image = torch.arange(len(batch.samples)).repeat_interleave(self.per_image)
-        return PairBatch(normalise(batch.images), ids, mask, self._groups(batch, texts), skip, image)
+        return PairBatch(batch.images, ids, mask, self._groups(batch, texts), skip, image)
 
     def _choose(self, sample: Sample, batch: Batch) -> list[str]:
         """Texts of one image; of one caption only, the draw is that of a single choice."""
@@ -96,7 +95,7 @@ class QuestionCollate:
         question_ids, question_mask = self.tokenizer.encode(questions, self.max_tokens)
         answer_ids, answer_mask = self.tokenizer.encode(answers, self.max_tokens)
         return QuestionBatch(
-            normalise(batch.images),
+            batch.images,
             torch.tensor(image),
             question_ids,
             question_mask,

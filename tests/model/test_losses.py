@@ -1,10 +1,12 @@
 """The losses against slow forms written from their definitions."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from blip.model import objectives, text
 from blip.model.losses import hard_negatives, hard_targets, itc_loss, lm_loss, same_group, soft_targets
 from blip.model.momentum import FeatureQueue, MomentumTwin
 from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
@@ -110,6 +112,30 @@ def test_the_objective_is_the_weighted_sum_and_reaches_every_weight() -> None:
     losses["loss"].backward()
     without = [n for n, p in made.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
+
+
+@pytest.mark.parametrize("prompt_tokens", [0, 3])
+def test_losses_with_bounds_are_those_with_counts(
+    monkeypatch: pytest.MonkeyPatch, prompt_tokens: int
+) -> None:
+    monkeypatch.setattr(text, "pays_to_pack", lambda states: True)
+    given = replace(
+        batch(["red apple", "dog", "the table on the picture", "green x"]), prompt_tokens=prompt_tokens
+    )
+    results = []
+    for bounded in (False, True):
+        for module in (text, objectives):
+            monkeypatch.setattr(
+                module, "bound_for", lambda x, at_most, bounded=bounded: at_most if bounded else None
+            )
+        torch.manual_seed(0)
+        made = objective().train()
+        torch.manual_seed(1)  # the negatives that are drawn
+        losses = made(given.to("cpu"))
+        losses["loss"].backward()
+        results.append([*losses.values(), *(p.grad for p in made.parameters() if p.grad is not None)])
+    assert given.to("cpu").tokens == given.mask.sum()
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*results, strict=True))
 
 
 def test_a_locked_vision_tower_gives_the_same_losses_with_less_work() -> None:

@@ -5,6 +5,7 @@ from random import Random
 import pytest
 import torch
 
+from blip.data.images import normalise
 from blip.data.loader import Batch
 from blip.data.sample import Caption, Sample, stable_id
 from blip.training.batches import PairCollate
@@ -63,3 +64,13 @@ def test_a_long_caption_is_cut_with_its_end_last_behind_the_prompt() -> None:
     assert (made.mask.sum(1) <= 6).all()
     last = made.mask.sum(1) - 1
     assert (made.ids.gather(1, last[:, None]) == TOKENS.sep).all()
+
+
+def test_pictures_travel_as_bytes_and_are_normalised_where_they_arrive() -> None:
+    batch = loaded()
+    made = PairCollate(TOKENS, 12)(batch)
+    assert made.images.dtype == torch.uint8
+    arrived = made.to("cpu")
+    assert torch.equal(arrived.images, normalise(batch.images))
+    assert arrived.tokens == made.mask.sum()
+    assert torch.equal(arrived.to("cpu").images, arrived.images)

@@ -24,6 +24,21 @@ NEEDS: dict[Task, tuple[tuple[str, ...], str]] = {
 }
 
 
+# The parts that learn from a loss.
+LEARNS: dict[str, tuple[str, ...]] = {
+    "itc": ("text_encoder", "vision_projection", "text_projection", "temperature"),
+    "itm": ("text_encoder", "itm_head"),
+    "lm": ("text_decoder", "lm_head"),
+    "answers": ("text_encoder", "text_decoder", "lm_head"),
+}
+
+
+def still_missing(missing: Collection[str], losses: Collection[str]) -> tuple[str, ...]:
+    """What of the `missing` parts of a starting model training by these losses has not made real."""
+    learnt = {part for loss in losses for part in LEARNS[loss]}
+    return tuple(part for part in missing if part not in learnt)
+
+
 def part_of(name: str) -> str:
     """The part of the network that a parameter belongs to: ``itm_head`` of ``itm_head.weight``."""
     return name.partition(".")[0]

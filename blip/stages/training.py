@@ -20,6 +20,7 @@ from blip.model.api import Blip
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.checkpoints import ModelCard, load_starting_vision, save_model
 from blip.model.objectives import ObjectiveConfig, PairObjective, SpecialTokens
+from blip.model.parts import still_missing
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.model.vqa import AnswerObjective, untie
@@ -77,7 +78,7 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
     torch.manual_seed(settings.seed)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     model = job.run.model or settings.model
-    network, tokenizer = _network(job, settings, model)
+    network, tokenizer, missing = _network(job, settings, model)
     if not job.run.optimiser.vision_lr:
         network.vision.requires_grad_(False)  # locked: no gradient, no optimiser state, no twin of its own
     loader = _loader(job, settings, network.config.vision.image_size, rank, world)
@@ -95,7 +96,8 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
     if rank == 0:
         trained = objective.network
         assert isinstance(trained, BlipNetwork)
-        card = ModelCard(job.name, job.run.objective.prompt, model.text.max_tokens)
+        left = still_missing(missing, _losses(job))
+        card = ModelCard(job.name, job.run.objective.prompt, model.text.max_tokens, missing=left)
         ids = {"bos": tokenizer.bos, "sep": tokenizer.sep, "pad": tokenizer.pad, "enc": tokenizer.enc}
         save_model(trained, tokenizer, job.target, card, ids)
         write_json(RUNS / job.name / "saved.json", {"model": str(job.target)})
@@ -106,21 +108,31 @@ def open_dataset(name: str) -> tuple[PairsDataset, frozenset[str]]:
     return PairsDataset.open(DATASETS / name), excluded_keys(VALIDATED, name)
 
 
-def _network(job: Job, settings: Settings, model: Model) -> tuple[BlipNetwork, Tokenizer]:
-    """A new network of the settings' sizes; or that of the starting model, with the settings' pixels and rates."""
+def _losses(job: Job) -> list[str]:
+    """The losses that a job trains by, as `blip.model.parts` names them."""
+    if job.task == "questions":
+        return ["answers"]
+    return [name for name in ("itc", "itm", "lm") if getattr(job.run.objective, name)]
+
+
+def _network(job: Job, settings: Settings, model: Model) -> tuple[BlipNetwork, Tokenizer, tuple[str, ...]]:
+    """A new network of the settings' sizes; or that of the starting model, with the settings' pixels and rates.
+
+    Returns:
+        the network, its tokenizer, and the parts that hold initial values because the starting model has none.
+    """
     if job.start is not None:
-        opened = Blip.open(job.start)
+        opened, vision = Blip.open(job.start), model.vision
         network = untie(opened.network) if job.task == "questions" else opened.network
-        vision = model.vision
         network = adapted(
             network, model.image_size, vision.drop_path, vision.patch_dropout, model.text.dropout
         )
-        return network.train(), opened.tokenizer
+        return network.train(), opened.tokenizer, opened.card.missing
     tokenizer = Tokenizer.from_vocabulary(settings.ingest.vocabulary.file or VOCABULARY)
     network = BlipNetwork(network_config(model, len(tokenizer)))
     if model.start:
         load_starting_vision(network, Path(model.start))
-    return network, tokenizer
+    return network, tokenizer, ()
 
 
 def network_config(model: Model, vocabulary: int) -> BlipConfig:

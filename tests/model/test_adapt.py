@@ -3,6 +3,7 @@
 import torch
 
 from blip.model.adapt import adapted
+from blip.model.parts import still_missing
 from tests import tiny
 
 
@@ -31,3 +32,11 @@ def test_rates_change_no_weight() -> None:
 def test_a_network_that_is_like_that_already_is_given_back() -> None:
     network = tiny.network()
     assert adapted(network, image_size=32, drop_path=0.0, patch_dropout=0.0, dropout=0.0) is network
+
+
+def test_a_part_that_was_missing_and_is_not_trained_stays_missing() -> None:
+    missing = ("text_encoder", "itm_head", "vision_projection")  # a captioner's
+    assert still_missing(missing, ["lm"]) == missing
+    assert still_missing(missing, ["itm"]) == ("vision_projection",)
+    assert still_missing(missing, ["itc", "itm", "lm"]) == ()
+    assert still_missing(("text_decoder", "itm_head"), ["answers"]) == ("itm_head",)

@@ -15,33 +15,8 @@ from tests import tiny
 
 COMMANDS = (
     "stage", "ingest", "validate", "inspect", "capfilt", "caption", "match", "answer", "search", "classify",
-    "explain", "import", "promote", "doctor",
+    "explain", "import", "promote", "doctor", "bench",
 )  # fmt: skip
-
-
-class Ended:
-    """How a command ended: exit code, what it said on either stream."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def blip(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run the command in this process, as the console script does."""
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["blip", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else 0
-        said = capsys.readouterr()
-        return Ended(code, said.out, said.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")

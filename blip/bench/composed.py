@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from blip.bench.inputs import TOKENS
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, save_network
+from blip.model.precision import full_precision
 
 PADDED = 30
 IDS = {"pad": TOKENS.pad, "sep": TOKENS.sep, "bos": TOKENS.decode, "enc": TOKENS.encode}
@@ -97,7 +98,7 @@ class ComposedObjective(nn.Module):
             diagonal = torch.eye(batch, len(images_all), device=ids.device)
             i2t = 0.4 * (image_m @ texts_all.T / self.temperature).softmax(1) + 0.6 * diagonal
             t2i = 0.4 * (text_m @ images_all.T / self.temperature).softmax(1) + 0.6 * diagonal
-        with torch.autocast(ids.device.type, enabled=False):
+        with full_precision(image):
             sim_i2t, sim_t2i = image @ texts_all.T / self.temperature, text @ images_all.T / self.temperature
         loss = (
             -((sim_i2t.log_softmax(1) * i2t).sum(1).mean() + (sim_t2i.log_softmax(1) * t2i).sum(1).mean()) / 2

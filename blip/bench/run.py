@@ -101,11 +101,12 @@ def build(work: Work, side: SideName, setup: Setup) -> Call:
 
 
 def work_once(work: Work, side: SideName, setup: Setup) -> None:
-    """Do the work twice, in a process whose memory is watched; the second call finds the optimiser's state there."""
+    """Do the work in a process whose memory is watched; a step twice, as the first makes the optimiser's state."""
     prepare()
     call = build(work, side, setup)
     call()
-    call()
+    if work == "step":
+        call()
 
 
 def prepare() -> None:

@@ -1,13 +1,12 @@
 """What is measured, on what, in which type."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from blip.bench.inputs import Size
+from blip.model.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,6 @@ class Setup:
     texts: int = 64
 
 
-@contextmanager
-def computing(setup: Setup) -> Iterator[None]:
+def computing(setup: Setup) -> torch.autocast:
     """Autocast to the setup's type; weights stay float32."""
-    lower = setup.dtype != "float32"
-    dtype = getattr(torch, setup.dtype) if lower else torch.bfloat16
-    with torch.autocast(torch.device(setup.device).type, dtype=dtype, enabled=lower):
-        yield
+    return autocast(setup.device, getattr(torch, setup.dtype))

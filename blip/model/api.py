@@ -6,8 +6,7 @@ model.caption(["cat.jpg"], decoding="beam")
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,22 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blip.data.image_processor import check_blip_processor
 from blip.data.images import preprocess
-from blip.data.recipe import check_blip_recipe
 from blip.data.text import Tokenizer, clean_caption, clean_question
 from blip.data.vocabulary import find_tokenizer
 from blip.errors import BlipError
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, load_network
 from blip.model.config_json import check_tokens
+from blip.model.context import Context
 from blip.model.explain import Explanation, explain
 from blip.model.generation import Decoding, decoding_context, generate
 from blip.model.matching import match_pairs
 from blip.model.objectives import SpecialTokens
 from blip.model.parts import require
+from blip.model.precision import autocast
 from blip.model.public import open_public
 from blip.model.ranking import most_likely
-from blip.model.text import Context
 
 DecodingName = Literal["greedy", "beam", "nucleus"]
 
@@ -70,7 +70,7 @@ class Blip:
                 f"{directory}: the tokenizer has {len(tokenizer)} entries, the network only "
                 f"{network.config.text.vocabulary}; they are of different models"
             )
-        check_blip_recipe(Path(directory))
+        check_blip_processor(Path(directory))
         check_tokens(Path(directory), {"pad": tokenizer.pad, "sep": tokenizer.sep, "bos": tokenizer.bos})
         return cls(network, tokenizer, card, device, dtype)
 
@@ -304,12 +304,8 @@ class Blip:
         ids[:, 0] = self.tokenizer.bos
         return ids[:, :-1]
 
-    @contextmanager
-    def _autocast(self) -> Iterator[None]:
-        enabled = self.dtype != torch.float32
-        dtype = self.dtype if enabled else torch.bfloat16
-        with torch.autocast(self.device.type, dtype=dtype, enabled=enabled):
-            yield
+    def _autocast(self) -> torch.autocast:
+        return autocast(self.device, self.dtype)
 
 
 def keyed_uniforms(keys: Sequence[str], seed: int, length: int) -> Tensor:

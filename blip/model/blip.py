@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from blip.model.context import AnyContext
 from blip.model.text import (
-    AnyContext,
     LanguageModelHead,
     TextConfig,
     TextTransformer,

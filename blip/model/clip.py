@@ -8,8 +8,7 @@ directory's image processor says.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blip.data.recipe import ImageRecipe
+from blip.data.image_processor import ImageProcessor
 from blip.errors import BlipError
+from blip.model.precision import autocast
 
 WEIGHTS = "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
@@ -38,13 +38,13 @@ class Clip:
         self,
         network: Any,
         tokenizer: Any,
-        recipe: ImageRecipe,
+        image_processor: ImageProcessor,
         device: str = "cpu",
         dtype: str = "float32",
     ) -> None:
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         self.network = network.to(self.device).eval()
-        self.tokenizer, self.recipe = tokenizer, recipe
+        self.tokenizer, self.image_processor = tokenizer, image_processor
         self.image_size = network.config.vision_config.image_size
         self.max_tokens = network.config.text_config.max_position_embeddings
 
@@ -58,14 +58,18 @@ class Clip:
         """
         directory = Path(directory)
         _check_files(directory)
-        recipe, tokenizer, network = ImageRecipe.read(directory), _tokenizer(directory), _network(directory)
+        processor, tokenizer, network = (
+            ImageProcessor.read(directory),
+            _tokenizer(directory),
+            _network(directory),
+        )
         vocabulary = network.config.text_config.vocab_size
         if len(tokenizer) > vocabulary:
             raise BlipError(
                 f"{directory}: the tokenizer has {len(tokenizer)} entries, the network only {vocabulary}; they are "
                 "of different models"
             )
-        return cls(network, tokenizer, recipe, device, dtype)
+        return cls(network, tokenizer, processor, device, dtype)
 
     @property
     def temperature(self) -> float:
@@ -76,7 +80,7 @@ class Clip:
         """Unit vectors ``[N, P]`` of images, in float32."""
 
         def features(batch: Any) -> Tensor:
-            pixels = batch if isinstance(batch, Tensor) else self.recipe(list(batch))
+            pixels = batch if isinstance(batch, Tensor) else self.image_processor(list(batch))
             return self.network.get_image_features(pixels.to(self.device)).pooler_output
 
         return self._embed(images, batch_size, features)
@@ -111,12 +115,8 @@ class Clip:
             parts.append(F.normalize(part.float(), dim=-1))
         return torch.cat(parts)
 
-    @contextmanager
-    def _autocast(self) -> Iterator[None]:
-        enabled = self.dtype != torch.float32
-        dtype = self.dtype if enabled else torch.bfloat16
-        with torch.autocast(self.device.type, dtype=dtype, enabled=enabled):
-            yield
+    def _autocast(self) -> torch.autocast:
+        return autocast(self.device, self.dtype)
 
 
 def _check_files(directory: Path) -> None:

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from blip.model.blip import BlipNetwork
-from blip.model.text import Cache, Context, Tokens, select_rows
+from blip.model.context import Cache, Context, Tokens, select_rows
 
-LEAVING = (
-    4  # rows that have ended leave when they are one in so many: leaving copies what the others still need
-)
+LEAVING = 4  # rows that have ended leave when they are one in four: it copies what the others still need
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def _one_by_one(
     ended = torch.zeros_like(rows, dtype=torch.bool)
     done: dict[int, list[int]] = {}
     cache = _new_cache(network, len(prompt_BT), decoding.max_length)
-    while sequences.shape[1] < decoding.max_length:
+    while sequences.shape[1] < decoding.max_length and len(rows):
         logits = _constrain(_next_logits(network, new, context, cache), sequences, end, decoding)
         if decoding.top_p is None:
             chosen = logits.argmax(dim=-1)
@@ -91,14 +89,11 @@ def _one_by_one(
         still = len(rows) - int(ended.sum())
         if _leaves(still, len(rows)):
             _keep_texts(done, rows[ended], sequences[ended], prompt, end)
-            if not still:
-                break
             keep = (~ended).nonzero().squeeze(1)
             rows, sequences, new, ended = rows[keep], sequences[keep], new[keep], ended[keep]
             context = select_rows(context, keep)
             cache.select(keep)
-    else:
-        _keep_texts(done, rows, sequences, prompt, end)
+    _keep_texts(done, rows, sequences, prompt, end)
     return [done[row] for row in range(len(prompt_BT))]
 
 
@@ -129,67 +124,96 @@ def nucleus(logits_BV: Tensor, top_p: float, uniform_B: Tensor) -> Tensor:
 def _beam_search(
     network: BlipNetwork, context: Sequence[Context | Tokens], prompt_BT: Tensor, end: int, decoding: Decoding
 ) -> list[list[int]]:
-    prompt, beams, device = prompt_BT.shape[1], decoding.beams, prompt_BT.device
-    images = torch.arange(len(prompt_BT), device=device)
-    live = _Live(
-        prompt_BT, torch.zeros(len(prompt_BT), 1, device=device)
-    )  # one beam, until the prompt is through
-    finished = _Finished.empty(len(prompt_BT), beams, decoding.max_length, device)
-    open_B1 = torch.ones(len(prompt_BT), 1, dtype=torch.bool, device=device)
+    search = _Search.start(prompt_BT, end, decoding)
     done: dict[int, list[int]] = {}
     cache = _new_cache(network, len(prompt_BT), decoding.max_length)
     new = prompt_BT
-    while len(images):
-        logits = _next_logits(network, new, context, cache)
-        logits = _constrain(logits.log_softmax(dim=-1), live.sequences, end, decoding)
-        scores = (live.scores.flatten()[:, None] + logits).view(len(images), -1)
-        best, flat = scores.topk(2 * beams, dim=1)
-        parent, token = flat // logits.shape[-1], flat % logits.shape[-1]
-        length = live.sequences.shape[1] + 1
-        at_end = token == end
-        normal = best / (length - prompt) ** decoding.length_penalty
-        within = torch.arange(2 * beams, device=device) < beams
-        rows = parent + torch.arange(len(images), device=device)[:, None] * live.scores.shape[1]
-        candidates = torch.cat((live.sequences[rows], token[..., None]), dim=2)
-        finished.add(candidates, normal.masked_fill(~(at_end & within & open_B1), -1e9))
-        live.scores, order = best.masked_fill(at_end, -1e9).topk(beams, dim=1)
-        live.sequences = candidates.gather(1, order[..., None].expand(-1, -1, length)).flatten(0, 1)
-        open_B1 = open_B1 & ~finished.settled(live.scores, length - prompt, decoding)
-        if length >= decoding.max_length:
-            running = live.scores / (length - prompt) ** decoding.length_penalty
-            finished.add(live.sequences.view(*running.shape, length), running.masked_fill(~open_B1, -1e9))
-            open_B1 = torch.zeros_like(open_B1)
-        parents_BK = rows.gather(1, order)
-        still = int(open_B1.sum())
-        if _leaves(still, len(images)):
-            settled, keep = ((~open_B1[:, 0]).nonzero().squeeze(1), open_B1[:, 0].nonzero().squeeze(1))
-            _keep_best(done, images[settled], finished.sequences[settled, 0], prompt, end)
-            images, open_B1, parents_BK = images[keep], open_B1[keep], parents_BK[keep]
-            live, finished = live.select(keep, beams), finished.select(keep)
-            context = select_rows(context, keep)
+    while len(search.images):
+        logits = _next_logits(network, new, context, cache).log_softmax(dim=-1)
+        parents_BK = search.advance(_constrain(logits, search.sequences, end, decoding))
+        still = int(search.open_B1.sum())
+        if _leaves(still, len(search.images)):
+            done |= search.settled_texts()
+            keep = search.open_B1[:, 0].nonzero().squeeze(1)
+            search.select(keep)
+            parents_BK, context = parents_BK[keep], select_rows(context, keep)
         cache.select(parents_BK.flatten())
-        new = live.sequences[:, -1:]
+        new = search.sequences[:, -1:]
     return [done[image] for image in range(len(prompt_BT))]
 
 
-def _keep_best(done: dict[int, list[int]], images: Tensor, sequences: Tensor, prompt: int, end: int) -> None:
-    """Note the best text of each image; -1 stands behind a text that has ended."""
-    for image, tokens in zip(images.tolist(), sequences.tolist(), strict=True):
-        done[image] = _strip(tokens, prompt, end)
-
-
 @dataclass
-class _Live:
-    """Beams still growing: ``[B * K, T]`` tokens and ``[B, K]`` summed log-probabilities."""
+class _Search:
+    """The beams of the images that are still in the batch.
 
+    Attributes:
+        images: ``[B]``, their numbers.
+        sequences, scores: of the live beams, ``[B * K, T]`` tokens and ``[B, K]`` summed log-probabilities; K is 1
+            until the prompt is read.
+        open_B1: False where an image is settled; it leaves when `_leaves` says so.
+    """
+
+    images: Tensor
     sequences: Tensor
     scores: Tensor
+    finished: "_Finished"
+    open_B1: Tensor
+    prompt: int
+    end: int
+    decoding: Decoding
 
-    def select(self, index: Tensor, beams: int) -> "_Live":
-        """The beams of some images."""
-        return _Live(
-            self.sequences.view(-1, beams, self.sequences.shape[1])[index].flatten(0, 1), self.scores[index]
+    @classmethod
+    def start(cls, prompt_BT: Tensor, end: int, decoding: Decoding) -> "_Search":
+        batch, prompt = prompt_BT.shape
+        images = torch.arange(batch, device=prompt_BT.device)
+        finished = _Finished.empty(batch, decoding.beams, decoding.max_length, prompt_BT.device)
+        scores, still_open = (
+            torch.zeros_like(images)[:, None].float(),
+            torch.ones_like(images)[:, None].bool(),
         )
+        return cls(images, prompt_BT, scores, finished, still_open, prompt, end, decoding)
+
+    def advance(self, logits_RV: Tensor) -> Tensor:
+        """Lengthen every beam by a token. Returns the row ``[B, K]`` that each of the new beams goes on from."""
+        beams, entries = self.decoding.beams, logits_RV.shape[-1]
+        scores = (self.scores.flatten()[:, None] + logits_RV).view(len(self.images), -1)
+        best, flat = scores.topk(2 * beams, dim=1)
+        token = flat % entries
+        rows = flat // entries + torch.arange(len(best), device=best.device)[:, None] * self.scores.shape[1]
+        candidates = torch.cat((self.sequences[rows], token[..., None]), dim=2)
+        length, at_end = candidates.shape[2], token == self.end
+        within = torch.arange(2 * beams, device=best.device) < beams
+        self._finish(candidates, best, at_end & within)
+        self.scores, order = best.masked_fill(at_end, -1e9).topk(beams, dim=1)
+        live = candidates.gather(1, order[..., None].expand(-1, -1, length))
+        self.sequences = live.flatten(0, 1)
+        self.open_B1 = self.open_B1 & ~self.finished.settled(self.scores, length - self.prompt, self.decoding)
+        if length >= self.decoding.max_length:
+            self._finish(live, self.scores, torch.ones_like(self.scores, dtype=torch.bool))
+            self.open_B1 = torch.zeros_like(self.open_B1)
+        return rows.gather(1, order)
+
+    def _finish(self, candidates_BCT: Tensor, scores_BC: Tensor, ended_BC: Tensor) -> None:
+        """Offer ended texts to the finished ones of the images that are open."""
+        generated = candidates_BCT.shape[2] - self.prompt
+        normal = scores_BC / generated**self.decoding.length_penalty
+        self.finished.add(candidates_BCT, normal.masked_fill(~(ended_BC & self.open_B1), -1e9))
+
+    def settled_texts(self) -> dict[int, list[int]]:
+        """The best text of each settled image, by its number."""
+        settled = (~self.open_B1[:, 0]).nonzero().squeeze(1)
+        texts = self.finished.sequences[settled, 0].tolist()
+        return {
+            image: _strip(tokens, self.prompt, self.end)
+            for image, tokens in zip(self.images[settled].tolist(), texts, strict=True)
+        }
+
+    def select(self, index: Tensor) -> None:
+        """Keep some of the images."""
+        beams, length = self.scores.shape[1], self.sequences.shape[1]
+        self.sequences = self.sequences.view(-1, beams, length)[index].flatten(0, 1)
+        self.images, self.scores, self.open_B1 = self.images[index], self.scores[index], self.open_B1[index]
+        self.finished = _Finished(self.finished.sequences[index], self.finished.scores[index])
 
 
 @dataclass
@@ -205,10 +229,6 @@ class _Finished:
             torch.full((batch, beams, length), -1, dtype=torch.int64, device=device),
             torch.full((batch, beams), -1e9, device=device),
         )
-
-    def select(self, index: Tensor) -> "_Finished":
-        """The texts of some images."""
-        return _Finished(self.sequences[index], self.scores[index])
 
     def add(self, candidates_BCT: Tensor, scores_BC: Tensor) -> None:
         width = self.sequences.shape[2] - candidates_BCT.shape[2]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from blip.model.blip import BlipNetwork
-from blip.model.text import Context
+from blip.model.context import Context
 
 CONTEXT_BYTES = 1 << 30  # keys and values of the images at hand
 TOKENS_AT_ONCE = 8192  # of the texts at hand, with padding

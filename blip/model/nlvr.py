@@ -21,7 +21,9 @@ from blip.errors import BlipError
 from blip.model.blip import BlipConfig
 from blip.model.checkpoints import load_transformers, read_files, renamed_state, write_files
 from blip.model.config_json import ModelCard, config_values, parse_config
-from blip.model.text import Context, CrossAttention, Packing, TextConfig, TextTransformer, initialise_text
+from blip.model.context import Context
+from blip.model.packing import Packing
+from blip.model.text import CrossAttention, TextConfig, TextTransformer, initialise_text
 from blip.model.vision import VisionConfig, VisionTransformer
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from blip.data.images import arrive
 from blip.model.blip import BlipNetwork
+from blip.model.context import AnyContext, Context, TwoContexts
 from blip.model.losses import (
     IGNORED,
     hard_negatives,
@@ -27,8 +28,9 @@ from blip.model.losses import (
 )
 from blip.model.momentum import FeatureQueue, MomentumTwin
 from blip.model.negatives import negatives_of_all_ranks
+from blip.model.packing import bound_for, places
+from blip.model.precision import full_precision
 from blip.model.ranks import from_first_rank, gather, gather_with_gradient, own_rows, world_size
-from blip.model.text import AnyContext, Context, TwoContexts, bound_for, places
 
 TEMPERATURE_RANGE = (0.001, 0.5)
 
@@ -359,11 +361,6 @@ def decoder_loss(
     logits = network.lm_head(states.flatten(0, 1)[place.clamp_min(0)], network.word_embedding)
     weights = None if weights_B is None else weights_B[place.clamp_min(0) // ids_BT.shape[1]]
     return lm_loss(logits, targets, label_smoothing, weights)
-
-
-def full_precision(like: Tensor) -> torch.autocast:
-    """A region without autocast: similarities divided by a small temperature need float32."""
-    return torch.autocast(like.device.type, enabled=False)
 
 
 def _in_turn(a_P: Tensor, b_P: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from blip.model.blip import BlipNetwork
-from blip.model.text import Cache, Context
+from blip.model.context import Cache, Context
 
 LOGITS_AT_ONCE = 1 << 27  # bounds the memory: 512 MB in float32
 

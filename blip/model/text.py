@@ -10,15 +10,15 @@ self-attention and its LayerNorm of its own. Post-LN as in BERT, no token types.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blip.model.attention import attention, attention_to_tokens, merge_heads, split_heads
-
-PACKED_WIDTH = 512  # below it moving tokens together costs more than padding does, where matrices are fast
+from blip.model.context import AnyContext, Cache, Context, Tokens, TwoContexts
+from blip.model.packing import Packing, bound_for, pays_to_pack
+from blip.model.precision import compute_dtype
 
 
 @dataclass(frozen=True)
@@ -38,165 +38,6 @@ class TextConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"text width {self.width} is not a multiple of {self.heads} heads")
-
-
-class Context(NamedTuple):
-    """What cross-attention reads in one layer: keys and values ``[B, H, N, C]`` and an additive mask or None."""
-
-    keys: Tensor
-    values: Tensor
-    mask: Tensor | None = None
-
-    @property
-    def rows(self) -> int:
-        """How many images (or questions) there are."""
-        return len(self.keys)
-
-    def select(self, index: Tensor) -> "Context":
-        """The context of other texts: row i is row ``index[i]`` of this one.
-
-        By `index_select`: the gradient of ``keys[index]`` is summed by several threads in any order on a CPU, so
-        that no two runs were the same.
-        """
-        mask = None if self.mask is None else self.mask.index_select(0, index)
-        return Context(self.keys.index_select(0, index), self.values.index_select(0, index), mask)
-
-
-class TwoContexts(NamedTuple):
-    """For the first texts, several to a row, a context that they share uncopied; for the last ones, their own."""
-
-    shared: Context
-    own: Context
-
-
-class Tokens(NamedTuple):
-    """What cross-attention reads without keys and values, for decoding a few tokens: ``[B, N, D]`` and a mask."""
-
-    tokens: Tensor
-    mask: Tensor | None = None
-
-    @property
-    def rows(self) -> int:
-        """How many images (or questions) there are."""
-        return len(self.tokens)
-
-    def select(self, index: Tensor) -> "Tokens":
-        """The context of other texts: row i is row ``index[i]`` of this one."""
-        mask = None if self.mask is None else self.mask.index_select(0, index)
-        return Tokens(self.tokens.index_select(0, index), mask)
-
-
-AnyContext = Context | TwoContexts | Tokens
-
-
-class Packing(NamedTuple):
-    """Where the M tokens of a padded batch are, so that dense layers see those and no padding.
-
-    Attributes:
-        index_M: of each token in the flattened ``[B * T]``.
-        first_B: of each text's position 0 among the M tokens.
-    """
-
-    index_M: Tensor
-    first_B: Tensor
-    shape: tuple[int, int]
-
-    @classmethod
-    def of(cls, mask_BT: Tensor, at_most: int | None = None) -> "Packing":
-        """The packing of a batch; every text has a token at position 0.
-
-        Args:
-            at_most: no fewer than there are tokens. Given, M is this number and the host need not wait for the device
-                to count; what is too many of M stands at a place of padding, from where nothing is read.
-        """
-        lengths = mask_BT.sum(1)
-        index = places(mask_BT.flatten().bool(), at_most)
-        index = torch.where(index < 0, mask_BT.flatten().argmin(), index) if at_most is not None else index
-        return cls(index, lengths.cumsum(0) - lengths, (mask_BT.shape[0], mask_BT.shape[1]))
-
-    def pack(self, x_BTD: Tensor) -> Tensor:
-        """``[B, T, D]`` -> ``[M, D]``."""
-        return _Pack.apply(x_BTD.flatten(0, 1), self.index_M)  # type: ignore[return-value]
-
-    def unpack(self, x_MD: Tensor) -> Tensor:
-        """``[M, D]`` -> ``[B, T, D]``, zeros at padding."""
-        rows, length = self.shape
-        padded: Tensor = _Unpack.apply(x_MD, self.index_M, rows * length)  # type: ignore[assignment]
-        return padded.view(rows, length, -1)
-
-
-def places(present_N: Tensor, at_most: int | None = None) -> Tensor:
-    """Where `present_N` is true, in order; with `at_most` that many numbers, -1 behind the last place."""
-    if at_most is None:
-        return present_N.nonzero().squeeze(1)
-    return torch.nonzero_static(present_N, size=min(at_most, len(present_N)), fill_value=-1).squeeze(1)
-
-
-def bound_for(x: Tensor, at_most: int | None) -> int | None:
-    """The bound where counting would make the host wait; a CPU has counted at once."""
-    return at_most if x.is_cuda else None
-
-
-def pays_to_pack(states_BTD: Tensor) -> bool:
-    """Whether dense layers without padding save more than moving the tokens costs.
-
-    They do in wide networks, and in any on a CPU that computes in float32 (a step of the demo on two cores of AMD
-    Zen 3: 0.41 against 0.46 s). In bfloat16 on AMX they did not at width 128 (0.36 against 0.30 s).
-    """
-    slow = states_BTD.device.type == "cpu" and compute_dtype(states_BTD) is torch.float32
-    return slow or states_BTD.shape[-1] >= PACKED_WIDTH
-
-
-class _Pack(torch.autograd.Function):
-    """Gather rows. No index is there twice, so the backward is a copy and not the slow accumulation."""
-
-    @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, index_M: Tensor) -> Tensor:
-        ctx.save_for_backward(index_M)
-        ctx.rows = len(x_ND)
-        return x_ND.index_select(0, index_M)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _scatter(gradients[0], ctx.saved_tensors[0], ctx.rows), None
-
-
-class _Unpack(torch.autograd.Function):
-    """Put rows back among zeros: the inverse of `_Pack`."""
-
-    @staticmethod
-    def forward(ctx: Any, x_MD: Tensor, index_M: Tensor, rows: int) -> Tensor:
-        ctx.save_for_backward(index_M)
-        return _scatter(x_MD, index_M, rows)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return gradients[0].index_select(0, ctx.saved_tensors[0]), None, None
-
-
-def _scatter(x_MD: Tensor, index_M: Tensor, rows: int) -> Tensor:
-    return x_MD.new_zeros(rows, x_MD.shape[1]).index_copy_(0, index_M, x_MD)
-
-
-class Cache:
-    """Keys and values of the tokens decoded so far, a static buffer per layer of ``[2, B, H, T, C]``."""
-
-    def __init__(self, layers: int, shape: tuple[int, int, int, int], like: Tensor) -> None:
-        self.length = 0
-        dtype = compute_dtype(like)
-        self.buffers = [torch.zeros(2, *shape, dtype=dtype, device=like.device) for _ in range(layers)]
-
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new tokens of a layer and return the keys and values of all tokens so far."""
-        end = self.length + keys.shape[2]
-        buffer = self.buffers[layer]
-        buffer[0, :, :, self.length : end] = keys
-        buffer[1, :, :, self.length : end] = values
-        return buffer[0, :, :, :end], buffer[1, :, :, :end]
-
-    def select(self, index: Tensor) -> None:
-        """Keep or reorder the rows: finished captions leave, beams follow their parents."""
-        self.buffers = [buffer.index_select(1, index) for buffer in self.buffers]
 
 
 class TextTransformer(nn.Module):
@@ -370,12 +211,6 @@ class CrossAttention(nn.Module):
         return seen + bias.to(seen.dtype)
 
 
-def select_rows(context: Sequence[Context | Tokens], index: Tensor) -> list[Context | Tokens]:
-    """Every layer's context of other texts; what layers have in common is selected once."""
-    selected = {id(layer): layer.select(index) for layer in {id(layer): layer for layer in context}.values()}
-    return [selected[id(layer)] for layer in context]
-
-
 class FeedForward(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -428,12 +263,6 @@ def _additive(visible: Tensor, like: Tensor) -> Tensor:
     dtype = compute_dtype(like)
     zero = torch.zeros((), dtype=dtype, device=like.device)
     return torch.where(visible.bool(), zero, torch.finfo(dtype).min)
-
-
-def compute_dtype(like: Tensor) -> torch.dtype:
-    """The type that matrices are multiplied in here: autocast's, or the tensor's own."""
-    device = like.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
 
 
 def initialise_text(module: nn.Module, width: int) -> None:

@@ -21,6 +21,7 @@ from torch import nn
 from blip.config import Compute, Run
 from blip.data.loader import Batch, PairLoader
 from blip.errors import Preempted
+from blip.model.precision import autocast
 from blip.training.checkpoint import CheckpointStore
 from blip.training.engine import build_engine, quiet
 from blip.training.precision import autocast_dtype
@@ -134,7 +135,7 @@ def schedule_of(run: Run, batches_per_epoch: int) -> Schedule:
 def _micro_step(plan: Plan, engine: Any, batch: Batch, device: torch.device, progress: Progress) -> None:
     inputs = plan.collate(batch).to(device)
     dtype = autocast_dtype(plan.compute.dtype, device)
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32):
+    with autocast(device, dtype):
         losses = engine(inputs)
     progress.add(losses)
     engine.backward(losses["loss"])

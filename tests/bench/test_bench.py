@@ -1,13 +1,11 @@
 """Both sides of a measurement do the same work, and the figures are what they say."""
 
 import json
-import sys
 import time
 
 import pytest
 import torch
 
-from blip import cli
 from blip.bench import caption, rerank, step
 from blip.bench.inputs import TOKENS, random_texts
 from blip.bench.measure import by_turns, counted_flops, matmul_peak, median_ratio, peak_bytes
@@ -101,19 +99,10 @@ def test_the_memory_ratio_needs_both_sides() -> None:
     assert alone.memory_ratio is None
 
 
-def blip(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What the command prints."""
-    monkeypatch.setattr(sys, "argv", ["blip", "bench", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
-    return capsys.readouterr().out
-
-
-def test_the_command_measures_both_sides(monkeypatch, capsys) -> None:
+def test_the_command_measures_both_sides(blip) -> None:
     options = ("--size", "tiny", "--batch", "2", "--image-size", "32", "--texts", "4", "--repeats", "2")
     start = time.perf_counter()
-    result = json.loads(blip(monkeypatch, capsys, "rerank", *options, "--device", "cpu", "--json"))
+    result = json.loads(blip("bench", "rerank", *options, "--device", "cpu", "--json").out)
     spent = time.perf_counter() - start
     assert result["items"] == 8
     for side in result["sides"].values():
@@ -124,9 +113,9 @@ def test_the_command_measures_both_sides(monkeypatch, capsys) -> None:
     assert result["ratio"] > 0
 
 
-def test_the_table_has_both_sides_and_the_ratio(monkeypatch, capsys) -> None:
+def test_the_table_has_both_sides_and_the_ratio(blip) -> None:
     options = ("--size", "tiny", "--batch", "2", "--image-size", "32", "--repeats", "1", "--no-memory")
-    shown = blip(monkeypatch, capsys, "step", *options, "--device", "cpu").splitlines()
+    shown = blip("bench", "step", *options, "--device", "cpu").out.splitlines()
     assert shown[0].startswith("step, tiny, batch 2, 32 px, float32")
     assert any(line.startswith("ours ") for line in shown) and any(
         line.startswith("transformers ") for line in shown

@@ -131,7 +131,7 @@ def test_pictures_are_prepared_as_the_processor_of_the_directory_does(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     processor = processor_of(**settings)
-    ours = Clip.open(save(tmp_path, processor)).recipe
+    ours = Clip.open(save(tmp_path, processor)).image_processor
     expected = torch.as_tensor(np.stack(processor(pictures())["pixel_values"]))
     assert (ours(pictures()) - expected).abs().max() < 1e-4  # equal but for rounding in float32
 
@@ -140,14 +140,14 @@ def test_an_old_processor_file_with_plain_numbers_is_read(tmp_path: Path, clip: 
     save(tmp_path, processor_of())
     path = tmp_path / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"size": 32, "crop_size": 32}))
-    assert Clip.open(tmp_path).recipe == clip.recipe
+    assert Clip.open(tmp_path).image_processor == clip.image_processor
 
 
 def test_a_processor_saved_as_a_whole_is_read(tmp_path: Path, clip: Clip) -> None:
     save(tmp_path, processor_of())
     (tmp_path / "preprocessor_config.json").unlink()
     transformers.CLIPProcessor(processor_of(), tokenizer()).save_pretrained(tmp_path)
-    assert Clip.open(tmp_path).recipe == clip.recipe
+    assert Clip.open(tmp_path).image_processor == clip.image_processor
 
 
 def test_paths_bytes_pictures_and_arrays_are_one_picture(clip: Clip, tmp_path: Path) -> None:

@@ -79,6 +79,14 @@ def test_leaving_the_batch_and_the_form_of_the_context_change_no_text(
         assert generate(model.network, context, start, end, Decoding(14, 1, beams)) == texts
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_no_image_gives_no_text(beams: int) -> None:
+    model = tiny.blip()
+    context = model.network.text_decoder.project_context(torch.randn(0, 17, 64))
+    start = torch.empty(0, 1, dtype=torch.int64)
+    assert generate(model.network, context, start, model.tokenizer.sep, Decoding(14, 1, beams)) == []
+
+
 def ends_at_several_lengths(model, context, start, beams: int) -> tuple[int, list[list[int]]]:
     """An end token at which the texts are of many lengths, and these texts."""
     for end in range(len(model.tokenizer)):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from blip.model import text
-from blip.model.text import Cache, Context, Tokens, select_rows
+from blip.model.context import Cache, Context, Tokens, select_rows
 from blip.model.vision import positions_for
 from tests import tiny
 

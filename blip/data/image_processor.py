@@ -1,7 +1,7 @@
 """How a model of `transformers` wants its pictures: what its preprocessor_config.json says, and doing it.
 
-recipe = ImageRecipe.read(Path("models/clip"))
-tensor = recipe(["cat.jpg"])   # float32 [1, 3, 224, 224]
+processor = ImageProcessor.read(Path("models/clip"))
+tensor = processor(["cat.jpg"])   # float32 [1, 3, 224, 224]
 """
 
 import json
@@ -23,7 +23,7 @@ Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class ImageRecipe:
+class ImageProcessor:
     """Resize, crop the centre, scale, normalise.
 
     Attributes:
@@ -41,8 +41,8 @@ class ImageRecipe:
     std: tuple[float, ...]
 
     @classmethod
-    def read(cls, directory: Path) -> "ImageRecipe":
-        """The recipe of a model directory.
+    def read(cls, directory: Path) -> "ImageProcessor":
+        """The image processor of a model directory.
 
         Raises:
             BlipError: there is none, or it has a size that is not understood.
@@ -84,7 +84,7 @@ class ImageRecipe:
         return picture
 
 
-def check_blip_recipe(directory: Path) -> None:
+def check_blip_processor(directory: Path) -> None:
     """Refuse a BLIP directory whose pictures are prepared otherwise than `blip.data.images.preprocess` does.
 
     The size is not compared: pictures are squashed to the size of the network.
@@ -94,14 +94,14 @@ def check_blip_recipe(directory: Path) -> None:
     """
     if not any((directory / name).is_file() for name in (CONFIG, PROCESSOR)):
         return
-    recipe = ImageRecipe.read(directory)
+    processor = ImageProcessor.read(directory)
     expected = {
-        "do_resize": (isinstance(recipe.resize, tuple), True),
-        "do_center_crop": (recipe.crop is not None, False),
-        "resample": (recipe.resample, int(Image.Resampling.BICUBIC)),
-        "rescale_factor": (round(recipe.scale, 7), round(1 / 255, 7)),
-        "image_mean": (recipe.mean, MEAN),
-        "image_std": (recipe.std, STD),
+        "do_resize": (isinstance(processor.resize, tuple), True),
+        "do_center_crop": (processor.crop is not None, False),
+        "resample": (processor.resample, int(Image.Resampling.BICUBIC)),
+        "rescale_factor": (round(processor.scale, 7), round(1 / 255, 7)),
+        "image_mean": (processor.mean, MEAN),
+        "image_std": (processor.std, STD),
     }
     for name, (found, ours) in expected.items():
         if found != ours:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,9 +21,6 @@ from blip.model.blip import BlipNetwork
 from blip.model.config_json import ModelCard, config_values, parse_config, read_config
 from blip.model.parts import part_of
 from blip.model.vision import positions_for
-
-if TYPE_CHECKING:
-    from blip.model.nlvr import NlvrNetwork
 
 WEIGHTS = "model.safetensors"
 
@@ -146,9 +143,7 @@ def renamed_state(network: nn.Module, without: Collection[str] = ()) -> dict[str
     return state
 
 
-def load_transformers(
-    network: "BlipNetwork | NlvrNetwork", state: dict[str, Tensor], source: str
-) -> list[str]:
+def load_transformers(network: nn.Module, state: dict[str, Tensor], source: str) -> list[str]:
     """Fill a network from weights under the names of `transformers`.
 
     The parts a checkpoint does not have (a captioner has no ITM head) keep their initial values; positions are
@@ -169,7 +164,7 @@ def load_transformers(
             missing.append(name)
             continue
         if name == "vision.position_embedding" and value.shape != current.shape:
-            value = positions_for(value, network.config.vision.image_size // network.config.vision.patch_size)
+            value = positions_for(value, round((current.shape[1] - 1) ** 0.5))
         if value.numel() == 1:
             value = value.reshape(current.shape)
         if value.shape != current.shape:

@@ -3,7 +3,8 @@
     python benchmarks/model.py                      # base, float32, on a CPU; about 40 minutes on two cores
     python benchmarks/model.py --only caption --dtype bfloat16 --device cuda
 
-Prints Markdown. A ratio is the median over turns in one process; peak memory is that of a process of one side.
+Prints Markdown: seconds, FLOPs and share of the matmul peak of either side. A ratio is the median over turns in one
+process; peak memory is that of a process of one side.
 """
 
 import argparse
@@ -59,7 +60,7 @@ def main() -> None:
                 f"{result['machine']}, {result['versions']}, {date.today()}, size {settings.size}; ", end=""
             )
             print(f"matmul peak {result['peak_flops'] / 1e9:.0f} GFLOP/s\n")
-            print("| work | type | ours | transformers | speed | FLOP bound | peak memory |")
+            print("| work | type | ours | transformers | speed | FLOP ratio | peak memory |")
             print("|---|---|---|---|---|---|---|")
         print(line(label, result), flush=True)
 

@@ -75,6 +75,18 @@ def announce(stack: ExitStack, addresses: dict[str, str]) -> None:
     print("Ctrl-C closes them.", flush=True)
 
 
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>BLIP reports</title>
+<meta name="viewport" content="width=device-width">
+<style>
+  body {{ font: 18px/1.6 system-ui, sans-serif; max-width: 40rem; margin: 12vh auto; padding: 0 1.5rem;
+         color: #17211e; background: #f7f9f8 }}
+  ul {{ list-style: none; padding: 0 }} li {{ border-top: 1px solid #d5dcd9; padding: 0.8rem 0 }}
+  a {{ color: #0f766e }}
+  @media (prefers-color-scheme: dark) {{ body {{ color: #e6ecea; background: #141a18 }} a {{ color: #5eead4 }} }}
+</style>
+<h1>Reports</h1><ul>{rows}</ul></html>"""
+
+
 @contextmanager
 def report_pages(port: int) -> Iterator[str]:
     """Serve the folder of reports from a thread; gives its address."""
@@ -111,8 +123,7 @@ def contents() -> str:
         else f"<li>{title}: not there yet, <code>make demo</code> makes it</li>"
         for path, title in PAGES
     ]
-    head = '<!doctype html><meta charset="utf-8"><title>BLIP reports</title><h1>Reports</h1>'
-    return f"{head}<ul>{''.join(rows)}</ul>"
+    return PAGE.format(rows="".join(rows))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ RECIPES = Path("infra/recipes")
 NO_RECIPE = "none"
 Precision = Literal["auto", "float32", "bfloat16"]
 FilterHead = Literal["itm", "itc", "both"]  # explained in blip.capfilt.judge
+SourceKind = Literal["table", "folder", "vqa", "video"]  # one file each in blip.data.sources
 RerankBy = Literal["published", "log_odds"]  # explained in blip.tasks.retrieval
 
 
@@ -36,12 +37,18 @@ class Compute(Section):
 
 
 class Source(Section):
-    """Where a dataset comes from: a folder, its format, who wrote the texts and what it may be used for."""
+    """Where a dataset comes from: a file or folder, its format, who wrote the texts and what they are for.
+
+    `images` is the folder of the pictures that an annotation file names, where they are not beside it; `split`
+    the part to read of a file that holds several.
+    """
 
     source: str
-    kind: Literal["table", "folder", "vqa", "video"]
+    kind: SourceKind
     origin: Literal["human", "web", "synthetic"]
     role: Literal["train", "evaluation"]
+    images: str | None = None
+    split: str | None = None
 
 
 class Vocabulary(Section):

@@ -21,13 +21,18 @@ def atomic_path(target: Path) -> Iterator[Path]:
     _remove(temporary)
     try:
         yield temporary
-        _flush(temporary)
-        if temporary.is_dir() and target.exists():
-            _remove(target)
-        temporary.replace(target)
-        _flush_directory(target.parent)
+        put_in_place(temporary, target)
     finally:
         _remove(temporary)
+
+
+def put_in_place(finished: Path, target: Path) -> None:
+    """Flush a finished file or directory to disk and rename it onto `target`, in place of what is there."""
+    flush(finished)
+    if finished.is_dir() and target.exists():
+        _remove(target)
+    finished.replace(target)
+    _flush_directory(target.parent)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -41,7 +46,8 @@ def write_json(target: Path, value: object) -> None:
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have the system write a file, or all files of a directory, to disk."""
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file():
             with file.open("rb") as handle:

@@ -33,6 +33,8 @@ def ingest(
     kind: Annotated[Kind | None, typer.Option(help="Found out when not given.")] = None,
     samples_per_shard: Annotated[int, typer.Option(min=1)] = 1000,
     max_bad_fraction: Annotated[float, typer.Option(min=0, max=1, help="Stop above this share.")] = 0.02,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores when not given.")] = None,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, as tcp://host:8786.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn images and texts into a pairs dataset; broken files are set aside, each with its reason.
@@ -41,13 +43,15 @@ def ingest(
     """
     from blip.config import Ingest, Source
     from blip.data.ingestion import ingest_dataset
+    from blip.data.jobs import open_pool
 
     if out.exists():
         raise BadArguments(f"{out} exists already; name another folder, or remove it first")
     limits = {"samples_per_shard": samples_per_shard, "max_bad_fraction": max_bad_fraction}
     settings = Ingest.model_validate({**limits, "datasets": {}})
     described = Source(source=str(source), kind=kind or kind_of(source), origin=origin, role="train")
-    ingest_dataset(described, out, settings)
+    with open_pool(workers, dask) as pool:
+        ingest_dataset(described, out, settings, pool=pool)
     show_dataset(out, as_json)
 
 

@@ -1,63 +1,46 @@
-"""From a source to a pairs dataset: decode everything, set aside what is broken or too like a test picture.
+"""From a source to a pairs dataset, shard by shard; a run that was ended goes on where it was.
 
-references = References.of({"test": PairsDataset.open("data/datasets/test")}, bits=4)
-dataset = ingest_dataset(source, Path("data/datasets/human"), settings.ingest, references)
+    references = References.of({"test": PairsDataset.open("data/datasets/test")}, bits=4)
+    with open_pool() as pool:
+        dataset = ingest_dataset(source, Path("data/datasets/human"), settings.ingest, references, pool)
+
+The dataset grows in `.human.partial` beside its place and moves there when it is whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from blip.atomic import atomic_path
+from blip.atomic import atomic_path, put_in_place, write_json
 from blip.config import Ingest, Source, Vocabulary
-from blip.data.images import BadMedia
-from blip.data.media import Look, look_at
-from blip.data.pairs import PairsDataset, PairsWriter
-from blip.data.phash import THUMBNAIL, near_duplicates
-from blip.data.sample import Sample
-from blip.data.sources import Refused, read
+from blip.data.jobs import Pool, run_jobs
+from blip.data.pairs import PairsDataset
+from blip.data.part import assemble, finished, refusals
+from blip.data.references import References
+from blip.data.shards import NEAR_DUPLICATE, Item, ShardJob, cut, write_shard
+from blip.data.sources import read
 from blip.data.text import Tokenizer, clean_caption, clean_question, train_vocabulary
 from blip.errors import BlipError
 
-NEAR_DUPLICATE = "near_duplicate"
-
-
-@dataclass(frozen=True)
-class References:
-    """How the evaluation pictures look, which training data must keep away from."""
-
-    names: list[str]
-    hashes: NDArray[np.uint64]
-    thumbnails: NDArray[np.int16]
-    bits: int
-
-    @classmethod
-    def of(cls, datasets: Mapping[str, PairsDataset], bits: int) -> References:
-        """The pictures of some datasets by name; `bits` is the largest difference that counts as alike."""
-        names: list[str] = []
-        looks: list[Look] = []
-        for name, dataset in datasets.items():
-            for sample in dataset.samples():
-                names.append(f"{name}/{sample.key}")
-                looks.append(look_at(sample))
-        hashes = np.array([look.phash for look in looks], np.uint64)
-        thumbnails = np.array([look.thumbnail for look in looks], np.int16).reshape(-1, *THUMBNAIL)
-        return cls(names, hashes, thumbnails, bits)
-
-    def near(self, look: Look) -> str | None:
-        """The name of the picture nearest to a look, if it is near enough."""
-        hashes = np.array([look.phash], np.uint64)
-        found = near_duplicates(hashes, self.hashes, self.bits, look.thumbnail[None], self.thumbnails)
-        return self.names[found[0]] if found[0] >= 0 else None
+PLAN, REFERENCES = "plan.json", "references.npz"
+EXAMPLES = 3
+SECONDS_BETWEEN_LINES = 10.0
+HERE = Pool(None, 1)
 
 
 def ingest_dataset(
-    source: Source, directory: Path, settings: Ingest, references: References | None = None
+    source: Source,
+    directory: Path,
+    settings: Ingest,
+    references: References | None = None,
+    pool: Pool = HERE,
 ) -> PairsDataset:
     """Read a source into a pairs dataset.
 
@@ -66,32 +49,113 @@ def ingest_dataset(
         directory: the dataset, which appears only when it is complete.
         settings: shard size, size limit and how much may be broken.
         references: pictures that must not be near; None for evaluation data.
+        pool: who makes the shards.
 
     Raises:
-        BlipError: the source cannot be read, has no sample, or more than `max_bad_fraction` of it is broken.
+        BlipError: the source cannot be read, has no sample, or more than `max_bad_fraction` of it is broken;
+            the shards made so far stay for the next run.
     """
-    parameters = source.model_dump() | settings.model_dump(include={"max_pixels", "near_duplicate_bits"})
-    with PairsWriter(
-        directory,
-        samples_per_shard=settings.samples_per_shard,
-        parents=[source.source],
-        parameters=parameters,
-        origin=source.origin,
-    ) as writer:
-        examples: list[str] = []
-        for item in _checked(read(source, Path(source.source)), settings.max_pixels):
-            if isinstance(item, Refused):
-                writer.quarantine(item.key, item.reason, item.detail, item.payload)
-                examples.append(f"{item.key}: {item.reason}, {item.detail}") if len(examples) < 3 else None
-                continue
-            sample, look = item
-            near = references.near(look) if references else None
-            if near:
-                writer.quarantine(sample.key, NEAR_DUPLICATE, f"looks like {near}")
-            else:
-                writer.add(sample, phash=look.phash)
-        _check_share(writer, source, settings.max_bad_fraction, examples)
+    work = _Work.begin(source, directory, settings, references)
+    started = shown = time.monotonic()
+    samples = 0
+    for taken in run_jobs(pool, write_shard, work.jobs(read(source, Path(source.source)))):
+        samples += taken
+        if time.monotonic() - shown > SECONDS_BETWEEN_LINES:
+            shown = time.monotonic()
+            print(f"{directory.name}  {samples:,} samples  {samples / (shown - started):,.0f}/s", flush=True)
+    work.check()
+    work.finish()
     return PairsDataset.open(directory)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A dataset in the making: the directory in which its parts gather."""
+
+    directory: Path
+    source: Source
+    target: Path
+    settings: Ingest
+    references: Path | None
+
+    @classmethod
+    def begin(cls, source: Source, target: Path, settings: Ingest, references: References | None) -> _Work:
+        """Go on with what an earlier run left, if it was about the same; start anew otherwise."""
+        directory = target.with_name(f".{target.name}.partial")
+        plan = _plan(source, settings, references)
+        try:
+            same = json.loads((directory / PLAN).read_text(encoding="utf-8")) == plan
+        except (OSError, ValueError):
+            same = False
+        file = directory / REFERENCES if references else None
+        if not same:
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+            if references and file:
+                references.write(file)
+            write_json(directory / PLAN, plan)
+        return cls(directory, source, target, settings, file)
+
+    def jobs(self, items: Iterable[Item]) -> Iterator[ShardJob]:
+        """The shards that are still to be made."""
+        done = finished(self.directory)
+        for number, run in enumerate(cut(items, self.settings.samples_per_shard)):
+            if number not in done:
+                yield ShardJob(
+                    self.directory, number, run, self.source.origin, self.settings.max_pixels, self.references
+                )
+
+    def check(self) -> None:
+        """Raises BlipError if too much was refused, or everything."""
+        receipts = finished(self.directory)
+        refused: Counter[str] = Counter()
+        for receipt in receipts.values():
+            refused.update(receipt.quarantined)
+        samples = sum(receipt.shard.samples for receipt in receipts.values() if receipt.shard)
+        bad = Counter({reason: count for reason, count in refused.items() if reason != NEAR_DUPLICATE})
+        total, limit = samples + refused.total(), self.settings.max_bad_fraction
+        if bad.total() > limit * total:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in bad.most_common())
+            lines = "".join(f"\n  {line}" for line in _examples(self.directory, list(receipts)))
+            raise BlipError(
+                f"source {self.source.source}: {bad.total():,} of {total:,} samples cannot be used ({reasons}), "
+                f"more than ingest.max_bad_fraction = {limit}; repair the source, or raise the limit and run "
+                f"again: what was read waits in {self.directory}. The first:{lines}"
+            )
+        if not samples:
+            raise BlipError(
+                f"source {self.source.source}: no sample is left of {total:,}; nothing to make a dataset of"
+            )
+
+    def finish(self) -> None:
+        """Join the parts and put the dataset in its place."""
+        kept = self.settings.model_dump(include={"max_pixels", "near_duplicate_bits"})
+        (self.directory / REFERENCES).unlink(missing_ok=True)
+        assemble(self.directory, [self.source.source], self.source.model_dump(exclude_none=True) | kept)
+        (self.directory / PLAN).unlink()
+        put_in_place(self.directory, self.target)
+
+
+def _plan(source: Source, settings: Ingest, references: References | None) -> dict[str, object]:
+    """What makes two runs the same: the source as it lies there, how it is cut and what is refused."""
+    limits = settings.model_dump(include={"samples_per_shard", "max_pixels"})
+    seen = {"files": _files(Path(source.source)), "references": references.digest if references else None}
+    return source.model_dump(exclude={"role"}) | limits | seen
+
+
+def _files(path: Path) -> str:
+    """Sizes and times of a source's file, or of what lies in its folder."""
+    entries = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(entry.name, entry.stat()) for entry in entries if entry.exists()]
+    return sha256(repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode()).hexdigest()
+
+
+def _examples(directory: Path, numbers: list[int]) -> Iterator[str]:
+    shown = 0
+    for row in refusals(directory, numbers):
+        if row["reason"] != NEAR_DUPLICATE and shown < EXAMPLES:
+            shown += 1
+            yield f"{row['key']}: {row['reason']}, {row['detail']}"
 
 
 def write_vocabulary(directory: Path, settings: Vocabulary, datasets: Iterable[PairsDataset]) -> int:
@@ -104,37 +168,6 @@ def write_vocabulary(directory: Path, settings: Vocabulary, datasets: Iterable[P
         temporary.mkdir()
         (temporary / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     return len(vocabulary)
-
-
-def _checked(items: Iterable[Sample | Refused], max_pixels: int) -> Iterator[tuple[Sample, Look] | Refused]:
-    """Decode each sample, to know its size and hash, or refuse it."""
-    for item in items:
-        if isinstance(item, Refused):
-            yield item
-            continue
-        try:
-            look = look_at(item, max_pixels)
-        except BadMedia as error:
-            yield Refused(item.key, error.reason, error.detail, item.media)
-            continue
-        yield replace(item, width=look.width, height=look.height), look
-
-
-def _check_share(writer: PairsWriter, source: Source, allowed: float, examples: list[str]) -> None:
-    near = writer.quarantined[NEAR_DUPLICATE]
-    bad = writer.quarantined.total() - near
-    total = writer.samples + near + bad
-    if bad > allowed * total:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in writer.quarantined.most_common())
-        lines = "".join(f"\n  {example}" for example in examples)
-        raise BlipError(
-            f"source {source.source}: {bad:,} of {total:,} samples cannot be used ({reasons}), more than "
-            f"ingest.max_bad_fraction = {allowed}; repair the source or raise the limit. The first:{lines}"
-        )
-    if not writer.samples:
-        raise BlipError(
-            f"source {source.source}: no sample is left of {total:,}; nothing to make a dataset of"
-        )
 
 
 def _texts(datasets: Iterable[PairsDataset]) -> Iterator[str]:

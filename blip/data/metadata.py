@@ -1,6 +1,6 @@
 """metadata.parquet: one row a sample, everything but the media, the truth included."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -62,7 +62,7 @@ def row_of(sample: Sample, shard: str, phash: int, origin: str) -> Row:
 
 
 def schema_for(rows: Sequence[Row]) -> pa.Schema:
-    """The table's columns: the fixed ones, and a `truth_` column for each name found in the first rows."""
+    """The table's columns: the fixed ones, and a `truth_` column for each name found in the rows."""
     types: dict[str, pa.DataType] = {}
     for row in rows:
         for name, value in row.truth.items():
@@ -70,19 +70,26 @@ def schema_for(rows: Sequence[Row]) -> pa.Schema:
     return pa.schema([*SCHEMA, *(pa.field(name, kind) for name, kind in types.items())])
 
 
+def join_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """The columns of all tables, the fixed ones first.
+
+    Raises:
+        BlipError: a truth column has one type in one table and another in the next.
+    """
+    try:
+        return pa.unify_schemas([SCHEMA, *schemas])
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise BlipError(
+            f"a truth column changes its type: {error}; give it one in the whole source"
+        ) from None
+
+
 def table_of(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     """Rows as a table.
 
     Raises:
-        BlipError: a truth value does not fit the columns that the first shard's samples set.
+        BlipError: a truth column changes its type among the rows.
     """
-    for row in rows:
-        unknown = sorted(set(row.truth) - set(schema.names))
-        if unknown:
-            raise BlipError(
-                f"sample {row.values['key']}: its truth has {', '.join(unknown)}, which the first shard's "
-                "samples lack; give every sample the same truth columns"
-            )
     try:
         return pa.Table.from_pylist([{**row.values, **row.truth} for row in rows], schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 VIDEO_EXTENSIONS = frozenset({"mp4", "webm", "mkv", "mov"})
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+_KEY = re.compile(r"[A-Za-z0-9_\-]+")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class Sample:
     def is_video(self) -> bool:
         """Whether `media` is a clip rather than a picture."""
         return self.extension in VIDEO_EXTENSIONS
+
+
+def plain_key(key: str) -> bool:
+    """Whether a key has the characters only that it may have: letters, digits, `_` and `-`."""
+    return _KEY.fullmatch(key) is not None
 
 
 def stable_id(key: str) -> int:

@@ -1,4 +1,4 @@
-"""Write a pairs dataset; the whole directory appears at once, at the end, or not at all.
+"""Write a pairs dataset sample by sample; the whole directory appears at once, at the end, or not at all.
 
     with PairsWriter(Path("data/datasets/human"), samples_per_shard=1000, parents=[], parameters={}) as w:
         w.add(sample)
@@ -9,34 +9,20 @@ The same samples in the same order give the same bytes.
 
 from __future__ import annotations
 
-import re
-import tarfile
-from collections import Counter
 from contextlib import ExitStack
-from dataclasses import replace
-from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from blip.atomic import atomic_path
-from blip.data.archive import add_member
-from blip.data.manifest import Manifest, Shard, write_manifest
-from blip.data.media import look_at
-from blip.data.metadata import METADATA, Row, row_of, schema_for, table_of
-from blip.data.sample import Sample, annotations_to_json, stable_id
-from blip.errors import BlipError
+from blip.data.part import PartWriter, assemble
+from blip.data.sample import Sample
 
-SHARDS, QUARANTINE = "shards", "quarantine"
-QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "reason", "detail", "file")])
-_KEY = re.compile(r"[A-Za-z0-9_\-]+")
+MAX_REFUSED = 10_000  # in one part, whose quarantine is held until it is finished
 
 
 class PairsWriter:
-    """Collects samples into shards, their description into a table, and refused ones into a quarantine."""
+    """Writes one part after the other and joins them."""
 
     def __init__(
         self,
@@ -50,122 +36,49 @@ class PairsWriter:
         """Write to `directory`, replacing what is there; `origin` stands for samples without captions."""
         self._target = Path(directory)
         self._per_shard = samples_per_shard
-        self._parents = parents
-        self._parameters = parameters
+        self._parents, self._parameters = parents, parameters
         self._origin = origin
-        self._stack = ExitStack()
-        self._shards: list[Shard] = []
-        self._seen: set[int] = set()
-        self._rows: list[Row] = []
-        self._refused: list[dict[str, str]] = []
-        self.quarantined: Counter[str] = Counter()
+        self._stack, self._parts = ExitStack(), 0
+        self._open: PartWriter | None = None
 
     def __enter__(self) -> PairsWriter:
         self._directory = self._stack.enter_context(atomic_path(self._target))
-        for folder in (SHARDS, QUARANTINE):
-            (self._directory / folder).mkdir(parents=True)
-        self._tar: tarfile.TarFile | None = None
-        self._metadata: pq.ParquetWriter | None = None
-        self._quarantine = pq.ParquetWriter(self._directory / QUARANTINE / "index.parquet", QUARANTINE_SCHEMA)
+        self._part()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            self._close(error)
             if error is None:
-                self._finish()
+                assemble(self._directory, self._parents, self._parameters)
         except BaseException as failure:
-            self._close_files()
             self._stack.__exit__(type(failure), failure, failure.__traceback__)
             raise
-        self._close_files()
         self._stack.__exit__(kind, error, trace)
 
-    @property
-    def samples(self) -> int:
-        """Samples added so far."""
-        return sum(shard.samples for shard in self._shards) + len(self._rows)
-
     def add(self, sample: Sample, *, phash: int | None = None) -> None:
-        """Append a sample; its size and perceptual hash are read from the media where they are not given.
-
-        Raises:
-            BlipError: the key is used already, or has other characters than letters, digits, `_` and `-`.
-            BadMedia: the media cannot be decoded.
-        """
-        self._check_key(sample.key)
-        if phash is None or not sample.width or not sample.height:
-            look = look_at(sample)
-            sample = replace(sample, width=look.width, height=look.height)
-            phash = look.phash
-        tar = self._open_shard()
-        add_member(tar, f"{sample.key}.{sample.extension}", sample.media)
-        add_member(tar, f"{sample.key}.json", annotations_to_json(sample))
-        self._rows.append(row_of(sample, self._shard_url(), phash, self._origin))
-        if len(self._rows) >= self._per_shard:
-            self._close_shard()
+        """Append a sample, as `PartWriter.add`; that no key stands twice is checked at the end."""
+        part = self._part()
+        part.add(sample, phash=phash)
+        if part.samples >= self._per_shard:
+            self._close()
 
     def quarantine(self, key: str, reason: str, detail: str, payload: bytes | None = None) -> None:
-        """Note a refused sample with a reason code; `payload`, its bytes, is kept in a file of its own."""
-        file = ""
-        if payload is not None:
-            file = f"{sum(self.quarantined.values()):06d}-{re.sub(r'[^A-Za-z0-9_-]', '_', key)[-80:]}"
-            (self._directory / QUARANTINE / file).write_bytes(payload)
-        self._refused.append({"key": key, "reason": reason, "detail": detail, "file": file})
-        self.quarantined[reason] += 1
-        if len(self._refused) >= 1000:
-            self._flush_quarantine()
+        """Note a refused sample, as `PartWriter.quarantine`."""
+        part = self._part()
+        part.quarantine(key, reason, detail, payload)
+        if part.refused >= MAX_REFUSED:
+            self._close()
 
-    def _check_key(self, key: str) -> None:
-        if not _KEY.fullmatch(key):
-            raise BlipError(f"sample key {key!r}: only letters, digits, '_' and '-' may stand in a key")
-        number = stable_id(key)
-        if number in self._seen:
-            raise BlipError(f"sample key {key!r} is used twice in {self._target}")
-        self._seen.add(number)
+    def _part(self) -> PartWriter:
+        if self._open is None:
+            self._open = PartWriter(self._directory, self._parts, self._origin).__enter__()
+        return self._open
 
-    def _shard_url(self) -> str:
-        return f"{SHARDS}/{len(self._shards):05d}.tar"
-
-    def _open_shard(self) -> tarfile.TarFile:
-        if self._tar is None:
-            path = self._directory / self._shard_url()
-            self._tar = tarfile.open(path, "w", format=tarfile.GNU_FORMAT)  # noqa: SIM115 - closed per shard
-        return self._tar
-
-    def _close_shard(self) -> None:
-        if self._tar is None:
-            return
-        self._tar.close()
-        self._tar = None
-        path = self._directory / self._shard_url()
-        with path.open("rb") as handle:
-            digest = file_digest(handle, "sha256").hexdigest()
-        self._write_rows()
-        self._shards.append(Shard(self._shard_url(), digest, len(self._rows), path.stat().st_size))
-        self._rows = []
-
-    def _write_rows(self) -> None:
-        if self._metadata is None:
-            self._metadata = pq.ParquetWriter(self._directory / METADATA, schema_for(self._rows))
-        self._metadata.write_table(table_of(self._rows, self._metadata.schema))
-
-    def _flush_quarantine(self) -> None:
-        self._quarantine.write_table(pa.Table.from_pylist(self._refused, schema=QUARANTINE_SCHEMA))
-        self._refused = []
-
-    def _finish(self) -> None:
-        self._close_shard()
-        if self._metadata is None:
-            self._write_rows()
-        self._flush_quarantine()
-        self._close_files()
-        manifest = Manifest(self._parents, self._parameters, self._shards, dict(self.quarantined))
-        write_manifest(manifest, self._directory)
-
-    def _close_files(self) -> None:
-        for file in (self._tar, self._metadata, self._quarantine):
-            if file is not None:
-                file.close()
-        self._tar = None
+    def _close(self, error: BaseException | None = None) -> None:
+        part, self._open = self._open, None
+        if part is not None:
+            part.__exit__(type(error) if error else None, error, None)
+            self._parts += 1

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blip.config import Settings
-from blip.data.ingestion import NEAR_DUPLICATE, References, ingest_dataset, write_vocabulary
+from blip.config import Ingest, Settings
+from blip.data.ingestion import ingest_dataset, write_vocabulary
+from blip.data.jobs import Pool, open_pool
 from blip.data.pairs import PairsDataset
+from blip.data.references import References
+from blip.data.shards import NEAR_DUPLICATE
 
 if TYPE_CHECKING:
     from blip.tracking.runs import StageRun
@@ -22,21 +25,25 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
         BlipError: a source cannot be read or too much of it is broken.
     """
     ingest = settings.ingest
-    done: dict[str, dict[str, PairsDataset]] = {"evaluation": {}, "train": {}}
-    for role, datasets in done.items():
-        references = (
-            References.of(done["evaluation"], ingest.near_duplicate_bits) if role == "train" else None
-        )
-        for name, source in ingest.datasets.items():
-            if source.role == role:
-                datasets[name] = ingest_dataset(source, DATASETS / name, ingest, references)
-                print(_line(name, datasets[name]), flush=True)
-    size = write_vocabulary(DATASETS / "vocabulary", ingest.vocabulary, done["train"].values())
+    with open_pool(ingest.workers, ingest.dask) as pool:
+        evaluation = _ingest("evaluation", ingest, None, pool)
+        references = References.of(evaluation, ingest.near_duplicate_bits)
+        train = _ingest("train", ingest, references, pool)
+    size = write_vocabulary(DATASETS / "vocabulary", ingest.vocabulary, train.values())
     print(f"vocabulary: {size:,} entries", flush=True)
     metrics = {"ingest.vocabulary": float(size)}
     for name in ingest.datasets:
-        metrics |= _metrics(name, (done["evaluation"] | done["train"])[name])
+        metrics |= _metrics(name, (evaluation | train)[name])
     return metrics
+
+
+def _ingest(role: str, ingest: Ingest, references: References | None, pool: Pool) -> dict[str, PairsDataset]:
+    datasets = {}
+    for name, source in ingest.datasets.items():
+        if source.role == role:
+            datasets[name] = ingest_dataset(source, DATASETS / name, ingest, references, pool)
+            print(_line(name, datasets[name]), flush=True)
+    return datasets
 
 
 def _line(name: str, dataset: PairsDataset) -> str:

@@ -6,8 +6,9 @@ import pytest
 
 from blip.config import Ingest, Source, Vocabulary
 from blip.data.archive import add_member
-from blip.data.ingestion import References, ingest_dataset, write_vocabulary
+from blip.data.ingestion import ingest_dataset, write_vocabulary
 from blip.data.pairs import PairsDataset
+from blip.data.references import References
 from blip.errors import BlipError
 
 from .conftest import draw, encoded
@@ -45,12 +46,12 @@ def test_broken_pictures_among_good_ones_are_quarantined_and_counted(tmp_path: P
     assert quarantine(dataset) == {"cut": "truncated", "page": "not_an_image", "empty": "empty"}
     assert dataset.manifest.quarantined == {"empty": 1, "not_an_image": 1, "truncated": 1}
     kept = {
-        file.name.split("-", 1)[-1]: file.read_bytes() for file in (dataset.path / "quarantine").iterdir()
+        file.name.split("-", 2)[-1]: file.read_bytes() for file in (dataset.path / "quarantine").iterdir()
     }
     assert kept["cut"] == jpeg[:700]
 
 
-def test_too_many_broken_pictures_stop_it_and_leave_nothing(tmp_path: Path) -> None:
+def test_too_many_broken_pictures_stop_it_with_the_figure(tmp_path: Path) -> None:
     broken = {f"bad-{n}.png": b"<html>" for n in range(3)}
     source = make_source(tmp_path / "source", {**good(9), **broken})
     with pytest.raises(BlipError) as caught:
@@ -59,7 +60,10 @@ def test_too_many_broken_pictures_stop_it_and_leave_nothing(tmp_path: Path) -> N
     assert "3 of 12 samples cannot be used (3 not_an_image)" in message
     assert "ingest.max_bad_fraction = 0.2" in message
     assert "bad-0: not_an_image, 6 bytes that begin with b'<html>'" in message
-    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert not (tmp_path / "out").exists()
+    raised = SETTINGS.model_copy(update={"max_bad_fraction": 0.25})
+    assert len(ingest_dataset(source, tmp_path / "out", raised)) == 9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
 
 def test_a_source_without_a_sample_is_refused(tmp_path: Path) -> None:

@@ -178,10 +178,28 @@ def test_a_key_may_stand_once_and_in_plain_characters(tmp_path: Path) -> None:
             writer.add(Sample("a.b", encoded(draw(1)), "png"))
 
 
-def test_a_truth_column_that_comes_late_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BlipError, match="truth_late"), PairsWriter(tmp_path / "d", **LAYOUT) as writer:
+def test_a_key_of_two_shards_is_found_at_the_end(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BlipError, match=r"1 sample key\(s\) stand more than once, as key-00002"),
+        PairsWriter(tmp_path / "d", **LAYOUT) as writer,
+    ):
+        for number in [0, 1, 2, 3, 4, 2]:
+            writer.add(sample(number))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_truth_column_that_comes_late_is_null_before(tmp_path: Path) -> None:
+    with PairsWriter(tmp_path / "d", **LAYOUT) as writer:
         for number in range(8):
             writer.add(sample(number, truth={"late": 1} if number > 5 else {"concept": "x"}))
+    table = PairsDataset.open(tmp_path / "d").metadata(["truth_concept", "truth_late"]).to_pydict()
+    assert table == {"truth_concept": ["x"] * 6 + [None] * 2, "truth_late": [None] * 6 + [1] * 2}
+
+
+def test_a_truth_column_of_two_types_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BlipError, match="truth_rank"), PairsWriter(tmp_path / "d", **LAYOUT) as writer:
+        for number in range(8):
+            writer.add(sample(number, truth={"rank": 1 if number < 4 else "first"}))
 
 
 def test_a_sound_dataset_verifies(make_dataset: Make) -> None:

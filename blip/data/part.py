@@ -1,0 +1,229 @@
+"""A part: one shard of a pairs dataset with all that belongs to it, written, skipped and repeated as a whole.
+
+    with PartWriter(directory, number=12) as part:
+        part.add(sample)
+        part.quarantine("cat", "truncated", "ends after 12 of 4312 bytes", payload)
+    finished(directory)                          # {12: Receipt(...)}
+    assemble(directory, parents=[...], parameters={...})
+
+A part is finished when its receipt is there, which is written last. Parts know nothing of each other, so any
+number of processes may write them; `assemble` joins their tables and writes the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import file_digest
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from blip.atomic import atomic_path, flush, write_json
+from blip.data.archive import add_member
+from blip.data.manifest import Manifest, Shard, write_manifest
+from blip.data.media import look_at
+from blip.data.metadata import METADATA, Row, join_schemas, row_of, schema_for, table_of
+from blip.data.sample import Sample, annotations_to_json, plain_key, stable_id
+from blip.errors import BlipError
+
+SHARDS, QUARANTINE, PARTS = "shards", "quarantine", "parts"
+INDEX = "index.parquet"
+QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "reason", "detail", "file")])
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished part holds: its shard, None if every sample was refused, and the refused by reason."""
+
+    shard: Shard | None
+    quarantined: dict[str, int] = field(default_factory=dict)
+
+
+class PartWriter:
+    """Writes one part into the directory of a dataset that is being made; what stood there of it is replaced."""
+
+    def __init__(self, directory: Path, number: int, origin: str = "human") -> None:
+        """`origin` stands for samples without captions."""
+        self._directory, self._number, self._origin = directory, number, origin
+        self._rows: list[Row] = []
+        self._keys: set[str] = set()
+        self._refused: list[dict[str, str]] = []
+        self.url = f"{SHARDS}/{number:05d}.tar"
+
+    def __enter__(self) -> PartWriter:
+        for folder in (SHARDS, QUARANTINE, PARTS):
+            (self._directory / folder).mkdir(parents=True, exist_ok=True)
+        for left in (self._directory / QUARANTINE).glob(f"{self._number:05d}-*"):
+            left.unlink()
+        self._tar = tarfile.open(self._directory / self.url, "w", format=tarfile.GNU_FORMAT)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tar.close()
+        if error is None:
+            self._finish()
+
+    @property
+    def samples(self) -> int:
+        """Samples added so far."""
+        return len(self._rows)
+
+    @property
+    def refused(self) -> int:
+        """Samples refused so far."""
+        return len(self._refused)
+
+    def add(self, sample: Sample, *, phash: int | None = None) -> None:
+        """Append a sample; its size and perceptual hash are read from the media where they are not given.
+
+        Raises:
+            BlipError: the key is used already, or has other characters than letters, digits, `_` and `-`.
+            BadMedia: the media cannot be decoded.
+        """
+        if not plain_key(sample.key):
+            raise BlipError(
+                f"sample key {sample.key!r}: only letters, digits, '_' and '-' may stand in a key"
+            )
+        if sample.key in self._keys:
+            raise BlipError(f"sample key {sample.key!r} is used twice in {self._directory / self.url}")
+        if phash is None or not sample.width or not sample.height:
+            look = look_at(sample)
+            sample = replace(sample, width=look.width, height=look.height)
+            phash = look.phash
+        self._keys.add(sample.key)
+        add_member(self._tar, f"{sample.key}.{sample.extension}", sample.media)
+        add_member(self._tar, f"{sample.key}.json", annotations_to_json(sample))
+        self._rows.append(row_of(sample, self.url, phash, self._origin))
+
+    def quarantine(self, key: str, reason: str, detail: str, payload: bytes | None = None) -> None:
+        """Note a refused sample with a reason code; `payload`, its bytes, is kept in a file of its own."""
+        file = ""
+        if payload is not None:
+            plain = "".join(c if plain_key(c) else "_" for c in key[-80:])
+            file = f"{self._number:05d}-{len(self._refused):04d}-{plain}"
+            (self._directory / QUARANTINE / file).write_bytes(payload)
+        self._refused.append({"key": key, "reason": reason, "detail": detail, "file": file})
+
+    def _finish(self) -> None:
+        reasons = Counter(row["reason"] for row in self._refused)
+        receipt = Receipt(self._finish_shard(), dict(sorted(reasons.items())))
+        if self._refused:
+            table = pa.Table.from_pylist(self._refused, schema=QUARANTINE_SCHEMA)
+            _write(table, _refused(self._directory, self._number))
+        write_json(_receipt(self._directory, self._number), asdict(receipt))
+
+    def _finish_shard(self) -> Shard | None:
+        path = self._directory / self.url
+        if not self._rows:
+            path.unlink()
+            return None
+        flush(path)
+        with path.open("rb") as handle:
+            digest = file_digest(handle, "sha256").hexdigest()
+        _write(table_of(self._rows, schema_for(self._rows)), _table(self._directory, self._number))
+        return Shard(self.url, digest, len(self._rows), path.stat().st_size)
+
+
+def finished(directory: Path) -> dict[int, Receipt]:
+    """The receipts of a dataset that is being made, by the number of their part."""
+    receipts = {}
+    for path in sorted((directory / PARTS).glob("*.json")):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        shard = Shard(**value["shard"]) if value["shard"] else None
+        receipts[int(path.stem)] = Receipt(shard, value["quarantined"])
+    return receipts
+
+
+def refusals(directory: Path, numbers: Sequence[int]) -> Iterator[dict[str, str]]:
+    """The rows of the quarantine of some parts."""
+    for number in numbers:
+        path = _refused(directory, number)
+        if path.is_file():
+            yield from pq.read_table(path).to_pylist()
+
+
+def assemble(directory: Path, parents: list[str], parameters: dict[str, Any]) -> Manifest:
+    """Join the finished parts to a dataset: metadata, quarantine index, and the manifest last.
+
+    Held in memory are the table of one part and 8 bytes for each sample.
+
+    Raises:
+        BlipError: two samples have the same key, or a truth column has two types.
+    """
+    receipts = finished(directory)
+    _join(directory / QUARANTINE / INDEX, [_refused(directory, n) for n in receipts], QUARANTINE_SCHEMA)
+    tables = [_table(directory, number) for number, receipt in receipts.items() if receipt.shard]
+    schema = join_schemas(pq.read_schema(path) for path in tables)
+    _join(directory / METADATA, tables, schema)
+    _check_keys(directory / METADATA)
+    shards = [receipt.shard for receipt in receipts.values() if receipt.shard]
+    quarantined: Counter[str] = Counter()
+    for receipt in receipts.values():
+        quarantined.update(receipt.quarantined)
+    manifest = Manifest(parents, parameters, shards, dict(quarantined))
+    write_manifest(manifest, directory)
+    shutil.rmtree(directory / PARTS)
+    return manifest
+
+
+def _join(target: Path, tables: Sequence[Path], schema: pa.Schema) -> None:
+    """One row group a part, in the order of the parts; a column that a part lacks is null there."""
+    with atomic_path(target) as temporary, closing(pq.ParquetWriter(temporary, schema)) as writer:
+        for path in tables:
+            if path.is_file():
+                rows = pq.read_table(path)
+                missing = [name for name in schema.names if name not in rows.schema.names]
+                for name in missing:
+                    rows = rows.append_column(name, pa.nulls(len(rows), schema.field(name).type))
+                writer.write_table(rows.select(schema.names).cast(schema))
+
+
+def _check_keys(metadata: Path) -> None:
+    with pq.ParquetFile(metadata) as file:
+        if not file.metadata.num_rows:
+            return
+        batches = file.iter_batches(columns=["key"])
+        ids = np.concatenate([_ids(batch.column(0)) for batch in batches])
+        values, counts = np.unique(ids, return_counts=True)
+        if len(values) == len(ids):
+            return
+        twice = set(values[counts > 1].tolist())
+        keys = (key for batch in file.iter_batches(columns=["key"]) for key in batch.column(0).to_pylist())
+        found = sorted({key for key in keys if stable_id(key) in twice})
+    raise BlipError(
+        f"{metadata.parent}: {len(found):,} sample key(s) stand more than once, as {', '.join(found[:3])}; "
+        "the names in a source must differ"
+    )
+
+
+def _ids(keys: pa.Array) -> np.ndarray:
+    return np.fromiter(map(stable_id, keys.to_pylist()), np.int64, len(keys))
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path)
+    flush(path)
+
+
+def _table(directory: Path, number: int) -> Path:
+    return directory / PARTS / f"{number:05d}.metadata.parquet"
+
+
+def _refused(directory: Path, number: int) -> Path:
+    return directory / PARTS / f"{number:05d}.quarantine.parquet"
+
+
+def _receipt(directory: Path, number: int) -> Path:
+    return directory / PARTS / f"{number:05d}.json"

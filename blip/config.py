@@ -57,10 +57,6 @@ class Vocabulary(Section):
 
 
 class Ingest(Section):
-    """How sources become datasets; `workers` and `dask` (a scheduler's address) say where, see blip.data.jobs."""
-
-    workers: int | None = Field(None, ge=1)
-    dask: str | None = None
     samples_per_shard: int = Field(1000, ge=1)
     max_bad_fraction: float = Field(0.02, ge=0, le=1)
     max_pixels: int = Field(100_000_000, ge=1)

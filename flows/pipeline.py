@@ -20,6 +20,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from blip.errors import BlipError
+from flows.cluster import dask_workers
 from flows.graph import PHASES, STAGES, up_to, upstream, with_downstream
 from flows.parameters import write_parameters
 from flows.project import changed_stages, one_run_at_a_time
@@ -48,9 +49,15 @@ def end_to_end(
 
 
 @flow(name="data")
-def data(recipe: Recipe = None, overrides: Overrides = None, parallel: Parallel = 2) -> State:
-    """Sources to validated pairs datasets."""
-    return bring_up_to_date(PHASES["data"], recipe, overrides, parallel)
+def data(
+    recipe: Recipe = None, overrides: Overrides = None, parallel: Parallel = 2, dask: str | None = None
+) -> State:
+    """Sources to validated pairs datasets; `dask` is the address of a scheduler whose workers make the shards."""
+    try:
+        with dask_workers(dask):
+            return bring_up_to_date(PHASES["data"], recipe, overrides, parallel)
+    except BlipError as error:
+        return refused(error)
 
 
 @flow(name="pretraining")

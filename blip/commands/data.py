@@ -33,8 +33,12 @@ def ingest(
     kind: Annotated[Kind | None, typer.Option(help="Found out when not given.")] = None,
     samples_per_shard: Annotated[int, typer.Option(min=1)] = 1000,
     max_bad_fraction: Annotated[float, typer.Option(min=0, max=1, help="Stop above this share.")] = 0.02,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores when not given.")] = None,
-    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, as tcp://host:8786.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, envvar="BLIP_WORKERS", help="Processes; all cores when not given.")
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(envvar="BLIP_DASK", help="Address of a Dask scheduler, as tcp://host:8786.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn images and texts into a pairs dataset; broken files are set aside, each with its reason.

@@ -81,7 +81,7 @@ class _Work:
     @classmethod
     def begin(cls, source: Source, target: Path, settings: Ingest, references: References | None) -> _Work:
         """Go on with what an earlier run left, if it was about the same; start anew otherwise."""
-        directory = target.with_name(f".{target.name}.partial")
+        directory = target.resolve().with_name(f".{target.name}.partial")
         plan = _plan(source, settings, references)
         try:
             same = json.loads((directory / PLAN).read_text(encoding="utf-8")) == plan

@@ -3,6 +3,7 @@
     with open_pool(workers=8) as pool:                                # or dask="tcp://scheduler:8786"
         for result in run_jobs(pool, write_shard, jobs): ...
 
+Where jobs run is no setting of params.yaml, since it changes no result: BLIP_WORKERS and BLIP_DASK say so to stages.
 Jobs and what they need travel by pickle between our own processes; a function must be importable.
 """
 
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TypeVar
 
-from blip.errors import BlipError
+from blip.errors import BadArguments, BlipError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -45,16 +46,18 @@ def open_pool(workers: int | None = None, dask: str | None = None) -> Iterator[P
     """Open a pool of processes, or the cluster at a scheduler's address.
 
     Args:
-        workers: processes; 1 runs the jobs in this one, None takes as many as this process may use cores.
-        dask: as `tcp://scheduler:8786`. Its workers must see the same files under the same paths.
+        workers: processes; 1 runs the jobs in this one, None takes BLIP_WORKERS or else as many as there are cores.
+        dask: as `tcp://scheduler:8786`; None takes BLIP_DASK. Its workers must see the same files under the same
+            paths.
 
     Raises:
-        BlipError: no scheduler answers, or it has no worker.
+        BlipError: no scheduler answers, it has no worker, or BLIP_WORKERS is no number.
     """
+    dask = dask or os.environ.get("BLIP_DASK")
     if dask:
         yield from _cluster(dask)
         return
-    count = workers or len(os.sched_getaffinity(0))
+    count = workers or _wished_workers()
     if count == 1:
         yield Pool(None, 1)
         return
@@ -101,19 +104,29 @@ def _done(waiting: set[Future[Result]]) -> Iterator[Result]:
         yield future.result()
 
 
+def _wished_workers() -> int:
+    wished = os.environ.get("BLIP_WORKERS")
+    if not wished:
+        return len(os.sched_getaffinity(0))
+    if not wished.isdecimal() or not int(wished):
+        raise BadArguments(f"BLIP_WORKERS={wished!r}: give a number of processes from 1, or unset it")
+    return int(wished)
+
+
 def _cluster(address: str) -> Iterator[Pool]:
     from distributed import Client, KilledWorker
 
     try:
         client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
-        raise BlipError(f"dask scheduler {address}: {error}; start one, or leave ingest.dask empty") from None
+        raise BlipError(f"dask scheduler {address}: {error}; start one, or unset BLIP_DASK") from None
     with client:
         workers = sum(client.nthreads().values())  # pyright: ignore[reportAttributeAccessIssue] - not async here
         if not workers:
             raise BlipError(
                 f"dask scheduler {address} has no worker; start some with `dask worker {address}`"
             )
+        print(f"{workers} worker(s) of the Dask cluster {address} do the jobs", flush=True)
         yield Pool(client.get_executor(pure=False), workers, (KilledWorker,))
 
 

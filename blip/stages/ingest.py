@@ -25,7 +25,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
         BlipError: a source cannot be read or too much of it is broken.
     """
     ingest = settings.ingest
-    with open_pool(ingest.workers, ingest.dask) as pool:
+    with open_pool() as pool:
         evaluation = _ingest("evaluation", ingest, None, pool)
         references = References.of(evaluation, ingest.near_duplicate_bits)
         train = _ingest("train", ingest, references, pool)

@@ -9,12 +9,21 @@ import psutil
 import pytest
 
 from blip.data.jobs import open_pool, run_jobs
-from blip.errors import BlipError
+from blip.errors import BadArguments, BlipError
 
 
 def test_one_worker_is_this_process() -> None:
     with open_pool(workers=1) as pool:
         assert list(run_jobs(pool, lambda _: os.getpid(), range(2))) == [os.getpid()] * 2
+
+
+def test_the_environment_says_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLIP_WORKERS", "1")
+    with open_pool() as pool:
+        assert pool.executor is None
+    monkeypatch.setenv("BLIP_WORKERS", "many")
+    with pytest.raises(BadArguments, match="BLIP_WORKERS='many'"), open_pool():
+        pass
 
 
 def test_every_job_is_done_once() -> None:

@@ -9,27 +9,25 @@ The dataset grows in `.human.partial` beside its place and moves there when it i
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
-from blip.atomic import atomic_path, put_in_place, write_json
+from blip.atomic import atomic_path
 from blip.config import Ingest, Source, Vocabulary
 from blip.data.jobs import Pool, run_jobs
 from blip.data.pairs import PairsDataset
 from blip.data.part import assemble, finished, refusals
+from blip.data.partial import begin, complete, fingerprint
 from blip.data.references import References
 from blip.data.shards import NEAR_DUPLICATE, Item, ShardJob, cut, write_shard
 from blip.data.sources import read
 from blip.data.text import Tokenizer, clean_caption, clean_question, train_vocabulary
 from blip.errors import BlipError
 
-PLAN, REFERENCES = "plan.json", "references.npz"
+REFERENCES = "references.npz"
 EXAMPLES = 3
 SECONDS_BETWEEN_LINES = 10.0
 HERE = Pool(None, 1)
@@ -81,19 +79,10 @@ class _Work:
     @classmethod
     def begin(cls, source: Source, target: Path, settings: Ingest, references: References | None) -> _Work:
         """Go on with what an earlier run left, if it was about the same; start anew otherwise."""
-        directory = target.resolve().with_name(f".{target.name}.partial")
-        plan = _plan(source, settings, references)
-        try:
-            same = json.loads((directory / PLAN).read_text(encoding="utf-8")) == plan
-        except (OSError, ValueError):
-            same = False
+        directory = begin(target, _plan(source, settings, references))
         file = directory / REFERENCES if references else None
-        if not same:
-            shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir(parents=True)
-            if references and file:
-                references.write(file)
-            write_json(directory / PLAN, plan)
+        if references and file and not file.is_file():
+            references.write(file)
         return cls(directory, source, target, settings, file)
 
     def jobs(self, items: Iterable[Item]) -> Iterator[ShardJob]:
@@ -132,22 +121,17 @@ class _Work:
         kept = self.settings.model_dump(include={"max_pixels", "near_duplicate_bits"})
         (self.directory / REFERENCES).unlink(missing_ok=True)
         assemble(self.directory, [self.source.source], self.source.model_dump(exclude_none=True) | kept)
-        (self.directory / PLAN).unlink()
-        put_in_place(self.directory, self.target)
+        complete(self.directory, self.target)
 
 
 def _plan(source: Source, settings: Ingest, references: References | None) -> dict[str, object]:
     """What makes two runs the same: the source as it lies there, how it is cut and what is refused."""
     limits = settings.model_dump(include={"samples_per_shard", "max_pixels"})
-    seen = {"files": _files(Path(source.source)), "references": references.digest if references else None}
+    seen = {
+        "files": fingerprint(Path(source.source)),
+        "references": references.digest if references else None,
+    }
     return source.model_dump(exclude={"role"}) | limits | seen
-
-
-def _files(path: Path) -> str:
-    """Sizes and times of a source's file, or of what lies in its folder."""
-    entries = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [(entry.name, entry.stat()) for entry in entries if entry.exists()]
-    return sha256(repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode()).hexdigest()
 
 
 def _examples(directory: Path, numbers: list[int]) -> Iterator[str]:

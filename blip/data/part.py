@@ -16,7 +16,7 @@ import json
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import file_digest
@@ -58,6 +58,7 @@ class PartWriter:
         self._rows: list[Row] = []
         self._keys: set[str] = set()
         self._refused: list[dict[str, str]] = []
+        self._tables: dict[str, pa.Table] = {}
         self.url = f"{SHARDS}/{number:05d}.tar"
 
     def __enter__(self) -> PartWriter:
@@ -116,12 +117,17 @@ class PartWriter:
             (self._directory / QUARANTINE / file).write_bytes(payload)
         self._refused.append({"key": key, "reason": reason, "detail": detail, "file": file})
 
+    def attach(self, name: str, table: pa.Table) -> None:
+        """A table of the part's own, which `assemble` joins to NAME.parquet."""
+        self._tables[name] = table
+
     def _finish(self) -> None:
         reasons = Counter(row["reason"] for row in self._refused)
         receipt = Receipt(self._finish_shard(), dict(sorted(reasons.items())))
         if self._refused:
-            table = pa.Table.from_pylist(self._refused, schema=QUARANTINE_SCHEMA)
-            _write(table, _refused(self._directory, self._number))
+            self._tables[QUARANTINE] = pa.Table.from_pylist(self._refused, schema=QUARANTINE_SCHEMA)
+        for name, table in self._tables.items():
+            _write(table, _table(self._directory, self._number, name))
         write_json(_receipt(self._directory, self._number), asdict(receipt))
 
     def _finish_shard(self) -> Shard | None:
@@ -132,7 +138,7 @@ class PartWriter:
         flush(path)
         with path.open("rb") as handle:
             digest = file_digest(handle, "sha256").hexdigest()
-        _write(table_of(self._rows, schema_for(self._rows)), _table(self._directory, self._number))
+        self._tables["metadata"] = table_of(self._rows, schema_for(self._rows))
         return Shard(self.url, digest, len(self._rows), path.stat().st_size)
 
 
@@ -149,24 +155,31 @@ def finished(directory: Path) -> dict[int, Receipt]:
 def refusals(directory: Path, numbers: Sequence[int]) -> Iterator[dict[str, str]]:
     """The rows of the quarantine of some parts."""
     for number in numbers:
-        path = _refused(directory, number)
+        path = _table(directory, number, QUARANTINE)
         if path.is_file():
             yield from pq.read_table(path).to_pylist()
 
 
-def assemble(directory: Path, parents: list[str], parameters: dict[str, Any]) -> Manifest:
-    """Join the finished parts to a dataset: metadata, quarantine index, and the manifest last.
+def assemble(
+    directory: Path,
+    parents: list[str],
+    parameters: dict[str, Any],
+    attached: Mapping[str, pa.Schema] | None = None,
+) -> Manifest:
+    """Join the finished parts to a dataset: metadata, quarantine index, attached tables, and the manifest last.
 
-    Held in memory are the table of one part and 8 bytes for each sample.
+    Held in memory are the tables of one part and 8 bytes for each sample.
 
     Raises:
         BlipError: two samples have the same key, or a truth column has two types.
     """
     receipts = finished(directory)
-    _join(directory / QUARANTINE / INDEX, [_refused(directory, n) for n in receipts], QUARANTINE_SCHEMA)
-    tables = [_table(directory, number) for number, receipt in receipts.items() if receipt.shard]
-    schema = join_schemas(pq.read_schema(path) for path in tables)
-    _join(directory / METADATA, tables, schema)
+    schema = join_schemas(pq.read_schema(path) for path in _tables(directory, receipts, "metadata"))
+    wanted = {"metadata": (directory / METADATA, schema), QUARANTINE: (_index(directory), QUARANTINE_SCHEMA)}
+    for name, columns in (attached or {}).items():
+        wanted[name] = (directory / f"{name}.parquet", columns)
+    for name, (target, columns) in wanted.items():
+        _join(target, _tables(directory, receipts, name), columns)
     _check_keys(directory / METADATA)
     shards = [receipt.shard for receipt in receipts.values() if receipt.shard]
     quarantined: Counter[str] = Counter()
@@ -182,12 +195,11 @@ def _join(target: Path, tables: Sequence[Path], schema: pa.Schema) -> None:
     """One row group a part, in the order of the parts; a column that a part lacks is null there."""
     with atomic_path(target) as temporary, closing(pq.ParquetWriter(temporary, schema)) as writer:
         for path in tables:
-            if path.is_file():
-                rows = pq.read_table(path)
-                missing = [name for name in schema.names if name not in rows.schema.names]
-                for name in missing:
-                    rows = rows.append_column(name, pa.nulls(len(rows), schema.field(name).type))
-                writer.write_table(rows.select(schema.names).cast(schema))
+            rows = pq.read_table(path)
+            missing = [name for name in schema.names if name not in rows.schema.names]
+            for name in missing:
+                rows = rows.append_column(name, pa.nulls(len(rows), schema.field(name).type))
+            writer.write_table(rows.select(schema.names).cast(schema))
 
 
 def _check_keys(metadata: Path) -> None:
@@ -217,12 +229,18 @@ def _write(table: pa.Table, path: Path) -> None:
     flush(path)
 
 
-def _table(directory: Path, number: int) -> Path:
-    return directory / PARTS / f"{number:05d}.metadata.parquet"
+def _table(directory: Path, number: int, name: str) -> Path:
+    return directory / PARTS / f"{number:05d}.{name}.parquet"
 
 
-def _refused(directory: Path, number: int) -> Path:
-    return directory / PARTS / f"{number:05d}.quarantine.parquet"
+def _tables(directory: Path, numbers: Iterable[int], name: str) -> list[Path]:
+    """The tables of a name in the order of their parts; not every part has one."""
+    paths = [_table(directory, number, name) for number in numbers]
+    return [path for path in paths if path.is_file()]
+
+
+def _index(directory: Path) -> Path:
+    return directory / QUARANTINE / INDEX
 
 
 def _receipt(directory: Path, number: int) -> Path:

@@ -1,0 +1,46 @@
+"""The directory in which a dataset grows, so that a run that was ended goes on where it was.
+
+    work = begin(target, plan)           # .target.partial, with what an earlier run of the same plan left
+    ...                                  # parts
+    put_in_place(work, target)
+
+A plan is everything that the content depends on; another plan starts anew.
+"""
+
+import json
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from blip.atomic import put_in_place, write_json
+
+PLAN = "plan.json"
+
+
+def begin(target: Path, plan: dict[str, Any]) -> Path:
+    """The absolute path of the directory beside `target` in which its parts gather."""
+    directory = target.resolve().with_name(f".{target.name}.partial")
+    plan = json.loads(json.dumps(plan))
+    try:
+        same = json.loads((directory / PLAN).read_text(encoding="utf-8")) == plan
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        write_json(directory / PLAN, plan)
+    return directory
+
+
+def complete(directory: Path, target: Path) -> None:
+    """Put a dataset that is whole in its place."""
+    (directory / PLAN).unlink()
+    put_in_place(directory, target)
+
+
+def fingerprint(path: Path) -> str:
+    """Sizes and times of a file, or of what lies in a folder: it changes when they change."""
+    entries = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(entry.name, entry.stat()) for entry in entries if entry.exists()]
+    return sha256(repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode()).hexdigest()

@@ -179,15 +179,29 @@ class Run(Section):
 
 
 class CapFilt(Section):
-    web: str
-    human: str
+    """How captions are written, and which texts are kept: those whose probability of matching is `threshold` or more.
+
+    `web` and `human` name datasets of the pipeline; 0.5 is the argmax of the ITM head, as published.
+    """
+
+    web: str = "web"
+    human: str = "human"
     decoding: Literal["nucleus", "beam"] = "nucleus"
+    captions_per_image: int = Field(1, ge=1)
     top_p: float = Field(0.9, gt=0, le=1)
     max_tokens: int = 20
     min_tokens: int = 5
     head: FilterHead = "itm"
     threshold: float = Field(0.5, ge=0, le=1)
-    batch_size: int = 64
+    batch_size: int = Field(64, ge=1)
+
+    @model_validator(mode="after")
+    def _one_of_a_beam(self) -> "CapFilt":
+        if self.decoding == "beam" and self.captions_per_image > 1:
+            raise ValueError(
+                "beam search writes one caption an image; use nucleus for captions_per_image > 1"
+            )
+        return self
 
 
 class Finetune(Section):

@@ -1,15 +1,15 @@
 """What the filter says of a text and its image: one probability, from its ITM head, its embeddings or both.
 
-    judge = Judge.of(filter_, "both", human_texts)
-    verdicts = judge(image_tokens, texts, image_index)
+    jury = Jury([Judge.of(filter_, "both", human_texts)])
+    verdicts = jury({384: pixels}, texts, image_index)
 
 ``itm`` is the matching head, as published. ``itc`` asks the embeddings how much better the text fits the image than
 human texts drawn at random do: the log-odds are cosine / temperature less the log-mean-exp of that over the human
-texts. ``both`` is the mean of the two log-odds: they err on different pairs.
+texts. ``both`` is the mean of the two log-odds: they err on different pairs. Several filters are averaged likewise.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,6 +29,14 @@ class Verdicts(NamedTuple):
     itm: Tensor
     itc: Tensor
     probability: Tensor
+
+
+class Opinion(NamedTuple):
+    """One filter's, of N texts: log-odds of the ITM head, cosine, and the log-odds that decide."""
+
+    itm: Tensor
+    itc: Tensor
+    deciding: Tensor
 
 
 @dataclass(frozen=True)
@@ -56,12 +64,12 @@ class Judge:
         step = math.ceil(len(texts) / REFERENCES)
         return cls(model, head, model.embed_texts(texts[::step]))
 
-    def __call__(self, tokens_NTD: Tensor, texts: Sequence[str], image_index: Tensor) -> Verdicts:
+    def __call__(self, tokens_NTD: Tensor, texts: Sequence[str], image_index: Tensor) -> Opinion:
         """Judge text i with image ``image_index[i]`` of those whose tokens these are."""
         itm = self.model.score_pairs(tokens_NTD, image_index, texts, torch.arange(len(texts))).cpu()
         images, embedded = self.model.project_images(tokens_NTD), self.model.embed_texts(texts)
         itc = (images[image_index.to(images.device)] * embedded).sum(1).cpu()
-        return Verdicts(itm.sigmoid(), itc, self._log_odds(itm, itc, images, image_index).sigmoid())
+        return Opinion(itm, itc, self._log_odds(itm, itc, images, image_index))
 
     def _log_odds(self, itm: Tensor, itc: Tensor, images_NP: Tensor, image_index: Tensor) -> Tensor:
         if self.references is None:
@@ -70,3 +78,24 @@ class Judge:
         usual = (images_NP @ self.references.T / temperature).logsumexp(1) - math.log(len(self.references))
         contrast = itc / temperature - usual.cpu()[image_index]
         return contrast if self.head == "itc" else (itm + contrast) / 2
+
+
+@dataclass(frozen=True)
+class Jury:
+    """Filters that decide together, by the mean of their log-odds; one is a jury, too."""
+
+    judges: Sequence[Judge]
+
+    @property
+    def image_sizes(self) -> set[int]:
+        """The sizes in which the filters see images."""
+        return {judge.model.image_size for judge in self.judges}
+
+    def __call__(self, pixels: Mapping[int, Tensor], texts: Sequence[str], image_index: Tensor) -> Verdicts:
+        """Judge text i with image ``image_index[i]``; `pixels` are the images in each size. Each is encoded once."""
+        opinions = []
+        for judge in self.judges:
+            images = pixels[judge.model.image_size]
+            opinions.append(judge(judge.model.encode_images(images, len(images)), texts, image_index))
+        itm, itc, deciding = (torch.stack(values).mean(0) for values in zip(*opinions, strict=True))
+        return Verdicts(itm.sigmoid(), itc, deciding.sigmoid())

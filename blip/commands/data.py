@@ -1,4 +1,4 @@
-"""Commands for data: ingest, validate, inspect, capfilt."""
+"""Commands for data: ingest, validate, inspect."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from blip.commands.opening import Device, open_model
 from blip.commands.output import JsonFlag, columns, show
 from blip.errors import BadArguments, BlipError
 
@@ -132,33 +131,3 @@ def flat(counts: dict[str, Any]) -> list[tuple[str, Any]]:
         else:
             lines.append((name, value))
     return lines
-
-
-@app.command(rich_help_panel=PANEL)
-def capfilt(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="The pairs dataset with doubtful texts.")],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="The pairs dataset to write.")],
-    *,
-    captioner: Annotated[str, typer.Option(help="Model that writes a caption for each image.")] = (
-        "models:/blip-captioner@champion"
-    ),
-    filter_: Annotated[str, typer.Option("--filter", help="Model that drops texts which do not match.")] = (
-        "models:/blip-filter@champion"
-    ),
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="ITM probability a text must reach.")] = 0.5,
-    device: Device = "auto",
-    as_json: JsonFlag = False,
-) -> None:
-    """Bootstrap a dataset: a synthetic caption for every image, and only the texts that match it (CapFilt).
-
-    Example: [bold]blip capfilt noisy/ cleaned/ --captioner models/captioner --filter models/filter[/bold]
-    """
-    from blip.capfilt.bootstrap import BootstrapSettings, bootstrap
-    from blip.data.pairs import PairsDataset
-
-    if target.exists():
-        raise BadArguments(f"{target} exists already; name another folder, or remove it first")
-    dataset, settings = PairsDataset.open(source), BootstrapSettings(min_tokens=2, threshold=threshold)
-    writer, judge = open_model(captioner, device), open_model(filter_, device)
-    bootstrap(dataset, None, target, writer, judge, settings)
-    show_dataset(target, as_json)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from blip.atomic import atomic_path
 from blip.config import Ingest, Source, Vocabulary
-from blip.data.jobs import Pool, run_jobs
+from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset
 from blip.data.part import assemble, finished, refusals
 from blip.data.partial import begin, complete, fingerprint
@@ -30,7 +30,6 @@ from blip.errors import BlipError
 REFERENCES = "references.npz"
 EXAMPLES = 3
 SECONDS_BETWEEN_LINES = 10.0
-HERE = Pool(None, 1)
 
 
 def ingest_dataset(

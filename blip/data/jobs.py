@@ -41,6 +41,9 @@ class Pool:
     died: tuple[type[BaseException], ...] = ()
 
 
+HERE = Pool(None, 1)
+
+
 @contextmanager
 def open_pool(workers: int | None = None, dask: str | None = None) -> Iterator[Pool]:
     """Open a pool of processes, or the cluster at a scheduler's address.

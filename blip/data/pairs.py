@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import file_digest, sha256
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from blip.data.sample import Caption, Question, Sample, sample_from_json
 from blip.data.writer import PairsWriter
 from blip.errors import BlipError
 
-__all__ = ["Caption", "PairsDataset", "PairsWriter", "Question", "Sample", "excluded_keys"]
+__all__ = ["Caption", "PairsDataset", "PairsWriter", "Question", "Sample", "excluded_in", "excluded_keys"]
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,16 @@ _AGAIN = "make the dataset again (`dvc repro` or `blip stage ingest`)"
 
 def excluded_keys(validated_dir: Path | str, dataset_name: str) -> frozenset[str]:
     """Keys that validation set aside in a dataset; none where validation left no list."""
-    path = Path(validated_dir) / f"{dataset_name}.parquet"
-    if not path.is_file():
-        return frozenset()
+    return excluded_in(Path(validated_dir) / f"{dataset_name}.parquet")
+
+
+def excluded_in(path: Path | None) -> frozenset[str]:
+    """The keys that a list of validation's has; none if there is no such file."""
+    return _read_keys(path, path.stat().st_mtime_ns) if path and path.is_file() else frozenset()
+
+
+@lru_cache(maxsize=4)
+def _read_keys(path: Path, changed: int) -> frozenset[str]:
     return frozenset(pq.read_table(path, columns=["key"])["key"].to_pylist())
 
 

@@ -189,14 +189,18 @@ class Blip:
         decoding: Decoding,
         prompt: str | None = None,
         uniforms: Tensor | None = None,
+        copies: int = 1,
     ) -> list[str]:
-        """Captions of encoded images, without the prompt."""
+        """Captions of encoded images, without the prompt.
+
+        With `copies`, each image has so many, one after the other; `uniforms` has a row for each of them.
+        """
         require("caption", self.card.missing)
         prompt = self.card.prompt if prompt is None else prompt
-        start = self._prompt_ids(prompt).expand(len(tokens_BTD), -1)
+        start = self._prompt_ids(prompt).expand(len(tokens_BTD) * copies, -1)
         uniforms = None if uniforms is None else uniforms.to(self.device)
         with self._autocast():
-            context = decoding_context(self.network, tokens_BTD, decoding)
+            context = decoding_context(self.network, tokens_BTD, decoding, copies=copies)
             ids = generate(self.network, context, start, self.tokenizer.sep, decoding, uniforms)
         return self.tokenizer.decode(ids)
 

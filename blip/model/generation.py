@@ -30,10 +30,22 @@ class Decoding:
 
 
 def decoding_context(
-    network: BlipNetwork, tokens_BND: Tensor, decoding: Decoding, mask_BN: Tensor | None = None
+    network: BlipNetwork,
+    tokens_BND: Tensor,
+    decoding: Decoding,
+    mask_BN: Tensor | None = None,
+    copies: int = 1,
 ) -> Sequence[Context | Tokens]:
-    """What the decoder's cross-attention reads of image tokens (or question states), for `generate`."""
-    return network.text_decoder.context_for(tokens_BND, decoding.max_length * decoding.beams, mask_BN)
+    """What the decoder's cross-attention reads of image tokens (or question states), for `generate`.
+
+    Made once for each image, whatever the `copies`: rows of it, one after the other, for several texts.
+    """
+    reads = decoding.max_length * decoding.beams * copies
+    context = network.text_decoder.context_for(tokens_BND, reads, mask_BN)
+    if copies == 1:
+        return context
+    rows = torch.arange(len(tokens_BND), device=tokens_BND.device)
+    return select_rows(context, rows.repeat_interleave(copies))
 
 
 @torch.inference_mode()

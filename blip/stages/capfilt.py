@@ -10,13 +10,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from blip.capfilt.bootstrap import AUDIT, BootstrapSettings, Counts, bootstrap
+from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap
+from blip.capfilt.shard import Models, Pairs, Tally
 from blip.config import Settings
+from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
 from blip.data.text import clean_caption
-from blip.stages.training import DATASETS, open_dataset
+from blip.stages.training import DATASETS, VALIDATED
 from blip.tasks.captioning import is_exact
-from blip.tasks.inputs import open_model
+from blip.tasks.inputs import device_of, model_directory
 from blip.tasks.matching import as_mask, precision_recall, roc_auc
 from blip.tracking.runs import StageRun
 
@@ -25,31 +27,22 @@ TARGET = DATASETS / "bootstrapped"
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Bootstrap and compare with the truth."""
-    how = settings.capfilt
-    (web, excluded), (human, excluded_human) = open_dataset(how.web), open_dataset(how.human)
-    counts = bootstrap(
-        web,
-        human,
-        TARGET,
-        open_model("captioner", settings.compute),
-        open_model("filter", settings.compute),
-        BootstrapSettings(
-            how.decoding, how.top_p, how.max_tokens, how.min_tokens, how.head, how.threshold,
-            how.batch_size, settings.ingest.samples_per_shard, settings.seed,
-        ),
-        excluded,
-        excluded_human,
-    )  # fmt: skip
-    run.log_artifact(TARGET / AUDIT)
-    return _kept_figures(counts) | truth_figures(web, TARGET / AUDIT)
+    how, compute = settings.capfilt, settings.compute
+    web, human = (Pairs(DATASETS / name, VALIDATED / f"{name}.parquet") for name in (how.web, how.human))
+    models = Models(model_directory("captioner"), (model_directory("filter"),), device_of(compute))
+    with open_pool(1 if models.device == "cuda" else None) as pool:
+        tally = bootstrap(web, human, TARGET, models, how, settings.seed, pool)
+    run.log_artifact(TARGET / AUDIT_FILE)
+    return _kept_figures(tally) | truth_figures(PairsDataset.open(DATASETS / how.web), TARGET / AUDIT_FILE)
 
 
-def _kept_figures(counts: Counts) -> dict[str, float]:
+def _kept_figures(tally: Tally) -> dict[str, float]:
+    images = max(tally.images, 1)
     return {
-        "capfilt.images": counts.images,
-        "capfilt.web_kept": counts.web_kept / counts.images,
-        "capfilt.synthetic_kept": counts.synthetic_kept / max(counts.synthetic, 1),
-        "capfilt.images_dropped": sum(counts.dropped.values()) / counts.images,
+        "capfilt.images": tally.images,
+        "capfilt.web_kept": tally.web_kept / images,
+        "capfilt.synthetic_kept": tally.synthetic_kept / max(tally.synthetic, 1),
+        "capfilt.images_dropped": tally.dropped / images,
     }
 
 

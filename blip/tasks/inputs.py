@@ -21,14 +21,23 @@ def open_model(name: str, compute: Compute) -> Blip:
     Raises:
         BlipError: it is not there (the message says which stage makes it) or cannot be read.
     """
+    return Blip.open(model_directory(name), device_of(compute), "float32")
+
+
+def model_directory(name: str) -> Path:
+    """Where a model of the pipeline is. Raises BlipError if it is not there."""
     directory = MODELS / name
     if not directory.is_dir():
         stage = f"finetune@{name}" if name in ("retrieval", "captioning", "vqa") else name
         raise BlipError(f"{directory}: there is no such model; `dvc repro {stage}` makes it")
-    device = compute.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Blip.open(directory, device, "float32")
+    return directory
+
+
+def device_of(compute: Compute) -> str:
+    """The device that ``auto`` stands for, or the one named."""
+    if compute.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return compute.device
 
 
 def read_samples(name: str) -> Iterator[Sample]:

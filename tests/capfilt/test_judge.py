@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from blip.capfilt.judge import REFERENCES, Judge
+from blip.capfilt.judge import REFERENCES, Judge, Jury
 from blip.errors import BlipError
 from tests import tiny
 
@@ -21,7 +21,7 @@ def judge(head: str, human: list[str] = HUMAN) -> tuple[Judge, torch.Tensor]:
 def test_the_published_filter_decides_by_its_matching_head_alone() -> None:
     made, tokens = judge("itm", human=[])
     index = torch.tensor([0, 1, 1])
-    verdicts = made(tokens, TEXTS, index)
+    verdicts = Jury([made])({32: tiny.images(2)}, TEXTS, index)
     expected = made.model.score_pairs(tokens, index, TEXTS, torch.arange(3)).sigmoid()
     assert torch.allclose(verdicts.probability, expected, atol=1e-6)
     assert torch.equal(verdicts.probability, verdicts.itm)
@@ -30,15 +30,15 @@ def test_the_published_filter_decides_by_its_matching_head_alone() -> None:
 def test_embeddings_are_compared_with_human_texts_one_by_one() -> None:
     made, tokens = judge("itc")
     index = torch.tensor([0, 1, 1])
-    verdicts = made(tokens, TEXTS, index)
+    opinion = made(tokens, TEXTS, index)
     images, temperature = made.model.project_images(tokens), made.model.network.temperature.item()
     for n, text in enumerate(TEXTS):
         image = images[index[n]]
         cosine = float(image @ made.model.embed_texts([text])[0])
         others = [math.exp(float(image @ made.model.embed_texts([t])[0]) / temperature) for t in HUMAN]
         log_odds = cosine / temperature - math.log(sum(others) / len(others))
-        assert verdicts.itc[n].item() == pytest.approx(cosine, abs=1e-5)
-        assert verdicts.probability[n].item() == pytest.approx(1 / (1 + math.exp(-log_odds)), abs=1e-4)
+        assert opinion.itc[n].item() == pytest.approx(cosine, abs=1e-5)
+        assert opinion.deciding[n].item() == pytest.approx(log_odds, abs=1e-4)
 
 
 def test_both_is_the_mean_of_the_log_odds() -> None:
@@ -46,7 +46,7 @@ def test_both_is_the_mean_of_the_log_odds() -> None:
     scores = {}
     for head in ("itm", "itc", "both"):
         made, tokens = judge(head)
-        scores[head] = made(tokens, TEXTS, index).probability.logit()
+        scores[head] = made(tokens, TEXTS, index).deciding
     assert torch.allclose(scores["both"], (scores["itm"] + scores["itc"]) / 2, atol=1e-4)
 
 

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
-from blip.capfilt.bootstrap import AUDIT, SCHEMA
+from blip.capfilt.bootstrap import AUDIT_FILE as AUDIT
+from blip.capfilt.decision import SCHEMA
 from blip.config import Settings, load_settings
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.report.graph import NODES

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blip.capfilt.bootstrap import SCHEMA
+from blip.capfilt.decision import SCHEMA
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.errors import BlipError
 from blip.report.audit import BINS, Audit, pictures, read_audit

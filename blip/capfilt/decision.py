@@ -1,0 +1,94 @@
+"""What is decided about one web image: its texts, their scores, which are kept, and why the others are not."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from blip.capfilt.rules import EMPTY
+from blip.data.pairs import Caption, Sample
+
+NO_MATCH = "no_match"
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("web_text", pa.string()),
+        ("synthetic_texts", pa.list_(pa.string())),
+        ("web_itm", pa.float32()),
+        ("web_itc", pa.float32()),
+        ("synthetic_itm", pa.list_(pa.float32())),
+        ("synthetic_itc", pa.list_(pa.float32())),
+        ("web_score", pa.float32()),
+        ("synthetic_score", pa.list_(pa.float32())),
+        ("kept", pa.list_(pa.string())),
+        ("web_kept", pa.bool_()),
+        ("synthetic_kept", pa.list_(pa.bool_())),
+        ("web_reason", pa.string()),
+        ("synthetic_reason", pa.list_(pa.string())),
+        ("reason", pa.string()),
+    ]
+)
+"""audit.parquet: a row an image. `score` is the probability that decides; the reasons say why a text was not kept
+(`empty`, `repeats`, `prompt`, `no_match`), and why no text of the image was (`no_text`, `no_match`)."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A text with its scores.
+
+    Attributes:
+        score: the probability of matching that decides.
+        reason: why it is not kept; the empty string if it is.
+    """
+
+    caption: Caption
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One web image with its texts, judged."""
+
+    sample: Sample
+    web: Judged
+    synthetic: tuple[Judged, ...]
+
+    @property
+    def kept(self) -> tuple[Caption, ...]:
+        """The texts that are kept, the web text first, none of them twice."""
+        texts = {text.caption.text: text.caption for text in reversed(self._all) if not text.reason}
+        return tuple(reversed(texts.values()))
+
+    @property
+    def reason(self) -> str:
+        """Why nothing is kept, or the empty string."""
+        if self.kept:
+            return ""
+        return "no_text" if all(text.reason == EMPTY for text in self._all) else NO_MATCH
+
+    def audit_row(self) -> dict[str, Any]:
+        """The row of audit.parquet."""
+        web, synthetic = self.web, self.synthetic
+        return {
+            "key": self.sample.key,
+            "web_text": self.sample.captions[0].text if self.sample.captions else "",
+            "synthetic_texts": [text.caption.text for text in synthetic],
+            "web_itm": web.caption.itm,
+            "web_itc": web.caption.itc,
+            "synthetic_itm": [text.caption.itm for text in synthetic],
+            "synthetic_itc": [text.caption.itc for text in synthetic],
+            "web_score": web.score,
+            "synthetic_score": [text.score for text in synthetic],
+            "kept": [caption.text for caption in self.kept],
+            "web_kept": not web.reason,
+            "synthetic_kept": [not text.reason for text in synthetic],
+            "web_reason": web.reason,
+            "synthetic_reason": [text.reason for text in synthetic],
+            "reason": self.reason,
+        }
+
+    @property
+    def _all(self) -> tuple[Judged, ...]:
+        return (self.web, *self.synthetic)

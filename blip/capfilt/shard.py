@@ -1,0 +1,245 @@
+"""The job that bootstraps one shard: caption its images, judge every text, write what is kept and why.
+
+    for job in jobs: bootstrap_shard(job)
+
+A caption depends on the seed and its image's key, a batch never reaches over the end of a shard, and every job
+computes on as many threads: the result is the same whoever does which shard, in which order, how often begun anew.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from blip.capfilt.decision import NO_MATCH, SCHEMA, Decision, Judged
+from blip.capfilt.judge import Judge, Jury
+from blip.capfilt.rules import EMPTY, rejected
+from blip.config import CapFilt, FilterHead
+from blip.data.images import preprocess
+from blip.data.manifest import Shard
+from blip.data.metadata import METADATA
+from blip.data.pairs import Caption, PairsDataset, Sample, excluded_in
+from blip.data.part import PartWriter
+from blip.data.text import clean_caption
+from blip.errors import BlipError
+from blip.model.api import Blip, keyed_uniforms
+from blip.model.generation import Decoding
+
+AUDIT = "audit"
+BAD_SHARD = "bad_shard"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A dataset on disk and the file that lists the keys to leave out, if there is one."""
+
+    dataset: Path
+    excluded: Path | None = None
+
+    def samples(self, shard: Shard) -> Iterator[Sample]:
+        """The samples of a shard that are not left out."""
+        return PairsDataset.open(self.dataset).shard_samples(shard, excluded_in(self.excluded))
+
+    def texts(self) -> Iterator[str]:
+        """All captions, cleaned; read from the metadata."""
+        excluded = excluded_in(self.excluded)
+        with pq.ParquetFile(self.dataset / METADATA) as file:
+            for batch in file.iter_batches(columns=["key", "captions"]):
+                for row in batch.to_pylist():
+                    if row["key"] not in excluded:
+                        yield from (clean_caption(caption["text"]) for caption in row["captions"] or ())
+
+    def hashes(self, shard: Shard) -> dict[str, int]:
+        """Perceptual hashes of a shard's pictures by key."""
+        filters = [("shard", "=", shard.url)]
+        table = pq.read_table(self.dataset / METADATA, columns=["key", "phash"], filters=filters)
+        return dict(zip(table["key"].to_pylist(), table["phash"].to_pylist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Models:
+    """Where captioner and filters are, and what they run on; several filters decide together."""
+
+    captioner: Path
+    filters: tuple[Path, ...]
+    device: str = "cpu"
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One shard to bootstrap, or, of the human pairs, to take over as it is.
+
+    Attributes:
+        directory: of the dataset that grows.
+        number: of the part to write.
+        human: whose texts the filter's embeddings are compared with.
+    """
+
+    directory: Path
+    number: int
+    shard: Shard
+    web: Pairs
+    human: Pairs | None
+    models: Models
+    settings: CapFilt
+    seed: int
+    is_human: bool = False
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Images and texts of a shard, and how many of them were kept."""
+
+    images: int = 0
+    web_kept: int = 0
+    synthetic: int = 0
+    synthetic_kept: int = 0
+    dropped: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(*(one + two for one, two in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+def bootstrap_shard(job: ShardJob) -> Tally:
+    """Write the part of one shard; a shard that cannot be read is set aside as a whole."""
+    torch.set_num_threads(job.models.threads)
+    source = job.human if job.is_human and job.human else job.web
+    try:
+        return _copy(job, source) if job.is_human else _bootstrap(job)
+    except BlipError as error:
+        if not _is_bad(source, job.shard):
+            raise
+        with PartWriter(job.directory, job.number) as part:
+            part.quarantine(f"{job.shard.url}", BAD_SHARD, str(error))
+        return Tally()
+
+
+def _is_bad(source: Pairs, shard: Shard) -> bool:
+    """Whether the shard itself is what failed."""
+    try:
+        for _ in PairsDataset.open(source.dataset).shard_samples(shard):
+            pass
+    except BlipError:
+        return True
+    return False
+
+
+def _copy(job: ShardJob, source: Pairs) -> Tally:
+    hashes = source.hashes(job.shard)
+    with PartWriter(job.directory, job.number) as part:
+        for sample in source.samples(job.shard):
+            part.add(sample, phash=hashes[sample.key])
+    return Tally()
+
+
+def _bootstrap(job: ShardJob) -> Tally:
+    hashes = job.web.hashes(job.shard)
+    counts: Counter[str] = Counter()
+    rows = []
+    with PartWriter(job.directory, job.number) as part:
+        samples = iter(job.web.samples(job.shard))
+        while batch := list(islice(samples, job.settings.batch_size)):
+            for decision in _decide(batch, job):
+                rows.append(decision.audit_row())
+                _count(counts, decision)
+                if decision.kept:
+                    kept = replace(decision.sample, captions=decision.kept)
+                    part.add(kept, phash=hashes[kept.key])
+                else:
+                    part.quarantine(decision.sample.key, decision.reason, _why(decision))
+        part.attach(AUDIT, pa.Table.from_pylist(rows, SCHEMA))
+    return Tally(**counts)
+
+
+def _decide(batch: Sequence[Sample], job: ShardJob) -> list[Decision]:
+    """Write captions for each image and judge all texts; the image is encoded once by each model."""
+    captioner, jury = _open(job.models.captioner, job.models.device), _jury(job)
+    media = [sample.media for sample in batch]
+    pixels = {size: preprocess(media, size) for size in {captioner.image_size, *jury.image_sizes}}
+    written = _write_captions(batch, captioner, pixels[captioner.image_size], job)
+    copies = job.settings.captions_per_image
+    webs = [clean_caption(sample.captions[0].text) if sample.captions else "" for sample in batch]
+    places = torch.arange(len(batch))
+    verdicts = jury(pixels, webs + written, torch.cat((places, places.repeat_interleave(copies))))
+    origins = ["web"] * len(batch) + ["synthetic"] * len(written)
+    reasons = [EMPTY if not text else "" for text in webs]
+    reasons += [rejected(text, captioner.card.prompt) for text in written]
+    texts = [
+        _judged(Caption(text, origin, round(itm, 6), round(itc, 6)), reason, score, job.settings.threshold)
+        for text, origin, reason, itm, itc, score in zip(
+            webs + written,
+            origins,
+            reasons,
+            verdicts.itm.tolist(),
+            verdicts.itc.tolist(),
+            verdicts.probability.tolist(),
+            strict=True,
+        )
+    ]
+    synthetic = texts[len(batch) :]
+    return [
+        Decision(sample, texts[n], tuple(synthetic[n * copies : (n + 1) * copies]))
+        for n, sample in enumerate(batch)
+    ]
+
+
+def _judged(caption: Caption, reason: str, score: float, threshold: float) -> Judged:
+    score = round(score, 6)
+    return Judged(caption, score, reason or ("" if score >= threshold else NO_MATCH))
+
+
+def _write_captions(batch: Sequence[Sample], captioner: Blip, pixels: Tensor, job: ShardJob) -> list[str]:
+    """The captions of all images, those of one image together."""
+    how = job.settings
+    nucleus = how.decoding == "nucleus"
+    decoding = Decoding(
+        how.max_tokens, how.min_tokens, beams=1 if nucleus else 3, top_p=how.top_p if nucleus else None
+    )
+    uniforms = None
+    if nucleus:
+        keys = [key for sample in batch for key in _draws(sample.key, how.captions_per_image)]
+        uniforms = keyed_uniforms(keys, job.seed, how.max_tokens)
+    tokens = captioner.encode_images(pixels, len(batch))
+    texts = captioner.caption_tokens(tokens, decoding, uniforms=uniforms, copies=how.captions_per_image)
+    return [clean_caption(text) for text in texts]
+
+
+def _draws(key: str, count: int) -> list[str]:
+    """Names of the random numbers of an image's captions; the first is the same however many there are."""
+    return [key, *(f"{key}/{number}" for number in range(1, count))]
+
+
+def _why(decision: Decision) -> str:
+    texts = (decision.web, *decision.synthetic)
+    return "; ".join(f"{text.caption.text[:60]!r} {text.score:.3f} {text.reason}" for text in texts)
+
+
+def _count(counts: Counter[str], decision: Decision) -> None:
+    counts["images"] += 1
+    counts["web_kept"] += not decision.web.reason
+    counts["synthetic"] += len(decision.synthetic)
+    counts["synthetic_kept"] += sum(not text.reason for text in decision.synthetic)
+    counts["dropped"] += not decision.kept
+
+
+def _jury(job: ShardJob) -> Jury:
+    return _assemble_jury(job.models.filters, job.models.device, job.settings.head, job.human)
+
+
+@lru_cache(maxsize=4)
+def _open(directory: Path, device: str) -> Blip:
+    return Blip.open(directory, device, "float32")
+
+
+@lru_cache(maxsize=1)
+def _assemble_jury(filters: tuple[Path, ...], device: str, head: FilterHead, human: Pairs | None) -> Jury:
+    texts = list(human.texts()) if human and head != "itm" else []
+    return Jury([Judge.of(_open(directory, device), head, texts) for directory in filters])

@@ -1,0 +1,43 @@
+"""A small noisy pool and small models on disk."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from blip.capfilt.shard import Models
+from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
+from blip.model.checkpoints import ModelCard, save_model
+from tests import tiny
+
+TEXTS = ["red apple", "", "DSC_0001.JPG", "the dog", "green", "table", "x"]
+
+
+def write(folder: Path, prefix: str, texts: list[str], origin: str) -> PairsDataset:
+    random = np.random.default_rng(len(texts))
+    with PairsWriter(folder, samples_per_shard=4, parents=[], parameters={}) as writer:
+        for number, text in enumerate(texts):
+            image = random.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            media = cv2.imencode(".png", image)[1].tobytes()
+            captions = (Caption(text, origin),)
+            writer.add(Sample(f"{prefix}-{number}", media, "png", captions, width=32, height=32))
+    return PairsDataset.open(folder)
+
+
+def save(directory: Path, seed: int) -> Path:
+    tokenizer = tiny.tokenizer()
+    ids = {"pad": tokenizer.pad, "sep": tokenizer.sep, "bos": tokenizer.bos, "enc": tokenizer.enc}
+    save_model(tiny.network(seed), tokenizer, directory, ModelCard(), ids)
+    return directory
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> PairsDataset:
+    return write(tmp_path / "web", "web", TEXTS, "web")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    folder = tmp_path_factory.mktemp("models")
+    return Models(save(folder / "captioner", 1), (save(folder / "filter", 2),))

@@ -1,0 +1,137 @@
+"""CapFilt that is ended from outside or shared among workers: the same dataset, no shard done twice."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from distributed import LocalCluster
+
+from blip.capfilt.bootstrap import bootstrap
+from blip.capfilt.shard import Models, Pairs
+from blip.config import CapFilt
+from blip.data.jobs import HERE, open_pool
+from blip.data.pairs import PairsDataset
+
+from .conftest import write
+
+SETTINGS = CapFilt(
+    min_tokens=3, max_tokens=10, batch_size=3, captions_per_image=2, head="both", threshold=0.4
+)
+SHARDS = 20
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from blip.capfilt import bootstrap as module
+from blip.capfilt.shard import Models, Pairs
+from blip.config import CapFilt
+
+def once(job, work=module.bootstrap_shard):
+    if (job.directory / f"parts/{job.number:05d}.json").exists():
+        Path(sys.argv[5]).write_text(f"shard {job.number} was done twice")
+    return work(job)
+
+module.bootstrap_shard = once
+web, human, captioner, judge, _, target, settings = sys.argv[1:]
+module.bootstrap(
+    Pairs(Path(web)), Pairs(Path(human)), Path(target), Models(Path(captioner), (Path(judge),)),
+    CapFilt.model_validate_json(settings), 5,
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> PairsDataset:
+    texts = [("red apple", "the dog", "green table", "DSC_0001.JPG")[n % 4] for n in range(4 * (SHARDS - 1))]
+    return write(tmp_path_factory.mktemp("noisy") / "web", "web", texts, "web")
+
+
+@pytest.fixture(scope="module")
+def human(tmp_path_factory: pytest.TempPathFactory) -> PairsDataset:
+    return write(
+        tmp_path_factory.mktemp("good") / "human", "human", ["red apple", "the dog", "green"], "human"
+    )
+
+
+def run(web: PairsDataset, human: PairsDataset, target: Path, models: Models, pool=HERE) -> dict[str, bytes]:
+    bootstrap(Pairs(web.path), Pairs(human.path), target, models, SETTINGS, 5, pool)
+    return files_of(target)
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(directory)): f.read_bytes() for f in directory.rglob("*") if f.is_file()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(web, human, models, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return run(web, human, tmp_path_factory.mktemp("undisturbed") / "out", models)
+
+
+def test_the_run_keeps_some_texts_and_drops_some(undisturbed: dict[str, bytes]) -> None:
+    assert {"manifest.json", "audit.parquet", "metadata.parquet"} <= set(undisturbed)
+    assert 2 < sum(name.startswith("shards/") for name in undisturbed) <= SHARDS
+
+
+def test_two_processes_write_what_one_writes(web, human, models, undisturbed, tmp_path: Path) -> None:
+    with open_pool(workers=2) as pool:
+        assert run(web, human, tmp_path / "out", models, pool) == undisturbed
+
+
+@pytest.mark.slow
+def test_two_dask_workers_write_what_one_process_writes(
+    web, human, models, undisturbed, tmp_path: Path
+) -> None:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        open_pool(dask=cluster.scheduler_address) as pool,
+    ):
+        assert run(web, human, tmp_path / "out", models, pool) == undisturbed
+
+
+@pytest.mark.slow
+def test_two_ranks_of_the_launcher_write_what_one_process_writes(
+    web, human, models, undisturbed, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--no_local_rank", "--module", "blip",
+        "capfilt", web.path, tmp_path / "out", "--human", human.path, "--captioner", models.captioner,
+        "--filter", models.filters[0], "--min-tokens", "3", "--max-tokens", "10", "--batch-size", "3", "--seed", "5",
+        "--captions-per-image", "2", "--head", "both", "--threshold", "0.4", "--device", "cpu",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    subprocess.run([str(word) for word in command], check=True, cwd=Path.cwd(), env=environment)
+    assert files_of(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.slow
+def test_kill_9_at_ten_moments_changes_nothing(web, human, models, undisturbed, tmp_path: Path) -> None:
+    moments, parts = random.Random(11), tmp_path / ".out.partial/parts"
+    arguments = [
+        web.path,
+        human.path,
+        models.captioner,
+        models.filters[0],
+        tmp_path / "twice",
+        tmp_path / "out",
+    ]
+    command = [sys.executable, "-c", SCRIPT, *map(str, arguments), SETTINGS.model_dump_json()]
+    kills = 0
+    while kills < 10:
+        finished = len(list(parts.glob("*.json")))
+        process = subprocess.Popen(command, cwd=Path.cwd(), stdout=subprocess.DEVNULL)
+        while len(list(parts.glob("*.json"))) < min(finished + 1, SHARDS - 2) and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.03))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        if (tmp_path / "out").exists():
+            break
+    assert kills >= 8
+    subprocess.run(command, check=not (tmp_path / "out").exists(), cwd=Path.cwd(), stdout=subprocess.DEVNULL)
+    assert files_of(tmp_path / "out") == undisturbed
+    assert not (tmp_path / "twice").exists()

@@ -8,7 +8,7 @@ settings = load_settings(overrides={"pretrain.steps": 10})
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -178,10 +178,24 @@ class Run(Section):
         return self
 
 
+class Wish(Section):
+    """A threshold by what it is to give: the share of the web texts to keep, or the precision on held-out pairs."""
+
+    keep: float | None = Field(None, gt=0, lt=1)
+    precision: float | None = Field(None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_wish(self) -> "Wish":
+        if (self.keep is None) == (self.precision is None):
+            raise ValueError("give either keep or precision")
+        return self
+
+
 class CapFilt(Section):
     """How captions are written, and which texts are kept: those whose probability of matching is `threshold` or more.
 
-    `web` and `human` name datasets of the pipeline; 0.5 is the argmax of the ITM head, as published.
+    `web` and `human` name datasets of the pipeline; 0.5 is the argmax of the ITM head, as published. For a wished
+    precision the threshold is measured on the dataset `held_out`, with a share `noise` of the texts assumed wrong.
     """
 
     web: str = "web"
@@ -192,7 +206,9 @@ class CapFilt(Section):
     max_tokens: int = 20
     min_tokens: int = 5
     head: FilterHead = "itm"
-    threshold: float = Field(0.5, ge=0, le=1)
+    threshold: Annotated[float, Field(ge=0, le=1)] | Wish = 0.5
+    held_out: str = "validation"
+    noise: float = Field(0.5, ge=0, lt=1)
     batch_size: int = Field(64, ge=1)
 
     @model_validator(mode="after")

@@ -237,6 +237,26 @@ def test_capfilt_bootstraps_a_dataset(blip, model: Path, dataset: Path, tmp_path
     assert json.loads(blip("inspect", tmp_path / "clean", "--json").out)["samples"] == 3
 
 
+def test_calibrate_prints_and_draws_the_curve(blip, model: Path, dataset: Path, tmp_path: Path):
+    ended = blip("calibrate", dataset, "--filter", model, "--png", tmp_path / "curve.png", "--device", "cpu")
+
+    assert ended.code == 0
+    assert ended.out.splitlines()[1].split() == ["threshold", "precision", "recall", "kept"]
+    assert len(ended.out.splitlines()) == 23
+    with Image.open(tmp_path / "curve.png") as drawn:
+        assert drawn.format == "PNG"
+
+
+@pytest.mark.parametrize("threshold", ["2", "keep=x", "recall=0.5"])
+def test_a_threshold_that_is_none_is_refused(
+    blip, model: Path, dataset: Path, tmp_path: Path, threshold: str
+):
+    ended = blip("capfilt", dataset, tmp_path / "clean", "--threshold", threshold, "--device", "cpu")
+
+    assert ended.code == 2
+    assert f"--threshold {threshold}: give a probability" in ended.err
+
+
 def test_a_missing_model_is_named_with_the_way_out(blip, pictures: Path):
     ended = blip("caption", pictures / "red apple.png", "--model", pictures / "none")
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from blip.capfilt.calibration import measure, threshold_for_share
 from blip.capfilt.decision import SCHEMA
-from blip.capfilt.shard import AUDIT, Models, Pairs, ShardJob, Tally, bootstrap_shard
-from blip.config import CapFilt
+from blip.capfilt.shard import AUDIT, Models, Pairs, ShardJob, Tally, bootstrap_shard, jury_of
+from blip.config import CapFilt, Wish
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset, excluded_in
 from blip.data.part import assemble, finished
@@ -26,6 +27,14 @@ from blip.data.partial import begin, complete, fingerprint, join
 from blip.errors import BlipError
 
 AUDIT_FILE = f"{AUDIT}.parquet"
+HOW = {
+    "decoding",
+    "captions_per_image",
+    "top_p",
+    "max_tokens",
+    "min_tokens",
+    "head",
+}  # captions are written and judged
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,12 @@ def bootstrap(
     seed: int = 0,
     pool: Pool = HERE,
     ranks: Ranks = ALONE,
+    held_out: Pairs | None = None,
 ) -> Tally:
     """Write the bootstrapped dataset with its audit to `target`; human pairs pass through.
+
+    Args:
+        held_out: human pairs on which the threshold for a wished precision is measured.
 
     Returns:
         What became of the images and texts; of several ranks the first says so, the others only of their own.
@@ -67,18 +80,45 @@ def bootstrap(
         raise BlipError(f"{target} exists already; name another destination, or remove it first")
     if not len(PairsDataset.open(web.dataset)):
         raise BlipError(f"{web.dataset} has no sample to caption; is it a dataset of web pairs?")
-    plan = _plan(web, human, models, settings, seed)
+    threshold = find_threshold(settings, models, web, human, held_out, seed)
+    plan = _plan(web, human, models, settings, seed) | {"threshold": threshold}
     work = begin(target, plan) if ranks.rank == 0 else join(target, plan)
-    jobs = list(_jobs(work, web, human, models, settings, seed))
+    jobs = list(_jobs(work, web, human, models, settings, threshold, seed))
     total = _work(work, [job for job in jobs if job.number % ranks.world == ranks.rank], pool)
     if ranks.rank:
         return total
     _wait_for(work, len(jobs))
     parents = [PairsDataset.open(pairs.dataset).digest for pairs in (web, human) if pairs]
-    parameters = settings.model_dump(exclude={"web", "human", "batch_size"}) | {"seed": seed}
+    how = settings.model_dump(include=HOW)
+    parameters = how | {"threshold": threshold, "asked": _asked(settings), "seed": seed}
     assemble(work, parents, parameters, {AUDIT: SCHEMA})
     complete(work, target)
     return count(target / AUDIT_FILE)
+
+
+def find_threshold(
+    settings: CapFilt, models: Models, web: Pairs, human: Pairs | None, held_out: Pairs | None, seed: int
+) -> float:
+    """The threshold that the settings name, or the one that gives what they wish.
+
+    Raises:
+        BlipError: it cannot be reached, or there are no held-out pairs to measure it on.
+    """
+    wish = settings.threshold
+    if not isinstance(wish, Wish):
+        return wish
+    jury = jury_of(models, settings, human)
+    if wish.keep is not None:
+        return threshold_for_share(jury, web, wish.keep)
+    if held_out is None or wish.precision is None:
+        raise BlipError("a threshold for a precision is measured on held-out human pairs; name their dataset")
+    return measure(jury, held_out, seed).threshold_for(wish.precision, settings.noise)
+
+
+def _asked(settings: CapFilt) -> Any:
+    """The threshold as the settings have it: a number, or a wish."""
+    wish = settings.threshold
+    return wish.model_dump(exclude_none=True) if isinstance(wish, Wish) else wish
 
 
 def _work(work: Path, jobs: list[ShardJob], pool: Pool) -> Tally:
@@ -114,14 +154,20 @@ def count(audit: Path) -> Tally:
 
 
 def _jobs(
-    work: Path, web: Pairs, human: Pairs | None, models: Models, settings: CapFilt, seed: int
+    work: Path,
+    web: Pairs,
+    human: Pairs | None,
+    models: Models,
+    settings: CapFilt,
+    threshold: float,
+    seed: int,
 ) -> Iterator[ShardJob]:
     """The web shards, then the human ones."""
     shards = [(shard, False) for shard in PairsDataset.open(web.dataset).manifest.shards]
     if human:
         shards += [(shard, True) for shard in PairsDataset.open(human.dataset).manifest.shards]
     for number, (shard, is_human) in enumerate(shards):
-        yield ShardJob(work, number, shard, web, human, models, settings, seed, is_human)
+        yield ShardJob(work, number, shard, web, human, models, settings, threshold, seed, is_human)
 
 
 def _plan(web: Pairs, human: Pairs | None, models: Models, settings: CapFilt, seed: int) -> dict[str, Any]:
@@ -132,7 +178,7 @@ def _plan(web: Pairs, human: Pairs | None, models: Models, settings: CapFilt, se
         if pairs
     }
     paths = {"captioner": fingerprint(models.captioner), "filters": [*map(fingerprint, models.filters)]}
-    return sides | paths | settings.model_dump(exclude={"web", "human"}) | {"seed": seed}
+    return sides | paths | settings.model_dump(include={*HOW, "batch_size"}) | {"seed": seed}
 
 
 def _say(shards: int, of: int, total: Tally) -> None:

@@ -81,6 +81,7 @@ class ShardJob:
         directory: of the dataset that grows.
         number: of the part to write.
         human: whose texts the filter's embeddings are compared with.
+        threshold: probability of matching from which a text is kept.
     """
 
     directory: Path
@@ -90,6 +91,7 @@ class ShardJob:
     human: Pairs | None
     models: Models
     settings: CapFilt
+    threshold: float
     seed: int
     is_human: bool = False
 
@@ -161,7 +163,10 @@ def _bootstrap(job: ShardJob) -> Tally:
 
 def _decide(batch: Sequence[Sample], job: ShardJob) -> list[Decision]:
     """Write captions for each image and judge all texts; the image is encoded once by each model."""
-    captioner, jury = _open(job.models.captioner, job.models.device), _jury(job)
+    captioner, jury = (
+        _open(job.models.captioner, job.models.device),
+        jury_of(job.models, job.settings, job.human),
+    )
     media = [sample.media for sample in batch]
     pixels = {size: preprocess(media, size) for size in {captioner.image_size, *jury.image_sizes}}
     written = _write_captions(batch, captioner, pixels[captioner.image_size], job)
@@ -173,7 +178,7 @@ def _decide(batch: Sequence[Sample], job: ShardJob) -> list[Decision]:
     reasons = [EMPTY if not text else "" for text in webs]
     reasons += [rejected(text, captioner.card.prompt) for text in written]
     texts = [
-        _judged(Caption(text, origin, round(itm, 6), round(itc, 6)), reason, score, job.settings.threshold)
+        _judged(Caption(text, origin, round(itm, 6), round(itc, 6)), reason, score, job.threshold)
         for text, origin, reason, itm, itc, score in zip(
             webs + written,
             origins,
@@ -230,8 +235,9 @@ def _count(counts: Counter[str], decision: Decision) -> None:
     counts["dropped"] += not decision.kept
 
 
-def _jury(job: ShardJob) -> Jury:
-    return _assemble_jury(job.models.filters, job.models.device, job.settings.head, job.human)
+def jury_of(models: Models, settings: CapFilt, human: Pairs | None) -> Jury:
+    """The filters, opened once in a process; their embeddings are compared with the texts of `human`."""
+    return _assemble_jury(models.filters, models.device, settings.head, human)
 
 
 @lru_cache(maxsize=4)

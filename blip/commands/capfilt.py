@@ -11,6 +11,14 @@ from blip.errors import BadArguments
 
 app = typer.Typer()
 PANEL = "Data"
+FILTER = "models:/blip-filter@champion"
+Head = Annotated[Literal["itm", "itc", "both"], typer.Option(help="Of the filter, by which it decides.")]
+Filters = Annotated[
+    list[str] | None,
+    typer.Option("--filter", help="Model that drops texts which do not match; several decide together."),
+]
+HeldOut = Annotated[Path | None, typer.Option(help="Human pairs, not trained on, to measure a precision on.")]
+Noise = Annotated[float, typer.Option(min=0, max=0.99, help="Share of wrong texts to assume.")]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -21,10 +29,7 @@ def capfilt(
     captioner: Annotated[str, typer.Option(help="Model that writes captions for each image.")] = (
         "models:/blip-captioner@champion"
     ),
-    filters: Annotated[
-        list[str] | None,
-        typer.Option("--filter", help="Model that drops texts which do not match; several decide together."),
-    ] = None,
+    filters: Filters = None,
     human: Annotated[
         Path | None, typer.Option(help="A pairs dataset with good texts, which passes through.")
     ] = None,
@@ -33,10 +38,12 @@ def capfilt(
     top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Of nucleus sampling.")] = 0.9,
     min_tokens: Annotated[int, typer.Option(min=1)] = 5,
     max_tokens: Annotated[int, typer.Option(min=2)] = 20,
-    head: Annotated[
-        Literal["itm", "itc", "both"], typer.Option(help="Of the filter, by which it decides.")
-    ] = "itm",
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Probability a text must reach.")] = 0.5,
+    head: Head = "itm",
+    threshold: Annotated[
+        str, typer.Option(help="Probability a text must reach; or keep=0.4, precision=0.95 with --held-out.")
+    ] = "0.5",
+    held_out: HeldOut = None,
+    noise: Noise = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
     seed: Annotated[int, typer.Option(help="Of the sampling; a caption depends on it and its key.")] = 0,
     device: Device = "auto",
@@ -63,22 +70,91 @@ def capfilt(
 
     if target.exists():
         raise BadArguments(f"{target} exists already; name another folder, or remove it first")
+    cut = read_threshold(threshold)
+    if isinstance(cut, dict) and "precision" in cut and held_out is None:
+        raise BadArguments(
+            "--threshold precision=... is measured on human pairs: name a dataset with --held-out"
+        )
     if decoding == "beam" and captions_per_image > 1:
         raise BadArguments(
             "--decoding beam writes one caption an image; use nucleus for --captions-per-image"
         )
-    settings = CapFilt(
-        decoding=decoding, captions_per_image=captions_per_image, top_p=top_p, max_tokens=max_tokens,
-        min_tokens=min_tokens, head=head, threshold=threshold, batch_size=batch_size,
+    settings = CapFilt.model_validate(
+        {
+            "decoding": decoding, "captions_per_image": captions_per_image, "top_p": top_p, "max_tokens": max_tokens,
+            "min_tokens": min_tokens, "head": head, "threshold": cut, "noise": noise, "batch_size": batch_size,
+        }
     )  # fmt: skip
-    names = filters or ["models:/blip-filter@champion"]
+    names = filters or [FILTER]
     chosen, ranks = chosen_device(device), Ranks.of_environment()
     models = Models(resolve(captioner), tuple(map(resolve, names)), chosen)
     alone = chosen != "cpu" or ranks.world > 1
     with open_pool(1 if alone else workers, dask) as pool:
         pairs = Pairs(human) if human else None
-        tally = bootstrap(Pairs(source), pairs, target, models, settings, seed, pool, ranks)
+        apart = Pairs(held_out) if held_out else None
+        tally = bootstrap(Pairs(source), pairs, target, models, settings, seed, pool, ranks, apart)
     if ranks.rank == 0:
         counts: dict[str, Any] = {**vars(tally), "audit": str(target / AUDIT_FILE)}
         rows = [(name.replace("_", " "), str(value)) for name, value in counts.items()]
         show(counts, as_json, [str(target), *(f"  {line}" for line in columns(rows))])
+
+
+def read_threshold(text: str) -> float | dict[str, float]:
+    """`0.5`, `keep=0.4` or `precision=0.95`. Raises BadArguments for anything else."""
+    name, equals, value = text.rpartition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1 or (equals and name not in ("keep", "precision")):
+        raise BadArguments(
+            f"--threshold {text}: give a probability, keep=SHARE or precision=SHARE, all of 0 to 1"
+        )
+    return {name: number} if equals else number
+
+
+@app.command(rich_help_panel=PANEL)
+def calibrate(
+    held_out: Annotated[Path, typer.Argument(help="Human pairs that the filter was not trained on.")],
+    *,
+    filters: Filters = None,
+    human: Annotated[
+        Path | None,
+        typer.Option(help="Pairs whose texts the embeddings are compared with (heads itc, both)."),
+    ] = None,
+    head: Head = "itm",
+    noise: Noise = 0.5,
+    png: Annotated[Path | None, typer.Option(help="Draw the curves into this file.")] = None,
+    device: Device = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Precision, recall and kept share of a filter over its threshold, on pairs that are known to match.
+
+    Example: [bold]blip calibrate data/datasets/validation --filter models/filter --png curve.png[/bold]
+    """
+    from blip.capfilt.calibration import measure
+    from blip.capfilt.shard import Models, Pairs, jury_of
+    from blip.commands.curves import draw
+    from blip.config import CapFilt
+    from blip.tracking.registry import resolve
+
+    if head != "itm" and human is None:
+        raise BadArguments(f"--head {head} compares with human texts: name a dataset with --human")
+    paths = tuple(map(resolve, filters or [FILTER]))
+    models = Models(paths[0], paths, chosen_device(device))
+    jury = jury_of(models, CapFilt.model_validate({"head": head}), Pairs(human) if human else None)
+    measured = measure(jury, Pairs(held_out))
+    points = measured.curve(noise, 21)
+    if png:
+        draw(measured, noise, png)
+    header = ("threshold", "precision", "recall", "kept")
+    rows = [
+        header,
+        *([f"{value:.2f}" if n == 0 else f"{value:.3f}" for n, value in enumerate(p)] for p in points),
+    ]
+    title = f"{held_out}: {len(measured.matched):,} pairs, ROC AUC {measured.roc_auc:.3f}; {noise:.0%} wrong assumed"
+    show(
+        {"roc_auc": measured.roc_auc, "points": [p._asdict() for p in points]},
+        as_json,
+        [title, *columns(rows)],
+    )

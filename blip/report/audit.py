@@ -1,6 +1,6 @@
 """What CapFilt did to the web pool: outcomes, score histograms, and samples to look at.
 
-    audit = read_audit(Path("data/datasets/bootstrapped"), Path("data/datasets/web"), threshold=0.5, seed=7)
+    audit = read_audit(Path("data/datasets/bootstrapped"), Path("data/datasets/web"), seed=7)
     audit.count("rescued", right=False)
 
 The audit is read a batch at a time. Where the pool's truth is known (`truth_*` columns of the web metadata) it is

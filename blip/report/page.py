@@ -75,7 +75,7 @@ def draw_charts(settings: Settings, found: Artefacts, audit: Audit | None) -> Ch
         figures.finetuning_charts(
             found.curves, {stage: _learns_from(settings, stage) for stage in found.curves}
         ),
-        figures.score_charts(audit, settings.capfilt.threshold) if audit else [],
+        figures.score_charts(audit, found.figures.get("capfilt.threshold", 0.5)) if audit else [],
         figures.compare_charts(found.figures),
     )
 

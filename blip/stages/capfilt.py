@@ -28,12 +28,16 @@ TARGET = DATASETS / "bootstrapped"
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Bootstrap and compare with the truth."""
     how, compute = settings.capfilt, settings.compute
-    web, human = (Pairs(DATASETS / name, VALIDATED / f"{name}.parquet") for name in (how.web, how.human))
+    names = (how.web, how.human, how.held_out)
+    web, human, held_out = (Pairs(DATASETS / name, VALIDATED / f"{name}.parquet") for name in names)
     models = Models(model_directory("captioner"), (model_directory("filter"),), device_of(compute))
     with open_pool(1 if models.device == "cuda" else None) as pool:
-        tally = bootstrap(web, human, TARGET, models, how, settings.seed, pool)
+        tally = bootstrap(web, human, TARGET, models, how, settings.seed, pool, held_out=held_out)
     run.log_artifact(TARGET / AUDIT_FILE)
-    return _kept_figures(tally) | truth_figures(PairsDataset.open(DATASETS / how.web), TARGET / AUDIT_FILE)
+    cut = {"capfilt.threshold": PairsDataset.open(TARGET).manifest.parameters["threshold"]}
+    return (
+        cut | _kept_figures(tally) | truth_figures(PairsDataset.open(DATASETS / how.web), TARGET / AUDIT_FILE)
+    )
 
 
 def _kept_figures(tally: Tally) -> dict[str, float]:

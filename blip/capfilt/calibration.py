@@ -1,0 +1,148 @@
+"""Where to cut: precision, recall and kept share of a filter over its threshold, on pairs that are known to match.
+
+    measured = measure(jury, held_out, seed=0)
+    measured.curve(noise=0.5)                    # rows of threshold, precision, recall, kept share
+    measured.threshold_for(0.95, noise=0.5)      # the lowest threshold with that precision
+
+The matching pairs are held-out human ones; each image is also judged with another image's text. How often web texts
+are wrong is not known: `noise` assumes it, and precision depends on it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blip.capfilt.judge import Jury
+from blip.capfilt.shard import Pairs
+from blip.data.images import preprocess
+from blip.data.pairs import PairsDataset, Sample
+from blip.data.text import clean_caption
+from blip.errors import BlipError
+
+Scores = NDArray[np.float64]
+BATCH = 64
+TRIES = 20  # to find a text that is not the image's own
+
+
+class Point(NamedTuple):
+    """What a threshold gives: of the kept texts the share that match, of the matching the share kept, of all."""
+
+    threshold: float
+    precision: float
+    recall: float
+    kept: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Probabilities of matching: of pairs that match, and of images with another image's text."""
+
+    matched: Scores
+    mismatched: Scores
+
+    @property
+    def roc_auc(self) -> float:
+        """The chance that a matching text scores above another, a tie counting half."""
+        values, counts = np.unique(self.mismatched, return_counts=True)
+        below = np.concatenate([[0], np.cumsum(counts)])
+        left, right = (np.searchsorted(values, self.matched, side) for side in ("left", "right"))
+        return float((below[left] + below[right]).mean() / 2 / len(self.mismatched))
+
+    def at(self, threshold: float, noise: float) -> Point:
+        """What a threshold gives where a share `noise` of the texts is wrong."""
+        recall = float((self.matched >= threshold).mean())
+        passed = float((self.mismatched >= threshold).mean())
+        right, wrong = (1 - noise) * recall, noise * passed
+        kept = right + wrong
+        return Point(threshold, right / kept if kept else 1.0, recall, kept)
+
+    def curve(self, noise: float, points: int = 101) -> list[Point]:
+        """Points over evenly spaced thresholds from 0 to 1."""
+        return [self.at(float(threshold), noise) for threshold in np.linspace(0, 1, points)]
+
+    def threshold_for(self, precision: float, noise: float) -> float:
+        """The lowest threshold with a precision.
+
+        Raises:
+            BlipError: none reaches it; the message says what can be had.
+        """
+        candidates = np.unique(np.concatenate([[0.0], self.matched, self.mismatched]))
+        points = [self.at(float(threshold), noise) for threshold in candidates]
+        found = next((point.threshold for point in points if point.precision >= precision), None)
+        if found is None:
+            best = max(point.precision for point in points)
+            raise BlipError(
+                f"no threshold of this filter reaches a precision of {precision} on the held-out pairs with "
+                f"{noise:.0%} wrong texts; the best is {best:.3f}. Ask for less, or train a better filter"
+            )
+        return found
+
+
+def measure(jury: Jury, held_out: Pairs, seed: int = 0, limit: int = 5000) -> Measured:
+    """Judge at most `limit` held-out pairs, and as many that do not match.
+
+    Raises:
+        BlipError: there are not two pairs with different texts.
+    """
+    texts = sorted({text for text in held_out.texts() if text})
+    if len(texts) < 2:
+        raise BlipError(
+            f"{held_out.dataset}: calibration needs pairs with different texts; it has {len(texts)}"
+        )
+    matched, mismatched = [], []
+    samples = islice(_with_texts(held_out), limit)
+    while batch := list(islice(samples, BATCH)):
+        own = [[clean_caption(caption.text) for caption in sample.captions] for sample in batch]
+        asked = [texts_[0] for texts_ in own] + [
+            _other(texts, set(mine), Random(f"{seed}/{sample.key}"))
+            for sample, mine in zip(batch, own, strict=True)
+        ]
+        scores = judge_texts(jury, batch, asked)
+        matched += scores[: len(batch)]
+        mismatched += scores[len(batch) :]
+    return Measured(np.array(matched), np.array(mismatched))
+
+
+def judge_texts(jury: Jury, samples: list[Sample], texts: list[str]) -> list[float]:
+    """Probabilities of matching for texts of the samples in turn: one each, or the first again after the last."""
+    media = [sample.media for sample in samples]
+    pixels = {size: preprocess(media, size) for size in jury.image_sizes}
+    index = torch.arange(len(texts)) % len(samples)
+    return [round(value, 6) for value in jury(pixels, texts, index).probability.tolist()]
+
+
+def threshold_for_share(jury: Jury, web: Pairs, share: float, limit: int = 2000) -> float:
+    """The threshold that keeps a share of the web texts, from `limit` of them spread over the shards."""
+    shards = PairsDataset.open(web.dataset).manifest.shards
+    if not shards:
+        raise BlipError(f"{web.dataset} has no sample to find a threshold with")
+    each = max(1, limit // len(shards))
+    scores: list[float] = []
+    for shard in shards[:: max(1, len(shards) // limit)]:
+        samples = (sample for sample in islice(web.samples(shard), each) if sample.captions)
+        while batch := list(islice(samples, BATCH)):
+            scores += judge_texts(jury, batch, [clean_caption(sample.captions[0].text) for sample in batch])
+    if not scores:
+        raise BlipError(f"{web.dataset} has no web text to find a threshold with")
+    return float(np.quantile(np.array(scores), 1 - share, method="lower"))
+
+
+def _with_texts(pairs: Pairs) -> Iterator[Sample]:
+    for shard in PairsDataset.open(pairs.dataset).manifest.shards:
+        for sample in pairs.samples(shard):
+            if sample.captions and clean_caption(sample.captions[0].text):
+                yield sample
+
+
+def _other(texts: list[str], own: set[str], rng: Random) -> str:
+    for _ in range(TRIES):
+        text = rng.choice(texts)
+        if text not in own:
+            return text
+    return next((text for text in texts if text not in own), texts[0])

@@ -1,0 +1,77 @@
+"""Thresholds by what they give, against counting by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from blip.capfilt.bootstrap import find_threshold
+from blip.capfilt.calibration import Measured, measure
+from blip.capfilt.shard import Models, Pairs, jury_of
+from blip.config import CapFilt
+from blip.data.pairs import PairsDataset
+from blip.errors import BlipError
+
+from .conftest import write
+
+MEASURED = Measured(np.array([0.9, 0.8, 0.8, 0.3]), np.array([0.8, 0.4, 0.2, 0.1]))
+
+
+def test_a_point_is_what_counting_gives() -> None:
+    point = MEASURED.at(0.5, noise=0.5)
+    assert point == pytest.approx((0.5, 3 / 4, 3 / 4, 4 / 8))
+    point = MEASURED.at(0.5, noise=0.8)  # four wrong texts for each right one
+    assert point == pytest.approx((0.5, 0.15 / 0.35, 0.75, 0.35))
+
+
+def test_ties_count_half_in_the_area_under_the_curve() -> None:
+    labels = [1] * 4 + [0] * 4
+    scores = [*MEASURED.matched, *MEASURED.mismatched]
+    assert MEASURED.roc_auc == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_the_lowest_threshold_with_a_precision() -> None:
+    assert MEASURED.threshold_for(0.75, noise=0.5) == 0.8
+    assert MEASURED.threshold_for(0.9, noise=0.5) == 0.9
+    assert MEASURED.threshold_for(0.5, noise=0.5) == 0.0
+
+
+def test_a_precision_out_of_reach_says_what_can_be_had() -> None:
+    measured = Measured(np.array([0.5, 0.6]), np.array([0.5, 0.7]))
+    with pytest.raises(BlipError, match=r"reaches a precision of 0\.99.*the best is 0\.500"):
+        measured.threshold_for(0.99, noise=0.5)
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> PairsDataset:
+    return write(tmp_path / "held_out", "held", ["red apple", "the dog", "green table", "red table"], "human")
+
+
+def test_every_held_out_pair_is_judged_with_its_own_and_another_text(
+    held_out: PairsDataset, models: Models
+) -> None:
+    jury = jury_of(models, CapFilt.model_validate({}), None)
+    one, two, other = (measure(jury, Pairs(held_out.path), seed) for seed in (0, 0, 1))
+    assert len(one.matched) == len(one.mismatched) == 4
+    assert one.mismatched.tolist() == two.mismatched.tolist() != other.mismatched.tolist()
+    assert one.matched.tolist() == other.matched.tolist()
+
+
+def test_a_wished_share_of_the_web_texts_is_kept(web: PairsDataset, models: Models) -> None:
+    settings = CapFilt.model_validate({"threshold": {"keep": 0.5}})
+    threshold = find_threshold(settings, models, Pairs(web.path), None, None, 0)
+    jury = jury_of(models, settings, None)
+    scores = measure(jury, Pairs(web.path)).matched  # of the six web texts that are not empty
+    assert 3 <= (scores >= threshold).sum() <= 4
+
+
+def test_a_precision_needs_held_out_pairs(web: PairsDataset, models: Models) -> None:
+    settings = CapFilt.model_validate({"threshold": {"precision": 0.9}})
+    with pytest.raises(BlipError, match="measured on held-out human pairs"):
+        find_threshold(settings, models, Pairs(web.path), None, None, 0)
+
+
+def test_a_threshold_has_one_wish() -> None:
+    with pytest.raises(ValueError, match="either keep or precision"):
+        CapFilt.model_validate({"threshold": {"keep": 0.5, "precision": 0.9}})

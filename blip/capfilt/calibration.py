@@ -1,14 +1,14 @@
 """Where to cut: precision, recall and kept share of a filter over its threshold, on pairs that are known to match.
 
     measured = measure(jury, held_out, seed=0)
-    measured.curve(noise=0.5)                    # rows of threshold, precision, recall, kept share
+    measured.curve(noise=0.5)                    # points: threshold, precision, recall, kept share
     measured.threshold_for(0.95, noise=0.5)      # the lowest threshold with that precision
 
 The matching pairs are held-out human ones; each image is also judged with another image's text. How often web texts
 are wrong is not known: `noise` assumes it, and precision depends on it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
@@ -27,6 +27,28 @@ from blip.errors import BlipError
 
 Scores = NDArray[np.float64]
 BATCH = 64
+ROUND = (
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.3,
+    0.5,
+    0.7,
+    0.8,
+    0.9,
+    0.95,
+    0.98,
+    0.99,
+    0.995,
+    0.998,
+)
+"""Thresholds to show: evenly spread log-odds, for a trained filter is sure of most texts."""
+
 TRIES = 20  # to find a text that is not the image's own
 
 
@@ -62,9 +84,9 @@ class Measured:
         kept = right + wrong
         return Point(threshold, right / kept if kept else 1.0, recall, kept)
 
-    def curve(self, noise: float, points: int = 101) -> list[Point]:
-        """Points over evenly spaced thresholds from 0 to 1."""
-        return [self.at(float(threshold), noise) for threshold in np.linspace(0, 1, points)]
+    def curve(self, noise: float, thresholds: Iterable[float] = ROUND) -> list[Point]:
+        """The points of some thresholds."""
+        return [self.at(threshold, noise) for threshold in thresholds]
 
     def threshold_for(self, precision: float, noise: float) -> float:
         """The lowest threshold with a precision.

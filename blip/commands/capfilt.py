@@ -144,13 +144,13 @@ def calibrate(
     models = Models(paths[0], paths, chosen_device(device))
     jury = jury_of(models, CapFilt.model_validate({"head": head}), Pairs(human) if human else None)
     measured = measure(jury, Pairs(held_out))
-    points = measured.curve(noise, 21)
+    points = measured.curve(noise)
     if png:
         draw(measured, noise, png)
     header = ("threshold", "precision", "recall", "kept")
     rows = [
         header,
-        *([f"{value:.2f}" if n == 0 else f"{value:.3f}" for n, value in enumerate(p)] for p in points),
+        *([f"{value:g}" if n == 0 else f"{value:.3f}" for n, value in enumerate(p)] for p in points),
     ]
     title = f"{held_out}: {len(measured.matched):,} pairs, ROC AUC {measured.roc_auc:.3f}; {noise:.0%} wrong assumed"
     show(

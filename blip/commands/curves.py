@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from blip.atomic import atomic_path
 from blip.capfilt.calibration import Measured
 
-POINTS = 201
+SHARPEST, POINTS = 7.0, 141  # log-odds of the last threshold, and how many are drawn
+TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 
 
 def draw(measured: Measured, noise: float, target: Path) -> None:
@@ -14,13 +17,14 @@ def draw(measured: Measured, noise: float, target: Path) -> None:
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     curves, scores = figure.subplots(1, 2)
-    points = measured.curve(noise, POINTS)
-    thresholds = [point.threshold for point in points]
+    thresholds = (1 / (1 + np.exp(-np.linspace(-SHARPEST, SHARPEST, POINTS)))).tolist()
+    points = measured.curve(noise, thresholds)
     for name, colour in (("precision", "#1b7a43"), ("recall", "#2b62c9"), ("kept", "#a8630a")):
         curves.plot(thresholds, [getattr(point, name) for point in points], label=name, color=colour)
-    curves.set(
-        xlabel="threshold", ylim=(0, 1.02), xlim=(0, 1), title=f"{noise:.0%} of the texts assumed wrong"
-    )
+    curves.set(xlabel="threshold", ylim=(0, 1.02), title=f"{noise:.0%} of the texts assumed wrong")
+    curves.set_xscale("logit")
+    curves.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS], minor=False)
+    curves.minorticks_off()
     curves.legend(frameon=False)
     style = {"bins": 40, "range": (0, 1), "alpha": 0.6}
     scores.hist(measured.matched, **style, label="matching text", color="#1b7a43")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from blip.atomic import atomic_path
 from blip.data.media import Look, look_at
 from blip.data.pairs import PairsDataset
-from blip.data.phash import THUMBNAIL, near_duplicates
+from blip.data.phash import THUMBNAIL, HashIndex
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +43,13 @@ class References:
         thumbnails = np.array([look.thumbnail for look in looks], np.int16).reshape(-1, *THUMBNAIL)
         return cls(names, hashes, thumbnails, bits)
 
+    @cached_property
+    def _index(self) -> HashIndex:
+        return HashIndex(self.hashes, self.bits, self.thumbnails)
+
     def near(self, look: Look) -> str | None:
         """The name of the picture nearest to a look, if it is near enough."""
-        hashes = np.array([look.phash], np.uint64)
-        found = near_duplicates(hashes, self.hashes, self.bits, look.thumbnail[None], self.thumbnails)
+        found = self._index.nearest(np.array([look.phash], np.uint64), look.thumbnail[None])
         return self.names[found[0]] if found[0] >= 0 else None
 
     @property

@@ -48,7 +48,7 @@ def write_shard(job: ShardJob) -> int:
             sample, look = item
             near = references.near(look) if references else None
             if near:
-                part.quarantine(sample.key, NEAR_DUPLICATE, f"looks like {near}")
+                part.quarantine(sample.key, NEAR_DUPLICATE, f"looks like {near}", sample.media)
             else:
                 part.add(sample, phash=look.phash)
         return part.samples

@@ -86,8 +86,9 @@ def test_training_pictures_like_an_evaluation_picture_are_left_out(tmp_path: Pat
     train = ingest_dataset(source, tmp_path / "train", SETTINGS, references)
     assert quarantine(train) == {"copy": "near_duplicate", "same": "near_duplicate"}
     assert len(train) == 5
-    rows = pq.read_table(train.path / "quarantine/index.parquet")["detail"].to_pylist()
-    assert rows == ["looks like test/good-3", "looks like test/good-4"]
+    rows = pq.read_table(train.path / "quarantine/index.parquet").to_pylist()
+    assert [row["detail"] for row in rows] == ["looks like test/good-3", "looks like test/good-4"]
+    assert [(train.path / "quarantine" / row["file"]).read_bytes() for row in rows] == [*copies.values()]
 
 
 def test_ingesting_again_gives_the_same_dataset(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ RECIPES = Path("infra/recipes")
 NO_RECIPE = "none"
 Precision = Literal["auto", "float32", "bfloat16"]
 FilterHead = Literal["itm", "itc", "both"]  # explained in blip.capfilt.judge
-SourceKind = Literal["table", "folder", "vqa", "video"]  # one file each in blip.data.sources
+SourceKind = Literal["table", "folder", "vqa", "video", "webdataset"]  # one file each in blip.data.sources
 RerankBy = Literal["published", "log_odds"]  # explained in blip.tasks.retrieval
 
 

@@ -17,13 +17,15 @@ CLUES: dict[str, tuple[str, ...]] = {
     "table": ("captions.csv", "captions.tsv", "captions.jsonl", "captions.parquet"),
 }
 
-Kind = Literal["table", "folder", "vqa", "video"]
+Kind = Literal["table", "folder", "vqa", "video", "webdataset"]
 Dataset = Annotated[Path, typer.Argument(help="A pairs dataset, as data/datasets/human.")]
 
 
 @app.command(rich_help_panel=PANEL)
 def ingest(
-    source: Annotated[Path, typer.Argument(help="A folder of images, alone or with captions.csv.")],
+    source: Annotated[
+        Path, typer.Argument(help="A folder of images, alone or with captions.csv, or of img2dataset's tars.")
+    ],
     *,
     out: Annotated[Path, typer.Option(help="The pairs dataset to write; must not exist yet.")],
     origin: Annotated[
@@ -63,6 +65,8 @@ def kind_of(source: Path) -> Kind:
     for kind, names in CLUES.items():
         if any((source / name).is_file() for name in names):
             return kind  # pyright: ignore[reportReturnType]
+    if source.suffix == ".tar" or any(source.rglob("*.tar")):
+        return "webdataset"
     return "folder"
 
 

@@ -3,8 +3,9 @@
     for member in read_members(Path("images.tar")):
         if member.problem is None: use(member.name, member.data)
 
-Absolute names, `..`, links, devices and sparse members are reported as problems and their content is not
-read. Only plain tar is read: a compressed one would let a small file unpack to any size.
+Absolute names, `..`, links, devices, sparse members and members of over a gibibyte are reported as problems
+and their content is not read. Only plain tar is read: a compressed one would let a small file unpack to any
+size. An archive that lacks its end mark, or goes on behind it, has lost members: that is a problem, too.
 """
 
 import io
@@ -13,7 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-TRUNCATED, UNSAFE = "truncated_archive", "unsafe_member"
+TRUNCATED, UNSAFE, TOO_LARGE, COMPRESSED = (
+    "truncated_archive",
+    "unsafe_member",
+    "too_large",
+    "compressed_archive",
+)
+MEMBER_LIMIT = 1 << 30  # bytes
+
+_BLOCK = 512
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,11 @@ class Member:
 
 def read_members(path: Path) -> Iterator[Member]:
     """Yield the files of a tar in their order; a damaged end comes as one last member with a problem."""
+    compression = _compression(path)
+    if compression:
+        detail = f"{path} is compressed ({compression}); unpack it to a plain tar, which is all that is read"
+        yield Member(path.name, problem=COMPRESSED, detail=detail)
+        return
     total = path.stat().st_size
     last = "its start"
     try:
@@ -36,11 +51,12 @@ def read_members(path: Path) -> Iterator[Member]:
                 setattr(tar, "members", [])  # noqa: B010 - tarfile keeps every header otherwise
                 if info.isdir():
                     continue
-                if info.offset_data + info.size > total and info.isreg():
+                if info.offset_data + info.size > total and info.isreg() and not info.issparse():
                     missing = info.offset_data + info.size - total
                     raise tarfile.ReadError(f"the last {missing} bytes of {info.name} are missing")
                 yield _read_member(tar, info)
                 last = info.name
+            _check_end(path, tar.offset)
     except (tarfile.TarError, EOFError) as error:
         yield Member(path.name, problem=TRUNCATED, detail=f"{path} cannot be read after {last}: {error}")
 
@@ -64,5 +80,30 @@ def _read_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
         return Member(info.name, problem=UNSAFE, detail="the name is absolute or leads out of the archive")
     if not info.isreg() or info.issparse():
         return Member(info.name, problem=UNSAFE, detail="a link, device or sparse file, not a plain one")
+    if info.size > MEMBER_LIMIT:
+        return Member(info.name, problem=TOO_LARGE, detail=f"{info.size:,} bytes, over {MEMBER_LIMIT:,}")
     handle = tar.extractfile(info)
     return Member(info.name, handle.read() if handle else b"")
+
+
+def _compression(path: Path) -> str | None:
+    with path.open("rb") as handle:
+        start = handle.read(8)
+    return next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """See that a block of zeros ends the archive at `offset` and nothing but zeros follows.
+
+    A library that reads a tar takes a damaged header for its end, and so does it a file cut between members.
+    """
+    with path.open("rb") as handle:
+        handle.seek(offset)
+        mark = handle.read(_BLOCK)
+        if len(mark) < _BLOCK:
+            raise tarfile.ReadError("its end mark is missing")
+        if mark.strip(b"\0"):
+            raise tarfile.ReadError(f"the header at byte {offset} is damaged")
+        for chunk in iter(lambda: handle.read(1 << 20), b""):
+            if chunk.strip(b"\0"):
+                raise tarfile.ReadError("other bytes follow its end mark; were two archives joined?")

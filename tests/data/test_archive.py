@@ -1,4 +1,6 @@
 import io
+import os
+import subprocess
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,7 +72,58 @@ def test_a_header_that_claims_more_than_the_file_holds_is_not_believed(tmp_path:
     assert problems(read_members(tmp_path / "a.tar")) == ["truncated_archive"]
 
 
-def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "a.tar", "w:gz") as tar:
+@pytest.mark.parametrize(("mode", "name"), [("w:gz", "gzip"), ("w:bz2", "bzip2"), ("w:xz", "xz")])
+def test_a_compressed_archive_is_refused_with_what_it_is(tmp_path: Path, mode: str, name: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", mode) as tar:
         tar.addfile(tarfile.TarInfo("a.png"))
-    assert problems(read_members(tmp_path / "a.tar")) == ["truncated_archive"]
+    (member,) = read_members(tmp_path / "a.tar")
+    assert member.problem == "compressed_archive"
+    assert f"is compressed ({name}); unpack it to a plain tar" in member.detail
+
+
+def test_a_file_cut_between_two_members_is_known_to_have_lost_some(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", ["a.png", "b.png", "c.png"])
+    path.write_bytes(path.read_bytes()[: 2 * 1024])
+    members = list(read_members(path))
+    assert problems(members) == [None, None, "truncated_archive"]
+    assert members[2].detail == f"{path} cannot be read after b.png: its end mark is missing"
+
+
+def test_a_damaged_header_is_no_end(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", ["a.png", "b.png", "c.png"])
+    data = bytearray(path.read_bytes())
+    data[1024] ^= 1
+    path.write_bytes(data)
+    members = list(read_members(path))
+    assert problems(members) == [None, "truncated_archive"]
+    assert "after a.png: the header at byte 1024 is damaged" in members[1].detail
+
+
+def test_what_follows_the_end_mark_is_not_lost_in_silence(tmp_path: Path) -> None:
+    one, two = write_tar(tmp_path / "a.tar", ["a.png"]), write_tar(tmp_path / "b.tar", ["b.png"])
+    one.write_bytes(one.read_bytes() + two.read_bytes())
+    members = list(read_members(one))
+    assert problems(members) == [None, "truncated_archive"]
+    assert "other bytes follow its end mark" in members[1].detail
+
+
+def test_a_sparse_member_of_ten_gigabytes_is_refused_and_those_after_it_are_read(tmp_path: Path) -> None:
+    (tmp_path / "huge.png").touch()
+    os.truncate(tmp_path / "huge.png", 10 << 30)
+    (tmp_path / "good.png").write_bytes(b"content")
+    command = ["tar", "--sparse", "--format=gnu", "-cf", "a.tar", "huge.png", "good.png"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert (tmp_path / "a.tar").stat().st_size < 20_000
+    members = list(read_members(tmp_path / "a.tar"))
+    assert problems(members) == ["unsafe_member", None]
+    assert members[1].data == b"content"
+
+
+def test_a_member_of_over_a_gibibyte_is_not_read(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("a.png")
+    info.size = (1 << 30) + 512
+    with (tmp_path / "a.tar").open("wb") as handle:
+        handle.write(info.tobuf(tarfile.GNU_FORMAT))
+        handle.truncate(512 + info.size + 1024)
+    (member,) = read_members(tmp_path / "a.tar")
+    assert (member.problem, member.detail) == ("too_large", "1,073,742,336 bytes, over 1,073,741,824")

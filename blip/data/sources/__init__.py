@@ -9,12 +9,18 @@ from pathlib import Path
 
 from blip.config import Source
 from blip.data.sample import Sample
-from blip.data.sources import folder, table, video, vqa
+from blip.data.sources import folder, table, video, vqa, webdataset
 from blip.data.sources.refused import Refused
 
 __all__ = ["Refused", "read"]
 
-KINDS = {"table": table.read, "folder": folder.read, "vqa": vqa.read, "video": video.read}
+KINDS = {
+    "table": table.read,
+    "folder": folder.read,
+    "vqa": vqa.read,
+    "video": video.read,
+    "webdataset": webdataset.read,
+}
 
 
 def read(source: Source, path: Path) -> Iterator[Sample | Refused]:

@@ -163,11 +163,14 @@ def test_a_sound_dataset_is_valid(blip, dataset: Path):
 
 def test_a_damaged_shard_is_found(blip, dataset: Path):
     shard = next(dataset.glob("shards/*.tar"))
-    shard.write_bytes(shard.read_bytes()[:-700])
+    data = bytearray(shard.read_bytes())
+    data[600] ^= 1
+    shard.write_bytes(data)
 
     ended = blip("validate", dataset)
     assert ended.code == 1
     assert "shards/00000.tar is not the file that the manifest describes" in ended.err
+    assert "shard shards/00000.tar: key blue_apple-" in ended.err
 
 
 def test_a_folder_that_is_no_dataset_is_refused(blip, pictures: Path):

@@ -1,6 +1,8 @@
 """Commands for data: ingest, validate, inspect."""
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -72,14 +74,16 @@ def kind_of(source: Path) -> Kind:
 
 @app.command(rich_help_panel=PANEL)
 def validate(directory: Dataset, as_json: JsonFlag = False) -> None:
-    """Compare every shard of a pairs dataset with its manifest and table; exit 1 if something is wrong.
+    """Compare the shards, table and quarantine of a dataset with its manifest; exit 1 if something is wrong.
 
     Example: [bold]blip validate data/datasets/human[/bold]
     """
     from blip.data.pairs import PairsDataset
+    from blip.data.verification import verify
 
     dataset = PairsDataset.open(directory)
-    problems = dataset.verify()
+    with bytes_read(dataset.manifest.bytes) as advance:
+        problems = verify(dataset, on_shard=lambda shard: advance(shard.bytes))
     shards = len(dataset.manifest.shards)
     good = (
         [] if problems else [f"{directory}: {len(dataset)} samples in {shards} shards, as the manifest says"]
@@ -87,6 +91,19 @@ def validate(directory: Dataset, as_json: JsonFlag = False) -> None:
     show({"directory": str(directory), "samples": len(dataset), "problems": problems}, as_json, good)
     if problems:
         raise BlipError("\n  ".join([f"{directory}: {len(problems)} problem(s):", *problems]))
+
+
+@contextmanager
+def bytes_read(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal's stderr that tells how much of `total` bytes is read; takes the bytes that are new."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    shown = [TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn()]
+    with Progress(*shown, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("reading", total=total)
+        yield lambda count: progress.advance(task, count)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -90,31 +90,10 @@ class PairsDataset:
             raise BlipError(f"{path} cannot be read: {error}; {_AGAIN}") from None
 
     def verify(self) -> list[str]:
-        """Compare files with the manifest and the table with the shards; returns the problems found."""
-        problems = [problem for shard in self.manifest.shards for problem in self._verify_shard(shard)]
-        try:
-            keys = self.metadata(["key"])["key"]
-        except BlipError as error:
-            return [*problems, str(error)]
-        if len(keys) != len(self):
-            problems.append(f"{METADATA} has {len(keys)} rows, the manifest says {len(self)} samples")
-        if len(keys.unique()) != len(keys):
-            problems.append(f"{METADATA} has keys more than once")
-        return problems
+        """All that is wrong with the files, table and quarantine; blip.data.verification says more."""
+        from blip.data.verification import verify
 
-    def _verify_shard(self, shard: Shard) -> list[str]:
-        path = self.path / shard.url
-        if not path.is_file():
-            return [f"shard {shard.url} is missing"]
-        with path.open("rb") as handle:
-            if file_digest(handle, "sha256").hexdigest() != shard.sha256:
-                return [f"shard {shard.url} is not the file that the manifest describes (SHA-256 differs)"]
-        try:
-            for _ in self.shard_samples(shard):
-                pass
-        except BlipError as error:
-            return [str(error)]
-        return []
+        return verify(self)
 
 
 _AGAIN = "make the dataset again (`dvc repro` or `blip stage ingest`)"

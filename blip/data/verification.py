@@ -1,0 +1,216 @@
+"""Check a pairs dataset on disk: shards against the manifest, the table against the shards, the quarantine.
+
+problems = verify(PairsDataset.open("data/datasets/human"), on_shard=lambda shard: bar.advance(shard.bytes))
+
+Everything is read once, shard by shard. Besides a shard only 8 bytes a sample are held, to find keys that
+stand twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from hashlib import file_digest, sha256
+from itertools import groupby, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from blip.data.manifest import MANIFEST, Shard
+from blip.data.metadata import METADATA
+from blip.data.quarantine import INDEX, read_quarantine
+from blip.data.sample import Sample, stable_id
+from blip.data.writer import QUARANTINE
+from blip.errors import BlipError
+
+if TYPE_CHECKING:
+    from blip.data.pairs import PairsDataset
+
+COLUMNS = ["key", "shard", "width", "height", "bytes", "sha256"]
+BATCH = 4096
+SHOWN = 3  # problems of one kind in one place, before the rest are counted
+
+Row = dict[str, Any]
+
+
+def verify(dataset: PairsDataset, on_shard: Callable[[Shard], None] | None = None) -> list[str]:
+    """All that is wrong with a dataset, a sentence each that names the shard and the key; [] if it is sound.
+
+    Args:
+        on_shard: called after each shard, for showing progress.
+    """
+    return [
+        *_samples(dataset, on_shard or (lambda _: None)),
+        *_rows_altogether(dataset),
+        *_quarantine(dataset),
+        *_unknown_files(dataset),
+    ]
+
+
+def _samples(dataset: PairsDataset, on_shard: Callable[[Shard], None]) -> Iterator[str]:
+    """Each shard, with the rows of the table that describe it: both have the same order."""
+    groups = _rows_by_shard(dataset.path / METADATA)
+    waiting = next(groups, None)
+    listed = {shard.url for shard in dataset.manifest.shards}
+    for shard in dataset.manifest.shards:
+        yield from _file_problems(dataset, shard)
+        while waiting and waiting[0] not in listed:
+            yield f"{METADATA} has rows for shard {waiting[0]}, which the manifest lacks"
+            waiting = next(groups, None)
+        if not waiting or waiting[0] != shard.url:
+            yield f"{METADATA} has no rows for shard {shard.url} where they should stand"
+        else:
+            yield from _first(_differences(dataset, shard, waiting[1]), f"shard {shard.url}")
+            waiting = next(groups, None)
+        on_shard(shard)
+    if waiting:
+        yield f"{METADATA} has rows for shard {waiting[0]} behind its last shard's"
+
+
+def _file_problems(dataset: PairsDataset, shard: Shard) -> Iterator[str]:
+    path = dataset.path / shard.url
+    if not path.is_file():
+        yield f"shard {shard.url} is missing"
+        return
+    if path.stat().st_size != shard.bytes:
+        size = path.stat().st_size
+        yield f"shard {shard.url} has {size:,} bytes, the manifest says {shard.bytes:,}"
+        return
+    with path.open("rb") as handle:
+        if file_digest(handle, "sha256").hexdigest() != shard.sha256:
+            yield f"shard {shard.url} is not the file that the manifest describes (SHA-256 differs)"
+
+
+def _differences(dataset: PairsDataset, shard: Shard, rows: Iterator[Row]) -> Iterator[str]:
+    """Where samples and rows differ; a sample's digest is that of its picture."""
+    path = dataset.path / shard.url
+    if not path.is_file() or path.stat().st_size != shard.bytes:
+        return
+    try:
+        for place, (sample, row) in enumerate(zip_longest(dataset.shard_samples(shard), rows)):
+            if sample is None:
+                yield f"{METADATA} has key {row['key']}, which the shard lacks"
+            elif row is None:
+                yield f"key {sample.key} has no row in {METADATA}"
+            elif row["key"] != sample.key:
+                yield f"sample {place} is {sample.key}, {METADATA} has {row['key']} there"
+            else:
+                yield from _row_problems(sample, row)
+    except BlipError as error:
+        yield str(error)
+
+
+def _row_problems(sample: Sample, row: Row) -> Iterator[str]:
+    facts = {
+        "width": sample.width,
+        "height": sample.height,
+        "bytes": len(sample.media),
+        "sha256": sha256(sample.media).hexdigest(),
+    }
+    for name, value in facts.items():
+        if row[name] != value:
+            yield f"key {sample.key} has {name} {value}, {METADATA} says {row[name]}"
+
+
+def _rows_altogether(dataset: PairsDataset) -> Iterator[str]:
+    """The number of rows, and keys that stand twice."""
+    try:
+        numbers = [
+            np.fromiter((stable_id(str(key)) for key in batch["key"].to_pylist()), np.int64)
+            for batch in _batches(dataset.path / METADATA, ["key"])
+        ]
+    except BlipError as error:
+        yield str(error)
+        return
+    total = np.sort(np.concatenate(numbers)) if numbers else np.empty(0, np.int64)
+    if len(total) != len(dataset):
+        yield f"{METADATA} has {len(total):,} rows, the manifest says {len(dataset):,} samples"
+    twice = frozenset(total[1:][total[1:] == total[:-1]].tolist())
+    if twice:
+        yield from _first(_repeated(dataset.path / METADATA, twice), METADATA)
+
+
+def _repeated(path: Path, twice: frozenset[int]) -> Iterator[str]:
+    told: set[int] = set()
+    for batch in _batches(path, ["key"]):
+        for key in batch["key"].to_pylist():
+            number = stable_id(str(key))
+            if number in twice and number not in told:
+                told.add(number)
+                yield f"key {key} stands more than once"
+
+
+def _quarantine(dataset: PairsDataset) -> Iterator[str]:
+    """The index must be readable, count what the manifest counts, and name files that are there."""
+    counts: Counter[str] = Counter()
+    payloads = 0
+    try:
+        for refused in read_quarantine(dataset.path):
+            counts[refused.reason] += 1
+            payloads += refused.payload is not None
+    except BlipError as error:
+        yield str(error)
+        return
+    lost = (
+        f"the bytes of {refused.key} ({refused.payload.name}) are missing"
+        for refused in read_quarantine(dataset.path)
+        if refused.payload and not refused.payload.is_file()
+    )
+    yield from _first(lost, QUARANTINE)
+    told = dataset.manifest.quarantined
+    for reason in sorted(told.keys() | counts.keys()):
+        if told.get(reason, 0) != counts[reason]:
+            yield (
+                f"{QUARANTINE}/{INDEX} has {counts[reason]:,} of reason {reason}, "
+                f"the manifest says {told.get(reason, 0):,}"
+            )
+    files = sum(1 for file in (dataset.path / QUARANTINE).iterdir() if file.name != INDEX)
+    if files > payloads:
+        yield f"{QUARANTINE} has {files - payloads:,} files that its index does not name"
+
+
+def _unknown_files(dataset: PairsDataset) -> Iterator[str]:
+    """Files that the manifest knows nothing of; those in the quarantine are counted by `_quarantine`."""
+    known = {MANIFEST, METADATA, *(shard.url for shard in dataset.manifest.shards)}
+    files = (file for file in dataset.path.rglob("*") if not file.is_dir())
+    names = (file.relative_to(dataset.path).as_posix() for file in files)
+    kept = f"{QUARANTINE}/"
+    strangers = (
+        f"{name} is no part of it" for name in names if name not in known and not name.startswith(kept)
+    )
+    yield from _first(strangers, "the folder")
+
+
+def _rows_by_shard(path: Path) -> Iterator[tuple[str, Iterator[Row]]]:
+    """Neighbouring rows of one shard. A table that cannot be read has none; `_rows_altogether` says why."""
+    try:
+        rows = (row for batch in _batches(path, COLUMNS) for row in batch.to_pylist())
+        yield from groupby(rows, key=lambda row: row["shard"])
+    except BlipError:
+        return
+
+
+def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    try:
+        with pq.ParquetFile(path) as file:
+            lacking = sorted(set(columns) - set(file.schema_arrow.names))
+            if lacking:
+                raise BlipError(f"{METADATA} has no column {', '.join(lacking)}")
+            yield from file.iter_batches(BATCH, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise BlipError(f"{METADATA} cannot be read: {error}") from None
+
+
+def _first(problems: Iterator[str], where: str) -> Iterator[str]:
+    """The first few problems of a place, and how many more there are."""
+    more = 0
+    for number, problem in enumerate(problems):
+        if number < SHOWN:
+            yield f"{where}: {problem}"
+        else:
+            more += 1
+    if more:
+        yield f"{where}: {more:,} more like these"

@@ -1,0 +1,163 @@
+"""What is wrong with a dataset on disk is found, with the shard and the key."""
+
+import json
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from blip.data.manifest import Shard
+from blip.data.pairs import PairsDataset, PairsWriter
+from blip.data.verification import verify
+
+from .conftest import draw, encoded, sample
+
+Make = Callable[..., PairsDataset]
+
+
+def shards(dataset: PairsDataset) -> list[Path]:
+    return [dataset.path / shard.url for shard in dataset.manifest.shards]
+
+
+def rewrite(dataset: PairsDataset, change: Callable[[list[dict]], list[dict]]) -> None:
+    """Change the rows of the metadata table."""
+    path = dataset.path / "metadata.parquet"
+    table = pq.read_table(path)
+    pq.write_table(pa.Table.from_pylist(change(table.to_pylist()), schema=table.schema), path)
+
+
+def test_a_sound_dataset_has_no_problem_and_every_shard_is_reported(make_dataset: Make) -> None:
+    seen: list[Shard] = []
+    dataset = make_dataset(count=10, per_shard=4)
+    assert verify(dataset, on_shard=seen.append) == []
+    assert seen == dataset.manifest.shards
+
+
+def test_a_dataset_with_quarantine_is_sound(tmp_path: Path) -> None:
+    with PairsWriter(tmp_path / "d", samples_per_shard=4, parents=[], parameters={}) as writer:
+        writer.add(sample(0))
+        writer.quarantine("bad", "truncated", "ends early", b"half")
+        writer.quarantine("gone", "missing_file", "listed only")
+    assert verify(PairsDataset.open(tmp_path / "d")) == []
+
+
+def test_a_changed_byte_is_traced_to_its_key(make_dataset: Make) -> None:
+    dataset = make_dataset(count=10, per_shard=4)
+    path = shards(dataset)[1]
+    data = bytearray(path.read_bytes())
+    media = encoded(draw(5))
+    at = bytes(data).index(media) + 100
+    data[at] ^= 1
+    path.write_bytes(data)
+    changed = bytearray(media)
+    changed[100] ^= 1
+    assert verify(dataset) == [
+        "shard shards/00001.tar is not the file that the manifest describes (SHA-256 differs)",
+        f"shard shards/00001.tar: key key-00005 has sha256 {sha256(changed).hexdigest()}, "
+        f"metadata.parquet says {sha256(media).hexdigest()}",
+    ]
+
+
+def test_a_missing_and_a_shortened_shard_are_named(make_dataset: Make) -> None:
+    dataset = make_dataset(count=10, per_shard=4)
+    first, second, _ = shards(dataset)
+    first.unlink()
+    size = second.stat().st_size
+    os.truncate(second, 1000)
+    assert verify(dataset) == [
+        "shard shards/00000.tar is missing",
+        f"shard shards/00001.tar has 1,000 bytes, the manifest says {size:,}",
+    ]
+
+
+def test_rows_in_another_order_than_the_samples_are_named(make_dataset: Make) -> None:
+    dataset = make_dataset(count=8, per_shard=4)
+    rewrite(dataset, lambda rows: [rows[0], rows[2], rows[1], *rows[3:]])
+    assert verify(dataset) == [
+        "shard shards/00000.tar: sample 1 is key-00001, metadata.parquet has key-00002 there",
+        "shard shards/00000.tar: sample 2 is key-00002, metadata.parquet has key-00001 there",
+    ]
+
+
+def test_shards_in_another_order_than_the_rows_are_named(make_dataset: Make) -> None:
+    dataset = make_dataset(count=8, per_shard=4)
+    rewrite(dataset, lambda rows: rows[4:] + rows[:4])
+    assert verify(dataset) == [
+        "metadata.parquet has no rows for shard shards/00000.tar where they should stand",
+        "metadata.parquet has rows for shard shards/00000.tar behind its last shard's",
+    ]
+
+
+def test_rows_that_are_lost_or_too_many_are_named(make_dataset: Make) -> None:
+    dataset = make_dataset(count=8, per_shard=4)
+    stray = {"shard": "shards/00009.tar", "key": "stray"}
+    rewrite(dataset, lambda rows: [*rows[:3], {**rows[3], **stray}, *rows[4:], rows[7]])
+    assert verify(dataset) == [
+        "shard shards/00000.tar: key key-00003 has no row in metadata.parquet",
+        "metadata.parquet has rows for shard shards/00009.tar, which the manifest lacks",
+        "shard shards/00001.tar: metadata.parquet has key key-00007, which the shard lacks",
+        "metadata.parquet has 9 rows, the manifest says 8 samples",
+        "metadata.parquet: key key-00007 stands more than once",
+    ]
+
+
+@pytest.mark.parametrize(("column", "found", "told"), [("width", 40, 41), ("height", 40, 7), ("bytes", 0, 1)])
+def test_sizes_are_compared_with_the_pictures(make_dataset: Make, column: str, found: int, told: int) -> None:
+    dataset = make_dataset(count=3)
+    rewrite(dataset, lambda rows: [rows[0], {**rows[1], column: told}, rows[2]])
+    found = found or len(encoded(draw(1)))
+    assert verify(dataset) == [
+        f"shard shards/00000.tar: key key-00001 has {column} {found}, metadata.parquet says {told}"
+    ]
+
+
+def test_many_problems_of_a_shard_are_counted(make_dataset: Make) -> None:
+    dataset = make_dataset(count=20, per_shard=20)
+    rewrite(dataset, lambda rows: [{**row, "width": 1} for row in rows])
+    problems = verify(dataset)
+    assert len(problems) == 4
+    assert problems[3] == "shard shards/00000.tar: 17 more like these"
+
+
+def test_a_table_that_cannot_be_read_or_lacks_a_column_is_named(make_dataset: Make) -> None:
+    dataset = make_dataset(count=3)
+    table = pq.read_table(dataset.path / "metadata.parquet")
+    pq.write_table(table.drop(["key"]), dataset.path / "metadata.parquet")
+    assert "metadata.parquet has no column key" in verify(dataset)
+    (dataset.path / "metadata.parquet").write_bytes(b"PAR1")
+    assert any(problem.startswith("metadata.parquet cannot be read: ") for problem in verify(dataset))
+
+
+def test_a_quarantine_that_does_not_add_up_is_named(tmp_path: Path) -> None:
+    with PairsWriter(tmp_path / "d", samples_per_shard=4, parents=[], parameters={}) as writer:
+        writer.add(sample(0))
+        writer.quarantine("bad", "truncated", "ends early", b"half")
+        writer.quarantine("worse", "corrupt", "noise", b"noise")
+    path = tmp_path / "d/manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"quarantined": {"truncated": 2, "corrupt": 1}}))
+    (tmp_path / "d/quarantine/000000-bad").unlink()
+    (tmp_path / "d/quarantine/stray").write_bytes(b"")
+    (tmp_path / "d/quarantine/other").write_bytes(b"")
+    assert verify(PairsDataset.open(tmp_path / "d")) == [
+        "quarantine: the bytes of bad (000000-bad) are missing",
+        "quarantine/index.parquet has 1 of reason truncated, the manifest says 2",
+        "quarantine has 1 files that its index does not name",
+    ]
+    (tmp_path / "d/quarantine/index.parquet").unlink()
+    (problem,) = verify(PairsDataset.open(tmp_path / "d"))
+    assert "quarantine/index.parquet cannot be read" in problem
+
+
+def test_files_that_are_no_part_of_it_are_named(make_dataset: Make) -> None:
+    dataset = make_dataset(count=3)
+    (dataset.path / "shards/00007.tar").write_bytes(b"")
+    (dataset.path / ".DS_Store").write_bytes(b"")
+    assert sorted(verify(dataset)) == [
+        "the folder: .DS_Store is no part of it",
+        "the folder: shards/00007.tar is no part of it",
+    ]

@@ -13,10 +13,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blip.data.writer import QUARANTINE
+from blip.data.part import INDEX, QUARANTINE
 from blip.errors import BlipError
 
-INDEX = "index.parquet"
+__all__ = ["INDEX", "Quarantined", "read_quarantine"]
+
 COLUMNS = ["key", "reason", "detail", "file"]
 BATCH = 4096
 

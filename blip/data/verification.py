@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
+from blip.data.part import QUARANTINE
 from blip.data.quarantine import INDEX, read_quarantine
 from blip.data.sample import Sample, stable_id
-from blip.data.writer import QUARANTINE
 from blip.errors import BlipError
 
 if TYPE_CHECKING:

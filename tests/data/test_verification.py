@@ -140,11 +140,11 @@ def test_a_quarantine_that_does_not_add_up_is_named(tmp_path: Path) -> None:
     path = tmp_path / "d/manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"quarantined": {"truncated": 2, "corrupt": 1}}))
-    (tmp_path / "d/quarantine/000000-bad").unlink()
+    (tmp_path / "d/quarantine/00000-0000-bad").unlink()
     (tmp_path / "d/quarantine/stray").write_bytes(b"")
     (tmp_path / "d/quarantine/other").write_bytes(b"")
     assert verify(PairsDataset.open(tmp_path / "d")) == [
-        "quarantine: the bytes of bad (000000-bad) are missing",
+        "quarantine: the bytes of bad (00000-0000-bad) are missing",
         "quarantine/index.parquet has 1 of reason truncated, the manifest says 2",
         "quarantine has 1 files that its index does not name",
     ]

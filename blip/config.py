@@ -7,8 +7,9 @@ settings = load_settings(overrides={"pretrain.steps": 10})
 
 import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,7 +21,9 @@ RECIPES = Path("infra/recipes")
 NO_RECIPE = "none"
 Precision = Literal["auto", "float32", "bfloat16"]
 FilterHead = Literal["itm", "itc", "both"]  # explained in blip.capfilt.judge
-SourceKind = Literal["table", "folder", "vqa", "video", "webdataset"]  # one file each in blip.data.sources
+SourceKind = Literal[
+    "table", "folder", "vqa", "video", "webdataset", "urls"
+]  # one file each in blip.data.sources
 RerankBy = Literal["published", "log_odds"]  # explained in blip.tasks.retrieval
 
 
@@ -28,6 +31,9 @@ class Section(BaseModel):
     """A frozen part of the settings that refuses names it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class Compute(Section):
@@ -56,12 +62,36 @@ class Vocabulary(Section):
     file: str | None = None
 
 
+class Download(Section):
+    """How pictures of URL lists are fetched, in each worker; explained in blip.data.download.
+
+    `networks` are private ones to allow, as 10.1.0.0/16, for a mirror; `opt_outs` the X-Robots-Tag directives to
+    respect; `agent` what a robots.txt or tag calls us.
+    """
+
+    connections: int = Field(128, ge=1)
+    connections_per_host: int = Field(8, ge=1)
+    connect_seconds: float = Field(5.0, gt=0)
+    read_seconds: float = Field(10.0, gt=0)
+    total_seconds: float = Field(30.0, gt=0)
+    retries: int = Field(2, ge=0)
+    backoff_seconds: float = Field(0.5, ge=0)
+    max_wait_seconds: float = Field(30.0, ge=0)
+    max_bytes: int = Field(20_000_000, ge=1)
+    max_redirects: int = Field(5, ge=0)
+    agent: str = "blip"
+    opt_outs: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
+    robots_txt: bool = False
+    networks: tuple[str, ...] = ()
+
+
 class Ingest(Section):
     samples_per_shard: int = Field(1000, ge=1)
     max_bad_fraction: float = Field(0.02, ge=0, le=1)
     max_pixels: int = Field(100_000_000, ge=1)
     near_duplicate_bits: int = Field(4, ge=0, le=64)
     vocabulary: Vocabulary = Vocabulary()
+    download: Download = Download.model_validate({})
     datasets: dict[str, Source]
 
 
@@ -323,7 +353,7 @@ def load_settings(
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise BadArguments(_explain(error, path)) from None
+        raise BadArguments(_explain(error, path, Settings)) from None
 
 
 def read_override(text: str) -> tuple[str, Any]:
@@ -335,6 +365,20 @@ def read_override(text: str) -> tuple[str, Any]:
         return name, float(value) if SCIENTIFIC.fullmatch(value) else yaml.safe_load(value)
     except yaml.YAMLError:
         raise BadArguments(f"{text!r}: the value is not YAML; put it in quotes") from None
+
+
+def read_section(section: type[AnySection], values: dict[str, Any], overrides: Iterable[str]) -> AnySection:
+    """A section of settings from values and `NAME=VALUE` texts laid over them.
+
+    Raises:
+        BadArguments: a name or value is not known.
+    """
+    for name, value in map(read_override, overrides):
+        _set(values, name, value)
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise BadArguments(_explain(error, "--set", section)) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -385,19 +429,19 @@ def _set(values: dict[str, Any], name: str, value: Any) -> None:
     values[last] = value
 
 
-def _explain(error: ValidationError, path: Path) -> str:
+def _explain(error: ValidationError, path: Path | str, section: type[Section]) -> str:
     lines = [f"{path}: {error.error_count()} setting(s) cannot be used:"]
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {name}: no such setting{_suggest(problem['loc'])}")
+            lines.append(f"  {name}: no such setting{_suggest(section, problem['loc'])}")
         else:
             lines.append(f"  {name}: {problem['msg']} (got {problem['input']!r})"[:300])
     return "\n".join(lines)
 
 
-def _suggest(location: tuple[int | str, ...]) -> str:
-    model: Any = Settings
+def _suggest(section: type[Section], location: tuple[int | str, ...]) -> str:
+    model: Any = section
     for part in location[:-1]:
         fields = getattr(model, "model_fields", {})
         by_name = {(field.alias or name): field.annotation for name, field in fields.items()}

@@ -231,6 +231,13 @@ def test_explain_draws_a_picture(blip, model: Path, pictures: Path, tmp_path: Pa
         assert drawn.format == "PNG"
 
 
+def test_a_setting_of_ingest_that_is_none_is_named(blip, pictures: Path, tmp_path: Path):
+    ended = blip("ingest", pictures, "--out", tmp_path / "out", "--set", "download.conections=3")
+
+    assert ended.code == 2
+    assert "download.conections: no such setting; did you mean 'connections'?" in ended.err
+
+
 def test_capfilt_bootstraps_a_dataset(blip, model: Path, dataset: Path, tmp_path: Path):
     models = ("--captioner", model, "--filter", model)
 

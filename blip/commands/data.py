@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from blip.commands.output import JsonFlag, columns, show
+from blip.config import SourceKind
 from blip.errors import BadArguments, BlipError
 
 app = typer.Typer()
@@ -19,23 +20,29 @@ CLUES: dict[str, tuple[str, ...]] = {
     "table": ("captions.csv", "captions.tsv", "captions.jsonl", "captions.parquet"),
 }
 
-Kind = Literal["table", "folder", "vqa", "video", "webdataset"]
 Dataset = Annotated[Path, typer.Argument(help="A pairs dataset, as data/datasets/human.")]
 
 
 @app.command(rich_help_panel=PANEL)
 def ingest(
     source: Annotated[
-        Path, typer.Argument(help="A folder of images, alone or with captions.csv, or of img2dataset's tars.")
+        Path,
+        typer.Argument(
+            help="A folder of images, alone or with captions.csv, or of img2dataset's tars; or a list of URLs."
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option(help="The pairs dataset to write; must not exist yet.")],
     origin: Annotated[
         Literal["human", "web", "synthetic"], typer.Option(help="Who wrote the texts.")
     ] = "human",
-    kind: Annotated[Kind | None, typer.Option(help="Found out when not given.")] = None,
+    kind: Annotated[SourceKind | None, typer.Option(help="Found out when not given.")] = None,
     samples_per_shard: Annotated[int, typer.Option(min=1)] = 1000,
     max_bad_fraction: Annotated[float, typer.Option(min=0, max=1, help="Stop above this share.")] = 0.02,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Another setting of section ingest; repeatable."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, envvar="BLIP_WORKERS", help="Processes; all cores when not given.")
     ] = None,
@@ -46,27 +53,35 @@ def ingest(
 ) -> None:
     """Turn images and texts into a pairs dataset; broken files are set aside, each with its reason.
 
+    Ended before it is ready, the same command goes on where it was.
+
     Example: [bold]blip ingest photos/ --out data/datasets/photos --origin web[/bold]
+
+    Example: [bold]blip ingest laion.parquet --out pairs/laion --origin web --set download.connections=256[/bold]
     """
-    from blip.config import Ingest, Source
+    from blip.config import Ingest, Source, read_section
     from blip.data.ingestion import ingest_dataset
     from blip.data.jobs import open_pool
 
     if out.exists():
         raise BadArguments(f"{out} exists already; name another folder, or remove it first")
     limits = {"samples_per_shard": samples_per_shard, "max_bad_fraction": max_bad_fraction}
-    settings = Ingest.model_validate({**limits, "datasets": {}})
+    chosen = read_section(Ingest, {**limits, "datasets": {}}, settings or [])
     described = Source(source=str(source), kind=kind or kind_of(source), origin=origin, role="train")
     with open_pool(workers, dask) as pool:
-        ingest_dataset(described, out, settings, pool=pool)
+        ingest_dataset(described, out, chosen, pool=pool)
     show_dataset(out, as_json)
 
 
-def kind_of(source: Path) -> Kind:
+def kind_of(source: Path) -> SourceKind:
     """The format of a source, by the files that it has."""
+    from blip.data.sources.urls import is_url_list
+
     for kind, names in CLUES.items():
         if any((source / name).is_file() for name in names):
             return kind  # pyright: ignore[reportReturnType]
+    if source.is_file() and source.suffix != ".tar" and is_url_list(source):
+        return "urls"
     if source.suffix == ".tar" or any(source.rglob("*.tar")):
         return "webdataset"
     return "folder"

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from blip.atomic import atomic_path
@@ -24,6 +25,7 @@ from blip.data.partial import begin, complete, fingerprint
 from blip.data.references import References
 from blip.data.shards import NEAR_DUPLICATE, Item, ShardJob, cut, write_shard
 from blip.data.sources import read
+from blip.data.sources.urls import MALFORMED
 from blip.data.text import Tokenizer, clean_caption, clean_question, train_vocabulary
 from blip.errors import BlipError
 
@@ -55,7 +57,7 @@ def ingest_dataset(
     work = _Work.begin(source, directory, settings, references)
     started = shown = time.monotonic()
     samples = 0
-    for taken in run_jobs(pool, write_shard, work.jobs(read(source, Path(source.source)))):
+    for taken in _make(work.jobs(read(source, Path(source.source))), source, settings, pool):
         samples += taken
         if time.monotonic() - shown > SECONDS_BETWEEN_LINES:
             shown = time.monotonic()
@@ -63,6 +65,17 @@ def ingest_dataset(
     work.check()
     work.finish()
     return PairsDataset.open(directory)
+
+
+def _make(jobs: Iterable[ShardJob], source: Source, settings: Ingest, pool: Pool) -> Iterator[int]:
+    """Make the shards; of URL lists a few at once, so that slow servers hold up nobody."""
+    if source.kind != "urls":
+        return run_jobs(pool, write_shard, jobs)
+    from blip.data.download.shards import SHARDS_AT_ONCE, downloader
+
+    jobs = iter(jobs)
+    groups = iter(lambda: list(islice(jobs, SHARDS_AT_ONCE)), [])
+    return run_jobs(pool, downloader(settings.download), groups)
 
 
 @dataclass(frozen=True)
@@ -100,11 +113,11 @@ class _Work:
         for receipt in receipts.values():
             refused.update(receipt.quarantined)
         samples = sum(receipt.shard.samples for receipt in receipts.values() if receipt.shard)
-        bad = Counter({reason: count for reason, count in refused.items() if reason != NEAR_DUPLICATE})
+        bad = Counter({reason: count for reason, count in refused.items() if self._is_bad(reason)})
         total, limit = samples + refused.total(), self.settings.max_bad_fraction
         if bad.total() > limit * total:
             reasons = ", ".join(f"{count} {reason}" for reason, count in bad.most_common())
-            lines = "".join(f"\n  {line}" for line in _examples(self.directory, list(receipts)))
+            lines = "".join(f"\n  {line}" for line in self._examples(list(receipts)))
             raise BlipError(
                 f"source {self.source.source}: {bad.total():,} of {total:,} samples cannot be used ({reasons}), "
                 f"more than ingest.max_bad_fraction = {limit}; repair the source, or raise the limit and run "
@@ -114,6 +127,15 @@ class _Work:
             raise BlipError(
                 f"source {self.source.source}: no sample is left of {total:,}; nothing to make a dataset of"
             )
+
+    def _is_bad(self, reason: str) -> bool:
+        """Whether a reason speaks against the source. That the web has lost a picture does not."""
+        return reason in MALFORMED if self.source.kind == "urls" else reason != NEAR_DUPLICATE
+
+    def _examples(self, numbers: list[int]) -> Iterator[str]:
+        bad = (row for row in refusals(self.directory, numbers) if self._is_bad(row["reason"]))
+        for row in islice(bad, EXAMPLES):
+            yield f"{row['key']}: {row['reason']}, {row['detail']}"
 
     def finish(self) -> None:
         """Join the parts and put the dataset in its place."""
@@ -131,14 +153,6 @@ def _plan(source: Source, settings: Ingest, references: References | None) -> di
         "references": references.digest if references else None,
     }
     return source.model_dump(exclude={"role"}) | limits | seen
-
-
-def _examples(directory: Path, numbers: list[int]) -> Iterator[str]:
-    shown = 0
-    for row in refusals(directory, numbers):
-        if row["reason"] != NEAR_DUPLICATE and shown < EXAMPLES:
-            shown += 1
-            yield f"{row['key']}: {row['reason']}, {row['detail']}"
 
 
 def write_vocabulary(directory: Path, settings: Vocabulary, datasets: Iterable[PairsDataset]) -> int:

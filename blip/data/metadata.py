@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
         ("caption", pa.string()),
         ("origin", pa.string()),
         ("questions", pa.int32()),
+        ("url", pa.string()),
     ]
 )
 _TRUTH_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
@@ -57,6 +58,7 @@ def row_of(sample: Sample, shard: str, phash: int, origin: str) -> Row:
         "caption": captions[0]["text"] if captions else None,
         "origin": captions[0]["origin"] if captions else origin,
         "questions": len(sample.questions),
+        "url": sample.url,
     }
     return Row(values, {TRUTH + name: value for name, value in (sample.truth or {}).items()})
 

@@ -46,6 +46,7 @@ class Question:
 class Sample:
     """A picture or clip (`media`, encoded as `extension` says) and everything known about it.
 
+    `url` is where it was fetched from, if it was.
     `truth` is for audits and evaluation only: it is written to the metadata and never into the shards that
     training reads.
     """
@@ -58,6 +59,7 @@ class Sample:
     width: int = 0
     height: int = 0
     truth: dict[str, str | int | float] | None = None
+    url: str | None = None
 
     @property
     def is_video(self) -> bool:
@@ -82,6 +84,8 @@ def annotations_to_json(sample: Sample) -> bytes:
         value["captions"] = [vars(caption) for caption in sample.captions]
     if sample.questions:
         value["questions"] = [vars(question) for question in sample.questions]
+    if sample.url:
+        value["url"] = sample.url
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -100,4 +104,5 @@ def sample_from_json(key: str, media: bytes, extension: str, annotations: bytes)
         questions=tuple(Question(**question) for question in value.get("questions", ())),
         width=int(value["width"]),
         height=int(value["height"]),
+        url=value.get("url"),
     )

@@ -18,11 +18,12 @@ from blip.data.part import PartWriter
 from blip.data.references import References
 from blip.data.sample import Sample
 from blip.data.sources.refused import Refused
+from blip.data.sources.urls import Address
 
 NEAR_DUPLICATE = "near_duplicate"
 MAX_BYTES = 256 << 20  # of a job's media, which wait in memory
 
-Item = Sample | Refused
+Item = Sample | Refused | Address  # an address is fetched before its shard is written
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,18 @@ def cut(items: Iterable[Item], length: int) -> Iterator[list[Item]]:
     held = 0
     for item in items:
         run.append(item)
-        held += len(item.media if isinstance(item, Sample) else item.payload or b"")
+        held += _bytes(item)
         if len(run) == length or held >= MAX_BYTES:
             yield run
             run, held = [], 0
     if run:
         yield run
+
+
+def _bytes(item: Item) -> int:
+    if isinstance(item, Sample):
+        return len(item.media)
+    return len(item.payload or b"") if isinstance(item, Refused) else 0
 
 
 def _checked(items: Iterable[Item], max_pixels: int) -> Iterator[tuple[Sample, Look] | Refused]:
@@ -74,6 +81,8 @@ def _checked(items: Iterable[Item], max_pixels: int) -> Iterator[tuple[Sample, L
         if isinstance(item, Refused):
             yield item
             continue
+        if isinstance(item, Address):
+            raise ValueError(f"{item.url} has not been fetched")
         try:
             look = look_at(item, max_pixels)
         except BadMedia as error:

@@ -74,6 +74,7 @@ def test_the_metadata_has_a_row_a_sample(tmp_path: Path) -> None:
             "caption": "picture 1",
             "origin": "human",
             "questions": 0,
+            "url": None,
             "truth_concept": "apple",
             "truth_matched": 1,
             "truth_score": 0.5,

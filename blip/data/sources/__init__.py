@@ -1,4 +1,4 @@
-"""Where datasets come from, one file a kind; each yields samples, and what it had to refuse with the reason.
+"""Where datasets come from, one file a kind; each yields samples (or addresses to fetch), and refusals.
 
 for item in read(source, Path(source.source)):
     if isinstance(item, Refused): ...
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from blip.config import Source
 from blip.data.sample import Sample
-from blip.data.sources import folder, table, video, vqa, webdataset
+from blip.data.sources import folder, table, urls, video, vqa, webdataset
 from blip.data.sources.refused import Refused
+from blip.data.sources.urls import Address
 
-__all__ = ["Refused", "read"]
+__all__ = ["Address", "Refused", "read"]
 
 KINDS = {
     "table": table.read,
@@ -20,11 +21,12 @@ KINDS = {
     "vqa": vqa.read,
     "video": video.read,
     "webdataset": webdataset.read,
+    "urls": urls.read,
 }
 
 
-def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
-    """Read a source at `path`; nothing is decoded here.
+def read(source: Source, path: Path) -> Iterator[Sample | Refused | Address]:
+    """Read a source at `path`; nothing is decoded or fetched here.
 
     Raises:
         BlipError: the folder, a table or one of its columns is missing or unreadable.

@@ -1,0 +1,132 @@
+"""One URL, whatever the server does."""
+
+import asyncio
+import socket
+import time
+from email.utils import formatdate
+
+import pytest
+
+from blip.config import Download
+from blip.data.download import fetch
+from blip.data.download.fetch import Fetcher, Lost
+
+from .conftest import Server
+from .server import BECOMES, picture
+
+
+def get(url: str, settings: Download) -> bytes:
+    async def one() -> bytes:
+        async with Fetcher(settings) as fetcher:
+            return await fetcher.fetch(url)
+
+    return asyncio.run(one())
+
+
+def lost(url: str, settings: Download) -> Lost:
+    with pytest.raises(Lost) as caught:
+        get(url, settings)
+    return caught.value
+
+
+def test_a_picture_comes_as_it_is(server: Server, settings: Download) -> None:
+    assert get(f"{server.url}/good/7.jpg", settings) == picture(7)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, reason in BECOMES.items() if reason and kind != "half"])
+def test_what_a_server_does_has_its_reason(server: Server, settings: Download, kind: str) -> None:
+    assert lost(f"{server.url}/fault/{kind}/1.jpg", settings).reason == BECOMES[kind]
+
+
+@pytest.mark.parametrize("kind", ["once_busy", "asks_to_wait", "packed", "moved"])
+def test_what_comes_right_in_the_end_is_a_picture(server: Server, settings: Download, kind: str) -> None:
+    assert get(f"{server.url}/fault/{kind}/3.jpg", settings) == picture(3)
+
+
+def test_a_server_that_asks_to_wait_is_given_the_time(server: Server, settings: Download) -> None:
+    begun = time.monotonic()
+    get(f"{server.url}/fault/asks_to_wait/3.jpg", settings)
+    assert time.monotonic() - begun >= 1
+    assert server.seen["/fault/asks_to_wait/3.jpg"] == 2
+
+
+def test_the_time_given_is_bounded(server: Server, settings: Download) -> None:
+    begun = time.monotonic()
+    get(f"{server.url}/fault/asks_to_wait/3.jpg", settings.model_copy(update={"max_wait_seconds": 0.01}))
+    assert time.monotonic() - begun < 1
+
+
+def test_a_date_to_wait_for_is_read() -> None:
+    assert 8 < fetch._retry_after({"Retry-After": formatdate(time.time() + 10, usegmt=True)}) <= 10
+    assert fetch._retry_after({"Retry-After": "7"}) == 7
+    assert fetch._retry_after({"Retry-After": "soon"}) == fetch._retry_after({}) == 0
+
+
+def test_what_cannot_get_better_is_not_tried_again(server: Server, settings: Download) -> None:
+    lost(f"{server.url}/fault/missing/1.jpg", settings)
+    lost(f"{server.url}/fault/always_busy/1.jpg", settings)
+    assert server.seen == {"/fault/missing/1.jpg": 1, "/fault/always_busy/1.jpg": 2}
+
+
+def test_loopback_is_refused_unless_it_is_allowed(server: Server) -> None:
+    plain = Download.model_validate({})
+    for host in ("127.0.0.1", "localhost", "0x7f.1"):
+        assert lost(server.url.replace("127.0.0.1", host) + "/good/1.jpg", plain).reason == "refused_address"
+    assert not server.seen
+
+
+def test_a_name_is_judged_by_the_address_that_is_connected_to(
+    server: Server, settings: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+
+    def rebound(host: str, port: int, *rest: object, **more: object) -> object:
+        return real("10.0.0.7" if host == "rebound.test" else host, port, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebound)
+    found = lost(server.url.replace("127.0.0.1", "rebound.test") + "/good/1.jpg", settings)
+    assert found.reason == "refused_address"
+    assert "rebound.test is 10.0.0.7" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("ftp://example.org/a.jpg", "refused_address"),
+        ("file:///etc/passwd", "refused_address"),
+        ("not a url", "refused_address"),
+        ("http://[::1/a.jpg", "bad_url"),
+        ("http://no-such-host.invalid/a.jpg", "dns"),
+        ("http://127.0.0.1:9/a.jpg", "connect"),
+    ],
+)
+def test_urls_that_lead_nowhere(url: str, reason: str, settings: Download) -> None:
+    assert lost(url, settings).reason == reason
+
+
+def test_robots_txt_is_asked_once_if_that_is_wanted(server: Server, settings: Download) -> None:
+    polite = settings.model_copy(update={"robots_txt": True})
+
+    async def some() -> list[str]:
+        async with Fetcher(polite) as fetcher:
+            urls = [f"{server.url}/good/{number}.jpg" for number in (1, 2, 3)]
+            found = await asyncio.gather(*map(fetcher.fetch, urls), return_exceptions=True)
+            return [one.reason if isinstance(one, Lost) else "good" for one in found]
+
+    assert asyncio.run(some()) == ["robots", "good", "good"]
+    assert server.seen["/robots.txt"] == 1
+    get(f"{server.url}/good/1.jpg", settings)
+    assert server.seen["/robots.txt"] == 1
+
+
+def test_no_more_connections_to_a_host_than_allowed(server: Server, settings: Download) -> None:
+    narrow = settings.model_copy(update={"connections_per_host": 2, "read_seconds": 0.3, "retries": 0})
+
+    async def some() -> float:
+        async with Fetcher(narrow) as fetcher:
+            begun = time.monotonic()
+            urls = [f"{server.url}/fault/silent/{number}.jpg" for number in range(6)]
+            await asyncio.gather(*map(fetcher.fetch, urls), return_exceptions=True)
+            return time.monotonic() - begun
+
+    assert asyncio.run(some()) >= 0.9  # three turns of two

@@ -1,0 +1,33 @@
+"""What sites ask for."""
+
+import pytest
+
+from blip.data.download.optout import opted_out, read_robots
+
+WORDS = ("noai", "noindex")
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ([], ""),
+        (["noai"], "noai"),
+        (["NoAI, nofollow"], "noai"),
+        (["nofollow", "all, noindex"], "noindex"),
+        (["otherbot: noai"], ""),
+        (["otherbot: nofollow, noai"], ""),
+        (["blip: noai"], "noai"),
+        (["otherbot: noai, blip: noindex"], "noindex"),
+        (["unavailable_after: 25 Jun 2030 15:00:00 PST, noai"], "noai"),
+        (["noaitools"], ""),
+    ],
+)
+def test_a_tag_concerns_everyone_or_an_agent(tags: list[str], found: str) -> None:
+    assert opted_out(tags, "blip", WORDS) == found
+
+
+def test_a_missing_robots_txt_allows_and_a_broken_server_forbids() -> None:
+    assert read_robots(404, b"").can_fetch("http://a/x", "blip")
+    assert not read_robots(503, b"").can_fetch("http://a/x", "blip")
+    rules = read_robots(200, b"User-agent: blip\nDisallow: /x")
+    assert (rules.can_fetch("http://a/x", "blip"), rules.can_fetch("http://a/y", "blip")) == (False, True)

@@ -1,0 +1,100 @@
+"""A list of URLs becomes a dataset; everything is accounted for, whatever happens on the way."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from blip.config import Download, Ingest, Source
+from blip.data.ingestion import ingest_dataset
+from blip.data.pairs import PairsDataset
+
+from .conftest import Server
+from .server import BECOMES, picture
+
+COUNT = 120
+QUICK = {kind: reason for kind, reason in BECOMES.items() if kind not in ("silent", "drip")}
+
+
+def urls(server: Server) -> list[tuple[str, str | None]]:
+    """Every third one a fault, with the reason it becomes."""
+    kinds, found = list(QUICK.items()), []
+    for number in range(COUNT):
+        if number % 3 == 1:
+            kind, reason = kinds[number // 3 % len(kinds)]
+            found.append((f"{server.url}/fault/{kind}/{number}.jpg", reason))
+        else:
+            found.append((f"{server.url}/good/{number}.jpg", None))
+    return found
+
+
+@pytest.fixture
+def source(server: Server, tmp_path: Path) -> Source:
+    rows = [{"url": url, "caption": f"picture {n}"} for n, (url, _) in enumerate(urls(server))]
+    (tmp_path / "list.json").write_text(json.dumps(rows))
+    return Source(source=str(tmp_path / "list.json"), kind="urls", origin="web", role="train")
+
+
+def ingest_settings(download: Download) -> Ingest:
+    return Ingest(samples_per_shard=10, datasets={}, download=download)
+
+
+def test_every_row_is_a_sample_or_has_its_reason(
+    server: Server, source: Source, settings: Download, tmp_path: Path
+) -> None:
+    dataset = ingest_dataset(source, tmp_path / "out", ingest_settings(settings))
+    wanted = urls(server)
+    reasons = Counter(reason for _, reason in wanted if reason)
+    assert dataset.manifest.quarantined == dict(sorted(reasons.items()))
+    samples = list(dataset.samples())
+    kept = [n for n, (_, reason) in enumerate(wanted) if reason is None]
+    assert [sample.key for sample in samples] == [f"{n:09d}" for n in kept]
+    assert [sample.url for sample in samples] == [wanted[n][0] for n in kept]
+    assert all(sample.media == picture(n) for sample, n in zip(samples, kept, strict=True))
+    assert dataset.metadata(["url"])["url"].to_pylist() == [wanted[n][0] for n in kept]
+    rows = pq.read_table(dataset.path / "quarantine/index.parquet").to_pylist()
+    assert {row["key"]: row["reason"] for row in rows} == {
+        f"{n:09d}": reason for n, (_, reason) in enumerate(wanted) if reason
+    }
+    assert dataset.verify() == []
+
+
+AGAIN = """
+import sys
+from pathlib import Path
+from blip.config import Download, Ingest, Source
+from blip.data.ingestion import ingest_dataset
+source = Source(source=sys.argv[1], kind="urls", origin="web", role="train")
+download = Download.model_validate_json(sys.argv[3])
+ingest_dataset(source, Path(sys.argv[2]), Ingest(samples_per_shard=10, datasets={}, download=download))
+"""
+
+
+def test_kill_9_and_again_fetches_no_finished_shard(
+    server: Server, source: Source, settings: Download, tmp_path: Path
+) -> None:
+    few = settings.model_copy(update={"connections": 2})  # so that there is time to kill it
+    command = [sys.executable, "-c", AGAIN, source.source, str(tmp_path / "out"), few.model_dump_json()]
+    process = subprocess.Popen(command, cwd=Path.cwd())
+    parts = tmp_path / ".out.partial/parts"
+    while len(list(parts.glob("*.json"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {int(path.stem) for path in parts.glob("*.json")}
+    assert 3 <= len(done) < COUNT // 10
+    server.seen.clear()
+    dataset = ingest_dataset(source, tmp_path / "out", ingest_settings(settings))
+    asked = {int(path.rsplit("/", 1)[1].removesuffix(".jpg")) // 10 for path in server.seen}
+    assert not asked & done
+    assert len(dataset) + sum(dataset.manifest.quarantined.values()) == COUNT
+    assert [sample.key for sample in PairsDataset.open(dataset.path).samples()] == [
+        f"{n:09d}" for n, (_, reason) in enumerate(urls(server)) if reason is None
+    ]

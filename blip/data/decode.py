@@ -1,0 +1,157 @@
+"""Pictures of any kind to RGB, strictly: what is cut short or damaged is refused with its reason.
+
+image = decode(data, max_pixels=100_000_000)      # uint8 [H, W, 3]
+small = decode(data, at_least=(224, 224))         # a large JPEG at 1/2, 1/4 or 1/8, by its own transform
+
+Each format goes to the fastest decoder that gives Pillow's pixels: JPEG to simplejpeg, WebP to OpenCV (bit for bit
+the same), everything else, and whatever either of them stumbles over, to Pillow itself (benchmarks/decoding.py).
+"""
+
+import io
+import warnings
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from blip.data.header import Header, read_header
+from blip.errors import BlipError
+
+MAX_PIXELS = 178_956_970  # what Pillow refuses whatever it is told
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # not EPS, for which Pillow would run Ghostscript
+ORIENTATION = 0x0112
+WHOLE = (MAX_PIXELS, MAX_PIXELS)
+
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` checks the size itself
+
+Pixels = NDArray[np.uint8]  # [H, W, 3], RGB
+
+
+class BadMedia(BlipError):
+    """A picture or clip that cannot be used.
+
+    Attributes:
+        reason: a code: `empty`, `not_an_image`, `too_large`, `truncated`, `corrupt`, `not_a_video`.
+        detail: what was found, for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class BadImage(BadMedia):
+    """A picture that cannot be used."""
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] = WHOLE) -> Pixels:
+    """Decode a picture to RGB, `uint8 [H, W, 3]`: first frame, upright (EXIF), transparency on white.
+
+    The size is read from the header and checked before any pixel is decoded.
+
+    Args:
+        at_least: height and width that are enough. A JPEG at least twice as large comes at the smallest of 1/2, 1/4
+            and 1/8 of its size (sides rounded up) that has them; nothing else is ever scaled.
+
+    Raises:
+        BadImage: empty, of no known format, larger than `max_pixels`, truncated or damaged.
+    """
+    if not data:
+        raise BadImage("empty", "0 bytes")
+    header = read_header(data)
+    if header:
+        _check_size(header.width, header.height, min(max_pixels, MAX_PIXELS))
+    pixels = _fast(data, header, at_least) if header and header.usual else None
+    return _by_pillow(data, max_pixels) if pixels is None else pixels
+
+
+def scaling(data: bytes) -> tuple[int, int] | None:
+    """Height and width of a picture that `decode` can scale while it decodes: an upright JPEG. None of any other."""
+    header = read_header(data)
+    if header and header.kind == "JPEG" and header.usual and _upright(data, header):
+        return header.height, header.width
+    return None
+
+
+def reduction(height: int, width: int, at_least: tuple[int, int]) -> int:
+    """The divisor 1, 2, 4 or 8 by which a JPEG of that size comes."""
+    return next((n for n in (8, 4, 2) if height >= n * at_least[0] and width >= n * at_least[1]), 1)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Bring a picture of any mode to upright RGB; what is transparent becomes white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip
+        grey = np.asarray(image).astype(np.int64)
+        return Image.fromarray((grey >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _fast(data: bytes, header: Header, at_least: tuple[int, int]) -> Pixels | None:
+    """None where Pillow is to look: it knows turned pictures, what can be forgiven, and what to call the rest."""
+    if header.kind == "JPEG" and _upright(data, header):
+        divisor = reduction(header.height, header.width, at_least)
+        height, width = (-(-side // divisor) for side in (header.height, header.width))
+        try:
+            return simplejpeg.decode_jpeg(data, min_height=height, min_width=width, min_factor=divisor)
+        except ValueError:
+            return None
+    if header.kind == "WEBP" and _announced(data) <= len(data):
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        return None if pixels is None else np.asarray(pixels, np.uint8)
+    return None
+
+
+def _upright(data: bytes, header: Header) -> bool:
+    if not header.notes:
+        return True
+    try:
+        return _open(data).getexif().get(ORIENTATION, 1) == 1
+    except Exception:  # Pillow meets it again where it decodes, and gives it a reason
+        return False
+
+
+def _by_pillow(data: bytes, max_pixels: int) -> Pixels:
+    image = _open(data)
+    _check_size(*image.size, max_pixels)
+    try:
+        image.load()
+        return np.array(to_rgb(image))
+    except Exception as error:  # each of Pillow's decoders raises errors of its own
+        raise _broken(data, f"{image.format} of {image.width} x {image.height}", error) from None
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise BadImage("not_an_image", f"{len(data)} bytes that begin with {data[:8]!r}") from None
+    except Image.DecompressionBombError as error:
+        raise BadImage("too_large", str(error)) from None
+    except Exception as error:  # a damaged header, which some formats report in their own way
+        raise _broken(data, "header", error) from None
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise BadImage("too_large", f"{width} x {height} pixels, more than the {max_pixels:,} allowed")
+
+
+def _announced(data: bytes) -> int:
+    """How many bytes a WebP says it has."""
+    return int.from_bytes(data[4:8], "little") + 8 if data[:4] == b"RIFF" else 0
+
+
+def _broken(data: bytes, what: str, error: Exception) -> BadImage:
+    """Truncated if the decoder says so, or if a WebP announces more bytes than there are."""
+    cut = "truncated" in str(error).lower() or isinstance(error, EOFError) or _announced(data) > len(data)
+    return BadImage("truncated" if cut else "corrupt", f"{what} in {len(data)} bytes: {error}")

@@ -1,0 +1,269 @@
+"""Every decoder gives Pillow's pixels, and what Pillow would not take is refused, whichever decoder it goes to."""
+
+import io
+import json
+import struct
+import subprocess
+import sys
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blip.data.decode import BadImage, decode, reduction, scaling
+
+from .conftest import Pixels, draw, encoded
+
+ROOT = Path(__file__).parents[2]
+MODES = [
+    {"quality": 75},
+    {"quality": 90, "subsampling": 0},
+    {"quality": 95, "subsampling": 1},
+    {"quality": 85, "progressive": True},
+    {"quality": 30, "optimize": True},
+    {"quality": 90, "restart_marker_blocks": 4},
+]
+
+
+def reason_of(data: bytes, max_pixels: int = 1_000_000) -> str:
+    with pytest.raises(BadImage) as caught:
+        decode(data, max_pixels)
+    assert caught.value.detail
+    return caught.value.reason
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pillow(data: bytes) -> Pixels:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def real_files(count: int) -> Iterator[bytes]:
+    """Files of the embedded sample, WebP all of them."""
+    with tarfile.open(ROOT / "data/sample/human/images.tar") as tar:
+        for member in list(tar)[:count]:
+            handle = tar.extractfile(member)
+            assert handle is not None
+            yield handle.read()
+
+
+def test_real_webp_pictures_are_pillows_bit_for_bit() -> None:
+    files = list(real_files(300))
+    assert len(files) == 300
+    assert all(np.array_equal(decode(data), pillow(data)) for data in files)
+
+
+def test_real_pictures_as_jpeg_are_pillows_bit_for_bit() -> None:
+    for number, data in enumerate(real_files(300)):
+        width, height = 60 + number % 41, 96 - number % 29
+        picture = Image.fromarray(pillow(data)).resize((width, height))
+        jpeg = saved(picture, "JPEG", **MODES[number % len(MODES)])
+        assert np.array_equal(decode(jpeg), pillow(jpeg)), number
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_lossless_pictures_come_back_as_they_were(kind: str) -> None:
+    for number in range(20):
+        pixels = draw(number, 31 + number, 17)
+        assert np.array_equal(decode(saved(Image.fromarray(pixels), kind, lossless=True)), pixels)
+
+
+def test_grey_and_rgb_coded_jpegs_are_pillows() -> None:
+    grey = saved(Image.fromarray(draw(1, 61, 33)).convert("L"), "JPEG", quality=90)
+    rgb = saved(Image.fromarray(draw(1, 61, 33)), "JPEG", quality=90, keep_rgb=True)
+    assert np.array_equal(decode(grey), pillow(grey))
+    assert np.array_equal(decode(rgb), pillow(rgb))
+
+
+def test_a_picture_of_one_pixel_is_a_picture() -> None:
+    one = Image.new("RGB", (1, 1), (200, 100, 50))
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
+        pixels = decode(saved(one, kind))
+        assert pixels.shape == (1, 1, 3), kind
+        assert np.abs(pixels[0, 0].astype(int) - [200, 100, 50]).max() <= 4, kind
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
+    first, second = (Image.new("RGB", (20, 10), colour) for colour in ("red", "blue"))
+    pixels = decode(saved(first, kind, save_all=True, append_images=[second], lossless=True))
+    assert pixels.shape == (10, 20, 3)
+    assert pixels[5, 5].tolist() == [255, 0, 0]
+
+
+def test_transparency_becomes_white() -> None:
+    image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    image.putpixel((0, 0), (0, 0, 255, 255))
+    for data in (saved(image, "PNG"), saved(image, "WEBP", lossless=True, exact=True)):
+        pixels = decode(data)
+        assert pixels[0, 0].tolist() == [0, 0, 255]
+        assert pixels[3, 3].tolist() == [255, 255, 255]
+
+
+def test_a_transparent_palette_entry_becomes_white() -> None:
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 1), 1)
+    pixels = decode(saved(image, "PNG", transparency=0))
+    assert pixels[0, 0].tolist() == [255, 255, 255]
+    assert pixels[1, 1].tolist() == [200, 100, 50]
+
+
+def test_cmyk_becomes_rgb() -> None:
+    pixels = decode(saved(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG"))
+    assert np.abs(pixels[4, 4].astype(int) - [0, 255, 255]).max() <= 3
+
+
+def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
+    grey = Image.fromarray(np.full((4, 4), 32768, np.uint16))
+    assert decode(saved(grey, "PNG"))[0, 0].tolist() == [128, 128, 128]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = draw(2, 40, 20)
+    data = saved(Image.fromarray(upright), "JPEG", exif=exif, quality=95)
+    pixels = decode(data)
+    assert pixels.shape[:2] == ((40, 20) if orientation >= 5 else (20, 40))
+    assert np.array_equal(pixels, pillow(data)) == (orientation == 1)
+    assert scaling(data) == ((20, 40) if orientation == 1 else None)
+
+
+def test_an_orientation_noted_in_xmp_is_applied_too() -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+    assert decode(saved(Image.fromarray(draw(2, 40, 20)), "JPEG", xmp=xmp)).shape == (40, 20, 3)
+
+
+def test_each_kind_of_broken_picture_has_its_reason() -> None:
+    jpeg, png, webp = (encoded(draw(3), kind) for kind in ("jpg", "png", "webp"))
+    assert reason_of(b"") == "empty"
+    assert reason_of(b"<html>404 Not Found</html>") == "not_an_image"
+    assert reason_of(saved(Image.new("RGB", (4, 4)), "EPS")) == "not_an_image"
+    assert reason_of(png[:60] + b"\0" * 40 + png[100:]) == "corrupt"
+    assert reason_of(jpeg[:3] + b"<html>404 Not Found</html>") in {"corrupt", "truncated", "not_an_image"}
+    for data in (jpeg, png, webp):
+        assert reason_of(data[: len(data) // 2]) == "truncated"
+
+
+@pytest.mark.parametrize("options", MODES)
+def test_a_jpeg_cut_anywhere_is_refused(options: dict) -> None:
+    jpeg = saved(Image.fromarray(draw(5, 64, 48)), "JPEG", **options)
+    assert decode(jpeg).shape == (48, 64, 3)
+    for length in [*range(1, len(jpeg) - 1, 7), len(jpeg) - 1]:
+        assert reason_of(jpeg[:length]) in {"truncated", "corrupt", "not_an_image"}, length
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_webp_cut_anywhere_is_refused(lossless: bool) -> None:
+    webp = saved(Image.fromarray(draw(5, 64, 48)), "WEBP", lossless=lossless)
+    for length in [*range(1, len(webp) - 1, 5), len(webp) - 1]:
+        assert reason_of(webp[:length]) in {"truncated", "corrupt", "not_an_image"}, length
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def huge_png(side: int) -> bytes:
+    """The header of a PNG of `side` x `side` pixels, and next to no data."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def huge_files(side: int) -> dict[str, bytes]:
+    """Small files of every kind whose headers are made to announce `side` x `side` pixels."""
+    tiny = {kind: saved(Image.new("RGB", (8, 8)), kind) for kind in ("JPEG", "WEBP", "GIF", "BMP", "TIFF")}
+    frame = tiny["JPEG"].index(b"\xff\xc0") + 5
+    jpeg = tiny["JPEG"][:frame] + struct.pack(">HH", side, side) + tiny["JPEG"][frame + 4 :]
+    canvas = b"VP8X" + struct.pack("<II", 10, 0) + 2 * (side - 1).to_bytes(3, "little") + tiny["WEBP"][12:]
+    webp = b"RIFF" + struct.pack("<I", len(canvas) + 4) + b"WEBP" + canvas
+    gif = tiny["GIF"][:6] + struct.pack("<HH", side, side) + tiny["GIF"][10:]
+    bmp = tiny["BMP"][:18] + struct.pack("<ii", side, side) + tiny["BMP"][26:]
+    tiff = tiny["TIFF"]
+    for entry in (struct.pack("<HHII", tag, 4, 1, 8) for tag in (256, 257)):  # width and height
+        assert entry in tiff
+        tiff = tiff.replace(entry, entry[:8] + struct.pack("<I", side))
+    return {"png": huge_png(side), "jpeg": jpeg, "webp": webp, "gif": gif, "bmp": bmp, "tiff": tiff}
+
+
+MEASURE = """
+import json, resource, sys, time
+from pathlib import Path
+from blip.data.decode import BadImage, decode
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = {}
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    data, seconds, before = path.read_bytes(), [], peak()
+    for _ in range(3):
+        start = time.perf_counter()
+        try:
+            decode(data)
+            reason = "taken"
+        except BadImage as error:
+            reason = error.reason
+        seconds.append(time.perf_counter() - start)
+    found[path.name] = [reason, min(seconds), peak() - before]
+print(json.dumps(found))
+"""
+
+
+def test_a_huge_picture_is_refused_from_its_header_at_once_and_without_memory(tmp_path: Path) -> None:
+    for name, data in huge_files(50_000).items():
+        (tmp_path / name).write_bytes(data)
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    found = json.loads(ran.stdout)
+    assert set(found) == {"png", "jpeg", "webp", "gif", "bmp", "tiff"}
+    for name, (reason, seconds, grown_kib) in found.items():
+        assert reason == "too_large", name
+        assert seconds < 0.05, name
+        assert grown_kib < 8 << 10, name
+
+
+def test_the_limit_is_the_last_size_that_is_taken() -> None:
+    assert reason_of(huge_png(2_000)) == "too_large"
+    assert reason_of(huge_png(200_000), max_pixels=10**12) == "too_large"
+    for kind in ("png", "jpg", "webp"):
+        data = encoded(draw(4, 40, 40), kind)
+        assert reason_of(data, max_pixels=1_599) == "too_large"
+        assert decode(data, max_pixels=1_600).shape == (40, 40, 3)
+
+
+@pytest.mark.parametrize(("at_least", "divisor"), [(33, 4), (65, 2), (130, 1), (17, 8), (5, 8)])
+def test_a_large_jpeg_comes_scaled_down_but_never_below_what_is_needed(at_least: int, divisor: int) -> None:
+    whole = draw(6, 304, 200)
+    data = saved(Image.fromarray(whole), "JPEG", quality=95)
+    assert reduction(200, 304, (at_least, at_least)) == divisor
+    pixels = decode(data, at_least=(at_least, at_least))
+    assert pixels.shape == (200 // divisor, 304 // divisor, 3)
+    box = Image.fromarray(whole).reduce(divisor)
+    assert np.abs(pixels.astype(int) - np.asarray(box)).mean() < 2
+    with pytest.raises(BadImage, match="truncated"):
+        decode(data[: len(data) // 2], at_least=(at_least, at_least))
+
+
+def test_sides_that_do_not_divide_are_rounded_up() -> None:
+    data = saved(Image.fromarray(draw(6, 301, 201)), "JPEG")
+    assert [decode(data, at_least=(side, side)).shape for side in (100, 50, 25)] == [
+        (101, 151, 3),
+        (51, 76, 3),
+        (26, 38, 3),
+    ]
+
+
+def test_only_jpegs_are_scaled() -> None:
+    for kind in ("png", "webp"):
+        data = encoded(draw(6, 64, 64), kind)
+        assert scaling(data) is None
+        assert decode(data, at_least=(8, 8)).shape == (64, 64, 3)

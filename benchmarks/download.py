@@ -44,7 +44,7 @@ SETTINGS = Download.model_validate(
 
 def list_of(path: Path, rows: int) -> None:
     """A list of made-up URLs in the form that the file's name asks for."""
-    names = (
+    named = (
         (f"http://host{n % 5000}.test/{n}.jpg", f"a picture of number {n} beside a red chair")
         for n in range(rows)
     )

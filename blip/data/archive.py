@@ -6,13 +6,18 @@
 Absolute names, `..`, links, devices, sparse members and members of over a gibibyte are reported as problems
 and their content is not read. Only plain tar is read: a compressed one would let a small file unpack to any
 size. An archive that lacks its end mark, or goes on behind it, has lost members: that is a problem, too.
+
+Headers of plain files are read here, four times as fast as by `tarfile`, for they are what reading a shard costs.
+At the first header of another kind (long names, folders, links, anything odd) `tarfile` takes over for the rest.
 """
 
 import io
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 TRUNCATED, UNSAFE, TOO_LARGE, COMPRESSED = (
     "truncated_archive",
@@ -21,9 +26,11 @@ TRUNCATED, UNSAFE, TOO_LARGE, COMPRESSED = (
     "compressed_archive",
 )
 MEMBER_LIMIT = 1 << 30  # bytes
-
-_BLOCK = 512
+BLOCK = 512
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+PLAIN_FILE, NO_PREFIX = b"0", bytes(155)
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_\-.]*")
+_OCTAL = re.compile(rb"[0-7]{11}[\0 ]")
 
 
 @dataclass(frozen=True)
@@ -43,26 +50,23 @@ def read_members(path: Path) -> Iterator[Member]:
         detail = f"{path} is compressed ({compression}); unpack it to a plain tar, which is all that is read"
         yield Member(path.name, problem=COMPRESSED, detail=detail)
         return
-    total = path.stat().st_size
-    last = "its start"
+    total, last = path.stat().st_size, "its start"
     try:
-        with tarfile.open(path, "r:") as tar:
-            for info in tar:
-                setattr(tar, "members", [])  # noqa: B010 - tarfile keeps every header otherwise
-                if info.isdir():
-                    continue
-                if info.offset_data + info.size > total and info.isreg() and not info.issparse():
-                    missing = info.offset_data + info.size - total
-                    raise tarfile.ReadError(f"the last {missing} bytes of {info.name} are missing")
-                yield _read_member(tar, info)
-                last = info.name
-            _check_end(path, tar.offset)
+        with path.open("rb", buffering=1 << 18) as handle:
+            for member in _read_plain(handle, total):
+                yield member
+                last = member.name
+            for member in _read_rest(handle, total):
+                yield member
+                last = member.name
     except (tarfile.TarError, EOFError) as error:
         yield Member(path.name, problem=TRUNCATED, detail=f"{path} cannot be read after {last}: {error}")
 
 
 def is_unsafe_name(name: str) -> bool:
     """Whether a file name could lead out of the folder it belongs to."""
+    if _PLAIN_NAME.fullmatch(name):
+        return False
     path = PurePosixPath(name.replace("\\", "/"))
     return not name or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name
 
@@ -73,6 +77,57 @@ def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     info.size = len(data)
     info.mode = 0o644
     tar.addfile(info, io.BytesIO(data))
+
+
+def _read_plain(handle: BinaryIO, total: int) -> Iterator[Member]:
+    """The plain files up to the first header of another kind, at which the handle then stands."""
+    while True:
+        start = handle.tell()
+        header = handle.read(BLOCK)
+        size = _plain_size(header)
+        if size is None:
+            handle.seek(start)
+            return
+        name = header[:100].rstrip(b"\0").decode("ascii")
+        missing = start + BLOCK + size - total
+        if missing > 0:
+            raise tarfile.ReadError(f"the last {missing} bytes of {name} are missing")
+        data = handle.read(size)
+        handle.seek(-size % BLOCK, io.SEEK_CUR)
+        yield Member(name, data)
+
+
+def _plain_size(header: bytes) -> int | None:
+    """The size in a header of a file with a plain name that may be read; None if the header says anything else."""
+    usual = (
+        header[156:157] == PLAIN_FILE and header[345:500] == NO_PREFIX and _OCTAL.fullmatch(header[124:136])
+    )
+    if not usual or not _PLAIN_NAME.fullmatch(header[:100].rstrip(b"\0").decode("latin-1")):
+        return None
+    try:
+        stated = int(header[148:156].rstrip(b"\0 "), 8)
+    except ValueError:
+        return None
+    size, right = int(header[124:135], 8), stated == sum(header) - sum(header[148:156]) + 8 * 32
+    return size if right and size <= MEMBER_LIMIT else None
+
+
+def _read_rest(handle: BinaryIO, total: int) -> Iterator[Member]:
+    """The files from here on, by `tarfile`, and the end of the archive."""
+    end = handle.tell()
+    if not end or handle.read(BLOCK).strip(b"\0"):
+        handle.seek(end)
+        with tarfile.open(fileobj=handle, mode="r:") as tar:
+            for info in tar:
+                setattr(tar, "members", [])  # noqa: B010 - tarfile keeps every header otherwise
+                if info.isdir():
+                    continue
+                if info.offset_data + info.size > total and info.isreg() and not info.issparse():
+                    missing = info.offset_data + info.size - total
+                    raise tarfile.ReadError(f"the last {missing} bytes of {info.name} are missing")
+                yield _read_member(tar, info)
+            end = tar.offset
+    _check_end(handle, end)
 
 
 def _read_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
@@ -92,18 +147,17 @@ def _compression(path: Path) -> str | None:
     return next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
 
 
-def _check_end(path: Path, offset: int) -> None:
+def _check_end(handle: BinaryIO, offset: int) -> None:
     """See that a block of zeros ends the archive at `offset` and nothing but zeros follows.
 
     A library that reads a tar takes a damaged header for its end, and so does it a file cut between members.
     """
-    with path.open("rb") as handle:
-        handle.seek(offset)
-        mark = handle.read(_BLOCK)
-        if len(mark) < _BLOCK:
-            raise tarfile.ReadError("its end mark is missing")
-        if mark.strip(b"\0"):
-            raise tarfile.ReadError(f"the header at byte {offset} is damaged")
-        for chunk in iter(lambda: handle.read(1 << 20), b""):
-            if chunk.strip(b"\0"):
-                raise tarfile.ReadError("other bytes follow its end mark; were two archives joined?")
+    handle.seek(offset)
+    mark = handle.read(BLOCK)
+    if len(mark) < BLOCK:
+        raise tarfile.ReadError("its end mark is missing")
+    if mark.strip(b"\0"):
+        raise tarfile.ReadError(f"the header at byte {offset} is damaged")
+    for chunk in iter(lambda: handle.read(1 << 20), b""):
+        if chunk.strip(b"\0"):
+            raise tarfile.ReadError("other bytes follow its end mark; were two archives joined?")

@@ -2,6 +2,7 @@ import io
 import os
 import subprocess
 import tarfile
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -127,3 +128,56 @@ def test_a_member_of_over_a_gibibyte_is_not_read(tmp_path: Path) -> None:
         handle.truncate(512 + info.size + 1024)
     (member,) = read_members(tmp_path / "a.tar")
     assert (member.problem, member.detail) == ("too_large", "1,073,742,336 bytes, over 1,073,741,824")
+
+
+@pytest.mark.parametrize("format_", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_what_is_read_is_what_tarfile_reads(tmp_path: Path, format_: int) -> None:
+    names = [
+        "a.png",
+        "a.json",
+        "b.png",
+        "folder/c.png",
+        "x" * 99,
+        "long/" * 25 + "d.png",
+        "schön.png",
+        "last.png",
+    ]
+    sizes = [0, 1, 511, 512, 513, 100_000, 5, 300_000]
+    contents = {
+        name: bytes([number]) * size for number, (name, size) in enumerate(zip(names, sizes, strict=True))
+    }
+    with tarfile.open(tmp_path / "a.tar", "w", format=format_) as tar:
+        for name, data in contents.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), 1234.5
+            tar.addfile(info, io.BytesIO(data))
+    members = list(read_members(tmp_path / "a.tar"))
+    assert problems(members) == [None] * len(names)
+    assert {member.name: member.data for member in members} == contents
+    assert [member.name for member in members] == names
+
+
+@pytest.mark.parametrize("cut", [1, 300, 511])
+def test_an_archive_cut_within_a_header_has_a_problem(tmp_path: Path, cut: int) -> None:
+    path = write_tar(tmp_path / "a.tar", ["a.png", "b.png"])
+    path.write_bytes(path.read_bytes()[: 1024 + cut])
+    assert problems(read_members(path)) == [None, "truncated_archive"]
+
+
+def test_an_empty_archive_has_nothing_and_an_empty_file_is_none(tmp_path: Path) -> None:
+    assert list(read_members(write_tar(tmp_path / "a.tar", []))) == []
+    (tmp_path / "b.tar").write_bytes(b"")
+    assert problems(read_members(tmp_path / "b.tar")) == ["truncated_archive"]
+
+
+def test_no_more_than_a_member_is_held(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("a.bin")
+    info.size = 1 << 20
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for _ in range(64):
+            tar.addfile(info, io.BytesIO(bytes(1 << 20)))
+    tracemalloc.start()
+    assert sum(len(member.data) for member in read_members(tmp_path / "a.tar")) == 64 << 20
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20

@@ -96,14 +96,23 @@ class Ingest(Section):
 
 
 class Validate(Section):
-    min_side: int
-    max_aspect_ratio: float
+    """Thresholds of the rules of blip.data.validation.rules; explained in params.yaml."""
+
+    min_side: int = Field(ge=1)
+    max_aspect_ratio: float = Field(ge=1)
     caption_words: tuple[int, int]
-    max_non_ascii_share: float
-    max_caption_repeats: float
-    max_duplicate_share: float
-    min_samples: int
-    max_excluded_share: float
+    max_non_ascii_share: float = Field(ge=0, le=1)
+    min_letter_share: float = Field(0.1, ge=0, le=1)
+    max_control_characters: int = Field(0, ge=0)
+    max_caption_repeats: float = Field(ge=0, le=1)
+    max_duplicate_share: float = Field(ge=0, le=1)
+    near_duplicate_bits: int = Field(4, ge=0, le=64)
+    max_near_duplicate_share: float | None = Field(None, ge=0, le=1)
+    near_duplicates: Literal["report", "set_aside"] = "report"
+    max_missing_share: float = Field(0.0, ge=0, le=1)
+    max_bad_share: float = Field(0.02, ge=0, le=1)
+    min_samples: int = Field(ge=1)
+    max_excluded_share: float = Field(ge=0, le=1)
 
 
 class VisionSize(Section):

@@ -22,8 +22,9 @@ from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset
 from blip.data.part import assemble, finished, refusals
 from blip.data.partial import begin, complete, fingerprint
+from blip.data.quarantine import NEAR_DUPLICATE
 from blip.data.references import References
-from blip.data.shards import NEAR_DUPLICATE, Item, ShardJob, cut, write_shard
+from blip.data.shards import Item, ShardJob, cut, write_shard
 from blip.data.sources import read
 from blip.data.sources.urls import MALFORMED
 from blip.data.text import Tokenizer, clean_caption, clean_question, train_vocabulary

@@ -10,16 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from blip.data.batches import read_batches
 from blip.data.part import INDEX, QUARANTINE
-from blip.errors import BlipError
 
-__all__ = ["INDEX", "Quarantined", "read_quarantine"]
+__all__ = ["INDEX", "NEAR_DUPLICATE", "Quarantined", "read_quarantine"]
 
+NEAR_DUPLICATE = "near_duplicate"  # the reason of a training picture that looks like an evaluation picture
 COLUMNS = ["key", "reason", "detail", "file"]
-BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -39,11 +36,7 @@ def read_quarantine(directory: Path) -> Iterator[Quarantined]:
         BlipError: the index is missing or cannot be read.
     """
     folder = directory / QUARANTINE
-    try:
-        with pq.ParquetFile(folder / INDEX) as index:
-            for batch in index.iter_batches(BATCH, columns=COLUMNS):
-                for row in batch.to_pylist():
-                    payload = folder / Path(row["file"]).name if row["file"] else None
-                    yield Quarantined(row["key"], row["reason"], row["detail"], payload)
-    except (OSError, pa.ArrowException) as error:
-        raise BlipError(f"{folder / INDEX} cannot be read: {error}; make the dataset again") from None
+    for batch in read_batches(folder / INDEX, COLUMNS):
+        for row in batch.to_pylist():
+            payload = folder / Path(row["file"]).name if row["file"] else None
+            yield Quarantined(row["key"], row["reason"], row["detail"], payload)

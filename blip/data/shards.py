@@ -15,12 +15,12 @@ from pathlib import Path
 from blip.data.images import BadMedia
 from blip.data.media import Look, look_at
 from blip.data.part import PartWriter
+from blip.data.quarantine import NEAR_DUPLICATE
 from blip.data.references import References
 from blip.data.sample import Sample
 from blip.data.sources.refused import Refused
 from blip.data.sources.urls import Address
 
-NEAR_DUPLICATE = "near_duplicate"
 MAX_BYTES = 256 << 20  # of a job's media, which wait in memory
 
 Item = Sample | Refused | Address  # an address is fetched before its shard is written

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from blip.data.batches import read_batches
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
 from blip.data.part import QUARANTINE
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from blip.data.pairs import PairsDataset
 
 COLUMNS = ["key", "shard", "width", "height", "bytes", "sha256"]
-BATCH = 4096
 SHOWN = 3  # problems of one kind in one place, before the rest are counted
 
 Row = dict[str, Any]
@@ -120,7 +118,7 @@ def _rows_altogether(dataset: PairsDataset) -> Iterator[str]:
     try:
         numbers = [
             np.fromiter((stable_id(str(key)) for key in batch["key"].to_pylist()), np.int64)
-            for batch in _batches(dataset.path / METADATA, ["key"])
+            for batch in read_batches(dataset.path / METADATA, ["key"])
         ]
     except BlipError as error:
         yield str(error)
@@ -135,7 +133,7 @@ def _rows_altogether(dataset: PairsDataset) -> Iterator[str]:
 
 def _repeated(path: Path, twice: frozenset[int]) -> Iterator[str]:
     told: set[int] = set()
-    for batch in _batches(path, ["key"]):
+    for batch in read_batches(path, ["key"]):
         for key in batch["key"].to_pylist():
             number = stable_id(str(key))
             if number in twice and number not in told:
@@ -187,21 +185,10 @@ def _unknown_files(dataset: PairsDataset) -> Iterator[str]:
 def _rows_by_shard(path: Path) -> Iterator[tuple[str, Iterator[Row]]]:
     """Neighbouring rows of one shard. A table that cannot be read has none; `_rows_altogether` says why."""
     try:
-        rows = (row for batch in _batches(path, COLUMNS) for row in batch.to_pylist())
+        rows = (row for batch in read_batches(path, COLUMNS) for row in batch.to_pylist())
         yield from groupby(rows, key=lambda row: row["shard"])
     except BlipError:
         return
-
-
-def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    try:
-        with pq.ParquetFile(path) as file:
-            lacking = sorted(set(columns) - set(file.schema_arrow.names))
-            if lacking:
-                raise BlipError(f"{METADATA} has no column {', '.join(lacking)}")
-            yield from file.iter_batches(BATCH, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise BlipError(f"{METADATA} cannot be read: {error}") from None
 
 
 def _first(problems: Iterator[str], where: str) -> Iterator[str]:

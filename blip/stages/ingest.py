@@ -9,8 +9,8 @@ from blip.config import Ingest, Settings
 from blip.data.ingestion import ingest_dataset, write_vocabulary
 from blip.data.jobs import Pool, open_pool
 from blip.data.pairs import PairsDataset
+from blip.data.quarantine import NEAR_DUPLICATE
 from blip.data.references import References
-from blip.data.shards import NEAR_DUPLICATE
 
 if TYPE_CHECKING:
     from blip.tracking.runs import StageRun

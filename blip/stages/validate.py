@@ -1,7 +1,8 @@
 """blip stage validate: nothing trains on a dataset that has not passed.
 
 Checks every ingested dataset, writes Data Docs to reports/data_docs and, when all pass, what
-data/datasets/validated holds: the samples set aside (NAME.parquet: key, expectation) and gate.json.
+data/datasets/validated holds: the samples set aside (NAME.parquet: key, expectation, detail) and gate.json.
+`blip inspect data/datasets/NAME` shows them beside what ingest refused.
 """
 
 from pathlib import Path
@@ -17,7 +18,8 @@ from blip.tracking.runs import StageRun
 
 DATASETS = Path("data/datasets")
 VALIDATED = DATASETS / "validated"
-PAGES = Path("reports/data_docs")
+DOCS = "data_docs"
+PAGES = Path("reports") / DOCS
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -32,7 +34,8 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
         for name, source in settings.ingest.datasets.items()
     }
     verdicts = validate(datasets, settings.validate_, PAGES)
-    run.log_artifact(PAGES, "data_docs")
+    run.log_artifact(PAGES, DOCS)
+    run.set_tags({"blip.data_docs": f"{DOCS}/index.html"})  # where to look among the run's artifacts
     _print(verdicts)
     try:
         write_validated(VALIDATED, verdicts)

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from blip.config import Source, Validate, load_settings
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Question, Sample, excluded_keys
 from blip.data.validation import Verdict, validate, write_validated
+from blip.data.validation.facts import facts
 from blip.errors import BlipError
 
 from .conftest import draw, encoded, sample
@@ -116,7 +118,100 @@ def test_odd_pictures_and_captions_are_set_aside(check: Check) -> None:
         ("key-00053", "caption_words_min"),
         ("key-00052", "caption_words_max"),
         ("key-00054", "max_non_ascii_share"),
+        ("key-00053", "min_letter_share"),
     ]
+
+
+def test_captions_of_numbers_or_with_characters_that_show_nothing_are_set_aside(check: Check) -> None:
+    odd = [
+        captioned(50, "IMG_20150620_142630.jpg"),
+        captioned(51, "2015-06-20 14:26"),
+        captioned(52, "a dog\x00 on grass"),
+        captioned(53, "a dog \u202eno grass"),
+        captioned(54, "a dog \ufffd on grass"),
+        captioned(55, "a\tdog\non grass"),
+        captioned(56, "a do\x1bg", "a dog"),
+    ]
+    verdict = check([*good(20), *odd], max_excluded_share=1.0)
+    assert verdict.set_aside == [
+        ("key-00051", "min_letter_share"),
+        ("key-00052", "max_control_characters"),
+        ("key-00053", "max_control_characters"),
+        ("key-00054", "max_control_characters"),
+    ]
+    strict = check([*good(20), *odd], min_letter_share=0.5, max_control_characters=1)
+    assert strict.set_aside == [("key-00050", "min_letter_share"), ("key-00051", "min_letter_share")]
+
+
+def test_pictures_that_look_alike_are_reported_and_left_out_when_the_settings_say_so(check: Check) -> None:
+    copies = [
+        replace(captioned(50, "again"), media=encoded(draw(0), "jpg", quality=80), extension="jpg"),
+        replace(captioned(51, "same file"), media=sample(0).media),
+    ]
+    strict = {"max_near_duplicate_share": 0.0, "max_duplicate_share": 1.0}
+    reported = check([*good(20), *copies], **strict)
+    (finding,) = (f for f in reported.findings if f.rule.name == "max_near_duplicate_share")
+    assert finding.observed == "1 of 22 samples break it: key-00050 (looks like key-00000)"
+    assert (finding.passed, reported.passed) == (False, True)
+    assert reported.set_aside == [("key-00051", "max_duplicate_share")]
+    left_out = check([*good(20), *copies], **strict, near_duplicates="set_aside")
+    assert left_out.set_aside[1] == ("key-00050", "max_near_duplicate_share")
+    unasked = check(good(20), max_near_duplicate_share=None)
+    assert "max_near_duplicate_share" not in {finding.rule.name for finding in unasked.findings}
+
+
+def test_a_share_of_what_ingest_refused_stops(tmp_path: Path) -> None:
+    with PairsWriter(tmp_path / "pairs", samples_per_shard=32, parents=[], parameters={}) as writer:
+        for entry in good(95):
+            writer.add(entry)
+        for number in range(5):
+            writer.quarantine(f"bad-{number}", "truncated" if number else "empty", "cut")
+        for number in range(50):
+            writer.quarantine(f"near-{number}", "near_duplicate", "looks like test/a")
+    found = PairsDataset.open(tmp_path / "pairs")
+
+    def problems(share: float) -> list[str]:
+        settings = THRESHOLDS.model_copy(update={"max_bad_share": share})
+        return validate({"pairs": (found, HUMAN)}, settings, tmp_path / "pages")[0].problems
+
+    assert problems(0.05) == []
+    (problem,) = problems(0.04)
+    assert problem.startswith(
+        "max_bad_share: at most 4% of what the source had was refused at ingest; "
+        "observed 5 of 100 refused (4 truncated, 1 empty)"
+    )
+    assert len(problems(0.0)) == 1
+
+
+def test_samples_that_lack_a_fact_stop_or_are_set_aside(
+    dataset: Callable[..., PairsDataset], tmp_path: Path
+) -> None:
+    found = dataset(good(20))
+    path = found.path / "metadata.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[0] |= {"phash": None, "bytes": None}
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    (verdict,) = validate({"pairs": (found, HUMAN)}, THRESHOLDS, tmp_path / "pages")
+    (problem,) = verdict.problems
+    assert problem.startswith(
+        "max_missing_share: at most 0% of the samples lack a size, digest, hash or origin;"
+    )
+    assert "observed 1 of 20 samples break it: key-00000 (missing_facts 2)" in problem
+    settings = THRESHOLDS.model_copy(update={"max_missing_share": 0.1})
+    (verdict,) = validate({"pairs": (found, HUMAN)}, settings, tmp_path / "pages")
+    assert (verdict.problems, verdict.set_aside) == ([], [("key-00000", "max_missing_share")])
+
+
+def test_the_origin_of_every_caption_counts(check: Check) -> None:
+    mixed = sample(50, captions=(Caption("a dog", "human"), Caption("a dog", "synthetic")))
+    (problem,) = check([*good(20), mixed]).problems
+    assert "key-00050 (origin synthetic)" in problem
+
+
+def test_the_facts_hold_no_text(dataset: Callable[..., PairsDataset]) -> None:
+    found = facts(dataset([captioned(n, f"{n} " + "long caption " * 500) for n in range(40)]))
+    assert found.frame.memory_usage(index=False, deep=True).drop("origin").sum() / 40 < 80
 
 
 def test_one_usable_caption_saves_a_sample(check: Check) -> None:
@@ -177,6 +272,9 @@ def test_the_gate_is_written_when_all_pass_and_read_by_the_stages(check: Check, 
     verdict = check([*good(40), captioned(52, "word " * 31)])
     write_validated(tmp_path / "validated", [verdict])
     assert excluded_keys(tmp_path / "validated", "pairs") == {"key-00052"}
+    assert pq.read_table(tmp_path / "validated/pairs.parquet").to_pylist() == [
+        {"key": "key-00052", "expectation": "caption_words_max", "detail": "shortest_caption 31"}
+    ]
     gate = json.loads((tmp_path / "validated/gate.json").read_text())
     assert gate["passed"] is True
     assert gate["datasets"]["pairs"] == {
@@ -201,7 +299,7 @@ def test_pages_need_no_network_and_no_script_and_show_what_was_found(check: Chec
     assert sorted(first) == ["index.html", "pairs.html"]
     assert '<a href="pairs.html">pairs</a>' in first["index.html"]
     page = first["pairs.html"]
-    assert "key-00053" in page
+    assert "<td>key-00053</td><td>longest_caption 0</td><td>&#34;!!!&#34;</td>" in page
     assert "&lt;script&gt;" in page
     for forbidden in ("<script", "http://", "https://", str(tmp_path)):
         assert forbidden not in page, forbidden

@@ -127,9 +127,11 @@ def test_a_table_that_cannot_be_read_or_lacks_a_column_is_named(make_dataset: Ma
     dataset = make_dataset(count=3)
     table = pq.read_table(dataset.path / "metadata.parquet")
     pq.write_table(table.drop(["key"]), dataset.path / "metadata.parquet")
-    assert "metadata.parquet has no column key" in verify(dataset)
+    assert any(
+        "metadata.parquet has no column key; it has: shard, " in problem for problem in verify(dataset)
+    )
     (dataset.path / "metadata.parquet").write_bytes(b"PAR1")
-    assert any(problem.startswith("metadata.parquet cannot be read: ") for problem in verify(dataset))
+    assert any("metadata.parquet cannot be read: " in problem for problem in verify(dataset))
 
 
 def test_a_quarantine_that_does_not_add_up_is_named(tmp_path: Path) -> None:

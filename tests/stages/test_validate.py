@@ -22,6 +22,8 @@ class KeepsNothing:
 
     def log_artifact(self, path: Path, folder: str) -> None: ...
 
+    def set_tags(self, tags: dict[str, object]) -> None: ...
+
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:

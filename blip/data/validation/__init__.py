@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from blip.atomic import atomic_path, write_json
 from blip.config import Source, Validate
 from blip.data.pairs import PairsDataset
-from blip.data.validation.checkpoint import Checks, Finding
+from blip.data.validation.checkpoint import Checks
 from blip.data.validation.facts import facts, picture_hashes
+from blip.data.validation.findings import Finding, describe
 from blip.data.validation.pages import Page, write_pages
 from blip.data.validation.rules import rules
 from blip.errors import BlipError
@@ -28,7 +29,7 @@ from blip.errors import BlipError
 __all__ = ["Verdict", "validate", "write_validated"]
 
 GATE = "gate.json"
-SCHEMA = pa.schema([("key", pa.string()), ("expectation", pa.string())])
+SCHEMA = pa.schema([("key", pa.string()), ("expectation", pa.string()), ("detail", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,7 @@ class Verdict:
     @cached_property
     def set_aside(self) -> list[tuple[str, str]]:
         """(key, rule) of every sample that is left out from here on; a key may break several rules."""
-        return [
-            (key, finding.rule.name)
-            for finding in self.findings
-            if finding.rule.sets_aside
-            for key in finding.keys
-        ]
+        return [(key, finding.rule.name) for finding in self.findings for key, _ in finding.set_aside]
 
     @cached_property
     def excluded(self) -> int:
@@ -97,8 +93,9 @@ def validate(
     verdicts, written = [], []
     for name, (dataset, source) in datasets.items():
         others = np.concatenate(evaluation) if evaluation and source.role == "train" else None
-        wanted = rules(name, source, settings, len(dataset))
-        findings, result = checks.run(name, facts(dataset, others), wanted)
+        found = facts(dataset, others, settings.near_duplicate_bits)
+        outcomes, result = checks.run(name, found.frame, rules(name, source, settings, dataset.manifest))
+        findings = describe(outcomes, found, dataset)
         verdict = Verdict(name, len(dataset), dataset.digest, tuple(findings), settings.max_excluded_share)
         verdicts.append(verdict)
         written.append(
@@ -109,7 +106,7 @@ def validate(
 
 
 def write_validated(directory: Path, verdicts: Sequence[Verdict]) -> None:
-    """Open the gate: NAME.parquet (key, expectation) of the samples set aside, and gate.json.
+    """Open the gate: NAME.parquet (key, expectation, detail) of the samples set aside, and gate.json.
 
     Raises:
         BlipError: a dataset did not pass; nothing is written, and the message lists every reason.
@@ -120,10 +117,16 @@ def write_validated(directory: Path, verdicts: Sequence[Verdict]) -> None:
     with atomic_path(directory) as folder:
         folder.mkdir()
         for verdict in verdicts:
-            columns = list(zip(*verdict.set_aside, strict=True)) or [(), ()]
-            table = pa.table([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
-            pq.write_table(table, folder / f"{verdict.name}.parquet")
+            with pq.ParquetWriter(folder / f"{verdict.name}.parquet", SCHEMA) as file:
+                for finding in verdict.findings:
+                    file.write_table(_table(finding))
         write_json(folder / GATE, {"passed": True, "datasets": {v.name: _summary(v) for v in verdicts}})
+
+
+def _table(finding: Finding) -> pa.Table:
+    keys, details = zip(*finding.set_aside, strict=True) if finding.set_aside else ((), ())
+    columns = keys, [finding.rule.name] * len(keys), details
+    return pa.table([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
 
 
 def _refusal(verdict: Verdict) -> list[str]:

@@ -10,8 +10,10 @@ import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from html import unescape
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from blip.data.validation.rules import Rule
 from blip.errors import BlipError
@@ -21,23 +23,23 @@ if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
     from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
 
-INDEX = ["key", "caption"]
-EXAMPLES = 3
+ROWS = ("unexpected_index_list", "unexpected_list", "partial_unexpected_index_list")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What came of one rule: does it hold, what was observed, which samples break it (their keys)."""
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of one rule.
+
+    Attributes:
+        passed: it holds.
+        samples: how many the dataset has.
+        rows: where in the table those stand that break it; none for a rule about the whole.
+    """
 
     rule: Rule
     passed: bool
-    observed: str
-    keys: tuple[str, ...]
-
-    @property
-    def stops(self) -> bool:
-        """Whether the dataset is refused for it."""
-        return self.rule.critical and not self.passed
+    samples: int
+    rows: NDArray[np.int64]
 
 
 class Checks:
@@ -55,11 +57,11 @@ class Checks:
 
     def run(
         self, name: str, frame: pd.DataFrame, rules: Iterable[Rule]
-    ) -> tuple[list[Finding], ExpectationSuiteValidationResult]:
+    ) -> tuple[list[Outcome], ExpectationSuiteValidationResult]:
         """Check a dataset's facts.
 
         Returns:
-            A finding a rule, and Great Expectations' own result for its renderers.
+            An outcome a rule, and Great Expectations' own result for its renderers, without the rows.
         """
         by_name = {rule.name: rule for rule in rules}
         gx = self._gx
@@ -72,13 +74,13 @@ class Checks:
         checkpoint = gx.Checkpoint(
             name=name,
             validation_definitions=[self._context.validation_definitions.add(definition)],
-            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": INDEX},
+            result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             done = self._context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": frame})
         (result,) = done.run_results.values()
-        return [_finding(by_name[_rule_name(item)], item) for item in result.results], result
+        return [_outcome(by_name[_rule_name(item)], item, len(frame)) for item in result.results], result
 
     def _expectation(self, rule: Rule) -> Any:
         kind = getattr(self._gx.expectations, rule.expectation)
@@ -90,28 +92,15 @@ def _rule_name(item: Any) -> str:
     return item.expectation_config.meta["rule"]
 
 
-def _finding(rule: Rule, item: Any) -> Finding:
+def _outcome(rule: Rule, item: Any, samples: int) -> Outcome:
+    """Take the rows out of a result: the pages would show a cell of numbers for each value."""
     raised = [info for info in _exceptions(item.exception_info) if info.get("raised_exception")]
     if raised:
         raise BlipError(f"rule {rule.name} could not be checked: {raised[0].get('exception_message')}")
-    result = item.result
-    if "observed_value" in result:
-        return Finding(rule, bool(item.success), f"{result['observed_value']:,} samples", ())
-    rows = result.get("unexpected_index_list") or []
-    keys = [unescape(str(row["key"])) for row in rows]
-    count, total = result.get("unexpected_count", 0), result.get("element_count", 0)
-    observed = f"{count:,} of {total:,} samples do not" if count else f"all {total:,} samples do"
-    if rows:
-        column = rule.arguments["column"]
-        examples = [
-            f"{key} ({column} {_shown(row[column])})" for key, row in zip(keys, rows[:EXAMPLES], strict=False)
-        ]
-        observed += f": {', '.join(examples)}{', ...' if count > EXAMPLES else ''}"
-    return Finding(rule, bool(item.success), observed, tuple(keys))
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    rows = np.array(item.result.get("unexpected_index_list") or [], np.int64)
+    for name in ROWS:
+        item.result.pop(name, None)
+    return Outcome(rule, bool(item.success), samples, rows)
 
 
 def _exceptions(info: dict[str, Any] | None) -> list[dict[str, Any]]:

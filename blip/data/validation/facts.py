@@ -1,15 +1,19 @@
-"""What validation looks at: one row a sample, drawn from metadata.parquet batch by batch.
+"""What validation looks at: one row of numbers a sample, drawn from metadata.parquet batch by batch.
 
-    frame = facts(dataset, others=evaluation_digests)
+    found = facts(dataset, others=evaluation_digests, near_bits=4)
+    found.frame                               # pandas, about 80 bytes a sample, no text in it
+    texts = look_up(dataset, np.array([12]))  # {12: ("key-00012", "its first caption")}
 
 Where a sample has several captions, the best of them counts: a sample is lost only when none of its captions
-is any good. Pictures and captions are compared by 64-bit hashes, so a row stays small.
+is any good. Keys, pictures and captions are compared by 64-bit hashes; the texts themselves are read again
+for those few rows that a rule finds.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from html import escape
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,84 +21,208 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from blip.data.batches import read_batches
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
+from blip.data.phash import earlier
 from blip.data.sample import stable_id
 from blip.data.text import clean_caption
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ["key", "width", "height", "sha256", "captions", "origin", "questions"]
-BATCH = 65_536
+COLUMNS = ["key", "width", "height", "bytes", "sha256", "phash", "captions", "origin", "questions"]
+REQUIRED = ["width", "height", "bytes", "sha256", "phash", "origin"]
 SHOWN = 160  # characters of a caption kept for the pages
 EVERY_WORD = 10_000  # clean_caption cuts after so many words; here all of them count
 
+_FACTS = {
+    "width": np.int32,
+    "height": np.int32,
+    "captions": np.int32,
+    "questions": np.int32,
+    "shortest_caption": np.float32,
+    "longest_caption": np.float32,
+    "letter_share": np.float64,
+    "non_ascii_share": np.float64,
+    "control_characters": np.float32,
+    "missing_facts": np.int8,
+    "key_missing": np.int8,
+}
+_HASHES = {"key": np.int64, "picture": np.uint64, "phash": np.uint64, "text": np.int64}
 
-def facts(dataset: PairsDataset, others: NDArray[np.uint64] | None = None) -> pd.DataFrame:
+_NO_LETTER = re.compile(r"[\W\d_]+")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffd]")
+
+
+@dataclass(frozen=True)
+class Facts:
     """The facts of every sample of a dataset.
+
+    Attributes:
+        frame: width, height, short_side, aspect_ratio; origin (of the captions: the first that differs from
+            the sample's); captions and questions (counts); shortest_caption and longest_caption (words);
+            letter_share (of the characters but spaces), non_ascii_share and control_characters (of the
+            caption that has most letters, least others); caption_repeats (samples with the same first
+            caption); missing_facts (how many of size, digest, hash and origin); and, as 1 or 0, key_missing,
+            key_repeated, duplicate (the same file came before), near_duplicate (one that looks alike did)
+            and in_evaluation (`others` has the same file).
+        like: for the columns duplicate and near_duplicate the row of the picture before, or -1.
+    """
+
+    frame: pd.DataFrame
+    like: dict[str, NDArray[np.int64]]
+
+
+def facts(dataset: PairsDataset, others: NDArray[np.uint64] | None = None, near_bits: int = 0) -> Facts:
+    """Read the facts of every sample of a dataset.
 
     Args:
         others: `picture_hashes` of the datasets that this one must not share a picture with.
-
-    Returns:
-        key and caption (escaped for HTML, as pages show them); width, height, short_side, aspect_ratio;
-        origin; captions and questions (counts); shortest_caption and longest_caption (words); non_ascii_share
-        (of the caption that has least); caption_repeats (samples with the same first caption); duplicate (1:
-        the same file came before); in_evaluation (1: `others` has the same file).
+        near_bits: of the 64 bits of two perceptual hashes, how many differ at most where pictures look alike.
     """
     import pandas as pd
 
-    frame = pd.concat(
-        [pd.DataFrame(_rows(batch)) for batch in _batches(dataset)] or [pd.DataFrame(_rows(None))]
+    columns, hashes, origins = _read(dataset)
+    short = np.minimum(columns["width"], columns["height"])
+    long = np.maximum(columns["width"], columns["height"])
+    columns["short_side"], columns["aspect_ratio"] = short, np.round(long / np.maximum(short, 1), 2)
+    repeats = _times(hashes.pop("text")).astype(np.float32)
+    columns["caption_repeats"] = np.where(columns["captions"] > 0, repeats, np.float32(np.nan))
+    columns["key_repeated"] = ((_times(hashes.pop("key")) > 1) & (columns["key_missing"] == 0)).astype(
+        np.int8
     )
-    frame = frame.reset_index(drop=True)
-    pictures, texts = frame.pop("picture"), frame.pop("text")
-    frame["duplicate"] = pictures.duplicated().astype("int8")
-    frame["in_evaluation"] = np.isin(pictures, [] if others is None else others).astype("int8")
-    frame["caption_repeats"] = texts.groupby(texts).transform("size").where(frame["captions"] > 0)
-    return frame
+    pictures = hashes.pop("picture")
+    columns["in_evaluation"] = np.isin(pictures, [] if others is None else others).astype(np.int8)
+    like = {"duplicate": earlier(pictures, 0)}
+    like["near_duplicate"] = np.where(like["duplicate"] < 0, earlier(hashes.pop("phash"), near_bits), -1)
+    columns |= {name: (rows >= 0).astype(np.int8) for name, rows in like.items()}
+    frame = pd.DataFrame(columns, copy=False)
+    frame["origin"] = pd.Categorical.from_codes(origins.codes, list(origins.names))
+    return Facts(frame, like)
 
 
 def picture_hashes(dataset: PairsDataset) -> NDArray[np.uint64]:
     """64 bits of the SHA-256 of every picture."""
-    return _hashes(dataset.metadata(["sha256"])["sha256"].to_pylist())
+    found = [_digests(batch.column("sha256").to_pylist()) for batch in _batches(dataset, ["sha256"])]
+    return np.concatenate(found) if found else np.empty(0, np.uint64)
 
 
-def _batches(dataset: PairsDataset) -> Iterator[pa.RecordBatch]:
+def look_up(dataset: PairsDataset, rows: NDArray[np.int64]) -> dict[int, tuple[str, str]]:
+    """Keys and first captions, cut to what a page shows, of some rows (sorted) of the table."""
+    found: dict[int, tuple[str, str]] = {}
+    start = 0
+    for batch in _batches(dataset, ["key", "captions"]):
+        first, last = np.searchsorted(rows, [start, start + len(batch)])
+        chosen = rows[first:last]
+        taken = batch.take(pa.array(chosen - start, pa.int64())).to_pydict()
+        for row, key, captions in zip(chosen.tolist(), taken["key"], taken["captions"], strict=True):
+            found[row] = str(key), (captions[0]["text"] or "")[:SHOWN] if captions else ""
+        start += len(batch)
+    return found
+
+
+class _Origins:
+    """Origins as small numbers, in the order in which they were met; none is -1."""
+
+    def __init__(self, rows: int) -> None:
+        self.codes = np.full(rows, -1, np.int8)
+        self.names: dict[str, int] = {}
+
+    def put(self, start: int, origins: list[str | None]) -> None:
+        self.codes[start : start + len(origins)] = [
+            -1 if origin is None else self.names.setdefault(origin, len(self.names)) for origin in origins
+        ]
+
+
+def _read(dataset: PairsDataset) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], _Origins]:
     with pq.ParquetFile(dataset.path / METADATA) as file:
-        yield from file.iter_batches(BATCH, columns=COLUMNS)
+        rows = file.metadata.num_rows
+    arrays = {name: np.empty(rows, kind) for name, kind in (_FACTS | _HASHES).items()}
+    origins = _Origins(rows)
+    start = 0
+    for batch in _batches(dataset, COLUMNS):
+        columns = batch.to_pydict()
+        stop = start + len(batch)
+        for name, values in _rows(columns).items():
+            arrays[name][start:stop] = values
+        origins.put(start, [_origin(*of) for of in zip(columns["origin"], columns["captions"], strict=True)])
+        start = stop
+    return {name: arrays[name] for name in _FACTS}, {name: arrays[name] for name in _HASHES}, origins
 
 
-def _rows(batch: pa.RecordBatch | None) -> dict[str, Any]:
-    columns = batch.to_pydict() if batch is not None else {name: [] for name in COLUMNS}
-    texts = [[caption["text"] or "" for caption in captions or []] for captions in columns["captions"]]
-    words = [[len(clean_caption(text, EVERY_WORD).split()) for text in row] for row in texts]
-    width, height = (
-        np.array([side or 0 for side in columns[name]], np.int32) for name in ("width", "height")
-    )
-    short, long = np.minimum(width, height), np.maximum(width, height)
+def _batches(dataset: PairsDataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    return read_batches(dataset.path / METADATA, columns)
+
+
+def _rows(columns: dict[str, list[Any]]) -> dict[str, Any]:
+    """The facts of a batch that need no other row."""
+    texts = [[caption["text"] or "" for caption in captions or ()] for captions in columns["captions"]]
+    told = [_caption_facts(row) for row in texts]
     return {
-        "key": [None if key is None else escape(key) for key in columns["key"]],
-        "caption": [escape(row[0][:SHOWN]) if row else None for row in texts],
-        "origin": columns["origin"],
-        "width": width,
-        "height": height,
-        "short_side": short,
-        "aspect_ratio": np.round(long / np.maximum(short, 1), 2),
-        "captions": np.array([len(row) for row in texts], np.int32),
-        "questions": np.array([count or 0 for count in columns["questions"]], np.int32),
-        "shortest_caption": np.array([min(row, default=np.nan) for row in words], np.float64),
-        "longest_caption": np.array([max(row, default=np.nan) for row in words], np.float64),
-        "non_ascii_share": np.array([min(map(_non_ascii, row), default=np.nan) for row in texts], np.float64),
-        "picture": _hashes(columns["sha256"]),
-        "text": np.array([stable_id(clean_caption(row[0])) if row else 0 for row in texts], np.int64),
+        "width": _numbers(columns["width"]),
+        "height": _numbers(columns["height"]),
+        "captions": [len(row) for row in texts],
+        "questions": _numbers(columns["questions"]),
+        **dict(zip(_OF_CAPTIONS, zip(*told, strict=True), strict=True)),
+        "missing_facts": [
+            sum(value is None for value in row) for row in zip(*map(columns.get, REQUIRED), strict=True)
+        ],
+        "key_missing": [key is None for key in columns["key"]],
+        "key": [0 if key is None else stable_id(key) for key in columns["key"]],
+        "picture": _digests(columns["sha256"]),
+        "phash": np.array([value or 0 for value in columns["phash"]], np.uint64),
+        "text": [stable_id(clean_caption(row[0])) if row else 0 for row in texts],
     }
 
 
+_OF_CAPTIONS = (
+    "shortest_caption",
+    "longest_caption",
+    "letter_share",
+    "non_ascii_share",
+    "control_characters",
+)
+_NO_CAPTION = (np.nan,) * len(_OF_CAPTIONS)
+
+
+def _caption_facts(texts: list[str]) -> tuple[float, ...]:
+    if not texts:
+        return _NO_CAPTION
+    words = [len(clean_caption(text, EVERY_WORD).split()) for text in texts]
+    return (
+        min(words),
+        max(words),
+        max(map(_letters, texts)),
+        min(map(_non_ascii, texts)),
+        min(len(_CONTROL.findall(text)) for text in texts),
+    )
+
+
+def _letters(text: str) -> float:
+    characters = len("".join(text.split()))
+    return round(len(_NO_LETTER.sub("", text)) / max(characters, 1), 4)
+
+
 def _non_ascii(text: str) -> float:
-    return round(sum(not character.isascii() for character in text) / max(len(text), 1), 4)
+    if text.isascii():
+        return 0.0
+    return round(1 - len(text.encode("ascii", "ignore")) / len(text), 4)
 
 
-def _hashes(digests: list[str]) -> NDArray[np.uint64]:
-    return np.array([int(digest[:16], 16) for digest in digests], np.uint64)
+def _origin(origin: str | None, captions: list[dict[str, Any]] | None) -> str | None:
+    return next((caption["origin"] for caption in captions or () if caption["origin"] != origin), origin)
+
+
+def _numbers(values: list[int | None]) -> list[int]:
+    return [value or 0 for value in values]
+
+
+def _digests(digests: list[str | None]) -> NDArray[np.uint64]:
+    return np.array([int((digest or "0")[:16], 16) for digest in digests], np.uint64)
+
+
+def _times(hashes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each stands among them."""
+    _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    return counts[which]

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from blip.atomic import atomic_path
-from blip.data.validation.checkpoint import Finding
+from blip.data.validation.findings import Finding
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
@@ -40,6 +40,11 @@ class Page:
             return "failed"
         return "passed" if all(finding.passed for finding in self.findings) else "warnings"
 
+    @property
+    def broken(self) -> list[Finding]:
+        """The rules of which there are samples to show."""
+        return [finding for finding in self.findings if finding.examples]
+
 
 def write_pages(directory: Path, pages: Sequence[Page]) -> None:
     """Write index.html and NAME.html for every dataset; the folder appears as a whole."""
@@ -56,14 +61,11 @@ def write_pages(directory: Path, pages: Sequence[Page]) -> None:
 def _sections(result: ExpectationSuiteValidationResult) -> list[Markup]:
     """The tables of a validation result, one for the whole dataset and one a column.
 
-    The overview and the query that finds the rows again are left out: one holds the time of day, the other
-    says how to address a data frame that is gone.
+    The overview is left out: it holds the time of day.
     """
     from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
     from great_expectations.render.view.view import DefaultJinjaSectionView
 
-    for item in result.results:
-        item.result.pop("unexpected_index_query", None)
     document: dict[str, Any] = ValidationResultsPageRenderer().render(result).to_json_dict()
     view = DefaultJinjaSectionView()
     return [

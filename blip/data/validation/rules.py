@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blip.config import Source, Validate
+from blip.data.manifest import Manifest
+from blip.data.quarantine import NEAR_DUPLICATE
 
 REPEATS_FLOOR = 10  # a caption that so few samples share is no boilerplate, however small the dataset
 
@@ -26,6 +28,7 @@ class Rule:
         critical: a dataset that breaks it does not pass.
         sets_aside: samples that break it are left out by the stages that follow.
         way_out: what to do about it.
+        observed: what was observed, where the expectation alone does not tell.
     """
 
     name: str
@@ -35,15 +38,14 @@ class Rule:
     critical: bool = True
     sets_aside: bool = False
     way_out: str = ""
+    observed: str = ""
 
 
-def rules(name: str, source: Source, settings: Validate, samples: int) -> list[Rule]:
-    """The rules for a dataset.
-
-    Args:
-        samples: how many the manifest says there are.
-    """
-    found = [*_whole(name, samples, settings), *_rows(name, source), *_pictures(source, settings)]
+def rules(name: str, source: Source, settings: Validate, manifest: Manifest) -> list[Rule]:
+    """The rules for a dataset, of which the manifest says how many samples there are and how many were refused."""
+    samples = manifest.samples
+    found = [*_whole(name, samples, settings), _refused(manifest, settings), *_rows(name, source, settings)]
+    found += _pictures(source, settings)
     found += _questions(settings) if source.kind == "vqa" else _captions(source, settings, samples)
     return found
 
@@ -68,21 +70,40 @@ def _whole(name: str, samples: int, settings: Validate) -> list[Rule]:
         Rule(
             "key_present",
             "every sample has a key",
-            "ExpectColumnValuesToNotBeNull",
-            {"column": "key"},
+            "ExpectColumnValuesToBeInSet",
+            {"column": "key_missing", "value_set": [0]},
             way_out=again,
         ),
         Rule(
             "key_unique",
             "no key stands twice",
-            "ExpectColumnValuesToBeUnique",
-            {"column": "key"},
+            "ExpectColumnValuesToBeInSet",
+            {"column": "key_repeated", "value_set": [0]},
             way_out=f"give every image of the source a name of its own, then {again}",
         ),
     ]
 
 
-def _rows(name: str, source: Source) -> list[Rule]:
+def _refused(manifest: Manifest, settings: Validate) -> Rule:
+    """What ingest refused, against what it kept; near duplicates of evaluation pictures are not bad."""
+    counts = {reason: count for reason, count in manifest.quarantined.items() if reason != NEAR_DUPLICATE}
+    bad, share = sum(counts.values()), settings.max_bad_share
+    total = manifest.samples + bad
+    reasons = ", ".join(
+        f"{count:,} {reason}" for reason, count in sorted(counts.items(), key=lambda c: -c[1])
+    )
+    fewest = math.ceil(round(bad * (1 - share) / share, 6)) if share else total if bad else 0
+    return Rule(
+        "max_bad_share",
+        f"at most {share * 100:g}% of what the source had was refused at ingest",
+        "ExpectTableRowCountToBeBetween",
+        {"min_value": fewest},
+        way_out="mend the source (`blip inspect` shows what was refused), or raise validate.max_bad_share",
+        observed=f"{bad:,} of {total:,} refused{f' ({reasons})' if reasons else ''}",
+    )
+
+
+def _rows(name: str, source: Source, settings: Validate) -> list[Rule]:
     found = [
         Rule(
             "origin",
@@ -90,7 +111,15 @@ def _rows(name: str, source: Source) -> list[Rule]:
             "ExpectColumnValuesToBeInSet",
             {"column": "origin", "value_set": [source.origin]},
             way_out=f"correct ingest.datasets.{name}.origin, or the source",
-        )
+        ),
+        Rule(
+            "max_missing_share",
+            f"at most {settings.max_missing_share * 100:g}% of the samples lack a size, digest, hash or origin",
+            "ExpectColumnValuesToBeInSet",
+            {"column": "missing_facts", "value_set": [0], "mostly": 1 - settings.max_missing_share},
+            sets_aside=True,
+            way_out=f"make it again: remove data/datasets/{name} and run `dvc repro ingest`",
+        ),
     ]
     if source.role == "train":
         found.append(
@@ -142,6 +171,25 @@ def _pictures(source: Source, settings: Validate) -> list[Rule]:
             sets_aside=True,
             way_out="take the copies out of the source, or raise validate.max_duplicate_share",
         ),
+        *_near_duplicates(settings),
+    ]
+
+
+def _near_duplicates(settings: Validate) -> list[Rule]:
+    """Pictures that look alike are reported; they are left out where the settings say so."""
+    share = settings.max_near_duplicate_share
+    if share is None:
+        return []
+    return [
+        Rule(
+            "max_near_duplicate_share",
+            f"at most {share:.0%} of the pictures look like one before "
+            f"({settings.near_duplicate_bits} of 64 bits of the hash differ at most)",
+            "ExpectColumnValuesToBeInSet",
+            {"column": "near_duplicate", "value_set": [0], "mostly": 1 - share},
+            critical=False,
+            sets_aside=settings.near_duplicates == "set_aside",
+        )
     ]
 
 
@@ -162,6 +210,18 @@ def _captions(source: Source, settings: Validate, samples: int) -> list[Rule]:
             f"at most {settings.max_non_ascii_share:.0%} of the characters of a caption are beyond ASCII",
             "non_ascii_share",
             high=settings.max_non_ascii_share,
+        ),
+        _warning(
+            "min_letter_share",
+            f"at least {settings.min_letter_share:.0%} of the characters of a caption, spaces apart, are letters",
+            "letter_share",
+            low=settings.min_letter_share,
+        ),
+        _warning(
+            "max_control_characters",
+            f"a caption has at most {settings.max_control_characters} characters that steer and show nothing",
+            "control_characters",
+            high=settings.max_control_characters,
         ),
     ]
     if source.origin == "web":

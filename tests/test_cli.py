@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -155,6 +156,31 @@ def test_a_broken_picture_is_set_aside_and_counted(blip, pictures: Path, tmp_pat
 
     counts = json.loads(blip("inspect", tmp_path / "pairs", "--json").out)
     assert (counts["samples"], sum(counts["set aside"].values())) == (3, 1)
+
+
+def test_inspect_shows_bars_and_what_was_left_out_with_examples(blip, pictures: Path, tmp_path: Path):
+    (pictures / "broken apple.png").write_bytes(b"<html>404 [bold]no[/bold]")
+    (pictures / "wide apple.txt").write_text("a wide apple\nanother caption of it\n")
+    Image.new("RGB", (300, 100), "red").save(pictures / "wide apple.png")
+    blip("ingest", pictures, "--out", tmp_path / "pairs", "--origin", "web", "--max-bad-fraction", 0.5)
+
+    shown = blip("inspect", tmp_path / "pairs").out
+
+    assert "samples            4\n" in shown
+    assert "set aside          1 not_an_image\n" in shown
+    assert "short side  40 to 100 px, mean 55" in shown
+    assert re.search(r" 32 - 47 █{24} +3 +75%", shown)
+    plain = re.sub(r"[│\s]+", " ", shown)
+    assert re.search(r"not_an_image 1 ingest broken_apple-\w+ 25 bytes that begin with b'<html>40'", plain)
+
+
+def test_inspect_draws_what_it_saw(blip, dataset: Path, tmp_path: Path):
+    ended = blip("inspect", dataset, "--png", tmp_path / "seen", "--json")
+
+    drawn = json.loads(ended.out)["pictures"]
+    assert drawn == [str(tmp_path / "seen" / name) for name in ("contact_sheet.png", "histograms.png")]
+    with Image.open(drawn[0]) as sheet:
+        assert sheet.format == "PNG"
 
 
 def test_a_sound_dataset_is_valid(blip, dataset: Path):

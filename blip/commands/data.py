@@ -1,14 +1,13 @@
 """Commands for data: ingest, validate, inspect."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from blip.commands.output import JsonFlag, columns, show
+from blip.commands.output import JsonFlag, show
 from blip.config import SourceKind
 from blip.errors import BadArguments, BlipError
 
@@ -122,48 +121,38 @@ def bytes_read(total: int) -> Iterator[Callable[[int], None]]:
 
 
 @app.command(rich_help_panel=PANEL)
-def inspect(directory: Dataset, as_json: JsonFlag = False) -> None:
-    """What a pairs dataset holds: samples, texts, sizes, origins, and what was set aside and why.
+def inspect(
+    directory: Dataset,
+    *,
+    png: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Draw a contact sheet, histograms and what was left out, as PNG."
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What a pairs dataset holds: samples, texts, sizes, origins, and what was left out and why.
 
-    Example: [bold]blip inspect data/datasets/web[/bold]
+    Example: [bold]blip inspect data/datasets/web --png seen/[/bold]
     """
-    show_dataset(directory, as_json)
+    show_dataset(directory, as_json, png)
 
 
-def show_dataset(directory: Path, as_json: bool) -> None:
-    """Print the counts of a dataset."""
-    counts = count(directory)
-    rows = [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in flat(counts)]
-    show(counts, as_json, [str(directory), *(f"  {line}" for line in columns(rows))])
+def show_dataset(directory: Path, as_json: bool, png: Path | None = None) -> None:
+    """Print what is in a dataset, and draw it into the folder `png`."""
+    from rich.console import Console
 
+    from blip.commands.inspecting import as_value, show_inspection
+    from blip.data.inspection import inspect_dataset
 
-def count(directory: Path) -> dict[str, Any]:
-    """Samples, texts, sizes and origins from manifest and metadata; refused samples by reason."""
-    from blip.data.pairs import PairsDataset
+    seen = inspect_dataset(directory)
+    pictures = []
+    if png:
+        from blip.report.inspection import write_pictures
 
-    dataset = PairsDataset.open(directory)
-    names = ["captions", "questions", "origin", "width", "height"]
-    table = dataset.metadata(names).to_pydict()
-    captions = [len(texts or ()) for texts in table["captions"]]
-    sizes = sorted(min(size) for size in zip(table["width"], table["height"], strict=True))
-    return {
-        "samples": len(dataset),
-        "shards": len(dataset.manifest.shards),
-        "bytes": dataset.manifest.bytes,
-        "captions": sum(captions),
-        "questions": sum(table["questions"]),
-        "short side": f"{sizes[0]} to {sizes[-1]} px" if sizes else "none",
-        "origin": dict(Counter(table["origin"]).most_common()),
-        "set aside": dict(dataset.manifest.quarantined),
-    }
-
-
-def flat(counts: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Nested counts as lines: ("set aside: truncated", 3)."""
-    lines = []
-    for name, value in counts.items():
-        if isinstance(value, dict):
-            lines += [(f"{name}: {key}", number) for key, number in value.items()] or [(name, "none")]
-        else:
-            lines.append((name, value))
-    return lines
+        pictures = write_pictures(seen, png)
+    if as_json:
+        show(as_value(seen, pictures), as_json, [])
+    else:
+        show_inspection(seen, pictures, Console())

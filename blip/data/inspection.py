@@ -1,0 +1,166 @@
+"""What a pairs dataset holds: counts, histograms, samples from everywhere in it, and what was left out and why.
+
+    seen = inspect_dataset(Path("data/datasets/web"))
+    seen.histograms["caption words"].bars(limit=12)
+    seen.left_out                                  # by reason: count and examples, of ingest and of validation
+    spread(seen.dataset, 24)                       # 24 samples, evenly over all shards
+
+The table is read in batches; the histograms' edges are fixed beforehand, so that nothing else is held.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from blip.data.batches import read_batches
+from blip.data.histogram import Histogram, between, numbers_to
+from blip.data.metadata import METADATA
+from blip.data.pairs import PairsDataset, Sample
+from blip.data.quarantine import Quarantined, read_quarantine
+from blip.data.text import clean_caption
+
+VALIDATED = "validated"  # beside the datasets, as `blip stage validate` leaves it
+INGEST, VALIDATION = "ingest", "validation"
+EXAMPLES = 6  # of a reason
+EVERY_WORD = 10_000
+
+_SIDES = [side for power in range(15) for side in (1 << power, 3 << power >> 1)]  # 1, 2, 3, 4, 6, 8, 12 ...
+_TENTHS = (10, 12, 16, 20, 25, 32, 40, 50, 64, 80)  # about even steps of a logarithmic scale
+_BYTES = [0, *(step * 10**power for power in range(9) for step in _TENTHS)]
+_RATIOS = [0, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 0.9, 1.1, 4 / 3, 3 / 2, 2, 3, 4]
+_COLUMNS = ["captions", "questions", "origin", "width", "height", "bytes"]
+
+
+@dataclass
+class LeftOut:
+    """Samples left out for one reason, by ingest (quarantine/) or by validation (validated/NAME.parquet)."""
+
+    reason: str
+    by: str
+    count: int = 0
+    examples: list[Quarantined] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was seen of a dataset; the histograms are named by what they count."""
+
+    dataset: PairsDataset
+    origins: Counter[str]
+    captions: int
+    questions: int
+    histograms: dict[str, Histogram]
+    left_out: list[LeftOut]
+
+
+def inspect_dataset(directory: Path) -> Inspection:
+    """Read a dataset's table and quarantine.
+
+    Raises:
+        BlipError: it is no dataset, or one of these cannot be read.
+    """
+    dataset = PairsDataset.open(directory)
+    histograms = {
+        "short side": Histogram("px", between(_SIDES)),
+        "aspect ratio": Histogram("width / height", between(_RATIOS)),
+        "file size": Histogram("bytes", between(_BYTES)),
+        "caption words": Histogram("words", numbers_to(40, 60, 100)),
+        "captions an image": Histogram("captions", numbers_to(40, 60, 100)),
+        "questions an image": Histogram("questions", numbers_to(40, 60, 100)),
+    }
+    origins: Counter[str] = Counter()
+    for batch in read_batches(directory / METADATA, _COLUMNS):
+        origins.update(batch.column("origin").to_pylist())
+        for name, values in _values(batch).items():
+            histograms[name].add(values)
+    captions, questions = (int(histograms[f"{what} an image"].total) for what in ("captions", "questions"))
+    empty = {"captions an image", "caption words"} if not captions else set()
+    empty |= {"questions an image"} if not questions else set()
+    shown = {name: histogram for name, histogram in histograms.items() if name not in empty}
+    return Inspection(dataset, origins, captions, questions, shown, left_out(directory))
+
+
+def left_out(directory: Path) -> list[LeftOut]:
+    """What ingest refused and what validation set aside, by reason, the most frequent first."""
+    found: dict[tuple[str, str], LeftOut] = {}
+    for by, stream in ((INGEST, read_quarantine(directory)), (VALIDATION, _set_aside(directory))):
+        for entry in stream:
+            group = found.setdefault((by, entry.reason), LeftOut(entry.reason, by))
+            group.count += 1
+            if len(group.examples) < EXAMPLES:
+                group.examples.append(entry)
+    return sorted(found.values(), key=lambda group: (group.by, -group.count, group.reason))
+
+
+def spread(dataset: PairsDataset, count: int) -> list[Sample]:
+    """At most `count` samples, evenly over all shards and always the same."""
+    total = len(dataset)
+    count = min(count, total)
+    wanted = [(2 * number + 1) * total // (2 * count) for number in range(count)]
+    found: list[Sample] = []
+    start = 0
+    for shard in dataset.manifest.shards:
+        inside = [place - start for place in wanted if start <= place < start + shard.samples]
+        start += shard.samples
+        if inside:
+            samples = islice(dataset.shard_samples(shard), inside[-1] + 1)
+            found += [sample for place, sample in enumerate(samples) if place in inside]
+    return found
+
+
+def samples_of(dataset: PairsDataset, keys: Set[str]) -> dict[str, Sample]:
+    """Some samples by key; only the shards that hold them are read."""
+    by_shard: dict[str, set[str]] = {}
+    for batch in read_batches(dataset.path / METADATA, ["key", "shard"]):
+        for key, shard in zip(*(batch.column(name).to_pylist() for name in ("key", "shard")), strict=True):
+            if key in keys:
+                by_shard.setdefault(shard, set()).add(key)
+    return {
+        sample.key: sample
+        for shard in dataset.manifest.shards
+        if shard.url in by_shard
+        for sample in _until_found(dataset.shard_samples(shard), by_shard[shard.url])
+    }
+
+
+def _until_found(samples: Iterator[Sample], keys: set[str]) -> Iterator[Sample]:
+    waiting = set(keys)
+    for sample in samples:
+        if sample.key in waiting:
+            waiting.remove(sample.key)
+            yield sample
+        if not waiting:
+            return
+
+
+def _values(batch: pa.RecordBatch) -> dict[str, list[float]]:
+    columns = {name: batch.column(name).to_pylist() for name in _COLUMNS}
+    sizes = [
+        (width, height)
+        for width, height in zip(columns["width"], columns["height"], strict=True)
+        if width and height
+    ]
+    texts = [caption["text"] or "" for captions in columns["captions"] for caption in captions or ()]
+    return {
+        "short side": [min(size) for size in sizes],
+        "aspect ratio": [width / height for width, height in sizes],
+        "file size": [size for size in columns["bytes"] if size is not None],
+        "caption words": [len(clean_caption(text, EVERY_WORD).split()) for text in texts],
+        "captions an image": [len(captions or ()) for captions in columns["captions"]],
+        "questions an image": [count or 0 for count in columns["questions"]],
+    }
+
+
+def _set_aside(directory: Path) -> Iterator[Quarantined]:
+    """What validation set aside; nothing where it has not run."""
+    path = directory.resolve().parent / VALIDATED / f"{directory.resolve().name}.parquet"
+    if path.is_file():
+        for batch in read_batches(path, ["key", "expectation", "detail"]):
+            for row in batch.to_pylist():
+                yield Quarantined(row["key"], row["expectation"], row["detail"], None)

@@ -81,7 +81,7 @@ def kind_of(source: Path) -> SourceKind:
             return kind  # pyright: ignore[reportReturnType]
     if source.is_file() and source.suffix != ".tar" and is_url_list(source):
         return "urls"
-    if source.suffix == ".tar" or any(source.rglob("*.tar")):
+    if source.suffix == ".tar" or any(source.glob("*.tar")) or any(source.glob("*/*.tar")):
         return "webdataset"
     return "folder"
 

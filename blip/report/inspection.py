@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageFile
 
 from blip.atomic import atomic_path
+from blip.data.decode import FORMATS, BadMedia, decode, to_rgb
 from blip.data.histogram import Histogram, shown
-from blip.data.images import FORMATS, BadMedia, decode, to_rgb
 from blip.data.inspection import VALIDATION, Inspection, LeftOut, samples_of, spread
 from blip.data.pairs import PairsDataset, Sample
 from blip.data.quarantine import NEAR_DUPLICATE, Quarantined, read_quarantine

@@ -5,6 +5,7 @@ data/datasets/validated holds: the samples set aside (NAME.parquet: key, expecta
 `blip inspect data/datasets/NAME` shows them beside what ingest refused.
 """
 
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -57,8 +58,18 @@ def _metrics(verdicts: list[Verdict]) -> dict[str, float]:
 
 
 def _print(verdicts: list[Verdict]) -> None:
-    table = Table("dataset", "samples", "set aside", "outcome", title="Validation")
+    table = Table("dataset", "samples", "set aside", "by rule", "outcome", title="Validation")
     for verdict in verdicts:
-        outcome = "passed" if verdict.passed else "[red]failed[/red]"
-        table.add_row(verdict.name, f"{verdict.samples:,}", f"{verdict.excluded:,}", outcome)
+        counts = Counter(rule for _, rule in verdict.set_aside).most_common()
+        reasons = ", ".join(f"{count:,} {rule}" for rule, count in counts)
+        table.add_row(
+            verdict.name, f"{verdict.samples:,}", f"{verdict.excluded:,}", reasons, _outcome(verdict)
+        )
     Console().print(table)
+
+
+def _outcome(verdict: Verdict) -> str:
+    if not verdict.passed:
+        return "[red]failed[/red]"
+    warnings = sum(not finding.passed for finding in verdict.findings)
+    return f"[yellow]passed, {warnings} warning(s)[/yellow]" if warnings else "passed"

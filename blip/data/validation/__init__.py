@@ -89,11 +89,12 @@ def validate(
     evaluation = [
         picture_hashes(dataset) for dataset, source in datasets.values() if source.role == "evaluation"
     ]
+    near_bits = None if settings.max_near_duplicate_share is None else settings.near_duplicate_bits
     checks = Checks()
     verdicts, written = [], []
     for name, (dataset, source) in datasets.items():
         others = np.concatenate(evaluation) if evaluation and source.role == "train" else None
-        found = facts(dataset, others, settings.near_duplicate_bits)
+        found = facts(dataset, others, near_bits)
         outcomes, result = checks.run(name, found.frame, rules(name, source, settings, dataset.manifest))
         findings = describe(outcomes, found, dataset)
         verdict = Verdict(name, len(dataset), dataset.digest, tuple(findings), settings.max_excluded_share)

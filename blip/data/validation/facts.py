@@ -35,6 +35,7 @@ COLUMNS = ["key", "width", "height", "bytes", "sha256", "phash", "captions", "or
 REQUIRED = ["width", "height", "bytes", "sha256", "phash", "origin"]
 SHOWN = 160  # characters of a caption kept for the pages
 EVERY_WORD = 10_000  # clean_caption cuts after so many words; here all of them count
+COMPARED = 30  # words of a caption, what training reads of it, by which captions are the same
 
 _FACTS = {
     "width": np.int32,
@@ -67,19 +68,22 @@ class Facts:
             caption); missing_facts (how many of size, digest, hash and origin); and, as 1 or 0, key_missing,
             key_repeated, duplicate (the same file came before), near_duplicate (one that looks alike did)
             and in_evaluation (`others` has the same file).
-        like: for the columns duplicate and near_duplicate the row of the picture before, or -1.
+        like: for the columns duplicate and near_duplicate (if looked for) the row of the picture before, or -1.
     """
 
     frame: pd.DataFrame
     like: dict[str, NDArray[np.int64]]
 
 
-def facts(dataset: PairsDataset, others: NDArray[np.uint64] | None = None, near_bits: int = 0) -> Facts:
+def facts(
+    dataset: PairsDataset, others: NDArray[np.uint64] | None = None, near_bits: int | None = None
+) -> Facts:
     """Read the facts of every sample of a dataset.
 
     Args:
         others: `picture_hashes` of the datasets that this one must not share a picture with.
-        near_bits: of the 64 bits of two perceptual hashes, how many differ at most where pictures look alike.
+        near_bits: of the 64 bits of two perceptual hashes, how many differ at most where pictures look alike;
+            None to look for no such pictures.
     """
     import pandas as pd
 
@@ -95,7 +99,8 @@ def facts(dataset: PairsDataset, others: NDArray[np.uint64] | None = None, near_
     pictures = hashes.pop("picture")
     columns["in_evaluation"] = np.isin(pictures, [] if others is None else others).astype(np.int8)
     like = {"duplicate": earlier(pictures, 0)}
-    like["near_duplicate"] = np.where(like["duplicate"] < 0, earlier(hashes.pop("phash"), near_bits), -1)
+    if near_bits is not None:
+        like["near_duplicate"] = np.where(like["duplicate"] < 0, earlier(hashes.pop("phash"), near_bits), -1)
     columns |= {name: (rows >= 0).astype(np.int8) for name, rows in like.items()}
     frame = pd.DataFrame(columns, copy=False)
     frame["origin"] = pd.Categorical.from_codes(origins.codes, list(origins.names))
@@ -158,7 +163,8 @@ def _batches(dataset: PairsDataset, columns: list[str]) -> Iterator[pa.RecordBat
 def _rows(columns: dict[str, list[Any]]) -> dict[str, Any]:
     """The facts of a batch that need no other row."""
     texts = [[caption["text"] or "" for caption in captions or ()] for captions in columns["captions"]]
-    told = [_caption_facts(row) for row in texts]
+    words = [[clean_caption(text, EVERY_WORD).split() for text in row] for row in texts]
+    told = [_caption_facts(*row) for row in zip(texts, words, strict=True)]
     return {
         "width": _numbers(columns["width"]),
         "height": _numbers(columns["height"]),
@@ -172,7 +178,7 @@ def _rows(columns: dict[str, list[Any]]) -> dict[str, Any]:
         "key": [0 if key is None else stable_id(key) for key in columns["key"]],
         "picture": _digests(columns["sha256"]),
         "phash": np.array([value or 0 for value in columns["phash"]], np.uint64),
-        "text": [stable_id(clean_caption(row[0])) if row else 0 for row in texts],
+        "text": [stable_id(" ".join(row[0][:COMPARED])) if row else 0 for row in words],
     }
 
 
@@ -186,13 +192,12 @@ _OF_CAPTIONS = (
 _NO_CAPTION = (np.nan,) * len(_OF_CAPTIONS)
 
 
-def _caption_facts(texts: list[str]) -> tuple[float, ...]:
+def _caption_facts(texts: list[str], words: list[list[str]]) -> tuple[float, ...]:
     if not texts:
         return _NO_CAPTION
-    words = [len(clean_caption(text, EVERY_WORD).split()) for text in texts]
     return (
-        min(words),
-        max(words),
+        min(map(len, words)),
+        max(map(len, words)),
         max(map(_letters, texts)),
         min(map(_non_ascii, texts)),
         min(len(_CONTROL.findall(text)) for text in texts),

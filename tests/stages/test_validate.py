@@ -17,12 +17,18 @@ from blip.tracking.runs import StageRun
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 
-class KeepsNothing:
-    """Stands for the MLflow run."""
+class Keeps:
+    """Stands for the MLflow run: keeps what it is told."""
 
-    def log_artifact(self, path: Path, folder: str) -> None: ...
+    def __init__(self) -> None:
+        self.folders: dict[str, list[str]] = {}
+        self.tags: dict[str, object] = {}
 
-    def set_tags(self, tags: dict[str, object]) -> None: ...
+    def log_artifact(self, path: Path, folder: str) -> None:
+        self.folders[folder] = sorted(file.name for file in path.iterdir())
+
+    def set_tags(self, tags: dict[str, object]) -> None:
+        self.tags |= tags
 
 
 @pytest.fixture
@@ -47,7 +53,7 @@ def write_human(count: int) -> None:
 
 
 def run(settings: Settings) -> dict[str, float]:
-    return validate.run(settings, cast(StageRun, KeepsNothing()), None)
+    return validate.run(settings, cast(StageRun, Keeps()), None)
 
 
 def test_the_gate_opens_for_good_data(settings: Settings) -> None:
@@ -56,6 +62,25 @@ def test_the_gate_opens_for_good_data(settings: Settings) -> None:
     assert (metrics["validate.human.samples"], metrics["validate.human.set_aside"]) == (20.0, 0.0)
     assert Path("data/datasets/validated/gate.json").is_file()
     assert Path("reports/data_docs/human.html").is_file()
+
+
+def test_the_run_keeps_the_pages_and_says_where_they_are(settings: Settings) -> None:
+    write_human(20)
+    kept = Keeps()
+    validate.run(settings, cast(StageRun, kept), None)
+    assert kept.folders == {"data_docs": ["human.html", "index.html"]}
+    assert kept.tags == {"blip.data_docs": "data_docs/index.html"}
+
+
+def test_the_table_says_by_which_rule_samples_were_set_aside(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_human(20)
+    strict = settings.validate_.model_copy(update={"caption_words": (1, 1), "max_excluded_share": 1.0})
+    run(settings.model_copy(update={"validate_": strict}))
+    assert "human │ 20 │ 20 │ 20 caption_words_max │ passed, 1 warning(s)" in " ".join(
+        capsys.readouterr().out.replace("│", " │ ").split()
+    )
 
 
 def test_a_bad_dataset_stops_with_pages_that_say_why(settings: Settings) -> None:

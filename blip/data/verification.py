@@ -2,8 +2,8 @@
 
 problems = verify(PairsDataset.open("data/datasets/human"), on_shard=lambda shard: bar.advance(shard.bytes))
 
-Everything is read once, shard by shard. Besides a shard only 8 bytes a sample are held, to find keys that
-stand twice.
+Each shard is read for its digest, and again sample by sample beside the table's rows. Only 8 bytes a sample
+are held for all of them, to find keys that stand twice.
 """
 
 from __future__ import annotations

@@ -21,9 +21,10 @@ RECIPES = Path("infra/recipes")
 NO_RECIPE = "none"
 Precision = Literal["auto", "float32", "bfloat16"]
 FilterHead = Literal["itm", "itc", "both"]  # explained in blip.capfilt.judge
-SourceKind = Literal[
-    "table", "folder", "vqa", "video", "webdataset", "urls"
-]  # one file each in blip.data.sources
+SourceKind = Literal[  # one file each in blip.data.sources
+    "table", "folder", "imagefolder", "webdataset", "hf", "urls", "coco", "karpathy", "nocaps",
+    "vqa", "vqav2", "visual_genome", "visdial", "nlvr2", "video", "msrvtt", "msvd",
+]  # fmt: skip
 RerankBy = Literal["published", "log_odds"]  # explained in blip.tasks.retrieval
 
 
@@ -42,11 +43,18 @@ class Compute(Section):
     threads: int = Field(default=1, ge=1)
 
 
+class Columns(Section):
+    """What the columns of a table are called, where their names do not tell."""
+
+    image: str | None = None
+    caption: str | None = None
+
+
 class Source(Section):
     """Where a dataset comes from: a file or folder, its format, who wrote the texts and what they are for.
 
     `images` is the folder of the pictures that an annotation file names, where they are not beside it; `split`
-    the part to read of a file that holds several.
+    the part to read of a file or folder that holds several.
     """
 
     source: str
@@ -55,6 +63,7 @@ class Source(Section):
     role: Literal["train", "evaluation"]
     images: str | None = None
     split: str | None = None
+    columns: Columns | None = None
 
 
 class Vocabulary(Section):
@@ -89,6 +98,7 @@ class Ingest(Section):
     samples_per_shard: int = Field(1000, ge=1)
     max_bad_fraction: float = Field(0.02, ge=0, le=1)
     max_pixels: int = Field(100_000_000, ge=1)
+    max_caption_chars: int = Field(10_000, ge=1)
     near_duplicate_bits: int = Field(4, ge=0, le=64)
     vocabulary: Vocabulary = Vocabulary()
     download: Download = Download.model_validate({})

@@ -58,7 +58,8 @@ def ingest_dataset(
     work = _Work.begin(source, directory, settings, references)
     started = shown = time.monotonic()
     samples = 0
-    for taken in _make(work.jobs(read(source, Path(source.source))), source, settings, pool):
+    items = read(source, Path(source.source), settings.max_caption_chars)
+    for taken in _make(work.jobs(items), source, settings, pool):
         samples += taken
         if time.monotonic() - shown > SECONDS_BETWEEN_LINES:
             shown = time.monotonic()
@@ -148,7 +149,7 @@ class _Work:
 
 def _plan(source: Source, settings: Ingest, references: References | None) -> dict[str, object]:
     """What makes two runs the same: the source as it lies there, how it is cut and what is refused."""
-    limits = settings.model_dump(include={"samples_per_shard", "max_pixels"})
+    limits = settings.model_dump(include={"samples_per_shard", "max_pixels", "max_caption_chars"})
     seen = {
         "files": fingerprint(Path(source.source)),
         "references": references.digest if references else None,

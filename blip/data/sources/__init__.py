@@ -4,18 +4,19 @@ for item in read(source, Path(source.source)):
     if isinstance(item, Refused): ...
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from blip.config import Source
+from blip.config import Source, SourceKind
 from blip.data.sample import Sample
 from blip.data.sources import folder, table, urls, video, vqa, webdataset
 from blip.data.sources.refused import Refused
+from blip.data.sources.screening import MAX_CAPTION_CHARS, screened
 from blip.data.sources.urls import Address
 
 __all__ = ["Address", "Refused", "read"]
 
-KINDS = {
+KINDS: dict[SourceKind, Callable[[Source, Path], Iterator[Sample | Refused | Address]]] = {
     "table": table.read,
     "folder": folder.read,
     "vqa": vqa.read,
@@ -25,10 +26,12 @@ KINDS = {
 }
 
 
-def read(source: Source, path: Path) -> Iterator[Sample | Refused | Address]:
-    """Read a source at `path`; nothing is decoded or fetched here.
+def read(
+    source: Source, path: Path, max_caption_chars: int = MAX_CAPTION_CHARS
+) -> Iterator[Sample | Refused | Address]:
+    """Read a source at `path`, its keys and texts screened; nothing is decoded or fetched here.
 
     Raises:
         BlipError: the folder, a table or one of its columns is missing or unreadable.
     """
-    return KINDS[source.kind](source, path)
+    return screened(KINDS[source.kind](source, path), max_caption_chars)

@@ -1,17 +1,22 @@
-"""The media that a table names, from a tar or from the table's folder."""
+"""The media that a table or an annotation file names: from a tar, or from a folder and those in it."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from blip.data.archive import UNSAFE, is_unsafe_name, read_members
-from blip.data.sample import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
-from blip.data.sources.refused import Refused, key_of
-
-MISSING, NOT_LISTED, DUPLICATE, UNSUPPORTED = "missing_file", "not_listed", "duplicate", "unsupported"
-
-
-MEDIA = IMAGE_EXTENSIONS | VIDEO_EXTENSIONS
+from blip.data.sources.refused import (
+    DUPLICATE,
+    MEDIA,
+    MISSING,
+    NOT_LISTED,
+    UNSUPPORTED,
+    Refused,
+    key_of,
+)
+from blip.data.sources.seen import Seen
+from blip.errors import BlipError
 
 
 @dataclass(frozen=True)
@@ -24,18 +29,14 @@ class Media:
     data: bytes
 
 
-Found = Iterator[tuple[str | None, Media | Refused]]  # a name of the table, and what became of it
-
-
-def find_media(folder: Path, archive: str, wanted: Collection[str]) -> Iterator[Media | Refused]:
-    """Each of the `wanted` names once, with or without its extension, from `folder/archive` or `folder`.
+def find_in_tar(path: Path, wanted: Collection[str]) -> Iterator[Media | Refused]:
+    """Each of the `wanted` names once, with or without its extension, in the order of the archive.
 
     Files that nobody wants, names without a file, second files of a name and unsafe names are refused.
     """
-    path = folder / archive
     found: set[str] = set()
     keys: set[str] = set()
-    for name, item in _from_tar(path, wanted) if path.is_file() else _from_folder(folder, wanted):
+    for name, item in _members(path, wanted):
         if name is not None:
             found.add(name)
         if isinstance(item, Media) and item.key in keys:
@@ -46,10 +47,10 @@ def find_media(folder: Path, archive: str, wanted: Collection[str]) -> Iterator[
         yield item
     for name in wanted:
         if name not in found:
-            yield Refused(key_of(name), MISSING, f"{name} is listed, its file is not in {folder}")
+            yield Refused(key_of(name), MISSING, f"{name} is listed, its file is not in {path}")
 
 
-def _from_tar(path: Path, wanted: Collection[str]) -> Found:
+def _members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str | None, Media | Refused]]:
     for member in read_members(path):
         if member.problem:
             yield None, Refused(key_of(member.name), member.problem, member.detail)
@@ -59,22 +60,7 @@ def _from_tar(path: Path, wanted: Collection[str]) -> Found:
             detail = f"{member.name} in {path} is in no row of the table"
             yield None, Refused(key_of(member.name), NOT_LISTED, detail, member.data)
         else:
-            yield name, _media(name, member.name, member.data)
-
-
-def _from_folder(folder: Path, wanted: Collection[str]) -> Found:
-    root = folder.resolve()
-    for name in wanted:
-        path = _locate(folder, name) if not is_unsafe_name(name) else None
-        if is_unsafe_name(name) or (path and not path.resolve().is_relative_to(root)):
-            yield name, Refused(key_of(name), UNSAFE, f"{name} leads out of {folder}")
-        elif path:
-            yield name, _media(name, path.name, path.read_bytes())
-
-
-def _locate(folder: Path, name: str) -> Path | None:
-    candidates = [name, *(f"{name}.{extension}" for extension in sorted(MEDIA))]
-    return next((folder / candidate for candidate in candidates if (folder / candidate).is_file()), None)
+            yield name, media(name, member.name, member.data)
 
 
 def _names(member: str) -> Iterator[str]:
@@ -83,10 +69,93 @@ def _names(member: str) -> Iterator[str]:
     yield from (member, str(path), str(path.with_suffix("")))
 
 
-def _media(name: str, file: str, data: bytes) -> Media | Refused:
+def media(name: str, file: str, data: bytes) -> Media | Refused:
+    """A file's bytes under the name that a table has for it; refused where its extension is none of a picture."""
     extension = PurePosixPath(file).suffix[1:].lower()
     if extension not in MEDIA:
         return Refused(
             key_of(name), UNSUPPORTED, f"{file}: {extension or 'no extension'!r} is not read", data
         )
     return Media(name, key_of(name), extension, data)
+
+
+@dataclass
+class Folder:
+    """A folder of pictures or clips, in which names are looked up.
+
+    A name may lack its extension, and may stand in a folder one level below (`train2017/`), where official
+    archives unpack to.
+    """
+
+    path: Path
+    _used: Seen = field(default_factory=Seen)
+
+    @classmethod
+    def of(cls, images: str | None, beside: Path) -> "Folder":
+        """The folder that a source names for its pictures, or the one `beside` its annotation file.
+
+        Raises:
+            BlipError: it is not there.
+        """
+        folder = cls(Path(images) if images else beside)
+        if not folder.path.is_dir():
+            raise BlipError(f"pictures {folder.path}: no such folder; check `images` (--images)")
+        return folder
+
+    @cached_property
+    def _root(self) -> Path:
+        return self.path.resolve()
+
+    @cached_property
+    def _below(self) -> list[str]:
+        return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
+
+    def find(self, *names: str) -> Media | Refused:
+        """The file of the first of the names that there is, under the first name; else why there is none."""
+        name = names[0]
+        for candidate in map(self._inside, names):
+            if candidate is None:
+                return Refused(key_of(name), UNSAFE, f"{name} leads out of {self.path}")
+            found = self._locate(candidate)
+            if found is None:
+                continue
+            self._used.add(found.relative_to(self.path).as_posix())
+            if not found.resolve().is_relative_to(self._root):
+                return Refused(key_of(name), UNSAFE, f"{name} leads out of {self.path}")
+            return media(candidate, found.name, found.read_bytes())
+        return Refused(key_of(name), MISSING, f"{name} is listed, its file is not in {self.path}")
+
+    def others(self) -> Iterator[str]:
+        """The names of the pictures and clips, in it and below, that were not found under any name."""
+        for file in files_below(self.path):
+            name = file.relative_to(self.path).as_posix()
+            if file.suffix[1:].lower() in MEDIA and self._used.add(name):
+                yield name
+
+    def _inside(self, name: str) -> str | None:
+        """A name relative to the folder, or None if it leads elsewhere."""
+        if Path(name).is_absolute() and Path(name).is_relative_to(self._root):
+            name = Path(name).relative_to(self._root).as_posix()
+        return None if is_unsafe_name(name) else name
+
+    def _locate(self, name: str) -> Path | None:
+        whole = PurePosixPath(name).suffix[1:].lower() in MEDIA
+        ends = [""] if whole else ["", *(f".{extension}" for extension in sorted(MEDIA))]
+        for folder in ("", *self._below):
+            for end in ends:
+                path = self.path / folder / f"{name}{end}"
+                if path.is_file():
+                    return path
+        return None
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and the folders below, in the order of their paths; links to folders are not followed.
+
+    The names of one folder are held at a time, those of the folders above it with them.
+    """
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir() and not entry.is_symlink():
+            yield from files_below(entry)
+        elif entry.is_file():
+            yield entry

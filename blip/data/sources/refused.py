@@ -7,6 +7,11 @@ from pathlib import PurePosixPath
 
 from blip.data.sample import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 
+MISSING, NOT_LISTED, DUPLICATE, UNSUPPORTED = "missing_file", "not_listed", "duplicate", "unsupported"
+NO_IMAGE, NO_CAPTION = "no_image", "no_caption"
+
+MEDIA = IMAGE_EXTENSIONS | VIDEO_EXTENSIONS
+
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -26,9 +31,10 @@ def key_of(name: str) -> str:
     Where something was replaced a short hash of the name follows: `a b.png` and `a_b.png` stay two keys.
     """
     path = PurePosixPath(name)
-    known = path.suffix[1:].lower() in IMAGE_EXTENSIONS | VIDEO_EXTENSIONS
+    known = path.suffix[1:].lower() in MEDIA
     stem = str(path.with_suffix("")) if known else name
     plain = _FOREIGN.sub("_", stem)
     if plain == stem:
         return plain
-    return f"{plain[:100]}-{blake2b(stem.encode(), digest_size=4).hexdigest()}"
+    digest = blake2b(stem.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+    return f"{plain[:100]}-{digest}"

@@ -1,46 +1,108 @@
-"""Kind `table`: a folder with `captions.csv` (image, caption; several rows an image) and its pictures.
+"""Kind `table`: rows of a picture and a caption, as csv, tsv, json, jsonl or parquet.
 
-The pictures are in `images.tar` or in the folder. `truth.csv` (image, ...), if there is one, is what only
-audits and evaluation may know. The captions are held in memory, the pictures are not.
+    mine/captions.csv   image,caption      several rows an image; the pictures in mine/images.tar or in mine/
+    pairs.parquet       filepath,title     the file itself as source; names are relative to it or to `images`
+    pairs.parquet       image,text         the pictures stand in it, as bytes or as Hugging Face's {bytes, path}
+
+`truth.csv` (image, ...) of a folder, if there is one, is what only audits and evaluation may know. Held in
+memory are the captions of a folder with a tar, which come in the tar's order; otherwise 8 bytes an image, and
+the captions of images whose rows do not stand together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from blip.config import Source
 from blip.data.sample import Caption, Sample
-from blip.data.sources.files import find_media
-from blip.data.sources.refused import Refused
-from blip.data.sources.rows import find_table, read_rows, read_truth
+from blip.data.sources.cells import captions_of, name_in
+from blip.data.sources.columns import pick
+from blip.data.sources.files import Folder, find_in_tar
+from blip.data.sources.picture_rows import pictures, sample_of
+from blip.data.sources.refused import NOT_LISTED, Refused, key_of
+from blip.data.sources.rows import Row, column_names, find_table, read_rows, read_truth
+from blip.data.sources.seen import Seen
+
+Texts = dict[str, list[str]]
+Columns = tuple[str, str]  # of the picture and of the caption
 
 
 def read(source: Source, path: Path, archive: str = "images.tar") -> Iterator[Sample | Refused]:
-    """Samples with their captions, in the order of the archive or else of the table."""
-    captions = _captions(path)
-    truth = read_truth(path)
-    for item in find_media(path, archive, captions):
+    """Samples with their captions, in the order of the archive or else of the table.
+
+    Raises:
+        BlipError: there is no table, or no column of it is called like a picture or a caption.
+    """
+    table = path if path.is_file() else find_table(path, "captions", "metadata")
+    columns = pick(column_names(table), source.columns, table)
+    tar = table.parent / archive
+    if path.is_dir() and tar.is_file() and not source.images:
+        yield from _join(source, table, columns, tar)
+        return
+    folder = Folder.of(source.images, table.parent)
+    yield from _stream(source, table, columns, folder)
+    if path.is_dir() and not source.images:
+        for name in folder.others():
+            yield Refused(key_of(name), NOT_LISTED, f"{name} in {path} is in no row of {table.name}")
+
+
+def _join(source: Source, table: Path, columns: Columns, tar: Path) -> Iterator[Sample | Refused]:
+    captions: dict[str, dict[str, None]] = {}
+    for row in read_rows(table, columns):
+        if isinstance(row, Refused):
+            yield row
+        else:
+            texts = captions.setdefault(row.text(columns[0]), {})
+            texts.update(dict.fromkeys(captions_of(row.values[columns[1]])))
+    truth = read_truth(table.parent)
+    for item in find_in_tar(tar, captions):
         if isinstance(item, Refused):
             yield item
             continue
-        texts = captions[item.name]
-        if not texts:
-            yield Refused(item.key, "no_caption", f"{item.name} has only empty captions", item.data)
+        texts = tuple(Caption(text, source.origin) for text in captions[item.name])
+        yield Sample(item.key, item.data, item.extension, texts, truth=truth.get(item.name))
+
+
+def _stream(source: Source, table: Path, columns: Columns, folder: Folder) -> Iterator[Sample | Refused]:
+    truth = read_truth(table.parent)
+    gathered = {} if _holds_pictures(table, columns[0]) else _gathered(table, columns)
+    for picture in pictures(read_rows(table, columns), columns):
+        if isinstance(picture, Refused):
+            yield picture
             continue
-        yield Sample(
-            key=item.key,
-            media=item.data,
-            extension=item.extension,
-            captions=tuple(Caption(text, source.origin) for text in texts),
-            truth=truth.get(item.name),
-        )
+        if picture.data is None and picture.name in gathered:
+            picture.texts, gathered[picture.name] = gathered[picture.name], []
+            if not picture.texts:
+                continue
+        yield sample_of(picture, folder, table.stem, source.origin, truth.get(picture.name))
 
 
-def _captions(path: Path) -> dict[str, list[str]]:
-    """Texts by image, each once, in the order of the rows."""
-    captions: dict[str, dict[str, None]] = {}
-    for row in read_rows(find_table(path, "captions"), ["image", "caption"]):
-        texts = captions.setdefault(row["image"], {})
-        text = " ".join(row["caption"].split())
-        if text:
-            texts[text] = None
-    return {image: list(texts) for image, texts in captions.items()}
+def _gathered(table: Path, columns: Columns) -> Texts:
+    """The captions of the images whose rows do not stand together."""
+    again = _scattered(row for row in read_rows(table, columns[:1]) if isinstance(row, Row))
+    texts: dict[str, dict[str, None]] = {name: {} for name in again}
+    for row in read_rows(table, columns) if again else ():
+        if isinstance(row, Row) and (name := name_in(row.values[columns[0]])) in texts:
+            texts[name].update(dict.fromkeys(captions_of(row.values[columns[1]])))
+    return {name: list(found) for name, found in texts.items()}
+
+
+def _scattered(rows: Iterable[Row]) -> set[str]:
+    """The images named by a row that another image's row parts from the first."""
+    seen, again, last = Seen(), set[str](), None
+    for row in rows:
+        name = name_in(next(iter(row.values.values()), None))
+        if name != last and not seen.add(name):
+            again.add(name)
+        last = name
+    return again
+
+
+def _holds_pictures(table: Path, column: str) -> bool:
+    """Whether a column has pictures rather than their names."""
+    if table.suffix.lower() != ".parquet":
+        return False
+    kind = pq.read_schema(table).field(column).type
+    return not (pa.types.is_string(kind) or pa.types.is_large_string(kind))

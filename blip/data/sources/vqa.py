@@ -10,18 +10,32 @@ from pathlib import Path
 
 from blip.config import Source
 from blip.data.sample import Question, Sample
-from blip.data.sources.files import find_media
+from blip.data.sources.cells import words
+from blip.data.sources.files import Folder, Media, find_in_tar
 from blip.data.sources.refused import Refused
 from blip.data.sources.rows import find_table, read_rows, read_truth
 
 _TRUE = {"1", "true", "yes"}
+COLUMNS = ("image", "question", "answer", "open")
+
+Asked = dict[
+    tuple[str, bool], Counter[str]
+]  # per question and whether it is open: how many gave which answer
 
 
 def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
-    """Samples with their questions, in the order of the archive or else of the table."""
-    questions = _questions(path)
+    """Samples with their questions, in the order of the archive or else of the table; the questions are held."""
+    questions: dict[str, Asked] = {}
+    for row in read_rows(find_table(path, "questions"), COLUMNS):
+        if isinstance(row, Refused):
+            yield row
+            continue
+        image, text, answer, open_ = (row.text(column) for column in COLUMNS)
+        asked = questions.setdefault(image, {})
+        if words(text) and words(answer):
+            asked.setdefault((words(text), open_.strip().lower() in _TRUE), Counter())[words(answer)] += 1
     truth = read_truth(path)
-    for item in find_media(path, "images.tar", questions):
+    for item in _media(source, path, questions):
         if isinstance(item, Refused):
             yield item
             continue
@@ -29,26 +43,19 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         if not asked:
             yield Refused(item.key, "no_question", f"{item.name} has no question with an answer", item.data)
             continue
-        yield Sample(
-            key=item.key,
-            media=item.data,
-            extension=item.extension,
-            questions=tuple(_question(text, open_, answers) for (text, open_), answers in asked.items()),
-            truth=truth.get(item.name),
-        )
+        found = tuple(question_of(text, answers, open_) for (text, open_), answers in asked.items())
+        yield Sample(item.key, item.data, item.extension, questions=found, truth=truth.get(item.name))
 
 
-def _questions(path: Path) -> dict[str, dict[tuple[str, bool], Counter[str]]]:
-    """Per image, per question and whether it is open: how many gave which answer."""
-    questions: dict[str, dict[tuple[str, bool], Counter[str]]] = {}
-    for row in read_rows(find_table(path, "questions"), ["image", "question", "answer", "open"]):
-        asked = questions.setdefault(row["image"], {})
-        text, answer = " ".join(row["question"].split()), " ".join(row["answer"].split())
-        if text and answer:
-            asked.setdefault((text, row["open"].strip().lower() in _TRUE), Counter())[answer] += 1
-    return questions
-
-
-def _question(text: str, open_: bool, answers: Counter[str]) -> Question:
+def question_of(text: str, answers: Counter[str], open_: bool) -> Question:
+    """A question with the share of each answer."""
     total = answers.total()
     return Question(text, {answer: count / total for answer, count in answers.items()}, open_)
+
+
+def _media(source: Source, path: Path, wanted: dict[str, Asked]) -> Iterator[Media | Refused]:
+    tar = path / "images.tar"
+    if tar.is_file() and not source.images:
+        return find_in_tar(tar, wanted)
+    folder = Folder.of(source.images, path)
+    return (folder.find(name) for name in wanted)

@@ -20,11 +20,10 @@ from pathlib import Path, PurePosixPath
 from blip.config import Source
 from blip.data.archive import UNSAFE, Member, is_unsafe_name, read_members
 from blip.data.sample import Caption, Sample
-from blip.data.sources.files import DUPLICATE, MEDIA, UNSUPPORTED
-from blip.data.sources.refused import Refused, key_of
+from blip.data.sources.refused import DUPLICATE, MEDIA, NO_CAPTION, NO_IMAGE, UNSUPPORTED, Refused, key_of
 from blip.errors import BlipError
 
-NO_IMAGE, NO_CAPTION, PICKLE = "no_image", "no_caption", "pickle"
+PICKLE = "pickle"
 TEXTS = ("txt", "caption", "cls", "json")  # the first that has words is the caption
 PICKLES = frozenset({"pyd", "pickle", "pkl", "pth", "pt", "npy", "npz", "joblib"})
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")

@@ -1,0 +1,56 @@
+"""Which columns of a table hold the pictures and the texts, by their names.
+
+image, caption = pick(["filepath", "title"], None, Path("pairs.csv"))     # "filepath", "title"
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from blip.config import Columns
+from blip.errors import BlipError
+
+IMAGE = (
+    "image", "image_path", "image_file", "image_name", "file_name", "filename", "filepath", "file_path", "path",
+    "img", "img_path", "picture", "photo", "jpg", "png", "webp", "image_bytes", "bytes",
+    "video", "video_path", "clip", "mp4",
+)  # fmt: skip
+CAPTION = (
+    "caption", "captions", "text", "texts", "title", "alt_text", "alt", "sentence", "sentences", "description",
+    "raw", "txt", "comment",
+)  # fmt: skip
+ADDRESS = ("url", "image_url", "img_url")
+
+
+def pick(names: Sequence[str], given: Columns | None, path: Path) -> tuple[str, str]:
+    """The columns of the picture and of the caption: those `given`, else the first usual name, in any case.
+
+    Raises:
+        BlipError: a column given is not there, or none has a usual name; lists the columns.
+    """
+    given = given or Columns()
+    return _one(names, given.image, IMAGE, "image", path), _one(
+        names, given.caption, CAPTION, "caption", path
+    )
+
+
+def guess(names: Sequence[str], usual: Sequence[str]) -> str | None:
+    """The first of the `usual` names that there is, as it is written."""
+    written = {name.strip().lower(): name for name in reversed(names)}
+    return next((written[name] for name in usual if name in written), None)
+
+
+def _one(names: Sequence[str], given: str | None, usual: Sequence[str], role: str, path: Path) -> str:
+    found = given if given in names else None if given else guess(names, usual)
+    if found:
+        return found
+    wanted = (
+        f"no column {given!r}"
+        if given
+        else f"no column has a usual name of the {role} ({', '.join(usual[:3])}, ...)"
+    )
+    address = guess(names, ADDRESS) if role == "image" else None
+    also = f"; {address} has addresses, whose pictures are to be fetched first" if address else ""
+    raise BlipError(
+        f"{path}: {wanted}; it has: {', '.join(names) or 'none'}{also}. Name one: "
+        f"columns: {{{role}: NAME}} in params.yaml, --column {role}=NAME with blip ingest"
+    )

@@ -1,0 +1,80 @@
+"""Large JSON files, element by element.
+
+    for image in stream(Path("captions_train2017.json"), "images.item"): ...
+
+Bytes that are no UTF-8 become U+FFFD, so that one of them does not end the file; screening finds the text.
+"""
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import ijson
+
+from blip.errors import BlipError
+
+HEAD = 64 << 10  # bytes in which a file must show what it is
+
+
+def stream(path: Path, prefix: str) -> Iterator[Any]:
+    """The values at an ijson prefix: `item` for those of a list, `images.item` for those of a list in an object.
+
+    Raises:
+        BlipError: there is no such file, or it is no JSON from some value on.
+    """
+    if not path.is_file():
+        raise BlipError(f"{path}: no such file")
+    number = 0
+    with path.open("rb") as handle:
+        try:
+            for value in ijson.items(_Repaired(handle), prefix, use_float=True):
+                yield value
+                number += 1
+        except ijson.JSONError as error:
+            about = " ".join(str(error).split())[:120]
+            raise BlipError(
+                f"{path} is no JSON after {number:,} values of {prefix}: {about}; is it cut? Get it again"
+            ) from None
+
+
+def first_keys(path: Path) -> tuple[str, list[str]]:
+    """`object` or `list`, and the keys that stand in the first 64 KiB: of the object, or of the first in the list.
+
+    A file that is no JSON has the form "".
+    """
+    form, keys, level = "", list[str](), ""
+    with path.open("rb") as handle:
+        head = _Repaired(handle, HEAD)
+        try:
+            for prefix, event, value in ijson.parse(head):
+                if not form:
+                    form = {"start_map": "object", "start_array": "list"}.get(event, "")
+                    level = "" if form == "object" else "item"
+                if event == "map_key" and prefix == level:
+                    keys.append(value)
+                elif (prefix, event) == ("item", "end_map"):
+                    break
+        except ijson.JSONError:
+            pass
+    return form, keys
+
+
+class _Repaired:
+    """A file whose bytes are UTF-8, read up to a limit."""
+
+    def __init__(self, handle: BinaryIO, limit: int | None = None) -> None:
+        self._handle, self._left = handle, limit
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, b"" at the end only."""
+        if size == 0:
+            return b""
+        if self._left is not None:
+            size = self._left if size < 0 else min(size, self._left)
+            self._left -= size
+        while data := self._handle.read(size):
+            if text := self._decoder.decode(data):
+                return text.encode()
+        return self._decoder.decode(b"", final=True).encode()

@@ -1,0 +1,42 @@
+"""Sources written on the spot and read."""
+
+import tarfile
+from pathlib import Path
+
+from blip.config import Source
+from blip.data.archive import add_member
+from blip.data.sample import Sample
+from blip.data.sources import Refused, read
+
+
+def items(path: Path, kind: str, origin: str = "web", **fields: object) -> list[Sample | Refused]:
+    """What a source gives; `fields` are further ones of `Source`."""
+    values = {"source": str(path), "kind": kind, "origin": origin, "role": "train"} | fields
+    return list(read(Source.model_validate(values), path))
+
+
+def samples(found: list[Sample | Refused]) -> dict[str, Sample]:
+    return {item.key: item for item in found if isinstance(item, Sample)}
+
+
+def reasons(found: list[Sample | Refused]) -> dict[str, str]:
+    return {item.key: item.reason for item in found if isinstance(item, Refused)}
+
+
+def texts(sample: Sample) -> list[tuple[str, str]]:
+    return [(caption.text, caption.origin) for caption in sample.captions]
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            add_member(tar, name, data)
+
+
+def details(found: list[Sample | Refused]) -> list[tuple[str, str]]:
+    return [(item.reason, item.detail) for item in found if isinstance(item, Refused)]
+
+
+def write(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,157 @@
+"""Tables given as a file or a folder: which columns, in what order, what is refused."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from blip.data.sources import table
+from blip.data.sources.refused import key_of
+from blip.errors import BlipError
+
+from ..conftest import draw, encoded
+from .reading import details, items, reasons, samples, texts, write
+
+
+def test_a_file_is_read_with_names_relative_to_it_or_to_the_images(tmp_path: Path) -> None:
+    write(tmp_path / "lists/train.tsv", "Filepath\tTitle", "a.png\tone")
+    write(tmp_path / "lists/a.png", "beside")
+    write(tmp_path / "pool/a.png", "pool")
+    beside = items(tmp_path / "lists/train.tsv", "table")
+    pool = items(tmp_path / "lists/train.tsv", "table", images=str(tmp_path / "pool"))
+    assert [s.media for s in samples(beside).values()] == [b"beside\n"]
+    assert [s.media for s in samples(pool).values()] == [b"pool\n"]
+    with pytest.raises(BlipError, match=r"nowhere: no such folder; check `images`"):
+        items(tmp_path / "lists/train.tsv", "table", images=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("image", "caption"),
+    [
+        ("image", "caption"),
+        ("image_path", "TEXT"),
+        ("file_name", "text"),
+        ("jpg", "alt_text"),
+        ("Path", "title"),
+    ],
+)
+def test_usual_columns_are_found(tmp_path: Path, image: str, caption: str) -> None:
+    write(tmp_path / "t.csv", f"width,{caption},{image}", "40,one,a.png")
+    write(tmp_path / "a.png", "A")
+    assert texts(samples(items(tmp_path / "t.csv", "table"))["a"]) == [("one", "web")]
+
+
+def test_other_columns_are_named_by_the_settings(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", "photograph,words,caption", "a.png,one,two")
+    write(tmp_path / "a.png", "A")
+    columns = {"image": "photograph", "caption": "words"}
+    assert texts(samples(items(tmp_path / "t.csv", "table", columns=columns))["a"]) == [("one", "web")]
+    with pytest.raises(BlipError) as caught:
+        items(tmp_path / "t.csv", "table")
+    message = str(caught.value)
+    assert "t.csv: no column has a usual name of the image (image, image_path, image_file, ...)" in message
+    assert "it has: photograph, words, caption" in message
+    assert "columns: {image: NAME} in params.yaml, --column image=NAME with blip ingest" in message
+    with pytest.raises(BlipError, match=r"no column 'word'; it has: photograph, words, caption"):
+        items(tmp_path / "t.csv", "table", columns={"image": "photograph", "caption": "word"})
+    write(tmp_path / "urls.csv", "url,text", "http://a/b.png,one")
+    with pytest.raises(BlipError, match="url has addresses, whose pictures are to be fetched first"):
+        items(tmp_path / "urls.csv", "table")
+
+
+def test_published_lists_of_captions_are_read(tmp_path: Path) -> None:
+    rows = [
+        {"image": "val2014/a.jpg", "caption": ["one", "two"]},
+        {"caption": "three", "image": "val2014/b.jpg", "image_id": "coco_7"},
+    ]
+    (tmp_path / "coco_karpathy_val.json").write_text(json.dumps(rows))
+    write(tmp_path / "coco/val2014/a.jpg", "A")
+    write(tmp_path / "coco/val2014/b.jpg", "B")
+    found = samples(
+        items(tmp_path / "coco_karpathy_val.json", "table", "human", images=str(tmp_path / "coco"))
+    )
+    assert texts(found[key_of("val2014/a.jpg")]) == [("one", "human"), ("two", "human")]
+    assert texts(found[key_of("val2014/b.jpg")]) == [("three", "human")]
+
+
+def test_pictures_may_stand_in_a_parquet_table(tmp_path: Path) -> None:
+    one, two = encoded(draw(1)), encoded(draw(2), "jpg")
+    structs = [
+        {"image": {"bytes": one, "path": None}, "text": "one"},
+        {"image": {"bytes": one, "path": None}, "text": "uno"},
+        {"image": {"bytes": two, "path": "x.png"}, "text": "two"},
+        {"image": None, "text": "nothing"},
+        {"image": {"bytes": b"<html>", "path": None}, "text": "page"},
+    ]
+    pq.write_table(pa.Table.from_pylist(structs), tmp_path / "pool.parquet")
+    found = items(tmp_path / "pool.parquet", "table")
+    assert [(s.key, s.media, s.extension, texts(s)) for s in samples(found).values()] == [
+        ("pool-00000001", one, "png", [("one", "web"), ("uno", "web")]),
+        ("pool-00000003", two, "jpg", [("two", "web")]),
+    ]
+    assert reasons(found) == {"pool-00000004": "no_image", "pool-00000005": "unsupported"}
+    pq.write_table(pa.table({"image_bytes": [two], "caption": ["two"]}), tmp_path / "raw.parquet")
+    assert list(samples(items(tmp_path / "raw.parquet", "table"))) == ["raw-00000001"]
+
+
+def test_rows_of_an_image_that_stand_apart_are_gathered_at_the_first(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a,1", "a,2", "b,3", "a,4", "c,5", "b,6", "a,1")
+    for name in "abc":
+        write(tmp_path / f"{name}.png", name)
+    found = samples(items(tmp_path, "table"))
+    assert {key: [text for text, _ in texts(sample)] for key, sample in found.items()} == {
+        "a": ["1", "2", "4"],
+        "b": ["3", "6"],
+        "c": ["5"],
+    }
+
+
+def test_only_the_captions_of_scattered_images_are_held(tmp_path: Path) -> None:
+    path = tmp_path / "captions.csv"
+    write(path, "image,caption", *(f"n{number // 5},text {number}" for number in range(1000)), "n7,again")
+    gathered = table._gathered(path, ("image", "caption"))
+    assert gathered == {"n7": ["text 35", "text 36", "text 37", "text 38", "text 39", "again"]}
+
+
+def test_a_row_without_picture_and_a_picture_without_row_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.png,one", ",two", "gone.png,three")
+    for name in ("a.png", "stray.png", "deep/stray.jpg"):
+        write(tmp_path / name, "A")
+    found = items(tmp_path, "table")
+    assert list(samples(found)) == ["a"]
+    assert details(found) == [
+        ("no_image", "row 3 has no picture"),
+        ("missing_file", f"gone.png is listed, its file is not in {tmp_path}"),
+        ("not_listed", f"deep/stray.jpg in {tmp_path} is in no row of captions.csv"),
+        ("not_listed", f"stray.png in {tmp_path} is in no row of captions.csv"),
+    ]
+    assert len(items(tmp_path / "captions.csv", "table")) == 3  # a file does not claim the whole folder
+
+
+def test_broken_rows_are_refused_and_the_others_read(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.png,one", "b.png", 'c.png,"two', "b.png,three")
+    for name in ("a.png", "b.png"):
+        write(tmp_path / name, "A")
+    found = items(tmp_path, "table")
+    assert list(samples(found)) == ["a", "b"]
+    assert reasons(found) == {"captions-line-3": "broken_row", "captions-line-4": "broken_row"}
+
+
+def test_two_files_with_one_key_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.png,one", "a.jpg,two")
+    write(tmp_path / "a.png", "A")
+    write(tmp_path / "a.jpg", "B")
+    found = items(tmp_path, "table")
+    assert [s.media for s in samples(found).values()] == [b"A\n"]
+    assert [(item.key, item.reason) for item in found[1:]] == [("a", "duplicate")]
+
+
+def test_an_absolute_name_may_lead_into_the_folder_only(tmp_path: Path) -> None:
+    write(tmp_path / "in/a.png", "A")
+    write(tmp_path / "out.png", "B")
+    write(tmp_path / "in/t.csv", "image,caption", f"{tmp_path}/in/a.png,one", f"{tmp_path}/out.png,two")
+    found = items(tmp_path / "in/t.csv", "table")
+    assert list(samples(found)) == ["a"]
+    assert set(reasons(found).values()) == {"unsafe_member"}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blip.data.images import MAX_PIXELS, decode
+from blip.data.decode import MAX_PIXELS, decode
 from blip.data.phash import phash, thumbnail
 from blip.data.sample import Sample
 from blip.data.video import middle_frame

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blip.data.images import BadMedia
+from blip.data.decode import BadMedia
 from blip.data.media import Look, look_at
 from blip.data.part import PartWriter
 from blip.data.quarantine import NEAR_DUPLICATE

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from blip.data.images import BadImage, decode
+from blip.data.decode import BadImage, decode
 from blip.data.order import Part
 from blip.data.pairs import PairsDataset
 from blip.data.sample import Sample

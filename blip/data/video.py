@@ -13,7 +13,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from blip.data.images import MAX_PIXELS, BadMedia
+from blip.data.decode import MAX_PIXELS, BadMedia
 
 
 class BadVideo(BadMedia):

@@ -149,7 +149,8 @@ def main() -> None:
         if asked.rows:
             memory(folder, asked.rows)
         port_file = folder / "port"
-        server = subprocess.Popen([sys.executable, "-m", "tests.data.download.server", str(port_file)])
+        command = [sys.executable, "-m", "tests.data.download.server", str(port_file)]
+        server = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # it is cut off on purpose, and says so
         while not port_file.is_file() or not port_file.read_text():
             time.sleep(0.05)
         timed(folder, int(port_file.read_text()), asked.urls)

@@ -16,14 +16,18 @@ import numpy as np
 from aiohttp import web
 from PIL import Image
 
-SIDE = 256
+SIDE, DIFFERENT = 256, 256
 HTML = b"<html><body>this picture has moved</body></html>"
 SEEN = web.AppKey("seen", Counter)
 
 
-@lru_cache(maxsize=4096)
 def picture(number: int) -> bytes:
-    """A JPEG of coarse patches and some grain, alike only for equal numbers."""
+    """A JPEG of coarse patches and some grain, another for each number below DIFFERENT."""
+    return _picture(number % DIFFERENT)
+
+
+@lru_cache(maxsize=DIFFERENT)
+def _picture(number: int) -> bytes:
     random = np.random.default_rng(number)
     coarse = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
     pixels = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).astype(np.int16)
@@ -214,6 +218,8 @@ def make() -> web.Application:
 
 async def serve(port_file: Path) -> None:
     """Serve on a free port, which is written into a file, until killed."""
+    for number in range(DIFFERENT):
+        picture(number)  # made beforehand: a server sends files
     runner = web.AppRunner(make(), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=2048)

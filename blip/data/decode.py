@@ -1,7 +1,7 @@
 """Pictures of any kind to RGB, strictly: what is cut short or damaged is refused with its reason.
 
 image = decode(data, max_pixels=100_000_000)      # uint8 [H, W, 3]
-small = decode(data, at_least=(224, 224))         # a large JPEG at 1/2, 1/4 or 1/8, by its own transform
+small = decode(data, divisor=4)                   # sides a quarter as long: a JPEG by its own transform, cheaply
 
 Each format goes to the fastest decoder that gives Pillow's pixels: JPEG to simplejpeg, WebP to OpenCV (bit for bit
 the same), everything else, and whatever either of them stumbles over, to Pillow itself (benchmarks/decoding.py).
@@ -22,7 +22,6 @@ from blip.errors import BlipError
 MAX_PIXELS = 178_956_970  # what Pillow refuses whatever it is told
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # not EPS, for which Pillow would run Ghostscript
 ORIENTATION = 0x0112
-WHOLE = (MAX_PIXELS, MAX_PIXELS)
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` checks the size itself
 
@@ -47,14 +46,13 @@ class BadImage(BadMedia):
     """A picture that cannot be used."""
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] = WHOLE) -> Pixels:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, divisor: int = 1) -> Pixels:
     """Decode a picture to RGB, `uint8 [H, W, 3]`: first frame, upright (EXIF), transparency on white.
 
     The size is read from the header and checked before any pixel is decoded.
 
     Args:
-        at_least: height and width that are enough. A JPEG at least twice as large comes at the smallest of 1/2, 1/4
-            and 1/8 of its size (sides rounded up) that has them; nothing else is ever scaled.
+        divisor: 1, 2, 4 or 8, by which the sides are divided, rounded up. A JPEG is the faster for it.
 
     Raises:
         BadImage: empty, of no known format, larger than `max_pixels`, truncated or damaged.
@@ -64,21 +62,16 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] 
     header = read_header(data)
     if header:
         _check_size(header.width, header.height, min(max_pixels, MAX_PIXELS))
-    pixels = _fast(data, header, at_least) if header and header.usual else None
-    return _by_pillow(data, max_pixels) if pixels is None else pixels
+    pixels = _fast(data, header, divisor) if header and header.usual else None
+    return _by_pillow(data, max_pixels, divisor) if pixels is None else pixels
 
 
-def scaling(data: bytes) -> tuple[int, int] | None:
-    """Height and width of a picture that `decode` can scale while it decodes: an upright JPEG. None of any other."""
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width, as `decode` would give them, of an upright JPEG; None of anything else."""
     header = read_header(data)
     if header and header.kind == "JPEG" and header.usual and _upright(data, header):
         return header.height, header.width
     return None
-
-
-def reduction(height: int, width: int, at_least: tuple[int, int]) -> int:
-    """The divisor 1, 2, 4 or 8 by which a JPEG of that size comes."""
-    return next((n for n in (8, 4, 2) if height >= n * at_least[0] and width >= n * at_least[1]), 1)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -96,16 +89,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _fast(data: bytes, header: Header, at_least: tuple[int, int]) -> Pixels | None:
+def _fast(data: bytes, header: Header, divisor: int) -> Pixels | None:
     """None where Pillow is to look: it knows turned pictures, what can be forgiven, and what to call the rest."""
     if header.kind == "JPEG" and _upright(data, header):
-        divisor = reduction(header.height, header.width, at_least)
         height, width = (-(-side // divisor) for side in (header.height, header.width))
         try:
             return simplejpeg.decode_jpeg(data, min_height=height, min_width=width, min_factor=divisor)
         except ValueError:
             return None
-    if header.kind == "WEBP" and _announced(data) <= len(data):
+    if header.kind == "WEBP" and divisor == 1 and _announced(data) <= len(data):
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         return None if pixels is None else np.asarray(pixels, np.uint8)
     return None
@@ -120,12 +112,13 @@ def _upright(data: bytes, header: Header) -> bool:
         return False
 
 
-def _by_pillow(data: bytes, max_pixels: int) -> Pixels:
+def _by_pillow(data: bytes, max_pixels: int, divisor: int) -> Pixels:
     image = _open(data)
     _check_size(*image.size, max_pixels)
     try:
         image.load()
-        return np.array(to_rgb(image))
+        upright = to_rgb(image)
+        return np.array(upright if divisor == 1 else upright.reduce(divisor))
     except Exception as error:  # each of Pillow's decoders raises errors of its own
         raise _broken(data, f"{image.format} of {image.width} x {image.height}", error) from None
 

@@ -10,9 +10,10 @@ for batch in loader:                     # endless
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from random import Random
@@ -22,10 +23,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blip.data.augment import flip, randaugment, random_resized_crop
-from blip.data.order import ShardRef, parts_of_rank, shuffled
+from blip.data.augment import Augmentation
+from blip.data.decode import BadImage, Pixels, decode
+from blip.data.order import Portion, ShardRef, cut, parts_of_epoch, shuffled
+from blip.data.render import Failure, Images, Workers, render
 from blip.data.sample import Sample, stable_id
-from blip.data.stream import EpochStream, Picture, PictureCache, Source
+from blip.data.stream import EpochStream, Picture, PictureCache, Place, Source
 from blip.errors import BlipError
 
 
@@ -49,11 +52,25 @@ class Batch:
     index: int
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """A batch before its pictures are made: a file of each, or pixels where the cache has them."""
+
+    epoch: int
+    index: int
+    seed: str
+    places: tuple[Place, ...]
+    samples: tuple[Sample, ...]
+    pictures: tuple[bytes | Pixels, ...]
+
+
 class PairLoader:
     """Endless batches of one rank over one or more datasets.
 
-    Each epoch takes every sample once, over all ranks; only the tail that does not fill a batch on every rank
-    is left out, another one each epoch. One thread prepares the next batch while the caller uses this one.
+    Each epoch takes every sample as often as its dataset's weight says (once, if none is given), over all ranks; only
+    the tail that does not fill a batch on every rank is left out, another one each epoch. One thread reads and
+    prepares the next batch while the caller uses this one; with `workers`, that many processes make the pictures and
+    the thread only reads. The batches are the same bit for bit, however many they are.
     """
 
     def __init__(
@@ -65,6 +82,8 @@ class PairLoader:
         seed: int,
         rank: int = 0,
         world: int = 1,
+        weights: Sequence[float] = (),
+        workers: int = 0,
         shuffle_buffer: int = 512,
         crop_scale: tuple[float, float] = (0.5, 1.0),
         flip: bool = True,
@@ -76,21 +95,26 @@ class PairLoader:
         Args:
             datasets: each with the keys to leave out.
             batch_size: of this rank.
+            weights: how often an epoch takes the samples of each dataset; explained in `blip.data.order.Portion`.
             shuffle_buffer: samples held back to shuffle among, beside the shuffling of shards.
-            cache_bytes: decoded pictures kept between epochs.
+            cache_bytes: decoded pictures kept between epochs; none are kept where workers decode.
 
         Raises:
-            BlipError: fewer shards than ranks, or fewer samples than one batch on every rank.
+            BlipError: fewer shards than ranks (or than all workers), or fewer samples than one batch on every rank.
         """
         self._sources = list(datasets)
-        self._shards = [ref for index, source in enumerate(self._sources) for ref in _shards(index, source)]
-        self._batch_size, self._image_size = batch_size, image_size
+        weights = weights or [1.0] * len(self._sources)
+        self._portions = [
+            Portion(_shards(index, source), weight)
+            for index, (source, weight) in enumerate(zip(self._sources, weights, strict=True))
+        ]
+        self._batch_size, self._workers = batch_size, workers
         self._seed, self._rank, self._world = seed, rank, world
-        self._buffer, self._crop_scale = shuffle_buffer, crop_scale
-        self._flip, self._randaugment = flip, randaugment
-        self._cache = PictureCache(cache_bytes)
+        self._buffer = shuffle_buffer
+        self._augmentation = Augmentation(image_size, crop_scale, flip, randaugment)
+        self._cache = PictureCache(0 if workers else cache_bytes)
         self._epoch, self._next = 0, 0
-        total = sum(ref.samples for ref in self._shards)
+        total = sum(portion.samples for portion in self._portions)
         self.batches_per_epoch = total // (batch_size * world)
         self._check(total)
 
@@ -106,6 +130,8 @@ class PairLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken: the next iterator begins with the batch after it.
 
+        The number of workers may be another one.
+
         Raises:
             BlipError: the state comes from other data, another seed, batch size or number of ranks.
         """
@@ -117,8 +143,8 @@ class PairLoader:
         self._epoch, self._next = state["epoch"], state["batch"]
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self._batches(self._epoch, self._next)
-        with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
+        batches = self._batches(self._plans(self._epoch, self._next))
+        with closing(batches), ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
             coming = pool.submit(next, batches)
             while True:
                 batch = coming.result()
@@ -127,51 +153,94 @@ class PairLoader:
                 self._epoch, self._next = (batch.epoch + 1, 0) if last else (batch.epoch, batch.index + 1)
                 yield batch
 
-    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+    def _batches(self, plans: Iterator[_Plan]) -> Generator[Batch, None, None]:
+        if self._workers:
+            with Workers(self._workers, self._augmentation, self._batch_size) as workers:
+                for plan, images in workers.render(plans):
+                    yield self._batch(plan, images)
+        else:
+            for plan in plans:
+                yield self._batch(plan, self._render(plan))
+
+    def _plans(self, epoch: int, start: int) -> Iterator[_Plan]:
         while True:
-            yield from self._epoch_batches(epoch, start)
+            yield from self._epoch_plans(epoch, start)
             epoch, start = epoch + 1, 0
 
-    def _epoch_batches(self, epoch: int, start: int) -> Iterator[Batch]:
+    def _epoch_plans(self, epoch: int, start: int) -> Iterator[_Plan]:
         count = self.batches_per_epoch * self._batch_size
         order = shuffled(count, self._buffer, Random(f"{self._seed}/{epoch}/{self._rank}/samples"))
         done = bytearray(count)
         for position in islice(order, start * self._batch_size):
             done[position] = 1
-        parts = parts_of_rank(self._shards, self._seed, epoch, self._rank, count)
+        line = parts_of_epoch(self._portions, self._seed, epoch)
+        parts = cut(line, self._rank * count, (self._rank + 1) * count)
         stream = EpochStream(self._sources, parts, self._cache, done)
         for index in range(start, self.batches_per_epoch):
-            pictures = [stream.picture(position) for position in islice(order, self._batch_size)]
-            yield self._batch(pictures, epoch, index)
+            taken = [stream.take(position) for position in islice(order, self._batch_size)]
+            yield self._plan(taken, epoch, index)
 
-    def _batch(self, pictures: list[Picture], epoch: int, index: int) -> Batch:
-        place = f"{self._seed}/{epoch}/{index}/{self._rank}"
-        rng = Random(f"{place}/images")
-        pixels_BSSC = np.empty((len(pictures), self._image_size, self._image_size, 3), np.uint8)
-        for number, picture in enumerate(pictures):
-            pixels_BSSC[number] = self._augment(picture, rng)
-        samples = tuple(picture.sample for picture in pictures)
+    def _plan(self, taken: list[tuple[Place, Sample | None]], epoch: int, index: int) -> _Plan:
+        samples: list[Sample] = []
+        pictures: list[bytes | Pixels] = []
+        for place, sample in taken:
+            if sample is None or place in self._cache:
+                kept = self._cache[place]
+                samples.append(kept.sample)
+                pictures.append(kept.pixels)
+            else:
+                samples.append(replace(sample, media=b""))
+                pictures.append(sample.media)
+        seed = f"{self._seed}/{epoch}/{index}/{self._rank}"
+        places = tuple(place for place, _ in taken)
+        return _Plan(epoch, index, f"{seed}/images", places, tuple(samples), tuple(pictures))
+
+    def _render(self, plan: _Plan) -> Images | Failure:
+        size = self._augmentation.size
+        images_B3SS = np.empty((len(plan.pictures), 3, size, size), np.uint8)
+        pictures = [self._kept(*one) for one in zip(plan.places, plan.samples, plan.pictures, strict=True)]
+        return render(pictures, self._augmentation, plan.seed, images_B3SS) or images_B3SS
+
+    def _kept(self, place: Place, sample: Sample, picture: bytes | Pixels) -> bytes | Pixels:
+        """The picture's pixels if they are worth keeping and there is room, else what it was."""
+        if not isinstance(picture, bytes) or not self._cache.has_room(sample.width, sample.height):
+            return picture
+        if self._augmentation.reduces(picture):
+            return picture
+        try:
+            pixels = decode(picture)
+        except BadImage:  # rendering meets it again, and says which picture it is
+            return picture
+        self._cache.put(place, Picture(sample, pixels))
+        return pixels
+
+    def _batch(self, plan: _Plan, images: Images | Failure) -> Batch:
+        if isinstance(images, Failure):
+            raise self._broken(plan, images)
         return Batch(
-            images=torch.from_numpy(pixels_BSSC).permute(0, 3, 1, 2).contiguous(),
-            samples=samples,
-            image_ids=torch.tensor([stable_id(sample.key) for sample in samples], dtype=torch.int64),
-            rng=Random(f"{place}/texts"),
-            epoch=epoch,
-            index=index,
+            images=torch.from_numpy(images),
+            samples=plan.samples,
+            image_ids=torch.tensor([stable_id(sample.key) for sample in plan.samples], dtype=torch.int64),
+            rng=Random(plan.seed.removesuffix("/images") + "/texts"),
+            epoch=plan.epoch,
+            index=plan.index,
         )
 
-    def _augment(self, picture: Picture, rng: Random) -> np.ndarray:
-        image = random_resized_crop(picture.pixels, self._image_size, self._crop_scale, rng)
-        if self._flip and rng.random() < 0.5:
-            image = flip(image)
-        return randaugment(image, rng) if self._randaugment else image
+    def _broken(self, plan: _Plan, failure: Failure) -> BlipError:
+        dataset, shard, _ = plan.places[failure.row]
+        source = self._sources[dataset][0]
+        path, key = source.path / source.manifest.shards[shard].url, plan.samples[failure.row].key
+        return BlipError(f"shard {path}, sample {key}: {failure.reason}; ingest the dataset again")
 
     def _check(self, total: int) -> None:
         names = ", ".join(str(dataset.path) for dataset, _ in self._sources)
-        if len(self._shards) < self._world:
+        shards = sum(len(portion.shards) for portion in self._portions)
+        if shards < self._world * max(self._workers, 1):
+            workers = f" x {self._workers} workers" if self._workers else ""
             raise BlipError(
-                f"{names}: {len(self._shards)} shards are fewer than {self._world} ranks; "
-                "lower ingest.samples_per_shard and ingest again, or train with fewer ranks"
+                f"{names}: {shards} shards are fewer than {self._world} ranks{workers}; lower "
+                "ingest.samples_per_shard and ingest again, or train with fewer ranks"
+                f"{' or training.workers' if workers else ''}"
             )
         if not self.batches_per_epoch:
             raise BlipError(
@@ -181,7 +250,8 @@ class PairLoader:
 
     def _fingerprint(self) -> str:
         data = [(dataset.digest, sorted(exclude)) for dataset, exclude in self._sources]
-        value = (data, self._seed, self._batch_size, self._buffer, self._world)
+        weights = [portion.weight for portion in self._portions]
+        value = (data, weights, self._seed, self._batch_size, self._buffer, self._world)
         return sha256(repr(value).encode()).hexdigest()[:16]
 
 

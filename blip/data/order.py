@@ -1,5 +1,8 @@
 """In which order an epoch goes through its samples, and which of them are whose, before anything is read.
 
+line = parts_of_epoch([Portion(shards_of_human, 2.0), Portion(shards_of_web, 0.2)], seed=7, epoch=0)
+mine = cut(line, rank * per_rank, (rank + 1) * per_rank)
+
 Everything here is arithmetic on counts and seeds: a rank can work out where any batch comes from, so that a
 resumed run skips what it has seen without reading it.
 """
@@ -31,21 +34,55 @@ class Part:
         return self.stop - self.start
 
 
-def parts_of_rank(shards: Sequence[ShardRef], seed: int, epoch: int, rank: int, per_rank: int) -> list[Part]:
-    """The parts of an epoch that are one rank's: all shards shuffled, laid end to end, cut at equal lengths.
+@dataclass(frozen=True)
+class Portion:
+    """What a dataset gives to every epoch: `weight` times its samples.
 
-    Rank r owns samples `r * per_rank` to `(r + 1) * per_rank` of that line, so that no sample is anyone
-    else's and every rank has the same number; what is left at the end of the line sits the epoch out.
+    A dataset comes round in passes, each through all its samples with the shards in another order; an epoch goes on
+    where the last one stopped. So 1 is every sample once an epoch, 2 every sample twice, and of 0.2 five epochs have
+    every sample once.
     """
-    line = list(shards)
+
+    shards: Sequence[ShardRef]
+    weight: float = 1.0
+
+    @property
+    def samples(self) -> int:
+        """Samples of every epoch."""
+        total = sum(ref.samples for ref in self.shards)
+        return max(round(self.weight * total), 1) if total else 0
+
+    def parts(self, seed: int, epoch: int) -> Iterator[Part]:
+        """The parts of one epoch; those of a pass in the order of the manifest."""
+        total = sum(ref.samples for ref in self.shards)
+        first, last = epoch * self.samples, (epoch + 1) * self.samples
+        for number in range(first // total, -(-last // total)) if total else ():
+            line = [Part(ref.dataset, ref.shard, 0, ref.samples) for ref in self.shards]
+            Random(f"{seed}/{self.shards[0].dataset}/{number}/pass").shuffle(line)
+            begin = number * total
+            taken = cut(line, max(first - begin, 0), min(last - begin, total))
+            yield from sorted(taken, key=lambda part: part.shard)
+
+
+def parts_of_epoch(portions: Sequence[Portion], seed: int, epoch: int) -> list[Part]:
+    """What all datasets give to an epoch, laid end to end in an order of its own."""
+    line = [part for portion in portions for part in portion.parts(seed, epoch)]
     Random(f"{seed}/{epoch}/shards").shuffle(line)
-    first, last = rank * per_rank, (rank + 1) * per_rank
+    return line
+
+
+def cut(line: Sequence[Part], first: int, last: int) -> list[Part]:
+    """The samples `first` to `last` (exclusive) of parts laid end to end.
+
+    Rank r owns samples `r * n` to `(r + 1) * n` of an epoch's line, so that no sample is anyone else's and every
+    rank has the same number; what is left at the end of the line sits the epoch out.
+    """
     parts, begin = [], 0
-    for ref in line:
-        start, stop = max(first - begin, 0), min(last - begin, ref.samples)
+    for part in line:
+        start, stop = max(first - begin, 0), min(last - begin, len(part))
         if start < stop:
-            parts.append(Part(ref.dataset, ref.shard, start, stop))
-        begin += ref.samples
+            parts.append(Part(part.dataset, part.shard, part.start + start, part.start + stop))
+        begin += len(part)
     return parts
 
 

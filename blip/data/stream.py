@@ -1,17 +1,13 @@
-"""Pictures of an epoch by position, read forward through the shards, with a bounded cache."""
+"""Samples of an epoch by position, read forward through the shards, and a bounded cache of decoded pictures."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
-from numpy.typing import NDArray
-
-from blip.data.decode import BadImage, decode
+from blip.data.decode import Pixels
 from blip.data.order import Part
 from blip.data.pairs import PairsDataset
 from blip.data.sample import Sample
-from blip.errors import BlipError
 
 Source = tuple[PairsDataset, frozenset[str]]
 Place = tuple[int, int, int]  # dataset, shard, number among the samples that the shard contributes
@@ -22,7 +18,7 @@ class Picture:
     """A sample without its media, and its decoded picture, `uint8 [H, W, 3]`."""
 
     sample: Sample
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
 
 
 class PictureCache:
@@ -42,6 +38,10 @@ class PictureCache:
     def __getitem__(self, place: Place) -> Picture:
         return self._pictures[place]
 
+    def has_room(self, width: int, height: int) -> bool:
+        """Whether a picture of that size can still be kept."""
+        return width * height * 3 <= self._left
+
     def put(self, place: Place, picture: Picture) -> None:
         """Keep a picture if there is room."""
         if picture.pixels.nbytes <= self._left and place not in self._pictures:
@@ -50,9 +50,9 @@ class PictureCache:
 
 
 class EpochStream:
-    """Hands out the pictures of one epoch's parts by position, reading each shard at most once.
+    """Hands out the samples of one epoch's parts by position, reading each part's shard at most once.
 
-    Undecoded samples wait in memory from when they are read until they are asked for, so a caller that asks
+    Samples wait in memory as files from when they are read until they are asked for, so a caller that asks
     for positions at most `n` ahead of the lowest outstanding one keeps about `n` of them waiting.
     """
 
@@ -66,22 +66,17 @@ class EpochStream:
         self._waiting: dict[int, tuple[Place, Sample | None]] = {}
         self._reader = self._read(parts)
 
-    def picture(self, position: int) -> Picture:
-        """The picture at a position; each can be asked for once.
+    def take(self, position: int) -> tuple[Place, Sample | None]:
+        """The place and sample at a position, which can be asked for once; None where the cache has its picture.
 
         Raises:
-            BlipError: its shard is damaged, or the picture cannot be decoded.
+            BlipError: its shard is damaged.
         """
         while position not in self._waiting:
             found, place, sample = next(self._reader)
             if not self._done[found]:
                 self._waiting[found] = (place, sample)
-        place, sample = self._waiting.pop(position)
-        if sample is None or place in self._cache:
-            return self._cache[place]
-        picture = Picture(replace(sample, media=b""), self._decode(place, sample))
-        self._cache.put(place, picture)
-        return picture
+        return self._waiting.pop(position)
 
     def _read(self, parts: Sequence[Part]) -> Iterator[tuple[int, Place, Sample | None]]:
         """Positions in order with their samples, None for those in the cache."""
@@ -98,13 +93,3 @@ class EpochStream:
             for index, (place, sample) in enumerate(zip(places, samples, strict=True)):
                 yield begin + index, place, sample
             begin += len(places)
-
-    def _decode(self, place: Place, sample: Sample) -> NDArray[np.uint8]:
-        try:
-            return decode(sample.media)
-        except BadImage as error:
-            dataset = self._sources[place[0]][0]
-            shard = dataset.path / dataset.manifest.shards[place[1]].url
-            raise BlipError(
-                f"shard {shard}, sample {sample.key}: {error}; ingest the dataset again"
-            ) from None

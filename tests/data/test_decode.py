@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blip.data.decode import BadImage, decode, reduction, scaling
+from blip.data.decode import BadImage, decode, jpeg_size
 
 from .conftest import Pixels, draw, encoded
 
@@ -136,7 +136,7 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     pixels = decode(data)
     assert pixels.shape[:2] == ((40, 20) if orientation >= 5 else (20, 40))
     assert np.array_equal(pixels, pillow(data)) == (orientation == 1)
-    assert scaling(data) == ((20, 40) if orientation == 1 else None)
+    assert jpeg_size(data) == ((20, 40) if orientation == 1 else None)
 
 
 def test_an_orientation_noted_in_xmp_is_applied_too() -> None:
@@ -240,30 +240,32 @@ def test_the_limit_is_the_last_size_that_is_taken() -> None:
         assert decode(data, max_pixels=1_600).shape == (40, 40, 3)
 
 
-@pytest.mark.parametrize(("at_least", "divisor"), [(33, 4), (65, 2), (130, 1), (17, 8), (5, 8)])
-def test_a_large_jpeg_comes_scaled_down_but_never_below_what_is_needed(at_least: int, divisor: int) -> None:
-    whole = draw(6, 304, 200)
-    data = saved(Image.fromarray(whole), "JPEG", quality=95)
-    assert reduction(200, 304, (at_least, at_least)) == divisor
-    pixels = decode(data, at_least=(at_least, at_least))
-    assert pixels.shape == (200 // divisor, 304 // divisor, 3)
-    box = Image.fromarray(whole).reduce(divisor)
-    assert np.abs(pixels.astype(int) - np.asarray(box)).mean() < 2
+@pytest.mark.parametrize("divisor", [2, 4, 8])
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_a_picture_comes_divided_with_its_sides_rounded_up(kind: str, divisor: int) -> None:
+    whole = draw(6, 301, 201)
+    pixels = decode(encoded(whole, kind), divisor=divisor)
+    assert pixels.shape == (-(-201 // divisor), -(-301 // divisor), 3)
+    expected = np.asarray(Image.fromarray(whole).reduce(divisor)).astype(int)
+    inside = (slice(0, 201 // divisor), slice(0, 301 // divisor))
+    assert np.abs(pixels[inside] - expected[inside]).mean() < 3
+
+
+@pytest.mark.parametrize("divisor", [2, 8])
+def test_a_jpeg_cut_short_is_refused_at_every_size(divisor: int) -> None:
+    data = encoded(draw(6, 301, 201), "jpg")
     with pytest.raises(BadImage, match="truncated"):
-        decode(data[: len(data) // 2], at_least=(at_least, at_least))
+        decode(data[: len(data) // 2], divisor=divisor)
 
 
-def test_sides_that_do_not_divide_are_rounded_up() -> None:
-    data = saved(Image.fromarray(draw(6, 301, 201)), "JPEG")
-    assert [decode(data, at_least=(side, side)).shape for side in (100, 50, 25)] == [
-        (101, 151, 3),
-        (51, 76, 3),
-        (26, 38, 3),
-    ]
-
-
-def test_only_jpegs_are_scaled() -> None:
-    for kind in ("png", "webp"):
-        data = encoded(draw(6, 64, 64), kind)
-        assert scaling(data) is None
-        assert decode(data, at_least=(8, 8)).shape == (64, 64, 3)
+def test_a_jpeg_that_only_pillow_takes_is_divided_all_the_same() -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    assert decode(saved(Image.fromarray(draw(6, 301, 201)), "JPEG", exif=turned), divisor=2).shape == (
+        151,
+        101,
+        3,
+    )
+    cmyk = saved(Image.fromarray(draw(6, 301, 201)).convert("CMYK"), "JPEG")
+    assert decode(cmyk, divisor=2).shape == (101, 151, 3)
+    assert jpeg_size(cmyk) is None

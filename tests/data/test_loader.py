@@ -2,13 +2,16 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
 
 from blip.data.loader import Batch, PairLoader
-from blip.data.pairs import PairsDataset
+from blip.data.pairs import PairsDataset, PairsWriter, Sample
 from blip.errors import BlipError
+
+from .conftest import draw, encoded
 
 Make = Callable[..., PairsDataset]
 NONE: frozenset[str] = frozenset()
@@ -56,6 +59,41 @@ def test_an_epoch_has_every_sample_once_over_all_ranks(make_dataset: Make, world
         seen = Counter(key for loader in loaders for key in keys(take(loader, batches)))
         assert set(seen.values()) == {1}, f"epoch {epoch}"
         assert len(seen) == batches * 3 * world
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_an_epoch_has_of_every_dataset_what_its_weight_says(make_dataset: Make, world: int) -> None:
+    datasets = make_dataset("one", 12, 2), make_dataset("two", 30, 4, first=100)
+    options = {"batch_size": 2, "weights": (2.0, 0.4), "world": world}
+    loaders = [loader_of(*datasets, **options, rank=rank) for rank in range(world)]
+    batches = 36 // (2 * world)
+    assert {loader.batches_per_epoch for loader in loaders} == {batches}
+    human: Counter[str] = Counter()
+    web: Counter[str] = Counter()
+    for _ in range(5):
+        for key in (key for loader in loaders for key in keys(take(loader, batches))):
+            (human if key < "key-00100" else web)[key] += 1
+    assert set(human.values()) == {10}
+    assert set(web.values()) == {2}
+    assert (len(human), len(web)) == (12, 30)
+
+
+def test_equal_weights_are_no_weights(make_dataset: Make) -> None:
+    datasets = make_dataset("one", 9), make_dataset("two", 9, first=100)
+    plain, weighted = take(loader_of(*datasets), 9), take(loader_of(*datasets, weights=(1.0, 1.0)), 9)
+    assert all(same(a, b) for a, b in zip(plain, weighted, strict=True))
+
+
+def test_a_resumed_mixture_continues_bit_for_bit(make_dataset: Make) -> None:
+    datasets = make_dataset("one", 12, 2), make_dataset("two", 30, 4, first=100)
+    options = {"weights": (1.5, 0.3), "randaugment": True}
+    for stop in (1, 6, 7, 15):
+        whole, resumed = loader_of(*datasets, **options), loader_of(*datasets, **options)
+        batches = iter(whole)
+        for _ in range(stop):
+            next(batches)
+        resumed.load_state_dict(json.loads(json.dumps(whole.state_dict())))
+        assert all(same(a, b) for a, b in zip(islice(batches, 9), take(resumed, 9), strict=True)), stop
 
 
 def test_epochs_differ_in_order_and_in_crops(make_dataset: Make) -> None:
@@ -122,6 +160,17 @@ def test_a_cache_too_small_for_all_changes_nothing(make_dataset: Make) -> None:
     assert all(same(a, b) for a, b in zip(some, take(loader_of(dataset, cache_bytes=0), 9), strict=True))
 
 
+def test_large_jpegs_are_not_kept_and_come_the_same_with_and_without_a_cache(tmp_path: Path) -> None:
+    with PairsWriter(tmp_path / "jpegs", samples_per_shard=2, parents=[], parameters={}) as writer:
+        for number, side in enumerate((20, 33, 64, 90, 150, 300)):
+            media = encoded(draw(number, side, side), "jpg")
+            writer.add(Sample(f"key-{number}", media, "jpg", width=side, height=side))
+    dataset = PairsDataset.open(tmp_path / "jpegs")
+    kept, plain = (loader_of(dataset, batch_size=3, cache_bytes=size) for size in (1 << 20, 0))
+    assert all(same(a, b) for a, b in zip(take(kept, 8), take(plain, 8), strict=True))
+    assert len(kept._cache._pictures) == 1, "those under twice 16 pixels"
+
+
 def test_excluded_samples_never_come(make_dataset: Make) -> None:
     exclude = frozenset({"key-00000", "key-00005", "key-00006", "key-00007", "key-00004"})
     loader = loader_of(make_dataset(count=13), exclude=exclude)
@@ -161,8 +210,9 @@ def test_a_state_of_other_data_is_refused(make_dataset: Make) -> None:
     state = loader_of(make_dataset("one")).state_dict()
     with pytest.raises(BlipError, match="made with other data"):
         loader_of(make_dataset("two", first=50)).load_state_dict(state)
-    with pytest.raises(BlipError, match="made with other data"):
-        loader_of(make_dataset("one"), seed=8).load_state_dict(state)
+    for change in ({"seed": 8}, {"weights": (2.0,)}):
+        with pytest.raises(BlipError, match="made with other data"):
+            loader_of(make_dataset("one"), **change).load_state_dict(state)
 
 
 def test_a_truncated_shard_stops_with_its_name(make_dataset: Make) -> None:

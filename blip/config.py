@@ -26,6 +26,8 @@ SourceKind = Literal[  # one file each in blip.data.sources
     "vqa", "vqav2", "visual_genome", "visdial", "nlvr2", "video", "msrvtt", "msvd",
 ]  # fmt: skip
 RerankBy = Literal["published", "log_odds"]  # explained in blip.tasks.retrieval
+Origin = Literal["human", "web", "synthetic"]  # who wrote a text
+Weight = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -59,7 +61,7 @@ class Source(Section):
 
     source: str
     kind: SourceKind
-    origin: Literal["human", "web", "synthetic"]
+    origin: Origin
     role: Literal["train", "evaluation"]
     images: str | None = None
     split: str | None = None
@@ -169,6 +171,7 @@ class Optimiser(Section):
 class Training(Section):
     ranks: int = Field(1, ge=1)
     threads: int | None = Field(None, ge=1)
+    workers: int = Field(0, ge=0)  # processes of each rank that prepare pictures; 0: its loading thread does
     batch_size: int = Field(64, ge=1)
     accumulate: int = Field(1, ge=1)
     zero_stage: Literal[0, 1, 2, 3] = 1
@@ -184,7 +187,10 @@ class Training(Section):
 
 
 class Objective(Section):
-    """Losses and what goes into them; explained in blip.model.objectives and blip.training.batches."""
+    """Losses and what goes into them; explained in blip.model.objectives and blip.training.batches.
+
+    `caption_weights` are those of an image's captions in the draw, by origin; 1 where none is given.
+    """
 
     itc: float = Field(1.0, ge=0)
     itm: float = Field(1.0, ge=0)
@@ -204,15 +210,26 @@ class Objective(Section):
     sigmoid_bias: float = -10.0
     positives: Literal["pair", "image", "text"] = "pair"
     captions: Literal["any", "shortest"] = "any"
+    caption_weights: dict[Origin, Annotated[float, Field(ge=0)]] = {}
     captions_per_image: int = Field(1, ge=1)
     questions_per_image: int = Field(1, ge=1)
     prompt: str = ""
 
+    @model_validator(mode="after")
+    def _weights_are_of_a_draw(self) -> "Objective":
+        if self.caption_weights and self.captions == "shortest":
+            raise ValueError("caption_weights are of a draw; with captions: shortest nothing is drawn")
+        return self
+
 
 class Run(Section):
-    """One training run: its data, length, optimiser and objective."""
+    """One training run: its data, length, optimiser and objective.
 
-    data: list[str] = Field(min_length=1)
+    `data` names datasets, each taken once an epoch; or maps them to how often (`{human: 2.0, web: 0.2}`: every human
+    sample twice, and a fifth of the web's, another one each epoch).
+    """
+
+    data: Annotated[list[str], Field(min_length=1)] | Annotated[dict[str, Weight], Field(min_length=1)]
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
     model: Model | None = None
@@ -225,6 +242,11 @@ class Run(Section):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
         return self
+
+    @property
+    def mixture(self) -> list[tuple[str, float]]:
+        """The datasets in their order, each with its weight."""
+        return list(self.data.items()) if isinstance(self.data, dict) else [(name, 1.0) for name in self.data]
 
 
 class Wish(Section):
@@ -341,6 +363,7 @@ class Settings(Section):
 
 
 SCIENTIFIC = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")  # 1e-4 is a word to YAML 1.1
+MIXTURE = "data"  # the one table that is a value
 ANCHORS = ("optimiser", "training", "objective")  # shared YAML blocks, not settings of their own
 
 
@@ -420,11 +443,17 @@ def _recipe_path(recipe: str, root: Path) -> Path:
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay `over` on `base`, section by section. A run given in epochs drops the steps below it, and vice versa."""
+    """Lay `over` on `base`, section by section.
+
+    A run given in epochs drops the steps below it, and vice versa; a mixture of data is laid over as a whole.
+    """
     merged = dict(base)
     for name, value in over.items():
         below = merged.get(name)
-        merged[name] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        if isinstance(below, dict) and isinstance(value, dict) and name != MIXTURE:
+            merged[name] = _merge(below, value)
+        else:
+            merged[name] = value
     for one, other in (("steps", "epochs"), ("epochs", "steps")):
         if one in over and other not in over:
             merged.pop(other, None)

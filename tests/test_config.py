@@ -115,11 +115,38 @@ def test_what_goes_beyond_the_paper_is_off(recipe: str | None):
         ("pretrain.objective.itc_keys", "all", "'local' or 'global'"),
         ("pretrain.objective.captions_per_image", 0, "greater than or equal to 1"),
         ("model.vision.patch_dropout", 1.0, "less than 1"),
+        ("pretrain.data", [], "at least 1 item"),
+        ("pretrain.data", {}, "at least 1 item"),
+        ("pretrain.data", {"human": 0.0}, "greater than 0"),
+        ("pretrain.training.workers", -1, "greater than or equal to 0"),
+        ("pretrain.objective.caption_weights", {"web": -1.0}, "greater than or equal to 0"),
+        ("pretrain.objective.caption_weights", {"machine": 1.0}, "'human', 'web' or 'synthetic'"),
     ],
 )
 def test_an_option_that_there_is_not_is_refused(name: str, value: object, message: str):
     with pytest.raises(BadArguments, match=f"{name}.*{message}"):
         load_settings(PARAMS, overrides={name: value})
+
+
+def test_data_are_a_list_or_a_mixture_with_weights():
+    assert load_settings(PARAMS).pretrain.mixture == [("human", 1.0), ("web", 1.0)]
+    mixed = load_settings(PARAMS, overrides={"pretrain.data": {"web": 0.2, "human": 2}})
+    assert mixed.pretrain.mixture == [("web", 0.2), ("human", 2.0)]
+
+
+def test_a_recipes_mixture_takes_the_place_of_the_one_below(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text("pretrain: {data: {human: 0.5}}\n")
+    below = {"pretrain.data": {"web": 1.0}}
+    assert load_settings(PARAMS, str(tmp_path / "mine.yaml")).pretrain.mixture == [("human", 0.5)]
+    assert load_settings(PARAMS, str(tmp_path / "mine.yaml"), below).pretrain.mixture == [("web", 1.0)]
+
+
+def test_weights_of_captions_need_a_draw():
+    weights = {"captioner.objective.caption_weights": {"web": 0.5}}
+    with pytest.raises(BadArguments, match=r"captioner\.objective.*with captions: shortest nothing is drawn"):
+        load_settings(PARAMS, overrides=weights)
+    weights = {"pretrain.objective.caption_weights": {"web": 0.5}}
+    assert load_settings(PARAMS, overrides=weights).pretrain.objective.caption_weights == {"web": 0.5}
 
 
 def test_a_recipe_can_be_a_file_anywhere(tmp_path: Path):

@@ -85,10 +85,10 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
     objective, collate = _objective(job, network, tokenizer, model)
     torch.manual_seed(settings.seed + rank)
     identity = {
-        "run": job.run.model_dump(mode="json"),
+        "run": job.run.model_dump(mode="json", exclude={"training": {"workers"}}),  # they change no batch
         "model": model.model_dump(mode="json"),
         "compute": settings.compute.model_dump(mode="json"),
-        "data": [PairsDataset.open(DATASETS / name).digest for name in job.run.data],
+        "data": [PairsDataset.open(DATASETS / name).digest for name, _ in job.run.mixture],
         "start": _digest_of(job.start),
         "seed": settings.seed,
     }
@@ -165,7 +165,9 @@ def _loader(job: Job, settings: Settings, image_size: int, rank: int, world: int
     if world != training.ranks:
         raise BlipError(f"{job.name}: {world} ranks were started, training.ranks says {training.ranks}")
     return PairLoader(
-        [open_dataset(name) for name in job.run.data],
+        [open_dataset(name) for name, _ in job.run.mixture],
+        weights=[weight for _, weight in job.run.mixture],
+        workers=training.workers,
         batch_size=training.batch_size,
         image_size=image_size,
         seed=settings.seed,
@@ -195,6 +197,7 @@ def _objective(
         settings.captions,
         settings.prompt,
         settings.captions_per_image,
+        {**settings.caption_weights},
     )
     return PairObjective(network, config, tokens), collate
 

@@ -1,13 +1,15 @@
 """From a loader's batch to the input of an objective: choose texts for every image, encode, normalise."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from blip.data.loader import Batch
-from blip.data.sample import Sample, stable_id
+from blip.data.sample import Caption, Sample, stable_id
 from blip.data.text import Tokenizer, clean_caption, clean_question
 from blip.model.objectives import PairBatch
 from blip.model.vqa import QuestionBatch
@@ -26,6 +28,8 @@ class PairCollate:
         prompt: put before every caption; the decoder is not taught to write it.
         per_image: how many captions of each image. One that has fewer gives some of them again, so that every batch
             of every rank has equally many. Captions of an image are no negatives of each other, whatever `positives`.
+        weights: of the captions in the draw, by their origin; 1 where none is given. What weighs 0 is drawn only where
+            an image has nothing else.
 
     A caption longer than `max_tokens` is cut, with ``[SEP]`` last; an empty one is ``[CLS] [SEP]``.
     """
@@ -36,6 +40,7 @@ class PairCollate:
     captions: Literal["any", "shortest"] = "any"
     prompt: str = ""
     per_image: int = 1
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, batch: Batch) -> PairBatch:
         texts = [clean_caption(text) for sample in batch.samples for text in self._choose(sample, batch)]
@@ -53,6 +58,8 @@ class PairCollate:
         texts = [caption.text for caption in sample.captions] or [""]
         if self.captions == "shortest":
             texts = sorted(texts, key=len)
+        elif self.weights and sample.captions:
+            texts = _drawn(sample.captions, self.weights, batch.rng)
         elif self.per_image > 1:
             texts = batch.rng.sample(texts, len(texts))
         elif sample.captions:
@@ -70,6 +77,13 @@ class PairCollate:
         if self.positives != "text":
             return images[:, None].expand(-1, 2)
         return torch.stack((images, torch.tensor([stable_id(text) for text in texts])), dim=1)
+
+
+def _drawn(captions: Sequence[Caption], weights: Mapping[str, float], rng: Random) -> list[str]:
+    """Texts in a random order in which each next one is drawn by its weight among those that are left."""
+    weighed = [(caption.text, weights.get(caption.origin, 1.0)) for caption in captions]
+    weighed = [one for one in weighed if one[1]] or [(text, 1.0) for text, _ in weighed]
+    return [text for text, _ in sorted(weighed, key=lambda one: rng.expovariate(one[1]))]
 
 
 @dataclass(frozen=True)

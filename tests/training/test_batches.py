@@ -1,5 +1,7 @@
 """Texts chosen for a loader's pictures."""
 
+from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -42,6 +44,47 @@ def test_several_captions_share_their_picture() -> None:
     texts = TOKENS.decode(made.ids)
     assert set(texts[:2]) < set(TEXTS[0]) and len(set(texts[:2])) == 2
     assert texts[2:] == ["green dog", "green dog", "", ""], "what is missing is given again"
+
+
+ORIGINS = ("human", "web", "synthetic", "synthetic")
+
+
+def of_origins(seed: int) -> Batch:
+    """A picture with a caption of each origin, the last two of one, and a picture with a caption of the web's only."""
+    batch = loaded(seed)
+    mixed = tuple(
+        Caption(text, origin) for text, origin in zip(("red", "green", "dog", "table"), ORIGINS, strict=True)
+    )
+    samples = [replace(batch.samples[0], captions=mixed), replace(batch.samples[1], captions=(mixed[1],))]
+    return replace(batch, samples=(*samples, batch.samples[2]))
+
+
+def drawn(weights: dict[str, float], seed: int, per_image: int = 1) -> list[str]:
+    collate = PairCollate(TOKENS, 12, per_image=per_image, weights=weights)
+    return TOKENS.decode(collate(of_origins(seed)).ids)
+
+
+def test_captions_are_drawn_by_the_weight_of_their_origin() -> None:
+    weights = {"human": 3.0, "web": 0.0}  # and 1 of each synthetic one
+    counts = Counter(drawn(weights, seed)[0] for seed in range(2000))
+    assert set(counts) == {"red", "dog", "table"}
+    assert counts["red"] / 2000 == pytest.approx(3 / 5, abs=0.04)
+    assert counts["dog"] / 2000 == pytest.approx(1 / 5, abs=0.04)
+
+
+def test_what_weighs_nothing_is_drawn_where_there_is_nothing_else() -> None:
+    assert {tuple(drawn({"web": 0.0}, seed)[1:]) for seed in range(20)} == {("green", "")}
+
+
+def test_several_captions_are_drawn_by_weight_without_the_same_twice() -> None:
+    pairs = [drawn({"human": 1000.0, "web": 0.001}, seed, per_image=2)[:2] for seed in range(50)]
+    assert all(first == "red" for first, _ in pairs)
+    assert {second for _, second in pairs} == {"dog", "table"}
+
+
+def test_without_weights_the_draw_is_a_plain_choice() -> None:
+    for seed in range(30):
+        assert drawn({}, seed)[0] == Random(seed).choice(("red", "green", "dog", "table"))
 
 
 def test_the_shortest_captions_come_first() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-VIDEO_EXTENSIONS = frozenset({"mp4", "webm", "mkv", "mov"})
+VIDEO_EXTENSIONS = frozenset({"mp4", "webm", "mkv", "mov", "avi"})
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 _KEY = re.compile(r"[A-Za-z0-9_\-]+")
 
@@ -34,12 +34,14 @@ class Caption:
 class Question:
     """A question about a sample; `answers` maps each answer to the share of annotators who gave it.
 
-    `open` is False where the question itself names its possible answers (yes or no).
+    `open` is False where the question itself names its possible answers (yes or no). `candidates`, if there are
+    any, are the answers to be ranked.
     """
 
     text: str
     answers: dict[str, float]
     open: bool
+    candidates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,17 @@ def annotations_to_json(sample: Sample) -> bytes:
     if sample.captions:
         value["captions"] = [vars(caption) for caption in sample.captions]
     if sample.questions:
-        value["questions"] = [vars(question) for question in sample.questions]
+        value["questions"] = [_question_to_json(question) for question in sample.questions]
     if sample.url:
         value["url"] = sample.url
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _question_to_json(question: Question) -> dict[str, Any]:
+    value = dict(vars(question))
+    if not question.candidates:
+        del value["candidates"]
+    return value
 
 
 def sample_from_json(key: str, media: bytes, extension: str, annotations: bytes) -> Sample:
@@ -101,8 +110,12 @@ def sample_from_json(key: str, media: bytes, extension: str, annotations: bytes)
         media=media,
         extension=extension,
         captions=tuple(Caption(**caption) for caption in value.get("captions", ())),
-        questions=tuple(Question(**question) for question in value.get("questions", ())),
+        questions=tuple(_question_from_json(question) for question in value.get("questions", ())),
         width=int(value["width"]),
         height=int(value["height"]),
         url=value.get("url"),
     )
+
+
+def _question_from_json(value: dict[str, Any]) -> Question:
+    return Question(**{**value, "candidates": tuple(value.get("candidates", ()))})

@@ -9,7 +9,24 @@ from pathlib import Path
 
 from blip.config import Source, SourceKind
 from blip.data.sample import Sample
-from blip.data.sources import folder, table, urls, video, vqa, webdataset
+from blip.data.sources import (
+    coco,
+    folder,
+    hf,
+    imagefolder,
+    karpathy,
+    msrvtt,
+    msvd,
+    nocaps,
+    table,
+    urls,
+    video,
+    visdial,
+    visual_genome,
+    vqa,
+    vqav2,
+    webdataset,
+)  # fmt: skip
 from blip.data.sources.refused import Refused
 from blip.data.sources.screening import MAX_CAPTION_CHARS, screened
 from blip.data.sources.urls import Address
@@ -19,10 +36,20 @@ __all__ = ["Address", "Refused", "read"]
 KINDS: dict[SourceKind, Callable[[Source, Path], Iterator[Sample | Refused | Address]]] = {
     "table": table.read,
     "folder": folder.read,
-    "vqa": vqa.read,
-    "video": video.read,
+    "imagefolder": imagefolder.read,
     "webdataset": webdataset.read,
     "urls": urls.read,
+    "hf": hf.read,
+    "coco": coco.read,
+    "karpathy": karpathy.read,
+    "nocaps": nocaps.read,
+    "vqa": vqa.read,
+    "vqav2": vqav2.read,
+    "visual_genome": visual_genome.read,
+    "visdial": visdial.read,
+    "video": video.read,
+    "msrvtt": msrvtt.read,
+    "msvd": msvd.read,
 }
 
 

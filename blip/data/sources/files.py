@@ -18,6 +18,8 @@ from blip.data.sources.refused import (
 from blip.data.sources.seen import Seen
 from blip.errors import BlipError
 
+UNREADABLE = "unreadable"
+
 
 @dataclass(frozen=True)
 class Media:
@@ -122,7 +124,8 @@ class Folder:
             self._used.add(found.relative_to(self.path).as_posix())
             if not found.resolve().is_relative_to(self._root):
                 return Refused(key_of(name), UNSAFE, f"{name} leads out of {self.path}")
-            return media(candidate, found.name, found.read_bytes())
+            data = content(found, key_of(candidate))
+            return data if isinstance(data, Refused) else media(candidate, found.name, data)
         return Refused(key_of(name), MISSING, f"{name} is listed, its file is not in {self.path}")
 
     def others(self) -> Iterator[str]:
@@ -144,9 +147,24 @@ class Folder:
         for folder in ("", *self._below):
             for end in ends:
                 path = self.path / folder / f"{name}{end}"
-                if path.is_file():
+                if _is_file(path):
                     return path
         return None
+
+
+def content(file: Path, key: str) -> bytes | Refused:
+    """The bytes of a file, or why they cannot be had."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        return Refused(key, UNREADABLE, f"{file}: {error.strerror or error}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long to be one
+        return False
 
 
 def files_below(folder: Path) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from blip.config import Source
 from blip.data.archive import UNSAFE
 from blip.data.sample import IMAGE_EXTENSIONS, Caption, Sample
 from blip.data.sources.cells import words
-from blip.data.sources.files import files_below
+from blip.data.sources.files import content, files_below
 from blip.data.sources.refused import NO_CAPTION, Refused, key_of
 from blip.errors import BlipError
 
@@ -34,7 +34,9 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
 
 
 def _sample(file: Path, key: str, extension: str, origin: str) -> Sample | Refused:
-    data = file.read_bytes()
+    data = content(file, key)
+    if isinstance(data, Refused):
+        return data
     texts = _texts(file)
     if not texts:
         detail = f"{file.name} has neither a text beside it nor a name in words"

@@ -38,26 +38,23 @@ def stream(path: Path, prefix: str) -> Iterator[Any]:
             ) from None
 
 
-def first_keys(path: Path) -> tuple[str, list[str]]:
-    """`object` or `list`, and the keys that stand in the first 64 KiB: of the object, or of the first in the list.
-
-    A file that is no JSON has the form "".
-    """
-    form, keys, level = "", list[str](), ""
+def is_list(path: Path) -> bool:
+    """Whether a JSON file has a list on its top."""
     with path.open("rb") as handle:
-        head = _Repaired(handle, HEAD)
+        return handle.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+
+
+def keys_in_head(path: Path) -> frozenset[str]:
+    """Where keys stand in the first 64 KiB of a JSON file, as `images.item.file_name`; none if it is no JSON."""
+    keys: set[str] = set()
+    with path.open("rb") as handle:
         try:
-            for prefix, event, value in ijson.parse(head):
-                if not form:
-                    form = {"start_map": "object", "start_array": "list"}.get(event, "")
-                    level = "" if form == "object" else "item"
-                if event == "map_key" and prefix == level:
-                    keys.append(value)
-                elif (prefix, event) == ("item", "end_map"):
-                    break
+            for prefix, event, value in ijson.parse(_Repaired(handle, HEAD)):
+                if event == "map_key":
+                    keys.add(f"{prefix}.{value}".removeprefix("."))
         except ijson.JSONError:
-            pass
-    return form, keys
+            pass  # it is cut at 64 KiB, or has a value a line
+    return frozenset(keys)
 
 
 class _Repaired:

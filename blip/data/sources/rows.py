@@ -128,7 +128,13 @@ def _type_of(values: list[str]) -> type[str] | type[int] | type[float]:
 
 
 def _reader(path: Path) -> Callable[[Path, Sequence[str] | None], Iterator[Row | Refused]]:
-    readers = {"csv": _separated, "tsv": _separated, "json": _json, "jsonl": _jsonl, "parquet": _parquet}
+    readers = {
+        "csv": _separated,
+        "tsv": _separated,
+        "json": _json,
+        "jsonl": read_json_lines,
+        "parquet": _parquet,
+    }
     extension = path.suffix[1:].lower()
     if extension not in readers:
         raise BlipError(f"{path}: a table ends in .{', .'.join(EXTENSIONS)}, not in {path.suffix!r}")
@@ -202,7 +208,8 @@ def _open(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", errors="replace", newline="")
 
 
-def _jsonl(path: Path, _: Sequence[str] | None) -> Iterator[Row | Refused]:
+def read_json_lines(path: Path, _: Sequence[str] | None = None) -> Iterator[Row | Refused]:
+    """A row a line, whatever the file's name ends in; the second argument is for symmetry."""
     with path.open(encoding="utf-8-sig", errors="replace") as handle:
         for number, line in enumerate(handle, 1):
             if not line.strip():

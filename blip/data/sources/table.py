@@ -76,7 +76,7 @@ def _stream(source: Source, table: Path, columns: Columns, folder: Folder) -> It
             picture.texts, gathered[picture.name] = gathered[picture.name], []
             if not picture.texts:
                 continue
-        yield sample_of(picture, folder, table.stem, source.origin, truth.get(picture.name))
+        yield sample_of(picture, folder, key_of(table.stem), source.origin, truth.get(picture.name))
 
 
 def _gathered(table: Path, columns: Columns) -> Texts:

@@ -4,23 +4,23 @@ Several rows with the same image and question are the answers of several people.
 question does not itself name its possible answers.
 """
 
-from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from blip.config import Source
 from blip.data.sample import Question, Sample
 from blip.data.sources.cells import words
 from blip.data.sources.files import Folder, Media, find_in_tar
-from blip.data.sources.refused import Refused
+from blip.data.sources.questions import shares
+from blip.data.sources.refused import Refused, key_of
 from blip.data.sources.rows import find_table, read_rows, read_truth
 
+NO_ANSWER = "no_answer"
 _TRUE = {"1", "true", "yes"}
 COLUMNS = ("image", "question", "answer", "open")
 
-Asked = dict[
-    tuple[str, bool], Counter[str]
-]  # per question and whether it is open: how many gave which answer
+Asked = dict[tuple[str, bool], list[str]]  # the answers to a question and whether it is open
 
 
 def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
@@ -33,7 +33,11 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         image, text, answer, open_ = (row.text(column) for column in COLUMNS)
         asked = questions.setdefault(image, {})
         if words(text) and words(answer):
-            asked.setdefault((words(text), open_.strip().lower() in _TRUE), Counter())[words(answer)] += 1
+            asked.setdefault((words(text), open_.strip().lower() in _TRUE), []).append(answer)
+        else:
+            yield Refused(
+                key_of(image), NO_ANSWER, f"line {row.number}: {text!r} is answered {answer!r}"[:200]
+            )
     truth = read_truth(path)
     for item in _media(source, path, questions):
         if isinstance(item, Refused):
@@ -43,14 +47,8 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         if not asked:
             yield Refused(item.key, "no_question", f"{item.name} has no question with an answer", item.data)
             continue
-        found = tuple(question_of(text, answers, open_) for (text, open_), answers in asked.items())
+        found = tuple(Question(text, shares(given), open_) for (text, open_), given in asked.items())
         yield Sample(item.key, item.data, item.extension, questions=found, truth=truth.get(item.name))
-
-
-def question_of(text: str, answers: Counter[str], open_: bool) -> Question:
-    """A question with the share of each answer."""
-    total = answers.total()
-    return Question(text, {answer: count / total for answer, count in answers.items()}, open_)
 
 
 def _media(source: Source, path: Path, wanted: dict[str, Asked]) -> Iterator[Media | Refused]:
@@ -58,4 +56,5 @@ def _media(source: Source, path: Path, wanted: dict[str, Asked]) -> Iterator[Med
     if tar.is_file() and not source.images:
         return find_in_tar(tar, wanted)
     folder = Folder.of(source.images, path)
-    return (folder.find(name) for name in wanted)
+    found = ((name, folder.find(name)) for name in wanted)
+    return (item if isinstance(item, Refused) else replace(item, name=name) for name, item in found)

@@ -1,0 +1,120 @@
+"""Kind `hf`: data sets of Hugging Face on disk, read with pyarrow alone.
+
+    saved/state.json, data-00000-of-00002.arrow            what `Dataset.save_to_disk` writes
+    saved/dataset_dict.json, train/..., test/...           what `DatasetDict.save_to_disk` writes
+    hub/data/train-00000-of-00003.parquet                  a repository of the Hub, fetched
+
+A row is a sample: its key is its file's name and its number in it. One batch of rows is held at a time.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from blip.config import Source
+from blip.data.sample import Sample
+from blip.data.sources.columns import pick
+from blip.data.sources.files import Folder, files_below
+from blip.data.sources.picture_rows import pictures, sample_of
+from blip.data.sources.refused import Refused, key_of
+from blip.data.sources.rows import BROKEN_TABLE, Row, cells_of, column_names, read_rows
+from blip.errors import BlipError
+
+STATE, SPLITS = "state.json", "dataset_dict.json"
+
+
+def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
+    """Samples file by file.
+
+    Raises:
+        BlipError: there is no such data set, or it has several splits and none is named.
+    """
+    files = _files(path, source.split)
+    columns = pick(_names(files), source.columns, path)
+    folder = Folder.of(source.images, path)
+    alike = len({file.stem for file in files}) < len(files)
+    for file in files:
+        rows = _arrow(file, columns) if file.suffix == ".arrow" else read_rows(file, columns)
+        name = key_of(file.relative_to(path).with_suffix("").as_posix() if alike else file.stem)
+        try:
+            for picture in pictures(rows, columns):
+                if isinstance(picture, Refused):
+                    yield picture
+                else:
+                    yield sample_of(picture, folder, name, source.origin)
+        except BlipError as error:
+            yield Refused(key_of(file.name), BROKEN_TABLE, str(error))
+
+
+def _files(path: Path, split: str | None) -> list[Path]:
+    if not path.is_dir():
+        raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
+    if (path / SPLITS).is_file():
+        known = _json(path / SPLITS, "splits")
+        return _saved(path / _one(path, [str(name) for name in known], split))
+    if (path / STATE).is_file():
+        return _saved(path)
+    tables = [file for file in files_below(path) if file.suffix == ".parquet"]
+    if not tables:
+        raise BlipError(f"source {path}: it has neither {STATE}, {SPLITS} nor a .parquet file")
+    splits = {file: file.name.removesuffix(".parquet").partition("-")[0] for file in tables}
+    chosen = _one(path, sorted(set(splits.values())), split)
+    return [file for file in tables if splits[file] == chosen]
+
+
+def _saved(folder: Path) -> list[Path]:
+    listed = _json(folder / STATE, "_data_files")
+    files = [folder / Path(str(entry["filename"])).name for entry in listed]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing or not files:
+        raise BlipError(f"source {folder}: {', '.join(missing) or 'every file'} of {STATE} is missing")
+    return files
+
+
+def _one(path: Path, splits: list[str], split: str | None) -> str:
+    if split in splits or (len(splits) == 1 and split is None):
+        return split or splits[0]
+    wanted = f"no split {split!r}" if split else "several splits"
+    raise BlipError(f"source {path}: {wanted}; it has {', '.join(splits)}. Name one: --split NAME")
+
+
+def _json(path: Path, name: str) -> list:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))[name]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BlipError(f"{path} cannot be read: {error!r}") from None
+    if not isinstance(value, list):
+        raise BlipError(f"{path}: {name} is no list")
+    return value
+
+
+def _names(files: list[Path]) -> list[str]:
+    """The columns, by the first file that can be read."""
+    problem = None
+    for file in files:
+        try:
+            return _schema(file).names if file.suffix == ".arrow" else column_names(file)
+        except (BlipError, OSError, pa.ArrowException) as error:
+            problem = problem or error
+    raise BlipError(f"{files[0]} cannot be read: {problem}")
+
+
+def _schema(file: Path) -> pa.Schema:
+    with pa.memory_map(str(file)) as memory, pa.ipc.open_stream(memory) as reader:
+        return reader.schema
+
+
+def _arrow(file: Path, columns: tuple[str, str]) -> Iterator[Row | Refused]:
+    number = 0
+    try:
+        with pa.memory_map(str(file)) as memory, pa.ipc.open_stream(memory) as reader:
+            for batch in reader:
+                for start in range(0, len(batch), 64):  # a batch has 1,000 rows, whose pictures may be in it
+                    for values in cells_of(batch.select(list(columns)).slice(start, 64)):
+                        number += 1
+                        yield Row(number, values)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        detail = f"{file.name} cannot be read after row {number}: {error}"
+        yield Refused(key_of(file.name), BROKEN_TABLE, detail)

@@ -13,21 +13,17 @@ from blip.errors import BadArguments, BlipError
 
 app = typer.Typer()
 PANEL = "Data"
-CLUES: dict[str, tuple[str, ...]] = {
-    "vqa": ("questions.csv",),
-    "video": ("clips.tar",),
-    "table": ("captions.csv", "captions.tsv", "captions.jsonl", "captions.parquet"),
-}
-
 Dataset = Annotated[Path, typer.Argument(help="A pairs dataset, as data/datasets/human.")]
 
 
 @app.command(rich_help_panel=PANEL)
 def ingest(
-    source: Annotated[
-        Path,
+    sources: Annotated[
+        list[Path],
         typer.Argument(
-            help="A folder of images, alone or with captions.csv, or of img2dataset's tars; or a list of URLs."
+            metavar="SOURCE",
+            help="Folders of images, tables, img2dataset's tars, lists of URLs, official annotation files, "
+            "Hugging Face data sets.",
         ),
     ],
     *,
@@ -36,6 +32,14 @@ def ingest(
         Literal["human", "web", "synthetic"], typer.Option(help="Who wrote the texts.")
     ] = "human",
     kind: Annotated[SourceKind | None, typer.Option(help="Found out when not given.")] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The pictures or clips that the files name.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Of sources that hold several, as train.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="image|caption=NAME", help="What a table calls its column; repeatable."),
+    ] = None,
     samples_per_shard: Annotated[int, typer.Option(min=1)] = 1000,
     max_bad_fraction: Annotated[float, typer.Option(min=0, max=1, help="Stop above this share.")] = 0.02,
     settings: Annotated[
@@ -52,38 +56,51 @@ def ingest(
 ) -> None:
     """Turn images and texts into a pairs dataset; broken files are set aside, each with its reason.
 
-    Ended before it is ready, the same command goes on where it was.
+    Ended before it is ready, the same command goes on where it was. Of several sources each sample's key begins
+    with its source's name.
 
     Example: [bold]blip ingest photos/ --out data/datasets/photos --origin web[/bold]
 
     Example: [bold]blip ingest laion.parquet --out pairs/laion --origin web --set download.connections=256[/bold]
+
+    Example: [bold]blip ingest pairs.csv --images photos/ --column caption=words --out pairs/mine[/bold]
+
+    Example: [bold]blip ingest dataset_coco.json --images coco/ --split train --out pairs/coco[/bold]
+
+    Example: [bold]blip ingest coco/ vg/region_descriptions.json --split train --out pairs/human[/bold]
     """
     from blip.config import Ingest, Source, read_section
     from blip.data.ingestion import ingest_dataset
     from blip.data.jobs import open_pool
+    from blip.data.sources.guess import kind_of
 
     if out.exists():
         raise BadArguments(f"{out} exists already; name another folder, or remove it first")
     limits = {"samples_per_shard": samples_per_shard, "max_bad_fraction": max_bad_fraction}
     chosen = read_section(Ingest, {**limits, "datasets": {}}, settings or [])
-    described = Source(source=str(source), kind=kind or kind_of(source), origin=origin, role="train")
+    told = {
+        "origin": origin,
+        "role": "train",
+        "images": images,
+        "split": split,
+        "columns": named(column or []),
+    }
+    described = [
+        Source.model_validate({"source": str(source), "kind": kind or kind_of(source), **told})
+        for source in sources
+    ]
     with open_pool(workers, dask) as pool:
         ingest_dataset(described, out, chosen, pool=pool)
     show_dataset(out, as_json)
 
 
-def kind_of(source: Path) -> SourceKind:
-    """The format of a source, by the files that it has."""
-    from blip.data.sources.urls import is_url_list
-
-    for kind, names in CLUES.items():
-        if any((source / name).is_file() for name in names):
-            return kind  # pyright: ignore[reportReturnType]
-    if source.is_file() and source.suffix != ".tar" and is_url_list(source):
-        return "urls"
-    if source.suffix == ".tar" or any(source.glob("*.tar")) or any(source.glob("*/*.tar")):
-        return "webdataset"
-    return "folder"
+def named(columns: list[str]) -> dict[str, str] | None:
+    """`image=photo` and `caption=words` by what they name."""
+    pairs = [column.partition("=") for column in columns]
+    for what, _, name in pairs:
+        if what not in ("image", "caption") or not name:
+            raise BadArguments(f"--column {what}={name}: write image=NAME or caption=NAME")
+    return {what: name for what, _, name in pairs} or None
 
 
 @app.command(rich_help_panel=PANEL)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ from blip.data.shards import Item, ShardJob, cut, write_shard
 from blip.data.sources import read
 from blip.data.sources.urls import MALFORMED
 from blip.data.text import Tokenizer, clean_caption, clean_question, train_vocabulary
-from blip.errors import BlipError
+from blip.errors import BadArguments, BlipError
 
 REFERENCES = "references.npz"
 EXAMPLES = 3
@@ -36,30 +36,34 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def ingest_dataset(
-    source: Source,
+    sources: Source | Sequence[Source],
     directory: Path,
     settings: Ingest,
     references: References | None = None,
     pool: Pool = HERE,
 ) -> PairsDataset:
-    """Read a source into a pairs dataset.
+    """Read one source or several into a pairs dataset.
 
     Args:
-        source: what to read; its path is relative to the current directory.
+        sources: what to read; paths are relative to the current directory. Several must be of one origin, and all
+            of them lists of URLs or none.
         directory: the dataset, which appears only when it is complete.
         settings: shard size, size limit and how much may be broken.
         references: pictures that must not be near; None for evaluation data.
         pool: who makes the shards.
 
     Raises:
-        BlipError: the source cannot be read, has no sample, or more than `max_bad_fraction` of it is broken;
+        BadArguments: the sources do not go together.
+        BlipError: a source cannot be read, has no sample, or more than `max_bad_fraction` of it is broken;
             the shards made so far stay for the next run.
     """
-    work = _Work.begin(source, directory, settings, references)
+    sources = (sources,) if isinstance(sources, Source) else tuple(sources)
+    _see_that_they_go_together(sources)
+    work = _Work.begin(sources, directory, settings, references)
     started = shown = time.monotonic()
     samples = 0
-    items = read(source, Path(source.source), settings.max_caption_chars)
-    for taken in _make(work.jobs(items), source, settings, pool):
+    items = read(sources, settings.max_caption_chars)
+    for taken in _make(work.jobs(items), sources[0], settings, pool):
         samples += taken
         if time.monotonic() - shown > SECONDS_BETWEEN_LINES:
             shown = time.monotonic()
@@ -80,24 +84,33 @@ def _make(jobs: Iterable[ShardJob], source: Source, settings: Ingest, pool: Pool
     return run_jobs(pool, downloader(settings.download), groups)
 
 
+def _see_that_they_go_together(sources: Sequence[Source]) -> None:
+    if len({source.origin for source in sources}) > 1:
+        raise BadArguments("the sources of a dataset must have one origin; make a dataset of those of each")
+    if len({source.kind == "urls" for source in sources}) > 1:
+        raise BadArguments("lists of URLs cannot go into one dataset with pictures; make two datasets")
+
+
 @dataclass(frozen=True)
 class _Work:
     """A dataset in the making: the directory in which its parts gather."""
 
     directory: Path
-    source: Source
+    sources: tuple[Source, ...]
     target: Path
     settings: Ingest
     references: Path | None
 
     @classmethod
-    def begin(cls, source: Source, target: Path, settings: Ingest, references: References | None) -> _Work:
+    def begin(
+        cls, sources: tuple[Source, ...], target: Path, settings: Ingest, references: References | None
+    ) -> _Work:
         """Go on with what an earlier run left, if it was about the same; start anew otherwise."""
-        directory = begin(target, _plan(source, settings, references))
+        directory = begin(target, _plan(sources, settings, references))
         file = directory / REFERENCES if references else None
         if references and file and not file.is_file():
             references.write(file)
-        return cls(directory, source, target, settings, file)
+        return cls(directory, sources, target, settings, file)
 
     def jobs(self, items: Iterable[Item]) -> Iterator[ShardJob]:
         """The shards that are still to be made."""
@@ -105,7 +118,12 @@ class _Work:
         for number, run in enumerate(cut(items, self.settings.samples_per_shard)):
             if number not in done:
                 yield ShardJob(
-                    self.directory, number, run, self.source.origin, self.settings.max_pixels, self.references
+                    self.directory,
+                    number,
+                    run,
+                    self.sources[0].origin,
+                    self.settings.max_pixels,
+                    self.references,
                 )
 
     def check(self) -> None:
@@ -121,40 +139,45 @@ class _Work:
             reasons = ", ".join(f"{count} {reason}" for reason, count in bad.most_common())
             lines = "".join(f"\n  {line}" for line in self._examples(list(receipts)))
             raise BlipError(
-                f"source {self.source.source}: {bad.total():,} of {total:,} samples cannot be used ({reasons}), "
+                f"source {self._named()}: {bad.total():,} of {total:,} samples cannot be used ({reasons}), "
                 f"more than ingest.max_bad_fraction = {limit}; repair the source, or raise the limit and run "
                 f"again: what was read waits in {self.directory}. The first:{lines}"
             )
         if not samples:
             raise BlipError(
-                f"source {self.source.source}: no sample is left of {total:,}; nothing to make a dataset of"
+                f"source {self._named()}: no sample is left of {total:,}; nothing to make a dataset of"
             )
 
     def _is_bad(self, reason: str) -> bool:
         """Whether a reason speaks against the source. That the web has lost a picture does not."""
-        return reason in MALFORMED if self.source.kind == "urls" else reason != NEAR_DUPLICATE
+        return reason in MALFORMED if self.sources[0].kind == "urls" else reason != NEAR_DUPLICATE
 
     def _examples(self, numbers: list[int]) -> Iterator[str]:
         bad = (row for row in refusals(self.directory, numbers) if self._is_bad(row["reason"]))
         for row in islice(bad, EXAMPLES):
             yield f"{row['key']}: {row['reason']}, {row['detail']}"
 
+    def _named(self) -> str:
+        return ", ".join(source.source for source in self.sources)
+
     def finish(self) -> None:
         """Join the parts and put the dataset in its place."""
         kept = self.settings.model_dump(include={"max_pixels", "near_duplicate_bits"})
         (self.directory / REFERENCES).unlink(missing_ok=True)
-        assemble(self.directory, [self.source.source], self.source.model_dump(exclude_none=True) | kept)
+        told = [source.model_dump(exclude_none=True) for source in self.sources]
+        parameters = told[0] if len(told) == 1 else {"sources": told}
+        assemble(self.directory, [source.source for source in self.sources], parameters | kept)
         complete(self.directory, self.target)
 
 
-def _plan(source: Source, settings: Ingest, references: References | None) -> dict[str, object]:
-    """What makes two runs the same: the source as it lies there, how it is cut and what is refused."""
+def _plan(sources: Sequence[Source], settings: Ingest, references: References | None) -> dict[str, object]:
+    """What makes two runs the same: the sources as they lie there, how they are cut and what is refused."""
     limits = settings.model_dump(include={"samples_per_shard", "max_pixels", "max_caption_chars"})
     seen = {
-        "files": fingerprint(Path(source.source)),
+        "files": [fingerprint(Path(source.source)) for source in sources],
         "references": references.digest if references else None,
     }
-    return source.model_dump(exclude={"role"}) | limits | seen
+    return {"sources": [source.model_dump(exclude={"role"}) for source in sources]} | limits | seen
 
 
 def write_vocabulary(directory: Path, settings: Vocabulary, datasets: Iterable[PairsDataset]) -> int:

@@ -1,10 +1,12 @@
 """Where datasets come from, one file a kind; each yields samples (or addresses to fetch), and refusals.
 
-for item in read(source, Path(source.source)):
+for item in read([source], max_caption_chars=10_000):
     if isinstance(item, Refused): ...
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from blip.config import Source, SourceKind
@@ -26,8 +28,8 @@ from blip.data.sources import (
     vqa,
     vqav2,
     webdataset,
-)  # fmt: skip
-from blip.data.sources.refused import Refused
+)
+from blip.data.sources.refused import Refused, key_of
 from blip.data.sources.screening import MAX_CAPTION_CHARS, screened
 from blip.data.sources.urls import Address
 
@@ -54,11 +56,28 @@ KINDS: dict[SourceKind, Callable[[Source, Path], Iterator[Sample | Refused | Add
 
 
 def read(
-    source: Source, path: Path, max_caption_chars: int = MAX_CAPTION_CHARS
+    sources: Sequence[Source], max_caption_chars: int = MAX_CAPTION_CHARS
 ) -> Iterator[Sample | Refused | Address]:
-    """Read a source at `path`, its keys and texts screened; nothing is decoded or fetched here.
+    """Read sources one after the other, keys and texts screened; nothing is decoded or fetched here.
+
+    Of several sources each key begins with its source's name, so that they may number their samples alike.
 
     Raises:
-        BlipError: the folder, a table or one of its columns is missing or unreadable.
+        BlipError: a folder, a table or one of its columns is missing or unreadable.
     """
-    return screened(KINDS[source.kind](source, path), max_caption_chars)
+    items = chain.from_iterable(map(_named, sources, names_of(sources)))
+    return screened(items, max_caption_chars)
+
+
+def names_of(sources: Sequence[Source]) -> list[str]:
+    """What the keys of each source begin with: nothing if it is the only one."""
+    if len(sources) == 1:
+        return [""]
+    names = [key_of(Path(source.source).name.partition(".")[0] or "source") for source in sources]
+    again = [name if names.count(name) == 1 else f"{name}{number}" for number, name in enumerate(names, 1)]
+    return [f"{name}-" for name in again]
+
+
+def _named(source: Source, name: str) -> Iterator[Sample | Refused | Address]:
+    for item in KINDS[source.kind](source, Path(source.source)):
+        yield replace(item, key=name + item.key) if name else item

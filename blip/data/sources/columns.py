@@ -49,7 +49,7 @@ def _one(names: Sequence[str], given: str | None, usual: Sequence[str], role: st
         else f"no column has a usual name of the {role} ({', '.join(usual[:3])}, ...)"
     )
     address = guess(names, ADDRESS) if role == "image" else None
-    also = f"; {address} has addresses, whose pictures are to be fetched first" if address else ""
+    also = f"; {address} has addresses, which kind urls reads" if address else ""
     raise BlipError(
         f"{path}: {wanted}; it has: {', '.join(names) or 'none'}{also}. Name one: "
         f"columns: {{{role}: NAME}} in params.yaml, --column {role}=NAME with blip ingest"

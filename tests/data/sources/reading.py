@@ -12,7 +12,7 @@ from blip.data.sources import Refused, read
 def items(path: Path, kind: str, origin: str = "web", **fields: object) -> list[Sample | Refused]:
     """What a source gives; `fields` are further ones of `Source`."""
     values = {"source": str(path), "kind": kind, "origin": origin, "role": "train"} | fields
-    return list(read(Source.model_validate(values), path))
+    return list(read([Source.model_validate(values)]))
 
 
 def samples(found: list[Sample | Refused]) -> dict[str, Sample]:

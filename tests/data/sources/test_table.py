@@ -57,7 +57,7 @@ def test_other_columns_are_named_by_the_settings(tmp_path: Path) -> None:
     with pytest.raises(BlipError, match=r"no column 'word'; it has: photograph, words, caption"):
         items(tmp_path / "t.csv", "table", columns={"image": "photograph", "caption": "word"})
     write(tmp_path / "urls.csv", "url,text", "http://a/b.png,one")
-    with pytest.raises(BlipError, match="url has addresses, whose pictures are to be fetched first"):
+    with pytest.raises(BlipError, match="url has addresses, which kind urls reads"):
         items(tmp_path / "urls.csv", "table")
 
 

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from blip.commands.data import kind_of
 from blip.config import Ingest, Source
 from blip.data.archive import add_member
 from blip.data.ingestion import ingest_dataset
 from blip.data.pairs import Caption
+from blip.data.sources.guess import kind_of
 from blip.errors import BlipError
 
 from ..conftest import draw, encoded

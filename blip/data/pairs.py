@@ -8,7 +8,7 @@ dataset.metadata(["key", "caption"])
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from blip.data.archive import read_members
 from blip.data.manifest import MANIFEST, Manifest, Shard, read_manifest
 from blip.data.metadata import METADATA
-from blip.data.sample import Caption, Question, Sample, sample_from_json
+from blip.data.sample import PARTNER, Caption, Question, Sample, sample_from_json
 from blip.data.writer import PairsWriter
 from blip.errors import BlipError
 
@@ -115,12 +115,16 @@ def _read_keys(path: Path, changed: int) -> frozenset[str]:
 
 
 def _group(path: Path) -> Iterator[Sample]:
-    """Join the members of a shard, which come as KEY.media then KEY.json, to samples."""
+    """Join the members of a shard, which come as KEY.media, KEY.partner.media if any, KEY.json, to samples."""
     waiting: dict[str, tuple[str, bytes]] = {}
+    partners: dict[str, tuple[bytes, str]] = {}
     for member in read_members(path):
         if member.problem:
             raise BlipError(f"shard {path}, member {member.name!r}: {member.detail}; {_AGAIN}")
         key, _, extension = member.name.partition(".")
+        if extension.startswith(PARTNER):
+            partners[key] = (member.data, extension.removeprefix(PARTNER))
+            continue
         if extension != "json":
             waiting[key] = (extension, member.data)
             continue
@@ -128,6 +132,8 @@ def _group(path: Path) -> Iterator[Sample]:
             raise BlipError(f"shard {path}: {member.name} stands there without its picture; {_AGAIN}")
         extension, media = waiting.pop(key)
         try:
-            yield sample_from_json(key, media, extension, member.data)
+            sample = sample_from_json(key, media, extension, member.data)
         except (ValueError, KeyError, TypeError) as error:
             raise BlipError(f"shard {path}: {member.name} is not a sample's ({error!r}); {_AGAIN}") from None
+        partner, form = partners.pop(key, (None, ""))
+        yield sample if partner is None else replace(sample, partner=partner, partner_extension=form)

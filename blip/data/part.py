@@ -33,7 +33,7 @@ from blip.data.archive import add_member
 from blip.data.manifest import Manifest, Shard, write_manifest
 from blip.data.media import look_at
 from blip.data.metadata import METADATA, Row, join_schemas, row_of, schema_for, table_of
-from blip.data.sample import Sample, annotations_to_json, plain_key, stable_id
+from blip.data.sample import PARTNER, Sample, annotations_to_json, plain_key, stable_id
 from blip.errors import BlipError
 
 SHARDS, QUARANTINE, PARTS = "shards", "quarantine", "parts"
@@ -105,6 +105,8 @@ class PartWriter:
             phash = look.phash
         self._keys.add(sample.key)
         add_member(self._tar, f"{sample.key}.{sample.extension}", sample.media)
+        if sample.partner is not None:
+            add_member(self._tar, f"{sample.key}.{PARTNER}{sample.partner_extension}", sample.partner)
         add_member(self._tar, f"{sample.key}.json", annotations_to_json(sample))
         self._rows.append(row_of(sample, self.url, phash, self._origin))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 VIDEO_EXTENSIONS = frozenset({"mp4", "webm", "mkv", "mov", "avi"})
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+PARTNER = "partner."  # between key and extension of a second picture
 _KEY = re.compile(r"[A-Za-z0-9_\-]+")
 
 
@@ -49,6 +50,7 @@ class Sample:
     """A picture or clip (`media`, encoded as `extension` says) and everything known about it.
 
     `url` is where it was fetched from, if it was.
+    `partner` is the second picture of a pair, which questions compare with the first.
     `truth` is for audits and evaluation only: it is written to the metadata and never into the shards that
     training reads.
     """
@@ -62,6 +64,8 @@ class Sample:
     height: int = 0
     truth: dict[str, str | int | float] | None = None
     url: str | None = None
+    partner: bytes | None = None
+    partner_extension: str = ""
 
     @property
     def is_video(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blip.data.decode import BadMedia
+from blip.data.decode import BadMedia, decode
 from blip.data.media import Look, look_at
 from blip.data.part import PartWriter
 from blip.data.quarantine import NEAR_DUPLICATE
@@ -71,7 +71,7 @@ def cut(items: Iterable[Item], length: int) -> Iterator[list[Item]]:
 
 def _bytes(item: Item) -> int:
     if isinstance(item, Sample):
-        return len(item.media)
+        return len(item.media) + len(item.partner or b"")
     return len(item.payload or b"") if isinstance(item, Refused) else 0
 
 
@@ -85,6 +85,8 @@ def _checked(items: Iterable[Item], max_pixels: int) -> Iterator[tuple[Sample, L
             raise ValueError(f"{item.url} has not been fetched")
         try:
             look = look_at(item, max_pixels)
+            if item.partner is not None:
+                decode(item.partner, max_pixels)
         except BadMedia as error:
             yield Refused(item.key, error.reason, error.detail, item.media)
             continue

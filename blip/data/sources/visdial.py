@@ -5,7 +5,7 @@
     VisualDialog_val2018/VisualDialog_val2018_000000185565.jpg, train2014/COCO_train2014_000000378466.jpg
 
 A round becomes a question whose text begins with the rounds before it and whose `candidates` are the answers to
-rank. The texts that the numbers stand for are held as one list of strings: 50 MB for train.
+rank. The texts that the numbers stand for are held as one list of strings: 60 MB for train.
 """
 
 from collections.abc import Iterator

@@ -174,10 +174,15 @@ def _plan(sources: Sequence[Source], settings: Ingest, references: References | 
     """What makes two runs the same: the sources as they lie there, how they are cut and what is refused."""
     limits = settings.model_dump(include={"samples_per_shard", "max_pixels", "max_caption_chars"})
     seen = {
-        "files": [fingerprint(Path(source.source)) for source in sources],
+        "files": [fingerprint(Path(place)) for source in sources for place in _places(source)],
         "references": references.digest if references else None,
     }
     return {"sources": [source.model_dump(exclude={"role"}) for source in sources]} | limits | seen
+
+
+def _places(source: Source) -> list[str]:
+    """Where the files of a source lie."""
+    return [source.source, source.images] if source.images else [source.source]
 
 
 def write_vocabulary(directory: Path, settings: Vocabulary, datasets: Iterable[PairsDataset]) -> int:

@@ -115,6 +115,10 @@ class Folder:
     def find(self, *names: str) -> Media | Refused:
         """The file of the first of the names that there is, under the first name; else why there is none."""
         name = names[0]
+        if name.startswith(("http://", "https://")):
+            return Refused(
+                key_of(name), MISSING, f"{name[:200]} is an address; the column of kind urls is called url"
+            )
         for candidate in map(self._inside, names):
             if candidate is None:
                 return Refused(key_of(name), UNSAFE, f"{name} leads out of {self.path}")

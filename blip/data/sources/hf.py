@@ -8,6 +8,7 @@ A row is a sample: its key is its file's name and its number in it. One batch of
 """
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from blip.data.sources.columns import pick
 from blip.data.sources.files import Folder, files_below
 from blip.data.sources.picture_rows import pictures, sample_of
 from blip.data.sources.refused import Refused, key_of
-from blip.data.sources.rows import BROKEN_TABLE, Row, cells_of, column_names, read_rows
+from blip.data.sources.rows import BROKEN_TABLE, READ_ERRORS, Row, cells_of, column_names, read_rows
 from blip.errors import BlipError
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
+END = b"\xff\xff\xff\xff\0\0\0\0"
+SLICE = 64  # rows at a time of a batch, which has 1,000, whose pictures may be in it
 
 
 def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
@@ -96,7 +99,7 @@ def _names(files: list[Path]) -> list[str]:
     for file in files:
         try:
             return _schema(file).names if file.suffix == ".arrow" else column_names(file)
-        except (BlipError, OSError, pa.ArrowException) as error:
+        except (BlipError, *READ_ERRORS) as error:
             problem = problem or error
     raise BlipError(f"{files[0]} cannot be read: {problem}")
 
@@ -111,10 +114,35 @@ def _arrow(file: Path, columns: tuple[str, str]) -> Iterator[Row | Refused]:
     try:
         with pa.memory_map(str(file)) as memory, pa.ipc.open_stream(memory) as reader:
             for batch in reader:
-                for start in range(0, len(batch), 64):  # a batch has 1,000 rows, whose pictures may be in it
-                    for values in cells_of(batch.select(list(columns)).slice(start, 64)):
+                chosen = batch.select(list(columns))
+                _check(chosen)
+                for start in range(0, len(chosen), SLICE):
+                    for values in cells_of(chosen.slice(start, SLICE)):
                         number += 1
                         yield Row(number, values)
-    except (OSError, KeyError, pa.ArrowException) as error:
+        _see_its_end(file)
+    except (KeyError, *READ_ERRORS) as error:
         detail = f"{file.name} cannot be read after row {number}: {error}"
         yield Refused(key_of(file.name), BROKEN_TABLE, detail)
+
+
+def _see_its_end(file: Path) -> None:
+    """An arrow stream that was cut between two batches looks whole but for its end mark."""
+    with file.open("rb") as handle:
+        handle.seek(-len(END), os.SEEK_END)
+        if handle.read() != END:
+            raise pa.ArrowInvalid("the end mark is missing: it was cut")
+
+
+def _check(batch: pa.RecordBatch) -> None:
+    """See that nothing in a batch points outside of it, which pyarrow takes on trust and would crash at.
+
+    Raises:
+        pa.ArrowInvalid: something does.
+    """
+    for column in batch.columns:
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            if "UTF8" not in str(error):  # a text that is none costs itself only
+                raise

@@ -27,6 +27,7 @@ from blip.errors import BlipError
 
 EXTENSIONS = ("csv", "tsv", "jsonl", "json", "parquet")
 BROKEN_ROW, BROKEN_TABLE = "broken_row", "broken_table"
+READ_ERRORS = (OSError, ValueError, pa.ArrowException)  # what pyarrow raises for a damaged file
 Value = str | int | float
 Cells = dict[str, Any]
 
@@ -75,7 +76,7 @@ def column_names(path: Path) -> list[str]:
     if path.suffix.lower() == ".parquet":
         try:
             return pq.read_schema(path).names
-        except (OSError, pa.ArrowException) as error:
+        except READ_ERRORS as error:
             raise BlipError(f"{path} cannot be read: {error}") from None
     if path.suffix.lower() in (".csv", ".tsv"):
         with _open(path) as handle:
@@ -241,7 +242,7 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row | Refuse
                 for values in cells_of(batch):
                     number += 1
                     yield Row(number, values)
-    except (OSError, pa.ArrowException) as error:
+    except READ_ERRORS as error:
         detail = f"{path.name} cannot be read after row {number}: {error}"
         yield Refused(key_of(path.name), BROKEN_TABLE, detail)
 

@@ -54,7 +54,7 @@ def _join(source: Source, table: Path, columns: Columns, tar: Path) -> Iterator[
         if isinstance(row, Refused):
             yield row
         else:
-            texts = captions.setdefault(row.text(columns[0]), {})
+            texts = captions.setdefault(name_in(row.values[columns[0]]), {})
             texts.update(dict.fromkeys(captions_of(row.values[columns[1]])))
     truth = read_truth(table.parent)
     for item in find_in_tar(tar, captions):

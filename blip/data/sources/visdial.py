@@ -31,7 +31,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     file = find_file(path, source.split, "visdial_*.json")
     folder = pictures_of(source, path, file)
     asked, answers = (
-        [words(text) for text in stream(file, f"data.{name}.item")] for name in ("questions", "answers")
+        [words(str(text)) for text in stream(file, f"data.{name}.item")] for name in ("questions", "answers")
     )
 
     def make(dialog: dict[str, Any]) -> Iterator[Sample | Refused]:

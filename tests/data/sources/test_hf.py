@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +13,7 @@ from datasets import Dataset, DatasetDict, Features, Image, List, Value
 from blip.errors import BlipError
 
 from ..conftest import draw, encoded
-from .reading import items, reasons, samples, texts, write
+from .reading import details, items, reasons, samples, texts, write
 
 FEATURES = Features({"image": Image(), "text": Value("string")})
 
@@ -87,6 +88,26 @@ def test_a_damaged_file_costs_its_own_rows(tmp_path: Path) -> None:
     (tmp_path / "saved/data-00001-of-00002.arrow").unlink()
     with pytest.raises(BlipError, match=r"data-00001-of-00002\.arrow of state\.json is missing"):
         items(tmp_path / "saved", "hf")
+
+
+def test_a_file_cut_between_two_batches_is_told(tmp_path: Path) -> None:
+    dataset(*range(4)).save_to_disk(tmp_path / "saved")
+    path = tmp_path / "saved/data-00000-of-00001.arrow"
+    path.write_bytes(path.read_bytes()[:-8])
+    found = items(tmp_path / "saved", "hf")
+    assert len(samples(found)) == 4
+    assert details(found) == [
+        ("broken_table", f"{path.name} cannot be read after row 4: the end mark is missing: it was cut")
+    ]
+
+
+def test_offsets_that_point_nowhere_do_not_crash(tmp_path: Path) -> None:
+    dataset(*range(4)).save_to_disk(tmp_path / "saved")
+    path = tmp_path / "saved/data-00000-of-00001.arrow"
+    offsets = np.arange(0, 30, 6, dtype="<i4").tobytes()  # of "text 0", "text 1", ...
+    assert path.read_bytes().count(offsets) == 1
+    path.write_bytes(path.read_bytes().replace(offsets, np.full(5, 1 << 30, "<i4").tobytes()))
+    assert list(reasons(items(tmp_path / "saved", "hf")).values()) == ["broken_table"]
 
 
 def test_datasets_itself_is_not_imported() -> None:

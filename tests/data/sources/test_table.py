@@ -155,3 +155,12 @@ def test_an_absolute_name_may_lead_into_the_folder_only(tmp_path: Path) -> None:
     found = items(tmp_path / "in/t.csv", "table")
     assert list(samples(found)) == ["a"]
     assert set(reasons(found).values()) == {"unsafe_member"}
+
+
+def test_an_address_among_the_names_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", "image,caption", "https://a.org/1.jpg,one")
+    ((reason, detail),) = details(items(tmp_path / "t.csv", "table"))
+    assert (reason, detail) == (
+        "missing_file",
+        "https://a.org/1.jpg is an address; the column of kind urls is called url",
+    )

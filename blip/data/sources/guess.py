@@ -44,7 +44,7 @@ KEYS: dict[str, SourceKind] = {  # the first key that is found tells
     "item.question_id": "vqav2",
 }
 CLIP_QUESTIONS = frozenset({"item.question", "item.video_id"})
-LOOKED_AT = 200  # pictures of a folder, to see what their names say
+LOOKED_AT = 1000  # files of a folder
 
 
 def kind_of(source: Path) -> SourceKind:
@@ -121,31 +121,21 @@ def _annotations(folder: Path) -> Iterator[Path]:
 
 
 def _kind_by_contents(folder: Path) -> SourceKind | None:
-    """By what lies in it: tars, tables of the Hub, or pictures."""
-    extensions = set()
-    pictures = []
-    for file in files_below(folder):
-        extension = file.suffix[1:].lower()
-        if extension == "tar":
-            return "webdataset"
-        extensions.add(extension)
-        if extension in IMAGE_EXTENSIONS and len(pictures) < LOOKED_AT:
-            pictures.append(file)
-    tables = (
-        [file for file in files_below(folder) if file.suffix == ".parquet"] if "parquet" in extensions else []
-    )
+    """By what lies in it: tars, tables of the Hub, or pictures; of a large folder the first files tell."""
+    if any(folder.glob("*.tar")) or any(folder.glob("*/*.tar")):
+        return "webdataset"
+    files = list(islice(files_below(folder), LOOKED_AT))
+    tables = [file for file in files if file.suffix == ".parquet"]
     if tables:
         return "urls" if is_url_list(tables[0]) else "hf"
-    if not pictures:
-        lists = (file for file in sorted(folder.iterdir()) if file.suffix[1:].lower() in LISTS)
-        return "urls" if any(map(is_url_list, lists)) else None
-    return "imagefolder" if _says_more_by_folders(folder, pictures) else "folder"
+    pictures = [file for file in files if file.suffix[1:].lower() in IMAGE_EXTENSIONS]
+    if pictures:
+        return "imagefolder" if _says_more_by_folders(folder, pictures) else "folder"
+    lists = (file for file in sorted(folder.iterdir()) if file.suffix[1:].lower() in LISTS)
+    return "urls" if any(map(is_url_list, lists)) else None
 
 
 def _says_more_by_folders(folder: Path, pictures: list[Path]) -> bool:
     """Whether pictures have no words of their own, but lie in folders that have a name."""
-    told = sum(
-        file.with_suffix(".txt").is_file() or " " in in_words(file.stem)
-        for file in islice(pictures, LOOKED_AT)
-    )
+    told = sum(file.with_suffix(".txt").is_file() or " " in in_words(file.stem) for file in pictures)
     return all(file.parent != folder for file in pictures) and told < len(pictures) / 2

@@ -74,14 +74,18 @@ class Vocabulary(Section):
 
 
 class Download(Section):
-    """How pictures of URL lists are fetched, in each worker; explained in blip.data.download.
+    """How pictures of URL lists are fetched; explained in blip.data.download.
 
-    `networks` are private ones to allow, as 10.1.0.0/16, for a mirror; `opt_outs` the X-Robots-Tag directives to
-    respect; `agent` what a robots.txt or tag calls us.
+    `connections` and `connections_per_host` are those of a whole run, shared out among its workers (which have one at
+    least); `seconds_between` is what lies at least between two requests to a host. One try may take `total_seconds`,
+    `connect_seconds` of it to find the host and connect, and `read_seconds` without a byte. `networks` are private
+    ones to allow, as 10.1.0.0/16, for a mirror; `opt_outs` the X-Robots-Tag directives to respect; `agent` who we
+    are, as `blip/1.0 (+mailto:...)`: a robots.txt or tag calls us by what stands before the `/`.
     """
 
     connections: int = Field(128, ge=1)
     connections_per_host: int = Field(8, ge=1)
+    seconds_between: float = Field(0.0, ge=0)
     connect_seconds: float = Field(5.0, gt=0)
     read_seconds: float = Field(10.0, gt=0)
     total_seconds: float = Field(30.0, gt=0)
@@ -90,7 +94,7 @@ class Download(Section):
     max_wait_seconds: float = Field(30.0, ge=0)
     max_bytes: int = Field(20_000_000, ge=1)
     max_redirects: int = Field(5, ge=0)
-    agent: str = "blip"
+    agent: str = Field("blip", pattern=r"^[\x21-\x7e][\x20-\x7e]*$")
     opt_outs: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
     robots_txt: bool = False
     networks: tuple[str, ...] = ()

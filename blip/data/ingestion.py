@@ -31,6 +31,7 @@ from blip.data.text import Tokenizer, clean_caption, clean_question, train_vocab
 from blip.errors import BadArguments, BlipError
 
 REFERENCES = "references.npz"
+DECIDING = {"max_bytes", "opt_outs", "robots_txt"}  # what of the download's settings decides on a picture
 EXAMPLES = 3
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -74,14 +75,12 @@ def ingest_dataset(
 
 
 def _make(jobs: Iterable[ShardJob], source: Source, settings: Ingest, pool: Pool) -> Iterator[int]:
-    """Make the shards; of URL lists a few at once, so that slow servers hold up nobody."""
+    """Make the shards, those of URL lists by fetching."""
     if source.kind != "urls":
         return run_jobs(pool, write_shard, jobs)
-    from blip.data.download.shards import SHARDS_AT_ONCE, downloader
+    from blip.data.download.shards import download_jobs, download_shards
 
-    jobs = iter(jobs)
-    groups = iter(lambda: list(islice(jobs, SHARDS_AT_ONCE)), [])
-    return run_jobs(pool, downloader(settings.download), groups)
+    return run_jobs(pool, download_shards, download_jobs(jobs, settings.download, pool.workers))
 
 
 def _see_that_they_go_together(sources: Sequence[Source]) -> None:
@@ -177,7 +176,9 @@ def _plan(sources: Sequence[Source], settings: Ingest, references: References | 
         "files": [fingerprint(Path(place)) for source in sources for place in _places(source)],
         "references": references.digest if references else None,
     }
-    return {"sources": [source.model_dump(exclude={"role"}) for source in sources]} | limits | seen
+    download = settings.download.model_dump(include=DECIDING) if sources[0].kind == "urls" else {}
+    described = [source.model_dump(exclude={"role"}) for source in sources]
+    return {"sources": described} | limits | download | seen
 
 
 def _places(source: Source) -> list[str]:

@@ -32,7 +32,7 @@ class ShardJob:
 
     directory: Path
     number: int
-    items: list[Item]
+    items: Iterable[Item]
     origin: str
     max_pixels: int
     references: Path | None

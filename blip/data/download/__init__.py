@@ -1,7 +1,9 @@
 """The downloader: pictures of URL lists, fetched shard by shard, and what it must never fetch.
 
-download_shards(jobs, settings)                    # shards.py: all rows of a few shards at once
-await Fetcher(settings).fetch(url)                 # fetch.py: one picture, whatever the server does
-check_url(url), PublicResolver()                   # address.py: public addresses only
-opted_out(tags, agent, words)                      # optout.py: what sites ask for
+download_shards(job)                               # shards.py: a few shards, written as their pictures come
+fetch_all(rows, settings)                          # stream.py: many rows at a time, results in their order
+await fetcher.fetch(url)                           # fetch.py: one picture, tried again where that may help
+client.answer(url)                                 # client.py: one request with its redirects, a turn at its host
+check_host(host), PublicResolver()                 # address.py: public addresses only
+opted_out(tags, agent, words), Robots(client)      # optout.py, robots.py: what sites ask for
 """

@@ -1,4 +1,4 @@
-"""What sites ask of those who collect data: the X-Robots-Tag of a response, and robots.txt if that is wanted.
+"""What sites ask of those who collect data: the X-Robots-Tag of a response.
 
 opted_out(headers.getall("X-Robots-Tag"), agent="blip", words={"noai"})      # "noai" or ""
 """
@@ -6,10 +6,6 @@ opted_out(headers.getall("X-Robots-Tag"), agent="blip", words={"noai"})      # "
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-from protego import Protego
-
-NO_RULES = Protego.parse("")
 
 
 def opted_out(tags: Iterable[str], agent: str, words: Iterable[str]) -> str:
@@ -29,10 +25,3 @@ def opted_out(tags: Iterable[str], agent: str, words: Iterable[str]) -> str:
             if concerned and directive in wanted:
                 return directive
     return ""
-
-
-def read_robots(status: int, body: bytes) -> Protego:
-    """The rules of a robots.txt: without one everything is allowed, with a server error nothing (RFC 9309)."""
-    if status >= 500:
-        return Protego.parse("User-agent: *\nDisallow: /")
-    return Protego.parse(body.decode("utf-8", "replace")) if status < 400 else NO_RULES

@@ -1,92 +1,84 @@
-"""The job that fetches shards: all pictures of a few shards at once, each shard written when its last one is there.
+"""The job that makes shards of addresses: fetch the pictures of a few shards, write one after the other meanwhile.
 
-    download_shards([ShardJob(..., items=[Address(...), ...])], settings)
+    for taken in run_jobs(pool, download_shards, download_jobs(shard_jobs, settings, pool.workers)): ...
 
-Several shards wait for their slowest servers at the same time; pictures keep the order of their rows whatever
-arrives first. What could not be had is refused with the reason and its URL.
+While the slowest server of one shard is waited for, the next shards' pictures are coming. Each shard is finished
+for itself; one that was finished before is neither fetched nor looked at again.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import islice
 
 from blip.config import Download
-from blip.data.download.fetch import Fetcher, Lost
-from blip.data.download.sniff import extension_of
-from blip.data.sample import Caption, Sample
+from blip.data.download.lost import UNREACHED
+from blip.data.download.stream import fetch_all
+from blip.data.sample import Sample
 from blip.data.shards import Item, ShardJob, write_shard
 from blip.data.sources.refused import Refused
 from blip.data.sources.urls import Address
+from blip.errors import BlipError
 
-SHARDS_AT_ONCE = 4  # of a job; their pictures wait in memory
-LONGEST_URL = 500  # characters shown
-
-
-def download_shards(jobs: Sequence[ShardJob], settings: Download) -> int:
-    """Fetch and write the shards; returns how many samples they took on."""
-    return asyncio.run(_Download(jobs, settings).run())
+SHARDS_A_JOB = 4
+FEW = 20  # rows of a shard that may all be dead by chance
 
 
-def downloader(settings: Download) -> partial[int]:
-    """`download_shards` with its settings, as a job's function."""
-    return partial(download_shards, settings=settings)
+@dataclass(frozen=True)
+class DownloadJob:
+    """Neighbouring shards whose items are addresses, and what one worker may do."""
+
+    shards: list[ShardJob]
+    settings: Download
 
 
-@dataclass
-class _Waiting:
-    """A shard whose items are still coming."""
-
-    job: ShardJob
-    items: list[Item | None]
-    left: int
-
-
-class _Download:
-    """The rows of some shards shared out among as many tasks as there are connections."""
-
-    def __init__(self, jobs: Sequence[ShardJob], settings: Download) -> None:
-        self._settings = settings
-        self._shards = [_Waiting(job, [None] * len(job.items), len(job.items)) for job in jobs]
-        self._rows = self._places()
-        self._writing = asyncio.Semaphore(1)
-        self._samples = 0
-
-    async def run(self) -> int:
-        """Fetch all rows."""
-        rows = sum(len(shard.items) for shard in self._shards)
-        async with Fetcher(self._settings) as fetcher, asyncio.TaskGroup() as tasks:
-            for _ in range(min(self._settings.connections, rows)):
-                tasks.create_task(self._work(fetcher))
-        return self._samples
-
-    def _places(self) -> Iterator[tuple[_Waiting, int]]:
-        for shard in self._shards:
-            yield from ((shard, place) for place in range(len(shard.items)))
-
-    async def _work(self, fetcher: Fetcher) -> None:
-        for shard, place in self._rows:
-            shard.items[place] = await _item(fetcher, shard.job.items[place], shard.job.origin)
-            shard.left -= 1
-            if not shard.left:
-                await self._write(shard)
-
-    async def _write(self, shard: _Waiting) -> None:
-        """In a thread, so that the other shards' pictures go on coming."""
-        items = [item for item in shard.items if item is not None]
-        async with self._writing:
-            self._samples += await asyncio.to_thread(write_shard, replace(shard.job, items=items))
-        shard.items.clear()
+def download_jobs(shards: Iterable[ShardJob], settings: Download, workers: int) -> Iterator[DownloadJob]:
+    """Jobs for a pool of so many workers, which keep to the limits together."""
+    share = settings.model_copy(
+        update={
+            "connections": max(settings.connections // workers, 1),
+            "connections_per_host": max(settings.connections_per_host // workers, 1),
+            "seconds_between": settings.seconds_between * workers,
+        }
+    )
+    rest = iter(shards)
+    while some := list(islice(rest, SHARDS_A_JOB)):
+        yield DownloadJob(some, share)
 
 
-async def _item(fetcher: Fetcher, item: Item, origin: str) -> Item:
-    if not isinstance(item, Address):
-        return item
-    try:
-        data = await fetcher.fetch(item.url)
-    except Lost as lost:
-        return Refused(item.key, lost.reason, f"{item.url[:LONGEST_URL]}: {lost.detail}")
-    captions = (Caption(item.caption, origin),)
-    return Sample(item.key, data, extension_of(data) or "", captions, url=item.url)
+def download_shards(job: DownloadJob) -> int:
+    """Fetch and write the shards; returns how many samples they took on.
+
+    Raises:
+        BlipError: not one server of a shard could be reached, which is not the rows' fault.
+    """
+    runs = [(shard, _rows(shard.items)) for shard in job.shards]
+    rows = [row for _, run in runs for row in run]
+    with closing(fetch_all(rows, job.settings, job.shards[0].origin)) as found:
+        return sum(_write(shard, run, found) for shard, run in runs)
+
+
+def _write(shard: ShardJob, rows: Sequence[Address | Refused], found: Iterator[Sample | Refused]) -> int:
+    pairs = zip(rows, islice(found, len(rows)), strict=True)
+    return write_shard(replace(shard, items=_reached(pairs, shard.number)))
+
+
+def _reached(pairs: Iterable[tuple[Address | Refused, Sample | Refused]], shard: int) -> Iterator[Item]:
+    """What became of the rows; an error at the end, which leaves the shard unfinished, if no server answered."""
+    asked, unreached, last = 0, 0, ""
+    for row, item in pairs:
+        asked += isinstance(row, Address)
+        if isinstance(item, Refused) and item.reason in UNREACHED:
+            unreached, last = unreached + 1, f"{item.reason}, {item.detail}"
+        yield item
+    if FEW <= asked == unreached:
+        raise BlipError(
+            f"none of the {asked:,} URLs of shard {shard} could be reached; the last: {last}. Is this machine "
+            "connected? What is finished is kept: run the same again"
+        )
+
+
+def _rows(items: Iterable[Item]) -> list[Address | Refused]:
+    return [item for item in items if not isinstance(item, Sample)]

@@ -118,6 +118,21 @@ async def _breaks_off(request: web.Request, data: bytes, tries: int) -> web.Stre
     return response
 
 
+async def _hangs_up(request: web.Request, data: bytes, tries: int) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+async def _packed_short(request: web.Request, data: bytes, tries: int) -> web.StreamResponse:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "image/jpeg"}
+    return web.Response(body=gzip.compress(data)[:-1000], headers=headers)
+
+
+async def _told_a_password(request: web.Request, data: bytes, tries: int) -> web.StreamResponse:
+    return web.Response(status=401 if "Authorization" in request.headers else 200, body=data)
+
+
 async def _packed(request: web.Request, data: bytes, tries: int) -> web.StreamResponse:
     headers = {"Content-Encoding": "gzip", "Content-Type": "image/jpeg"}
     return web.Response(body=gzip.compress(data), headers=headers)
@@ -165,7 +180,10 @@ FAULTS = {
     "empty": _empty,
     "half": _half,
     "breaks_off": _breaks_off,
+    "hangs_up": _hangs_up,
+    "told_a_password": _told_a_password,
     "packed": _packed,
+    "packed_short": _packed_short,
     "bomb": _bomb_of_zeros,
     "moved": _moved,
     "in_circles": _in_circles,
@@ -188,21 +206,34 @@ BECOMES = {
     "empty": "empty",
     "half": "truncated",
     "breaks_off": "truncated",
+    "hangs_up": "connect",
+    "told_a_password": None,
     "packed": None,
+    "packed_short": "truncated",
     "bomb": "too_large",
     "moved": None,
     "in_circles": "too_many_redirects",
     "to_metadata": "refused_address",
-    "to_a_file": "refused_address",
+    "to_a_file": "bad_url",
     "noai": "opted_out",
 }
 """The reason with which each is refused; None where it gives a picture in the end."""
 
 
-async def robots(request: web.Request) -> web.Response:
-    """Forbids one folder."""
+async def robots(request: web.Request) -> web.StreamResponse:
+    """Elsewhere, as of many sites."""
     request.app[SEEN][request.path] += 1
-    return web.Response(text="User-agent: *\nDisallow: /good/1")
+    raise web.HTTPMovedPermanently("/rules.txt")
+
+
+async def rules(request: web.Request) -> web.StreamResponse:
+    """Forbids one picture, in two pieces."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for piece in (b"User-agent: *\nDisallow: /private\n", b"Disallow: /good/1.jpg\n"):
+        await response.write(piece)
+        await asyncio.sleep(0.05)
+    return response
 
 
 def make() -> web.Application:
@@ -213,6 +244,7 @@ def make() -> web.Application:
     app.router.add_get("/good/{number:[0-9]+}.jpg", good)
     app.router.add_get("/fault/{kind}/{number:[0-9]+}.jpg", fault)
     app.router.add_get("/robots.txt", robots)
+    app.router.add_get("/rules.txt", rules)
     return app
 
 

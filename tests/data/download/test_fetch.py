@@ -9,7 +9,8 @@ import pytest
 
 from blip.config import Download
 from blip.data.download import fetch
-from blip.data.download.fetch import Fetcher, Lost
+from blip.data.download.fetch import open_fetcher
+from blip.data.download.lost import Lost
 
 from .conftest import Server
 from .server import BECOMES, picture
@@ -17,7 +18,7 @@ from .server import BECOMES, picture
 
 def get(url: str, settings: Download) -> bytes:
     async def one() -> bytes:
-        async with Fetcher(settings) as fetcher:
+        async with open_fetcher(settings) as fetcher:
             return await fetcher.fetch(url)
 
     return asyncio.run(one())
@@ -38,9 +39,23 @@ def test_what_a_server_does_has_its_reason(server: Server, settings: Download, k
     assert lost(f"{server.url}/fault/{kind}/1.jpg", settings).reason == BECOMES[kind]
 
 
-@pytest.mark.parametrize("kind", ["once_busy", "asks_to_wait", "packed", "moved"])
+@pytest.mark.parametrize("kind", ["once_busy", "asks_to_wait", "packed", "moved", "told_a_password"])
 def test_what_comes_right_in_the_end_is_a_picture(server: Server, settings: Download, kind: str) -> None:
     assert get(f"{server.url}/fault/{kind}/3.jpg", settings) == picture(3)
+
+
+def test_a_password_in_a_url_is_told_nobody(server: Server, settings: Download) -> None:
+    for user in ("me:secret@", ":secret@", "me@"):
+        url = server.url.replace("//", f"//{user}") + "/fault/told_a_password/3.jpg"
+        assert get(url, settings) == picture(3)
+
+
+def test_no_proxy_of_the_environment_is_used(
+    server: Server, settings: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert get(f"{server.url}/good/7.jpg", settings) == picture(7)
 
 
 def test_a_server_that_asks_to_wait_is_given_the_time(server: Server, settings: Download) -> None:
@@ -92,12 +107,20 @@ def test_a_name_is_judged_by_the_address_that_is_connected_to(
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("ftp://example.org/a.jpg", "refused_address"),
-        ("file:///etc/passwd", "refused_address"),
-        ("not a url", "refused_address"),
+        ("ftp://example.org/a.jpg", "bad_url"),
+        ("file:///etc/passwd", "bad_url"),
+        ("not a url", "bad_url"),
         ("http://[::1/a.jpg", "bad_url"),
+        ("http:///a.jpg", "bad_url"),
+        ("http://.example.org/a.jpg", "bad_url"),
+        (f"http://{'a' * 70}.org/a.jpg", "bad_url"),
+        ("http://xn--a/a.jpg", "bad_url"),
+        ("http://\0/a.jpg", "bad_url"),
+        ("http://example.org:99999/a.jpg", "bad_url"),
+        (f"http://example.org/{'a' * 9000}", "bad_url"),
         ("http://no-such-host.invalid/a.jpg", "dns"),
         ("http://127.0.0.1:9/a.jpg", "connect"),
+        ("http://[::ffff:127.0.0.1]:9/a.jpg", "connect"),  # 127.0.0.1 is allowed here, however it is written
     ],
 )
 def test_urls_that_lead_nowhere(url: str, reason: str, settings: Download) -> None:
@@ -108,7 +131,7 @@ def test_robots_txt_is_asked_once_if_that_is_wanted(server: Server, settings: Do
     polite = settings.model_copy(update={"robots_txt": True})
 
     async def some() -> list[str]:
-        async with Fetcher(polite) as fetcher:
+        async with open_fetcher(polite) as fetcher:
             urls = [f"{server.url}/good/{number}.jpg" for number in (1, 2, 3)]
             found = await asyncio.gather(*map(fetcher.fetch, urls), return_exceptions=True)
             return [one.reason if isinstance(one, Lost) else "good" for one in found]
@@ -119,11 +142,28 @@ def test_robots_txt_is_asked_once_if_that_is_wanted(server: Server, settings: Do
     assert server.seen["/robots.txt"] == 1
 
 
+def test_a_server_without_tls_is_no_https_server(server: Server, settings: Download) -> None:
+    assert lost(server.url.replace("http", "https") + "/good/1.jpg", settings).reason == "tls"
+
+
+def test_requests_to_a_host_keep_their_distance(server: Server, settings: Download) -> None:
+    slow = settings.model_copy(update={"seconds_between": 0.2})
+
+    async def some() -> float:
+        async with open_fetcher(slow) as fetcher:
+            begun = time.monotonic()
+            await asyncio.gather(*(fetcher.fetch(f"{server.url}/good/{number}.jpg") for number in range(4)))
+            await fetcher.fetch(f"{server.url}/good/4.jpg")
+            return time.monotonic() - begun
+
+    assert 0.8 <= asyncio.run(some()) < 2
+
+
 def test_no_more_connections_to_a_host_than_allowed(server: Server, settings: Download) -> None:
     narrow = settings.model_copy(update={"connections_per_host": 2, "read_seconds": 0.3, "retries": 0})
 
     async def some() -> float:
-        async with Fetcher(narrow) as fetcher:
+        async with open_fetcher(narrow) as fetcher:
             begun = time.monotonic()
             urls = [f"{server.url}/fault/silent/{number}.jpg" for number in range(6)]
             await asyncio.gather(*map(fetcher.fetch, urls), return_exceptions=True)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from blip.data.download.optout import opted_out, read_robots
+from blip.data.download.optout import opted_out
+from blip.data.download.robots import rules_of
 
 WORDS = ("noai", "noindex")
 
@@ -27,7 +28,7 @@ def test_a_tag_concerns_everyone_or_an_agent(tags: list[str], found: str) -> Non
 
 
 def test_a_missing_robots_txt_allows_and_a_broken_server_forbids() -> None:
-    assert read_robots(404, b"").can_fetch("http://a/x", "blip")
-    assert not read_robots(503, b"").can_fetch("http://a/x", "blip")
-    rules = read_robots(200, b"User-agent: blip\nDisallow: /x")
+    assert rules_of(404, "").can_fetch("http://a/x", "blip")
+    assert not rules_of(503, "").can_fetch("http://a/x", "blip")
+    rules = rules_of(200, "User-agent: blip\nDisallow: /x")
     assert (rules.can_fetch("http://a/x", "blip"), rules.can_fetch("http://a/y", "blip")) == (False, True)

@@ -2,18 +2,24 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from blip.config import Download, Ingest, Source
+from blip.data.download.shards import download_jobs
 from blip.data.ingestion import ingest_dataset
 from blip.data.pairs import PairsDataset
+from blip.data.shards import ShardJob, write_shard
+from blip.data.sources.urls import Address
+from blip.errors import BlipError
 
 from .conftest import Server
 from .server import BECOMES, picture
@@ -43,6 +49,11 @@ def source(server: Server, tmp_path: Path) -> Source:
 
 def ingest_settings(download: Download) -> Ingest:
     return Ingest(samples_per_shard=10, datasets={}, download=download)
+
+
+def shard_job() -> ShardJob:
+    rows = [Address("000000000", "http://example.org/a.jpg", "x")]
+    return ShardJob(Path("nowhere"), 0, rows, "web", 1, None)
 
 
 def test_every_row_is_a_sample_or_has_its_reason(
@@ -98,3 +109,41 @@ def test_kill_9_and_again_fetches_no_finished_shard(
     assert [sample.key for sample in PairsDataset.open(dataset.path).samples()] == [
         f"{n:09d}" for n, (_, reason) in enumerate(urls(server)) if reason is None
     ]
+
+
+def test_limits_are_those_of_all_workers_together(settings: Download) -> None:
+    wide = settings.model_copy(update={"connections": 100, "connections_per_host": 3, "seconds_between": 0.5})
+    (job,) = download_jobs([shard_job()], wide, workers=4)
+    shared = job.settings
+    assert (shared.connections, shared.connections_per_host, shared.seconds_between) == (25, 1, 2.0)
+
+
+def test_an_address_is_not_written_without_its_picture(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has not been fetched"):
+        write_shard(replace(shard_job(), directory=tmp_path))
+
+
+def test_a_name_server_that_is_down_spoils_no_shard(
+    server: Server, settings: Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = ["127.0.0.1"] * 29 + ["pictures.test"] * 29 + [".no.host"] + ["127.0.0.1"]
+    port = server.url.rsplit(":", 1)[1]
+    rows = [{"url": f"http://{host}:{port}/good/{n}.jpg", "caption": "x"} for n, host in enumerate(hosts)]
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(rows))
+    source = Source(source=str(path), kind="urls", origin="web", role="train")
+    some = Ingest(samples_per_shard=29, datasets={}, download=settings)
+    names: dict[str, str] = {}
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *rest: object, **more: object) -> object:
+        return real(names.get(host, host), *rest, **more)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(BlipError, match=r"none of the 29 URLs of shard 1 could be reached; the last: dns"):
+        ingest_dataset(source, tmp_path / "out", some)
+    assert [path.stem for path in (tmp_path / ".out.partial/parts").glob("*.json")] == ["00000"]
+    names["pictures.test"] = "127.0.0.1"
+    dataset = ingest_dataset(source, tmp_path / "out", some)
+    assert (len(dataset), dataset.manifest.quarantined) == (59, {"bad_url": 1})
+    assert server.seen["/good/3.jpg"] == 1

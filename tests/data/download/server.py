@@ -47,7 +47,10 @@ async def fault(request: web.Request) -> web.StreamResponse:
     """One of FAULTS."""
     request.app[SEEN][request.path] += 1
     number, tries = int(request.match_info["number"]), request.app[SEEN][request.path]
-    return await FAULTS[request.match_info["kind"]](request, picture(number), tries)
+    try:
+        return await FAULTS[request.match_info["kind"]](request, picture(number), tries)
+    except ConnectionResetError:  # the other side has had enough
+        return web.Response()
 
 
 async def _missing(request: web.Request, data: bytes, tries: int) -> web.StreamResponse:

@@ -16,9 +16,9 @@ IMAGE = (
 )  # fmt: skip
 CAPTION = (
     "caption", "captions", "text", "texts", "title", "alt_text", "alt", "sentence", "sentences", "description",
-    "raw", "txt", "comment",
+    "raw", "txt", "comment", "alttext", "top_caption",
 )  # fmt: skip
-ADDRESS = ("url", "image_url", "img_url")
+ADDRESS = ("url", "image_url", "img_url", "image_link", "link", "href", "src")
 
 
 def pick(names: Sequence[str], given: Columns | None, path: Path) -> tuple[str, str]:
@@ -33,6 +33,14 @@ def pick(names: Sequence[str], given: Columns | None, path: Path) -> tuple[str, 
     )
 
 
+def pick_address(names: Sequence[str], given: Columns | None, path: Path) -> tuple[str, str]:
+    """The columns of the URL, which `given.image` may name, and of the caption, as `pick`."""
+    given = given or Columns()
+    return _one(names, given.image, ADDRESS, "image", path), _one(
+        names, given.caption, CAPTION, "caption", path
+    )
+
+
 def guess(names: Sequence[str], usual: Sequence[str]) -> str | None:
     """The first of the `usual` names that there is, as it is written."""
     written = {name.strip().lower(): name for name in reversed(names)}
@@ -43,12 +51,13 @@ def _one(names: Sequence[str], given: str | None, usual: Sequence[str], role: st
     found = given if given in names else None if given else guess(names, usual)
     if found:
         return found
+    what = "URL" if usual is ADDRESS else role
     wanted = (
         f"no column {given!r}"
         if given
-        else f"no column has a usual name of the {role} ({', '.join(usual[:3])}, ...)"
+        else f"no column has a usual name of the {what} ({', '.join(usual[:3])}, ...)"
     )
-    address = guess(names, ADDRESS) if role == "image" else None
+    address = guess(names, ADDRESS) if usual is IMAGE else None
     also = f"; {address} has addresses, which kind urls reads" if address else ""
     raise BlipError(
         f"{path}: {wanted}; it has: {', '.join(names) or 'none'}{also}. Name one: "

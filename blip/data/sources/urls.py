@@ -2,36 +2,35 @@
 
     for row in read_rows(Path("ccs_synthetic_filtered.json")): ...      # Address, or Refused with the row's number
 
-Read are JSON (`[{"url": ..., "caption": ...}, ...]`, as BLIP's bootstrapped lists), JSON lines, CSV, TSV (with or
-without a header, as CC3M's) and Parquet (LAION's), and folders of such files. Held in memory are one row, or one
-batch of a Parquet file.
+Read are JSON (`[{"url": ..., "caption": ...}, ...]`, as BLIP's bootstrapped lists), JSON lines, CSV and TSV (also
+of two columns without a header, as CC3M's and CC12M's), Parquet (LAION's), and folders of such files. Columns are
+found by their usual names, or given as `columns: {image: ..., caption: ...}`, where `image` is the URL. Held in
+memory are one row, or one batch of a Parquet file.
 """
 
 from __future__ import annotations
 
 import csv
-import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import ijson
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from blip.config import Source
-from blip.data.sources.refused import Refused
+from blip.config import Columns, Source
+from blip.data.sources import rows
+from blip.data.sources.columns import pick_address
+from blip.data.sources.json_stream import is_list
+from blip.data.sources.refused import NO_CAPTION, Refused
+from blip.data.sources.rows import BROKEN_ROW, BROKEN_TABLE, Row
 from blip.errors import BlipError
 
-URL_NAMES = ("url", "image_url", "img_url", "link", "href", "src")
-CAPTION_NAMES = ("caption", "text", "alt", "alt_text", "alttext", "title", "top_caption", "description")
-EXTENSIONS = ("parquet", "json", "jsonl", "ndjson", "tsv", "csv")
-BAD_ROW, NO_URL, NO_CAPTION = "bad_row", "no_url", "no_caption"
-MALFORMED = frozenset({BAD_ROW, NO_URL, NO_CAPTION})
-_BATCH = 4096
-_LONGEST_FIELD = 1 << 24
+EXTENSIONS = (*rows.EXTENSIONS, "ndjson", "txt")
+LINES = (".jsonl", ".ndjson")
+PACKED = (".gz", ".zst", ".xz", ".bz2", ".zip")
+NO_URL = "no_url"
+MALFORMED = frozenset({BROKEN_ROW, NO_URL, NO_CAPTION})
+_HEAD, _TAIL = 1 << 20, 4096  # characters in which a first line ends; bytes that show a list's end
+_LOOKED_AT = 20  # rows, for their keys
 
 
 @dataclass(frozen=True)
@@ -43,140 +42,136 @@ class Address:
     caption: str
 
 
-def read_rows(path: Path) -> Iterator[Address | Refused]:
+def read(source: Source, path: Path) -> Iterator[Address | Refused]:
+    """The rows of a list of the settings."""
+    return read_rows(path, source.columns)
+
+
+def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Address | Refused]:
     """The rows of a list or of a folder of lists; keys are the numbers of the rows.
 
     Raises:
-        BlipError: there is no such list, it has no column of URLs or captions, or it cannot be read on.
+        BlipError: there is no such list, it is packed or cut, or has no column of URLs or captions.
     """
     number = 0
     for file in _files(path):
-        for row in _rows(file):
-            yield _address(row, f"{number:09d}", file)
+        for row in _rows(file, columns):
+            yield replace(row, key=f"{number:09d}")
             number += 1
-
-
-def read(source: Source, path: Path) -> Iterator[Address | Refused]:
-    """The rows of a list of the settings."""
-    return read_rows(path)
 
 
 def is_url_list(path: Path) -> bool:
     """Whether the first row of a file has a URL."""
     try:
-        row = next(_rows(path), None)
-        return isinstance(row, Mapping) and bool(_value(row, URL_NAMES))
+        row = next(_rows(path, None), None)
     except (BlipError, OSError):
         return False
+    return isinstance(row, Address) and _looks_like_url(row.url)
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    found = [file for file in sorted(path.glob("*")) if file.suffix[1:].lower() in EXTENSIONS]
+    files = sorted(path.glob("*")) if path.is_dir() else [path]
+    packed = next((file.name for file in files if file.suffix.lower() in PACKED), None)
+    if packed:
+        raise BlipError(f"source {path}: {packed} is packed; unpack it, lists are read as they are")
+    found = [file for file in files if file.suffix[1:].lower() in EXTENSIONS and file.is_file()]
     if not found:
         raise BlipError(f"source {path}: no list of URLs there; read are {', '.join(EXTENSIONS)}")
     return found
 
 
-def _rows(path: Path) -> Iterator[Mapping[str, Any] | str]:
-    """Rows by column name, or what is wrong with one."""
-    reader = {"parquet": _parquet, "json": _json, "jsonl": _lines, "ndjson": _lines}.get(
-        path.suffix[1:].lower()
-    )
-    try:
-        yield from (reader or _separated)(path)
-    except (ijson.JSONError, csv.Error, pa.ArrowException, OSError, UnicodeError) as error:
-        raise BlipError(f"source {path} cannot be read on: {error}") from None
-
-
-def _address(row: Mapping[str, Any] | str, key: str, file: Path) -> Address | Refused:
-    if isinstance(row, str):
-        return Refused(key, BAD_ROW, f"row {int(key):,} of {file.name}: {row}")
-    url, caption = _value(row, URL_NAMES), " ".join(_value(row, CAPTION_NAMES).split())
-    if not url:
-        return Refused(key, NO_URL, f"row {int(key):,} of {file.name} has no URL")
-    if not caption:
-        return Refused(key, NO_CAPTION, f"row {int(key):,} of {file.name} has no caption: {url[:200]}")
-    return Address(key, url.strip(), caption)
-
-
-def _value(row: Mapping[str, Any], names: Sequence[str]) -> str:
-    for name in names:
-        for column in (name, name.upper(), name.capitalize()):
-            value = row.get(column)
-            if isinstance(value, str):
-                return value
-    return ""
-
-
-def _json(path: Path) -> Iterator[Mapping[str, Any] | str]:
-    with path.open("rb") as file:
-        for item in ijson.items(file, "item"):
-            yield item if isinstance(item, dict) else f"not an object: {str(item)[:60]!r}"
-
-
-def _lines(path: Path) -> Iterator[Mapping[str, Any] | str]:
-    with path.open("rb") as file:
-        for line in file:
-            if line.strip():
-                yield _object(line)
-
-
-def _object(line: bytes) -> Mapping[str, Any] | str:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        return f"no JSON: {error}"
-    return value if isinstance(value, dict) else f"not an object: {line[:60]!r}"
-
-
-def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
-    with pq.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        columns = [_column(names, wanted, path) for wanted in (URL_NAMES, CAPTION_NAMES)]
-        for batch in file.iter_batches(_BATCH, columns=columns):
-            yield from batch.to_pylist()
-
-
-def _separated(path: Path) -> Iterator[Mapping[str, Any] | str]:
-    csv.field_size_limit(min(_LONGEST_FIELD, sys.maxsize))
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-        rows = csv.reader(file, delimiter=delimiter, quoting=quoting)
-        first = next(rows, None)
-        if first is None:
-            return
-        header = _header(first, path)
-        if any(map(_looks_like_url, first)):
-            yield dict(zip(header, first, strict=False))
-        for row in rows:
-            if len(row) == len(header):
-                yield dict(zip(header, row, strict=True))
-            elif row:
-                yield f"{len(row)} fields where {len(header)} are expected: {delimiter.join(row)[:100]!r}"
-
-
-def _header(first: list[str], path: Path) -> list[str]:
-    """The column names; where the first row is data already, the field with the URL and the other are it."""
+def _rows(file: Path, columns: Columns | None) -> Iterator[Address | Refused]:
+    """Rows without their keys yet."""
+    first = _first_fields(file)
     if any(map(_looks_like_url, first)):
-        if len(first) != 2:
-            raise BlipError(f"source {path}: {len(first)} columns without a header; name them in a first row")
-        return ["url" if _looks_like_url(field) else "caption" for field in first]
-    for wanted in (URL_NAMES, CAPTION_NAMES):
-        _column(first, wanted, path)
-    return first
+        yield from _headless(file, first)
+        return
+    url, caption = pick_address(_names(file), columns, file)
+    for row in _table(file, [url, caption]):
+        if isinstance(row, Row):
+            yield _address(f"{file.name}, row {row.number:,}", row.text(url), row.text(caption))
+        elif row.reason == BROKEN_TABLE:
+            raise BlipError(f"source {row.detail}; get it again")
+        else:
+            yield row
+
+
+def _table(file: Path, columns: list[str] | None) -> Iterator[Row | Refused]:
+    if _has_lines(file):
+        return rows.read_json_lines(file)
+    if file.suffix.lower() == ".json":
+        _see_its_end(file)
+    return rows.read_rows(file, columns)
+
+
+def _names(file: Path) -> list[str]:
+    """The columns; of JSON the keys in the first rows, of which one may be broken."""
+    if file.suffix.lower() not in (".json", *LINES):
+        return rows.column_names(file)
+    found = [row.values for row in islice(_table(file, None), _LOOKED_AT) if isinstance(row, Row)]
+    return list(dict.fromkeys(name for values in found for name in values))
+
+
+def _has_lines(file: Path) -> bool:
+    return file.suffix.lower() in LINES or (file.suffix.lower() == ".json" and not is_list(file))
+
+
+def _see_its_end(file: Path) -> None:
+    """A list that was cut is found now, not after a night of downloads."""
+    with file.open("rb") as handle:
+        handle.seek(max(file.stat().st_size - _TAIL, 0))
+        if not handle.read().rstrip().endswith(b"]"):
+            raise BlipError(f"source {file} does not end with the ] of a list: it was cut; get it again")
+
+
+def _first_fields(file: Path) -> list[str]:
+    """The fields of the first line, of which one is a URL where the header is missing."""
+    if file.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        return []
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
+        fields = _fields(file, handle.readline(_HEAD))
+    if any(map(_looks_like_url, fields)) and len(fields) != 2:
+        raise BlipError(
+            f"source {file}: its first row has {len(fields)} columns, a URL among them; a list without a header has "
+            "the two columns URL and caption, any other needs a first row that names them"
+        )
+    if file.suffix.lower() == ".txt" and len(fields) != 2:
+        raise BlipError(f"source {file}: its lines are not a URL and a caption with a tab between")
+    return fields
+
+
+def _headless(file: Path, first: list[str]) -> Iterator[Address | Refused]:
+    """A row a line; a quote in one of CC3M's captions is a quote."""
+    url = 0 if _looks_like_url(first[0]) else 1
+    with file.open(encoding="utf-8-sig", errors="replace", newline="\n") as handle:
+        for number, line in enumerate(handle, 1):
+            place = f"{file.name}, line {number:,}"
+            fields = _fields(file, line)
+            if len(fields) == 2:
+                yield _address(place, fields[url], fields[1 - url])
+            elif line.strip():
+                detail = f"{place}: {len(fields)} fields, not a URL and a caption"
+                yield Refused("", BROKEN_ROW, detail, line.encode(errors="replace"))
+
+
+def _fields(file: Path, line: str) -> list[str]:
+    line = line.rstrip("\r\n")
+    if file.suffix.lower() != ".csv":
+        return line.split("\t")
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return [line]
+
+
+def _address(place: str, url: str, text: str) -> Address | Refused:
+    url, caption = url.strip(), " ".join(text.split())
+    if not url:
+        return Refused("", NO_URL, f"{place} has no URL: {caption[:200]}")
+    if not caption:
+        return Refused("", NO_CAPTION, f"{place} has no caption: {url[:200]}")
+    return Address("", url, caption)
 
 
 def _looks_like_url(field: str) -> bool:
     return field.lstrip().lower().startswith(("http://", "https://"))
-
-
-def _column(names: Sequence[str], wanted: Sequence[str], path: Path) -> str:
-    found = next((name for choice in wanted for name in names if name.lower() == choice), None)
-    if found is None:
-        raise BlipError(
-            f"source {path}: no column {' or '.join(wanted[:4])}; it has {', '.join(names)}. Rename one of them"
-        )
-    return found

@@ -49,7 +49,7 @@ async def fault(request: web.Request) -> web.StreamResponse:
     number, tries = int(request.match_info["number"]), request.app[SEEN][request.path]
     try:
         return await FAULTS[request.match_info["kind"]](request, picture(number), tries)
-    except ConnectionResetError:  # the other side has had enough
+    except ConnectionError:  # the other side has had enough
         return web.Response()
 
 

@@ -30,13 +30,15 @@ from blip.data.sources.urls import Address, read_rows
 from tests.data.download.server import BECOMES
 
 FAULTS_EACH = 20  # one URL in so many is a fault, the kinds in turn
+PICTURES = 500  # different ones, so that the server's processor time is small
 SETTINGS = Download.model_validate(
     {
         "networks": ["127.0.0.1"],
-        "connections_per_host": 128,
-        "connect_seconds": 2,
-        "read_seconds": 2,
-        "total_seconds": 4,
+        "connections": 256,
+        "connections_per_host": 256,
+        "connect_seconds": 10,
+        "read_seconds": 5,
+        "total_seconds": 10,
         "retries": 1,
     }
 )
@@ -89,7 +91,7 @@ def urls(port: int, count: int) -> list[tuple[str, str | None]]:
     for number in range(count):
         kind, reason = kinds[number // FAULTS_EACH % len(kinds)]
         faulty = number % FAULTS_EACH == FAULTS_EACH // 2
-        path = f"fault/{kind}/{number}.jpg" if faulty else f"good/{number}.jpg"
+        path = f"fault/{kind}/{number}.jpg" if faulty else f"good/{number % PICTURES}.jpg"
         found.append((f"http://127.0.0.1:{port}/{path}", reason if faulty else None))
     return found
 
@@ -100,6 +102,8 @@ def download(source: str, target: str) -> None:
     with open_pool() as pool:
         described = Source(source=source, kind="urls", origin="web", role="train")
         ingest_dataset(described, Path(target), settings, pool=pool)
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(f"| peak memory of a process | {peak / 1024:,.0f} MiB |")
 
 
 def timed(folder: Path, port: int, count: int) -> None:
@@ -111,6 +115,10 @@ def timed(folder: Path, port: int, count: int) -> None:
     )
     reasons = Counter(reason for _, reason in wanted if reason)
     command = [sys.executable, __file__, "--download", str(listed)]
+    print(
+        f"\n| {count:,} URLs, {sum(reasons.values()):,} of them faults of {len(BECOMES)} kinds | |\n|-|-|",
+        flush=True,
+    )
     begun = time.perf_counter()
     subprocess.run([*command, str(folder / "one")], check=True)
     seconds = time.perf_counter() - begun
@@ -121,7 +129,6 @@ def timed(folder: Path, port: int, count: int) -> None:
     process.wait()
     kept = len(list((folder / ".two.partial/parts").glob("*.json")))
     subprocess.run([*command, str(folder / "two")], check=True)
-    print(f"\n| {count:,} URLs, {sum(reasons.values()):,} of them faults of {len(BECOMES)} kinds | |\n|-|-|")
     print(f"| images/s, from the list to the finished dataset | {(count - reasons.total()) / seconds:,.0f} |")
     for name in ("one", "two"):
         dataset = PairsDataset.open(folder / name)
@@ -129,6 +136,8 @@ def timed(folder: Path, port: int, count: int) -> None:
         right = refused == reasons and len(dataset) == count - reasons.total()
         how = "undisturbed" if name == "one" else f"kill -9 after {kept} shards, and again"
         print(f"| {how} | {len(dataset):,} samples, {refused.total():,} refused, all as expected: {right} |")
+        if not right:
+            print(f"| not as expected | more {dict(refused - reasons)}, fewer {dict(reasons - refused)} |")
 
 
 def main() -> None:

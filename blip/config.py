@@ -77,10 +77,10 @@ class Download(Section):
     """How pictures of URL lists are fetched; explained in blip.data.download.
 
     `connections` and `connections_per_host` are those of a whole run, shared out among its workers (which have one at
-    least); `seconds_between` is what lies at least between two requests to a host. One try may take `total_seconds`,
-    `connect_seconds` of it to find the host and connect, and `read_seconds` without a byte. `networks` are private
-    ones to allow, as 10.1.0.0/16, for a mirror; `opt_outs` the X-Robots-Tag directives to respect; `agent` who we
-    are, as `blip/1.0 (+mailto:...)`: a robots.txt or tag calls us by what stands before the `/`.
+    least); `seconds_between` is what lies at least between two requests to a host. A URL may take `total_seconds`
+    with all its tries, each `connect_seconds` to find the host and connect, and `read_seconds` without a byte.
+    `networks` are private ones to allow, as 10.1.0.0/16, for a mirror; `opt_outs` the X-Robots-Tag directives to
+    respect; `agent` who we are, as `blip/1.0 (+mailto:...)`: a robots.txt or tag calls us by what is before the `/`.
     """
 
     connections: int = Field(128, ge=1)
@@ -88,7 +88,7 @@ class Download(Section):
     seconds_between: float = Field(0.0, ge=0)
     connect_seconds: float = Field(5.0, gt=0)
     read_seconds: float = Field(10.0, gt=0)
-    total_seconds: float = Field(30.0, gt=0)
+    total_seconds: float = Field(60.0, gt=0)
     retries: int = Field(2, ge=0)
     backoff_seconds: float = Field(0.5, ge=0)
     max_wait_seconds: float = Field(30.0, ge=0)

@@ -80,7 +80,8 @@ def _make(jobs: Iterable[ShardJob], source: Source, settings: Ingest, pool: Pool
         return run_jobs(pool, write_shard, jobs)
     from blip.data.download.shards import download_jobs, download_shards
 
-    return run_jobs(pool, download_shards, download_jobs(jobs, settings.download, pool.workers))
+    of_links = download_jobs(jobs, settings.download, settings.samples_per_shard, pool.workers)
+    return run_jobs(pool, download_shards, of_links)
 
 
 def _see_that_they_go_together(sources: Sequence[Source]) -> None:

@@ -61,9 +61,7 @@ async def open_client(settings: Download) -> AsyncIterator[Client]:
         ttl_dns_cache=KEPT,
         family=socket.AF_UNSPEC,
     )
-    timeout = aiohttp.ClientTimeout(
-        total=settings.total_seconds, connect=settings.connect_seconds, sock_read=settings.read_seconds
-    )
+    timeout = aiohttp.ClientTimeout(connect=settings.connect_seconds, sock_read=settings.read_seconds)
     headers = {
         "User-Agent": f"Mozilla/5.0 (compatible; {settings.agent})",
         "Accept": "image/*",

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
+from itertools import count
 
 from yarl import URL
 
@@ -44,17 +45,27 @@ class Fetcher:
         """The picture at a URL.
 
         Raises:
-            Lost: there is none, or it must not be fetched.
+            Lost: there is none, or it must not be fetched, or it takes over `total_seconds` with all tries.
         """
-        for attempt in range(self._settings.retries + 1):
-            try:
-                return await self._get(read_url(url))
-            except Lost as lost:
-                if lost.wait is None or attempt == self._settings.retries:
-                    raise
-                pause = self._settings.backoff_seconds * 2**attempt * random.uniform(0.5, 1.5)
-                await asyncio.sleep(min(max(lost.wait, pause), self._settings.max_wait_seconds))
-        raise AssertionError("the last attempt returns or raises")
+        last = Lost("timeout", f"it took over {self._settings.total_seconds:g} s")
+        try:
+            async with asyncio.timeout(self._settings.total_seconds):
+                for attempt in count():
+                    try:
+                        return await self._get(read_url(url))
+                    except Lost as lost:
+                        if lost.wait is None or attempt == self._settings.retries:
+                            raise
+                        last = lost
+                    await asyncio.sleep(self._pause(attempt, last.wait or 0))
+        except TimeoutError:
+            raise last from None
+        raise AssertionError("the last try returns or raises")
+
+    def _pause(self, attempt: int, asked: float) -> float:
+        """Seconds before the next try: twice as many each time, not the same for all, or what the server asks."""
+        grown = self._settings.backoff_seconds * 2**attempt * random.uniform(0.5, 1.5)
+        return min(max(asked, grown), self._settings.max_wait_seconds)
 
     async def _get(self, url: URL) -> bytes:
         how = self._settings

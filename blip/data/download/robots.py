@@ -17,6 +17,7 @@ from blip.data.download.client import Client
 from blip.data.download.lost import Lost
 
 LONGEST = 512 << 10  # bytes; RFC 9309 asks readers to take 500 KiB at least
+SECONDS = 30.0  # that reading one may take
 SITES = 10_000  # whose rules are kept
 
 
@@ -48,8 +49,10 @@ class Robots:
 
     async def _read(self, url: URL) -> Protego:
         try:
-            async with self._client.answer(url) as response:
+            async with asyncio.timeout(SECONDS), self._client.answer(url) as response:
                 return rules_of(response.status, await read_text(response, LONGEST))
+        except TimeoutError:
+            raise Lost("timeout", f"{url} took over {SECONDS:g} s") from None
         except Lost as lost:
             if lost.reason in ("too_many_redirects", "bad_url"):  # RFC 9309: as if there were none
                 return rules_of(404, "")

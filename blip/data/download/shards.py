@@ -1,9 +1,10 @@
-"""The job that makes shards of addresses: fetch the pictures of a few shards, write one after the other meanwhile.
+"""The job that makes shards of addresses: fetch the pictures of some shards, write one after the other meanwhile.
 
-    for taken in run_jobs(pool, download_shards, download_jobs(shard_jobs, settings, pool.workers)): ...
+    for taken in run_jobs(pool, download_shards, download_jobs(shard_jobs, settings, per_shard, pool.workers)): ...
 
-While the slowest server of one shard is waited for, the next shards' pictures are coming. Each shard is finished
-for itself; one that was finished before is neither fetched nor looked at again.
+While the slowest server of one shard is waited for, the next shards' pictures are coming; only the end of a job is
+spent waiting, so jobs are long. Each shard is finished for itself; one that was finished before is neither fetched
+nor looked at again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from blip.data.sources.refused import Refused
 from blip.data.sources.urls import Address
 from blip.errors import BlipError
 
-SHARDS_A_JOB = 4
+ROWS_A_JOB = 20_000  # at 150 a second two minutes' work, beside which its last URL's `total_seconds` are few
+ROWS_AHEAD = 200_000  # of all workers' next jobs, which wait in memory
 FEW = 20  # rows of a shard that may all be dead by chance
 
 
@@ -34,8 +36,10 @@ class DownloadJob:
     settings: Download
 
 
-def download_jobs(shards: Iterable[ShardJob], settings: Download, workers: int) -> Iterator[DownloadJob]:
-    """Jobs for a pool of so many workers, which keep to the limits together."""
+def download_jobs(
+    shards: Iterable[ShardJob], settings: Download, per_shard: int, workers: int
+) -> Iterator[DownloadJob]:
+    """Jobs for a pool of so many workers, which keep to the limits together; the last are shared out evenly."""
     share = settings.model_copy(
         update={
             "connections": max(settings.connections // workers, 1),
@@ -43,9 +47,12 @@ def download_jobs(shards: Iterable[ShardJob], settings: Download, workers: int) 
             "seconds_between": settings.seconds_between * workers,
         }
     )
+    length = max(min(ROWS_A_JOB, ROWS_AHEAD // workers) // per_shard, 1)
     rest = iter(shards)
-    while some := list(islice(rest, SHARDS_A_JOB)):
-        yield DownloadJob(some, share)
+    while window := list(islice(rest, length * workers)):
+        size = -(-len(window) // workers)
+        for start in range(0, len(window), size):
+            yield DownloadJob(window[start : start + size], share)
 
 
 def download_shards(job: DownloadJob) -> int:

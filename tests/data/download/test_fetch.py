@@ -71,6 +71,15 @@ def test_the_time_given_is_bounded(server: Server, settings: Download) -> None:
     assert time.monotonic() - begun < 1
 
 
+def test_all_tries_together_have_a_limit(server: Server, settings: Download) -> None:
+    begun = time.monotonic()
+    patient = settings.model_copy(update={"retries": 9, "read_seconds": 0.2, "total_seconds": 0.7})
+    assert lost(f"{server.url}/fault/silent/1.jpg", patient).reason == "timeout"
+    busy = settings.model_copy(update={"retries": 9, "backoff_seconds": 0.3, "total_seconds": 0.7})
+    assert lost(f"{server.url}/fault/always_busy/1.jpg", busy).reason == "http_500"
+    assert 1.3 < time.monotonic() - begun < 2.2
+
+
 def test_a_date_to_wait_for_is_read() -> None:
     assert 8 < fetch._retry_after({"Retry-After": formatdate(time.time() + 10, usegmt=True)}) <= 10
     assert fetch._retry_after({"Retry-After": "7"}) == 7

@@ -113,9 +113,19 @@ def test_kill_9_and_again_fetches_no_finished_shard(
 
 def test_limits_are_those_of_all_workers_together(settings: Download) -> None:
     wide = settings.model_copy(update={"connections": 100, "connections_per_host": 3, "seconds_between": 0.5})
-    (job,) = download_jobs([shard_job()], wide, workers=4)
+    (job,) = download_jobs([shard_job()], wide, per_shard=1, workers=4)
     shared = job.settings
     assert (shared.connections, shared.connections_per_host, shared.seconds_between) == (25, 1, 2.0)
+
+
+def test_jobs_are_long_and_the_last_are_even(settings: Download) -> None:
+    shards = [replace(shard_job(), number=number) for number in range(25)]
+    jobs = list(download_jobs(iter(shards), settings, per_shard=5000, workers=3))
+    assert [[shard.number for shard in job.shards] for job in jobs] == [
+        [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15], [16, 17, 18, 19], [20, 21, 22, 23], [24],
+    ]  # fmt: skip
+    assert [len(job.shards) for job in download_jobs(iter(shards[:8]), settings, 5000, 3)] == [3, 3, 2]
+    assert [len(job.shards) for job in download_jobs(iter(shards), settings, 50_000, 3)] == [1] * 25
 
 
 def test_an_address_is_not_written_without_its_picture(tmp_path: Path) -> None:

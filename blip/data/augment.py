@@ -19,7 +19,8 @@ from random import Random
 import cv2
 import numpy as np
 
-from blip.data.decode import Pixels, decode, jpeg_size
+from blip.data.decode import Pixels, Scratch, decode, divides
+from blip.data.header import Header, read_header
 from blip.data.randaugment import randaugment
 
 RATIO = (3 / 4, 4 / 3)
@@ -42,33 +43,44 @@ class Augmentation:
     flip: bool = True
     randaugment: bool = False
 
-    def __call__(self, picture: bytes | Pixels, rng: Random) -> Pixels:
-        """The augmented picture; equal for a file and for its pixels, unless `reduces` is true of the file.
+    def __call__(
+        self, picture: bytes | Pixels, rng: Random, out: Pixels | None = None, scratch: Scratch | None = None
+    ) -> Pixels:
+        """The augmented picture, written to `out` if that is given; equal for a file and for its pixels, unless
+        `reduces` is true of the file.
 
         Raises:
             BadImage: the file cannot be decoded.
         """
-        image = self._crop(picture, rng)
-        if self.flip and rng.random() < 0.5:
-            image = np.asarray(cv2.flip(image, 1), np.uint8)
-        return randaugment(image, rng) if self.randaugment else image
+        out = np.empty((self.size, self.size, 3), np.uint8) if out is None else out
+        self._crop(picture, rng, out, scratch)
+        flips = self.flip and rng.random() < 0.5
+        image = np.asarray(cv2.flip(out, 1), np.uint8) if flips else out
+        image = randaugment(image, rng) if self.randaugment else image
+        if image is not out:
+            out[:] = image
+        return out
 
     def reduces(self, data: bytes) -> bool:
         """Whether a file may be decoded at less than its size, so that its pixels are not worth keeping."""
-        return self._large(jpeg_size(data))
+        return self._reduces(data, read_header(data))
 
-    def _large(self, size: tuple[int, int] | None) -> bool:
-        return size is not None and min(size) >= DIVISORS[-1] * self.size
+    def _reduces(self, data: bytes, header: Header | None) -> bool:
+        large = header is not None and min(header.height, header.width) >= DIVISORS[-1] * self.size
+        return large and divides(data, header)
 
-    def _crop(self, picture: bytes | Pixels, rng: Random) -> Pixels:
-        if not isinstance(picture, bytes):
-            return random_resized_crop(picture, self.size, self.crop_scale, rng)
-        size = jpeg_size(picture)
-        if size is None or not self._large(size):
-            return random_resized_crop(decode(picture), self.size, self.crop_scale, rng)
-        box = crop_box(*size, self.crop_scale, rng)
-        divisor = reduction(box, self.size)
-        return resized(decode(picture, divisor=divisor), reduced(box, divisor), self.size)
+    def _crop(self, picture: bytes | Pixels, rng: Random, out: Pixels, scratch: Scratch | None) -> None:
+        divisor, header = 1, read_header(picture) if isinstance(picture, bytes) else None
+        if isinstance(picture, bytes) and header and self._reduces(picture, header):
+            box = crop_box(header.height, header.width, self.crop_scale, rng)
+            divisor = reduction(box, self.size)
+            pixels = decode(picture, divisor=divisor, header=header, scratch=scratch)
+        else:
+            pixels = (
+                decode(picture, header=header, scratch=scratch) if isinstance(picture, bytes) else picture
+            )
+            box = crop_box(pixels.shape[0], pixels.shape[1], self.crop_scale, rng)
+        squash(pixels, reduced(box, divisor) if divisor > 1 else box, out)
 
 
 def crop_box(height: int, width: int, scale: tuple[float, float], rng: Random) -> Box:
@@ -92,11 +104,6 @@ def crop_box(height: int, width: int, scale: tuple[float, float], rng: Random) -
     return left, top, left + w, top + h
 
 
-def random_resized_crop(image: Pixels, size: int, scale: tuple[float, float], rng: Random) -> Pixels:
-    """A random part of a picture, squashed to `[size, size, 3]`."""
-    return resized(image, crop_box(image.shape[0], image.shape[1], scale, rng), size)
-
-
 def reduction(box: Box, size: int) -> int:
     """The largest of 1, 2, 4, 8 by which a crop can be divided without falling below `size` pixels a side."""
     side = min(box[2] - box[0], box[3] - box[1])
@@ -109,11 +116,10 @@ def reduced(box: Box, divisor: int) -> Box:
     return left, top, right, bottom
 
 
-def resized(image: Pixels, box: Box, size: int) -> Pixels:
-    """A part of a picture, squashed to `[size, size, 3]`."""
+def squash(image: Pixels, box: Box, out: Pixels) -> None:
+    """A part of a picture at the size of `out`, `[S, S, 3]`."""
     left, top, right, bottom = box
-    part = image[top:bottom, left:right]
-    height, width = part.shape[:2]
+    height, width, size = bottom - top, right - left, out.shape[0]
     shrinks = min(height, width) >= size and height * width >= 2 * size * size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(part, (size, size), interpolation=method), np.uint8)
+    cv2.resize(image[top:bottom, left:right], (size, size), dst=out, interpolation=method)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from random import Random
@@ -26,9 +26,10 @@ from torch import Tensor
 from blip.data.augment import Augmentation
 from blip.data.decode import BadImage, Pixels, decode
 from blip.data.order import Portion, ShardRef, cut, parts_of_epoch, shuffled
-from blip.data.render import Failure, Images, Workers, render
+from blip.data.render import Failure, Images, render
 from blip.data.sample import Sample, stable_id
 from blip.data.stream import EpochStream, Picture, PictureCache, Place, Source
+from blip.data.workers import Workers
 from blip.errors import BlipError
 
 
@@ -37,7 +38,8 @@ class Batch:
     """B samples with their augmented pictures.
 
     Attributes:
-        images: `uint8 [B, 3, S, S]`; `blip.data.images.normalise` makes them the network's input.
+        images: `uint8 [B, 3, S, S]`, channels last in memory; `blip.data.images.normalise` makes them the network's
+            input, on its device.
         samples: captions and questions; `media` is empty.
         image_ids: `int64 [B]`, equal for equal keys.
         rng: for choosing among captions or questions; depends on seed, epoch, batch and rank only.
@@ -142,7 +144,7 @@ class PairLoader:
             )
         self._epoch, self._next = state["epoch"], state["batch"]
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         batches = self._batches(self._plans(self._epoch, self._next))
         with closing(batches), ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
             coming = pool.submit(next, batches)
@@ -189,7 +191,7 @@ class PairLoader:
                 samples.append(kept.sample)
                 pictures.append(kept.pixels)
             else:
-                samples.append(replace(sample, media=b""))
+                samples.append(sample.without_media())
                 pictures.append(sample.media)
         seed = f"{self._seed}/{epoch}/{index}/{self._rank}"
         places = tuple(place for place, _ in taken)
@@ -197,9 +199,9 @@ class PairLoader:
 
     def _render(self, plan: _Plan) -> Images | Failure:
         size = self._augmentation.size
-        images_B3SS = np.empty((len(plan.pictures), 3, size, size), np.uint8)
+        images_BSS3 = np.empty((len(plan.pictures), size, size, 3), np.uint8)
         pictures = [self._kept(*one) for one in zip(plan.places, plan.samples, plan.pictures, strict=True)]
-        return render(pictures, self._augmentation, plan.seed, images_B3SS) or images_B3SS
+        return render(pictures, self._augmentation, plan.seed, images_BSS3) or images_BSS3
 
     def _kept(self, place: Place, sample: Sample, picture: bytes | Pixels) -> bytes | Pixels:
         """The picture's pixels if they are worth keeping and there is room, else what it was."""
@@ -218,7 +220,7 @@ class PairLoader:
         if isinstance(images, Failure):
             raise self._broken(plan, images)
         return Batch(
-            images=torch.from_numpy(images),
+            images=torch.from_numpy(images).permute(0, 3, 1, 2),
             samples=plan.samples,
             image_ids=torch.tensor([stable_id(sample.key) for sample in plan.samples], dtype=torch.int64),
             rng=Random(plan.seed.removesuffix("/images") + "/texts"),

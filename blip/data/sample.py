@@ -67,6 +67,12 @@ class Sample:
     partner: bytes | None = None
     partner_extension: str = ""
 
+    def without_media(self) -> Sample:
+        """The sample with no `media`; written out, for it is made for every training picture."""
+        return Sample(
+            self.key, b"", self.extension, self.captions, self.questions, self.width, self.height, self.truth
+        )
+
     @property
     def is_video(self) -> bool:
         """Whether `media` is a clip rather than a picture."""

@@ -8,7 +8,6 @@ from PIL import Image
 from blip.data.augment import (
     Augmentation,
     crop_box,
-    random_resized_crop,
     reduced,
     reduction,
 )
@@ -66,7 +65,7 @@ def test_a_long_picture_falls_back_to_its_middle() -> None:
 
 def test_a_crop_looks_as_evaluation_scales() -> None:
     image = draw(0, 96, 96)
-    ours = random_resized_crop(image, 48, (1.0, 1.0), Random(0))
+    ours = Augmentation(48, (1.0, 1.0), flip=False)(image, Random(0))
     theirs = np.asarray(Image.fromarray(image).resize((48, 48)))
     assert ours.shape == (48, 48, 3)
     assert np.abs(ours.astype(int) - theirs).mean() < 1.5
@@ -74,7 +73,7 @@ def test_a_crop_looks_as_evaluation_scales() -> None:
 
 @pytest.mark.parametrize("side", [10, 48, 200])
 def test_small_and_large_pictures_come_out_at_the_size(side: int) -> None:
-    crop = random_resized_crop(draw(0, side, side), 48, (0.5, 1.0), Random(0))
+    crop = Augmentation(48, (0.5, 1.0))(draw(0, side, side), Random(0))
     assert crop.shape == (48, 48, 3)
     assert crop.dtype == np.uint8
 
@@ -93,9 +92,19 @@ def test_the_scaling_is_near_pillows_antialiased_bicubic(side: int) -> None:
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
     image = np.asarray(coarse.resize((side * 4 // 3, side), Image.Resampling.BICUBIC))
-    ours = random_resized_crop(image, 96, (1.0, 1.0), Random(0)).astype(int)
+    ours = Augmentation(96, (1.0, 1.0), flip=False)(image, Random(0)).astype(int)
     theirs = np.asarray(Image.fromarray(image).resize((96, 96), Image.Resampling.BICUBIC))
     assert np.abs(ours - theirs).mean() < 2.5
+
+
+def test_the_result_is_written_where_it_is_wanted() -> None:
+    image, augmentation = draw(0, 96, 90), Augmentation(48, (0.2, 1.0), randaugment=True)
+    for seed in range(30):
+        batch = np.zeros((3, 48, 48, 3), np.uint8)
+        result = augmentation(image, Random(seed), batch[1])
+        assert np.array_equal(batch[1], augmentation(image, Random(seed)))
+        assert np.shares_memory(result, batch)
+        assert not batch[0].any() and not batch[2].any()
 
 
 @pytest.mark.parametrize("kind", ["png", "webp", "jpg"])

@@ -43,7 +43,7 @@ def same(one: Batch, other: Batch) -> bool:
 def test_a_batch_has_pictures_samples_and_ids(make_dataset: Make) -> None:
     batch = next(iter(loader_of(make_dataset())))
     assert (batch.images.shape, batch.images.dtype) == ((4, 3, 16, 16), torch.uint8)
-    assert batch.images.is_contiguous()
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert (batch.image_ids.shape, batch.image_ids.dtype) == ((4,), torch.int64)
     assert all(sample.media == b"" and sample.captions for sample in batch.samples)
 

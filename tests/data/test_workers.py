@@ -41,7 +41,7 @@ def taken(loader: PairLoader, count: int) -> list[Batch]:
 
 def children() -> set[int]:
     family = psutil.Process().children(recursive=True)
-    return {child.pid for child in family if "spawn_main" in " ".join(child.cmdline())}
+    return {child.pid for child in family if "blip.data.worker" in " ".join(child.cmdline())}
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -120,7 +120,7 @@ def test_a_worker_that_is_killed_stops_the_run_with_a_way_out(make_dataset: Make
     next(batches)
     victim = next(iter(children() - before))
     os.kill(victim, signal.SIGKILL)
-    with pytest.raises(BlipError, match=r"ended from outside.*lower training\.workers"):
+    with pytest.raises(BlipError, match=r"ended by SIGKILL.*lower training\.workers"):
         for _ in range(20):
             next(batches)
     wait_until(lambda: children() == before)

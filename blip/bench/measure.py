@@ -1,6 +1,7 @@
 """Time by turns, floating-point operations, memory, and what this machine can do at best."""
 
 import multiprocessing
+import platform
 import re
 import statistics
 import time
@@ -16,22 +17,27 @@ CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # to
 Call = Callable[[], Any]
 
 
-def by_turns(sides: Mapping[str, Call], repeats: int, device: torch.device) -> dict[str, list[float]]:
+def by_turns(
+    sides: Mapping[str, Call],
+    repeats: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Seconds of every call; the sides take turns, so that what slows the machine slows both."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(repeats):
         for name in list(sides)[:: 1 if turn % 2 == 0 else -1]:
-            seconds[name].append(timed(sides[name], device))
+            seconds[name].append(timed(sides[name], device, clock))
     return seconds
 
 
-def timed(call: Call, device: torch.device) -> float:
+def timed(call: Call, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call, to the end of what it started on the device."""
     _wait(device)
-    start = time.perf_counter()
+    start = clock()
     call()
     _wait(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def counted_flops(call: Call) -> int:
@@ -89,6 +95,14 @@ def _attention_flops(query: Size, key: Size, value: Size, *_: Any, **__: Any) ->
 def median_ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> float:
     """How many times faster `ours` is: the median over the turns."""
     return statistics.median(b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True))
+
+
+def processor() -> str:
+    """The name of the processor."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def _wait(device: torch.device) -> None:

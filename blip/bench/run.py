@@ -4,18 +4,16 @@ comparison = compare("rerank", Setup(batch=64, texts=64), repeats=3)
 comparison.ratio          # how many times faster ours is
 """
 
-import platform
 import statistics
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 import torch
 
 from blip.bench import caption, rerank, step
-from blip.bench.measure import Call, by_turns, counted_flops, matmul_peak, median_ratio, peak_bytes
+from blip.bench.measure import Call, by_turns, counted_flops, matmul_peak, median_ratio, peak_bytes, processor
 from blip.bench.workload import Setup
 from blip.training.memory import keep_freed_memory
 
@@ -119,13 +117,7 @@ def machine(setup: Setup) -> str:
     """The processor and its threads, or the GPU."""
     if setup.device.startswith("cuda"):
         return torch.cuda.get_device_name(setup.device)
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if Path("/proc/cpuinfo").is_file()
-        else []
-    )
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def versions() -> str:

@@ -152,7 +152,7 @@ def main() -> None:
         return read_all(Path(asked.read))
     if asked.download:
         return download(*asked.download)
-    folder = Path(tempfile.mkdtemp(prefix="download-", dir=Path.cwd()))
+    folder = Path(tempfile.mkdtemp(prefix="download-"))
     server = None
     try:
         if asked.rows:

@@ -66,7 +66,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"blip": [], "TarWriter": []}
     for _ in range(asked.rounds):
         for name, write in (("blip", ours), ("TarWriter", bare)):
-            folder = Path(tempfile.mkdtemp(prefix="writing-", dir=Path.cwd()))
+            folder = Path(tempfile.mkdtemp(prefix="writing-"))
             try:
                 start = time.perf_counter()
                 write(folder / "dataset", data)

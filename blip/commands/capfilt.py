@@ -1,4 +1,4 @@
-"""Command for CapFilt: a dataset with doubtful texts in, one with captions that match out."""
+"""Commands for CapFilt: clean a dataset, find a filter's threshold, and measure whether it all helps."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -158,3 +158,38 @@ def calibrate(
         as_json,
         [title, *columns(rows)],
     )
+
+
+@app.command(rich_help_panel=PANEL)
+def ablate(
+    *,
+    arms: Annotated[
+        list[str] | None, typer.Option("--arm", help="human, noisy, repeated, F, C, C+F, truth; all of them.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm.")] = 3,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of each run; those of params.yaml.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A file of infra/recipes laid over params.yaml.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; repeatable.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Does CapFilt help? Pre-train on every arm of the paper's table 1, equally long, and measure on the test data.
+
+    Run it in the project's folder, after `make demo`. Ended before it is ready, it goes on where it was.
+
+    Example: [bold]blip ablate --arm noisy --arm human --arm C+F --seeds 3[/bold]
+    """
+    from blip.ablation import ARMS, ablate, table, write_report
+    from blip.config import load_settings, read_override
+
+    chosen = load_settings(recipe=recipe, overrides=dict(map(read_override, settings or [])))
+    length = steps or chosen.pretrain_bootstrapped.steps
+    if length is None:
+        raise BadArguments(
+            "--steps: this recipe trains by epochs; say how many steps a run of the ablation has"
+        )
+    names = [arm for arm in ARMS if arm in arms] if arms and set(arms) <= set(ARMS) else arms or list(ARMS)
+    results = ablate(chosen, names, range(chosen.seed, chosen.seed + seeds), length)
+    folder = write_report(results, length)
+    show(results, as_json, [*columns(table(results)), f"{folder}/chart-{length}.png"])

@@ -1,0 +1,202 @@
+"""Does CapFilt help, and which part of it? Every arm is pre-trained for equal steps with several seeds and measured.
+
+    blip ablate --steps 800 --seeds 3            # in the project's folder, after `make demo`
+
+Each finished run is kept in reports/ablation/runs.json, so that an ended ablation goes on. Intervals are of paired
+differences over the seeds (Student's t, 95%).
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from blip.atomic import atomic_path, write_json
+from blip.capfilt.arms import CHOICES, write_arms
+from blip.capfilt.shard import Pairs
+from blip.config import Run, Settings
+from blip.data.pairs import PairsDataset
+from blip.errors import BlipError
+from blip.model.api import Blip
+from blip.stages.training import DATASETS, VALIDATED, Job, threads_of, train_here
+from blip.tasks import captioning, retrieval
+from blip.tasks.inputs import read_samples
+from blip.training.loop import finish
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REPORT = Path("reports/ablation")
+MODELS = Path("runs/ablation")
+FOLDER = "ablation"  # below data/datasets
+WEB_ARMS = ("human", "noisy", "repeated")
+ARMS = (*WEB_ARMS, *CHOICES)
+FIGURES = {
+    "i2t_r1": "image to text R@1",
+    "t2i_r1": "text to image R@1",
+    "exact_match": "captions, exact match",
+}
+
+Results = dict[str, dict[str, dict[str, float]]]  # arm -> seed -> figures
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the half width of its 95% interval; infinite for a single value."""
+
+    mean: float
+    half: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Interval":
+        """Of values that are drawn alike."""
+        from scipy.stats import t
+
+        mean = sum(values) / len(values)
+        if len(values) < 2:
+            return cls(mean, math.inf)
+        deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        return cls(mean, float(t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values)))
+
+    def __str__(self) -> str:
+        half = "" if math.isinf(self.half) else f" ± {100 * self.half:.1f}"
+        return f"{100 * self.mean:.1f}{half}"
+
+
+def ablate(settings: Settings, arms: Sequence[str], seeds: Iterable[int], steps: int) -> Results:
+    """Train and measure what is not measured yet; returns all results for these arms and seeds.
+
+    Raises:
+        BlipError: there is no such arm, or CapFilt has not run.
+    """
+    if unknown := sorted(set(arms) - set(ARMS)):
+        raise BlipError(f"there is no arm {', '.join(unknown)}; the arms are: {', '.join(ARMS)}")
+    prepare(settings, [arm for arm in arms if arm in CHOICES])
+    file = REPORT / f"runs-{steps}.json"
+    results: Results = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for seed in seeds:
+        for arm in arms:
+            done = results.setdefault(arm, {})
+            if str(seed) not in done:
+                done[str(seed)] = _run(settings, arm, seed, steps)
+                write_json(file, results)
+                told = ", ".join(f"{name} {100 * value:.1f}" for name, value in done[str(seed)].items())
+                print(f"ablation  {arm}, seed {seed}: {told}", flush=True)
+    return {arm: {str(seed): results[arm][str(seed)] for seed in seeds} for arm in arms}
+
+
+def prepare(settings: Settings, arms: Sequence[str]) -> None:
+    """Write the datasets of the arms that CapFilt's audit makes."""
+    how = settings.capfilt
+    bootstrapped = PairsDataset.open(DATASETS / "bootstrapped")
+    folder = DATASETS / FOLDER
+    made = folder / "of.json"
+    if made.is_file() and json.loads(made.read_text()) == [bootstrapped.digest, list(arms)]:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    web = Pairs(DATASETS / how.web, VALIDATED / f"{how.web}.parquet")
+    write_arms(web, bootstrapped.path / "audit.parquet", folder, arms, settings.ingest.samples_per_shard)
+    write_json(made, [bootstrapped.digest, list(arms)])
+
+
+def mixture(settings: Settings, arm: str) -> dict[str, float]:
+    """The datasets of an arm. `repeated` has as many web texts an epoch as CapFilt keeps texts of the pool."""
+    how = settings.capfilt
+    if arm == "human":
+        return {how.human: 1.0}
+    if arm == "noisy":
+        return {how.human: 1.0, how.web: 1.0}
+    if arm == "repeated":
+        web = len(PairsDataset.open(DATASETS / how.web))
+        return {how.human: 1.0, how.web: max(_kept_texts() / web, 1.0)}
+    return {how.human: 1.0, f"{FOLDER}/{arm}": 1.0}
+
+
+def _kept_texts() -> int:
+    from blip.capfilt.bootstrap import AUDIT_FILE, count
+
+    tally = count(DATASETS / "bootstrapped" / AUDIT_FILE)
+    return tally.web_kept + tally.synthetic_kept
+
+
+def _run(settings: Settings, arm: str, seed: int, steps: int) -> dict[str, float]:
+    """Pre-train on an arm and measure the model on the test data."""
+    changes = {"data": mixture(settings, arm), "steps": steps, "epochs": None}
+    run = settings.pretrain_bootstrapped.model_copy(update=changes)
+    seeded = settings.model_copy(update={"seed": seed})
+    target = MODELS / f"{arm}-{seed}"
+    job = Job(f"ablation-{arm}-{seed}", Run.model_validate(run.model_dump()), "pairs", None, target)
+    torch.set_num_threads(threads_of(job.run, seeded))
+    train_here(job, seeded, lambda step, means: None)
+    finish(job.name)
+    figures = measure(settings, Blip.open(target))
+    shutil.rmtree(target)
+    return figures
+
+
+def measure(settings: Settings, model: Blip) -> dict[str, float]:
+    """Retrieval and captions on the test data, zero-shot."""
+    how, batch = settings.evaluate, settings.evaluate.batch_size
+    encode = partial(retrieval.encode_pictures, model)
+    gallery = retrieval.gather(read_samples(how.retrieval.data), encode, batch)
+    found = retrieval.search(model, gallery, how.retrieval.rerank, how.retrieval.rerank_by)
+    recall = retrieval.metrics(gallery, *found.itc)
+    lengths = {"max_length": how.captioning.max_tokens, "min_length": how.captioning.min_tokens}
+    write = partial(model.caption, decoding="beam", beams=how.captioning.beams, **lengths)
+    outcome = captioning.evaluate(write, read_samples(how.captioning.data), batch_size=batch, seed=0)
+    return {
+        "i2t_r1": recall["i2t_r1"],
+        "t2i_r1": recall["t2i_r1"],
+        "exact_match": outcome.metrics["captioning.exact_match"],
+    }
+
+
+def table(results: Results, against: Sequence[str] = ("noisy", "human")) -> list[tuple[str, ...]]:
+    """Header and a row an arm: means with intervals, and the gain in the first figure over some arms."""
+    bases = [base for base in against if base in results]
+    rows = [("arm", *FIGURES.values(), *(f"gain over {base}" for base in bases))]
+    first = next(iter(FIGURES))
+    for arm, seeds in results.items():
+        means = [str(Interval.of([figures[name] for figures in seeds.values()])) for name in FIGURES]
+        gains = [
+            ""
+            if arm == base
+            else str(Interval.of([seeds[s][first] - results[base][s][first] for s in seeds]))
+            for base in bases
+        ]
+        rows.append((arm, *means, *gains))
+    return rows
+
+
+def draw(results: Results) -> "Figure":
+    """Every figure of every arm with its interval."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    places = range(len(results))
+    for panel, (name, title) in zip(figure.subplots(1, len(FIGURES)), FIGURES.items(), strict=True):
+        found = [Interval.of([figures[name] for figures in seeds.values()]) for seeds in results.values()]
+        halves = [0 if math.isinf(one.half) else 100 * one.half for one in found]
+        panel.barh(places, [100 * one.mean for one in found], xerr=halves, color="#0c7c6e", ecolor="#172026")
+        panel.set_yticks(places, list(results))
+        panel.invert_yaxis()
+        panel.set(title=title, xlabel="%", xlim=(0, None))
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def write_report(results: Results, steps: int) -> Path:
+    """Write table and chart; returns their folder."""
+    lines = [" | ".join(("", *row, "")).strip() for row in table(results)]
+    lines.insert(1, "|" + "-|" * len(table(results)[0]))
+    with atomic_path(REPORT / f"table-{steps}.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with atomic_path(REPORT / f"chart-{steps}.png") as temporary:
+        draw(results).savefig(temporary, format="png", dpi=130)
+    return REPORT

@@ -1,0 +1,88 @@
+"""The arms of the ablation: what the web pool is, to a model that is pre-trained on it and the human pairs.
+
+    write_arms(web, audit, Path("data/datasets/ablation"), ["F", "C", "C+F"])
+
+Made from the noisy pool and the audit of CapFilt, so that all arms have the same pictures, captions and scores (BLIP
+paper, table 1, whose rows are `noisy`, `C`, `F`, `C+F`, and `repeated` in section 4.4).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from blip.capfilt.rules import EMPTY
+from blip.capfilt.shard import Pairs
+from blip.data.metadata import METADATA
+from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
+from blip.data.text import clean_caption
+from blip.errors import BlipError
+
+TRUTH = "truth_caption_true"
+Row = dict[str, Any]
+
+
+def _web(row: Row) -> list[Caption]:
+    text = clean_caption(row["web_text"])
+    return [Caption(text, "web")] if text else []
+
+
+def _synthetic(row: Row) -> list[Caption]:
+    texts = zip(row["synthetic_texts"], row["synthetic_reason"], strict=True)
+    return [Caption(text, "synthetic") for text, reason in texts if reason != EMPTY]
+
+
+def _kept(row: Row) -> list[Caption]:
+    return [caption for caption in (*_web(row), *_synthetic(row)) if caption.text in row["kept"]]
+
+
+CHOICES: dict[str, Callable[[Row], list[Caption]]] = {
+    "F": lambda row: _web(row) if row["web_kept"] else [],
+    "C": lambda row: [*_web(row), *_synthetic(row)],
+    "C+F": _kept,
+    "truth": lambda row: [Caption(row[TRUTH], "human")] if row.get(TRUTH) else [],
+}
+"""The captions that an arm gives a picture; without any it is left out. `truth` needs a pool whose truth is known."""
+
+
+def write_arms(web: Pairs, audit: Path, folder: Path, arms: Sequence[str], samples_per_shard: int) -> None:
+    """Write the pairs datasets of some arms below `folder`.
+
+    Raises:
+        BlipError: the audit is of another pool, or the pool's truth is asked for and not known.
+    """
+    if "truth" in arms and TRUTH not in pq.read_schema(web.dataset / METADATA).names:
+        raise BlipError(f"{web.dataset} does not know which of its texts are right; leave the arm truth out")
+    for arm in arms:
+        settings = {"samples_per_shard": samples_per_shard, "parents": [], "parameters": {"arm": arm}}
+        with PairsWriter(folder / arm, **settings) as writer:
+            for sample, row in _with_rows(web, audit):
+                captions = CHOICES[arm](row)
+                if captions:
+                    writer.add(replace(sample, captions=tuple(captions)), phash=row["phash"])
+
+
+def _with_rows(web: Pairs, audit: Path) -> Iterator[tuple[Sample, Row]]:
+    """The pool's samples, each with its row of the audit, its hash and its true caption."""
+    rows = _rows(audit)
+    for shard in PairsDataset.open(web.dataset).manifest.shards:
+        known = _facts(web.dataset, shard.url)
+        for sample in web.samples(shard):
+            row = next(rows, None)
+            if row is None or row["key"] != sample.key:
+                raise BlipError(f"{audit} is not of {web.dataset}: sample {sample.key} is missing there")
+            yield sample, row | known[sample.key]
+
+
+def _rows(audit: Path) -> Iterator[Row]:
+    with pq.ParquetFile(audit) as file:
+        for group in range(file.num_row_groups):
+            yield from file.read_row_group(group).to_pylist()
+
+
+def _facts(dataset: Path, shard: str) -> dict[str, Row]:
+    names = [name for name in ("key", "phash", TRUTH) if name in pq.read_schema(dataset / METADATA).names]
+    table = pq.read_table(dataset / METADATA, columns=names, filters=[("shard", "=", shard)])
+    return {row.pop("key"): row for row in table.to_pylist()}

@@ -1,0 +1,96 @@
+"""Every arm trained and measured at toy size; means and intervals against counting by hand."""
+
+import json
+import math
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from blip import ablation
+from blip.ablation import ARMS, Interval, ablate, draw, table, write_report
+from blip.capfilt.bootstrap import bootstrap
+from blip.capfilt.shard import Models, Pairs
+from blip.config import CapFilt, Settings, load_settings
+from blip.data.pairs import PairsDataset
+from blip.data.text import Tokenizer, train_vocabulary
+from blip.errors import BlipError
+from tests.stages.conftest import ROOT, make_models, pictures, write
+
+SMALL = {
+    "compute.device": "cpu",
+    "model.image_size": 32,
+    "model.vision": {"width": 32, "layers": 1, "heads": 2},
+    "model.text": {"width": 32, "layers": 1, "heads": 2, "max_tokens": 16, "dropout": 0.0},
+    "model.projection": 16,
+    "model.start": None,
+    "pretrain_bootstrapped.training.batch_size": 8,
+    "pretrain_bootstrapped.objective.queue": 16,
+    "evaluate.captioning.beams": 1,
+}
+FIGURES = {"i2t_r1": 0.5, "t2i_r1": 0.25, "exact_match": 0.125}
+
+
+def test_an_interval_is_that_of_student() -> None:
+    values = [0.4, 0.5, 0.45, 0.55]
+    low, high = stats.t.interval(0.95, 3, loc=0.475, scale=stats.sem(values))
+    found = Interval.of(values)
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high))
+    assert math.isinf(Interval.of([0.4]).half)
+    assert (str(Interval.of([0.4])), str(Interval(0.4, 0.011))) == ("40.0", "40.0 ± 1.1")
+
+
+def test_gains_are_paired_by_seed() -> None:
+    noisy = {"0": FIGURES, "1": FIGURES | {"i2t_r1": 0.7}}
+    better = {seed: figures | {"i2t_r1": figures["i2t_r1"] + 0.1} for seed, figures in noisy.items()}
+    rows = table({"noisy": noisy, "C+F": better})
+    assert rows[0][-1] == "gain over noisy"
+    assert (rows[1][-1], rows[2][-1]) == ("", "10.0 ± 0.0")
+    assert rows[2][1].startswith("70.0 ± ")
+    assert len(draw({"noisy": noisy, "C+F": better}).axes) == 3
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A project with a pool that CapFilt has been through, and models of toy size."""
+    human, web = list(islice(pictures("human"), 12)), list(islice(pictures("validation"), 20))
+    for name, samples in {"human": human, "web": web, "test": list(islice(pictures("test"), 12))}.items():
+        write(tmp_path, name, samples)
+    vocabulary = train_vocabulary([c.text for s in human + web for c in s.captions] * 2, 300)
+    (tmp_path / "data/datasets/vocabulary").mkdir()
+    (tmp_path / "data/datasets/vocabulary/vocab.txt").write_text("\n".join(vocabulary))
+    make_models(tmp_path, Tokenizer(vocabulary))
+    monkeypatch.chdir(tmp_path)
+    models = Models(Path("models/pretrain").resolve(), (Path("models/retrieval").resolve(),))
+    sides = [Pairs(Path("data/datasets") / name) for name in ("web", "human")]
+    how = CapFilt.model_validate({"min_tokens": 3, "threshold": {"keep": 0.6}})
+    bootstrap(sides[0], sides[1], Path("data/datasets/bootstrapped"), models, how)
+    return load_settings(ROOT / "params.yaml", overrides=SMALL)
+
+
+@pytest.mark.slow
+def test_every_arm_is_trained_measured_and_kept(project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = [arm for arm in ARMS if arm != "truth"]
+    results = ablate(project, arms, [7, 8], steps=2)
+    assert {arm: list(seeds) for arm, seeds in results.items()} == {arm: ["7", "8"] for arm in arms}
+    folder = write_report(results, 2)
+    assert (folder / "table-2.md").read_text().count("\n") == len(arms) + 2
+    assert (folder / "chart-2.png").read_bytes().startswith(b"\x89PNG")
+    assert list(ablation.MODELS.glob("*")) == []
+
+    monkeypatch.setattr(ablation, "_run", lambda *_: pytest.fail("a finished run was done again"))
+    assert ablate(project, arms, [7, 8], steps=2) == results
+    kept = json.loads((folder / "runs-2.json").read_text())
+    assert kept == results
+
+
+def test_repeated_has_as_many_web_texts_as_capfilt_keeps(project: Settings) -> None:
+    kept = sum(len(s.captions) for s in PairsDataset.open("data/datasets/bootstrapped").samples())
+    human = sum(len(s.captions) for s in PairsDataset.open("data/datasets/human").samples())
+    assert ablation.mixture(project, "repeated") == {"human": 1.0, "web": max((kept - human) / 20, 1.0)}
+
+
+def test_an_arm_that_is_none_is_named(project: Settings) -> None:
+    with pytest.raises(BlipError, match=r"no arm D; the arms are: human, noisy, repeated, F, C, C\+F, truth"):
+        ablate(project, ["noisy", "D"], [0], steps=1)

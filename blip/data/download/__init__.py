@@ -3,7 +3,7 @@
 download_shards(job)                               # shards.py: a few shards, written as their pictures come
 fetch_all(rows, settings)                          # stream.py: many rows at a time, results in their order
 await fetcher.fetch(url)                           # fetch.py: one picture, tried again where that may help
-client.answer(url)                                 # client.py: one request with its redirects, a turn at its host
+client.answer(url, limit)                          # client.py: one request with its redirects, a turn at its host
 check_host(host), PublicResolver()                 # address.py: public addresses only
 opted_out(tags, agent, words), Robots(client)      # optout.py, robots.py: what sites ask for
 """

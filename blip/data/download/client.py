@@ -1,7 +1,7 @@
 """One request and its redirects, each of them judged alike.
 
-    async with open_client(settings) as client:
-        async with client.answer(read_url("http://example.org/cat.jpg")) as response: ...
+    async with open_client(settings) as client, asyncio.timeout(60) as limit:
+        async with client.answer(read_url("http://example.org/cat.jpg"), limit) as response: ...
 
 No proxy of the environment, no cookies, no body unpacked unasked.
 """
@@ -87,8 +87,12 @@ class Client:
         self._hosts = Hosts(settings.connections_per_host, settings.seconds_between)
 
     @asynccontextmanager
-    async def answer(self, url: URL, check: Check | None = None) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def answer(
+        self, url: URL, limit: asyncio.Timeout, check: Check | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The response at the end of the redirects; `check` is asked before each request.
+
+        The time spent waiting for a turn at a host is our own doing: `limit` stands still meanwhile.
 
         Raises:
             Lost: there is none, or it must not be fetched; also for what goes wrong while it is read.
@@ -100,7 +104,7 @@ class Client:
                 if check:
                     await check(url)
                 async with (
-                    self._hosts.turn(host),
+                    self._turn(host, limit),
                     self._session.get(url, allow_redirects=False) as response,
                 ):
                     location = response.headers.get("Location") if response.status in REDIRECTS else None
@@ -111,6 +115,15 @@ class Client:
         except ERRORS as error:
             raise meaning_of(error) from None
         raise Lost("too_many_redirects", f"more than {self._redirects}, the last to {url}"[:300])
+
+    @asynccontextmanager
+    async def _turn(self, host: str, limit: asyncio.Timeout) -> AsyncIterator[None]:
+        loop, end = asyncio.get_running_loop(), limit.when()
+        left = None if end is None else end - loop.time()
+        limit.reschedule(None)
+        async with self._hosts.turn(host):
+            limit.reschedule(None if left is None else loop.time() + left)
+            yield
 
 
 def _join(url: URL, location: str) -> URL:

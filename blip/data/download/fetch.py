@@ -49,10 +49,10 @@ class Fetcher:
         """
         last = Lost("timeout", f"it took over {self._settings.total_seconds:g} s")
         try:
-            async with asyncio.timeout(self._settings.total_seconds):
+            async with asyncio.timeout(self._settings.total_seconds) as limit:
                 for attempt in count():
                     try:
-                        return await self._get(read_url(url))
+                        return await self._get(read_url(url), limit)
                     except Lost as lost:
                         if lost.wait is None or attempt == self._settings.retries:
                             raise
@@ -67,9 +67,9 @@ class Fetcher:
         grown = self._settings.backoff_seconds * 2**attempt * random.uniform(0.5, 1.5)
         return min(max(asked, grown), self._settings.max_wait_seconds)
 
-    async def _get(self, url: URL) -> bytes:
+    async def _get(self, url: URL, limit: asyncio.Timeout) -> bytes:
         how = self._settings
-        async with self._client.answer(url, self._robots.check if self._robots else None) as response:
+        async with self._client.answer(url, limit, self._robots.check if self._robots else None) as response:
             status, reason = response.status, response.reason or ""
             if status != 200:
                 wait = _retry_after(response.headers) if status in AGAIN else None

@@ -49,7 +49,7 @@ class Robots:
 
     async def _read(self, url: URL) -> Protego:
         try:
-            async with asyncio.timeout(SECONDS), self._client.answer(url) as response:
+            async with asyncio.timeout(SECONDS) as limit, self._client.answer(url, limit) as response:
                 return rules_of(response.status, await read_text(response, LONGEST))
         except TimeoutError:
             raise Lost("timeout", f"{url} took over {SECONDS:g} s") from None

@@ -168,6 +168,17 @@ def test_requests_to_a_host_keep_their_distance(server: Server, settings: Downlo
     assert 0.8 <= asyncio.run(some()) < 2
 
 
+def test_waiting_for_a_turn_at_a_host_is_not_its_slowness(server: Server, settings: Download) -> None:
+    slow = settings.model_copy(update={"seconds_between": 0.1, "total_seconds": 0.5})
+
+    async def some() -> list[bytes]:
+        async with open_fetcher(slow) as fetcher:
+            urls = [f"{server.url}/good/{number}.jpg" for number in range(15)]
+            return await asyncio.gather(*map(fetcher.fetch, urls))
+
+    assert asyncio.run(some()) == [picture(number) for number in range(15)]
+
+
 def test_no_more_connections_to_a_host_than_allowed(server: Server, settings: Download) -> None:
     narrow = settings.model_copy(update={"connections_per_host": 2, "read_seconds": 0.3, "retries": 0})
 

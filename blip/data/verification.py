@@ -171,8 +171,12 @@ def _quarantine(dataset: PairsDataset) -> Iterator[str]:
 
 
 def _unknown_files(dataset: PairsDataset) -> Iterator[str]:
-    """Files that the manifest knows nothing of; those in the quarantine are counted by `_quarantine`."""
-    known = {MANIFEST, METADATA, *(shard.url for shard in dataset.manifest.shards)}
+    """Files that the manifest knows nothing of; those in the quarantine are counted by `_quarantine`.
+
+    Tables may stand beside the metadata, as CapFilt's audit does.
+    """
+    known = {MANIFEST, *(shard.url for shard in dataset.manifest.shards)}
+    known |= {table.name for table in dataset.path.glob("*.parquet")}
     files = (file for file in dataset.path.rglob("*") if not file.is_dir())
     names = (file.relative_to(dataset.path).as_posix() for file in files)
     kept = f"{QUARANTINE}/"

@@ -58,7 +58,9 @@ def test_every_image_is_in_the_audit_and_what_is_kept_is_in_the_dataset(
     assert tally.images == 7
     assert tally.web_kept == sum(row["web_kept"] for row in rows)
     assert tally.dropped == sum(not row["kept"] for row in rows) > 0
-    assert sum(PairsDataset.open(tmp_path / "out").manifest.quarantined.values()) == tally.dropped
+    out = PairsDataset.open(tmp_path / "out")
+    assert sum(out.manifest.quarantined.values()) == tally.dropped
+    assert out.verify() == []
 
 
 def texts_of(target: Path) -> list[list[str]]:

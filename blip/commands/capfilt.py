@@ -1,5 +1,6 @@
 """Commands for CapFilt: clean a dataset, find a filter's threshold, and measure whether it all helps."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,6 +88,8 @@ def capfilt(
     )  # fmt: skip
     names = filters or [FILTER]
     chosen, ranks = chosen_device(device), Ranks.of_environment()
+    if chosen == "cuda" and "LOCAL_RANK" in os.environ:
+        chosen = f"cuda:{os.environ['LOCAL_RANK']}"  # the launcher gives each rank a GPU
     models = Models(resolve(captioner), tuple(map(resolve, names)), chosen)
     alone = chosen != "cpu" or ranks.world > 1
     with open_pool(1 if alone else workers, dask) as pool:

@@ -45,7 +45,7 @@ class Scratch:
         """So many bytes of it."""
         if size > len(self._memory):
             memory = np.empty(size + VECTOR, np.uint8)
-            self._memory = memory[(VECTOR // 4 - memory.ctypes.data) % VECTOR :]
+            self._memory = memory[(3 * VECTOR // 4 - memory.ctypes.data) % VECTOR :]
         return self._memory[:size]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -68,10 +68,8 @@ class Sample:
     partner_extension: str = ""
 
     def without_media(self) -> Sample:
-        """The sample with no `media`; written out, for it is made for every training picture."""
-        return Sample(
-            self.key, b"", self.extension, self.captions, self.questions, self.width, self.height, self.truth
-        )
+        """The sample with no `media`, as training keeps it beside the picture that was made of it."""
+        return replace(self, media=b"")
 
     @property
     def is_video(self) -> bool:

@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -76,6 +77,15 @@ def test_an_epoch_has_of_every_dataset_what_its_weight_says(make_dataset: Make, 
     assert set(human.values()) == {10}
     assert set(web.values()) == {2}
     assert (len(human), len(web)) == (12, 30)
+
+
+def test_all_that_is_known_of_a_sample_comes_with_its_picture(tmp_path: Path) -> None:
+    media, partner = encoded(draw(1)), encoded(draw(2))
+    one = Sample("one", media, "png", url="https://example.org/1", partner=partner, partner_extension="png")
+    with PairsWriter(tmp_path / "pairs", samples_per_shard=1, parents=[], parameters={}) as writer:
+        writer.add(replace(one, width=40, height=40))
+    (found,) = next(iter(loader_of(PairsDataset.open(tmp_path / "pairs"), batch_size=1))).samples
+    assert found == replace(one, media=b"", width=40, height=40)
 
 
 def test_equal_weights_are_no_weights(make_dataset: Make) -> None:

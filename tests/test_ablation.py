@@ -2,10 +2,13 @@
 
 import json
 import math
+import os
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
 from scipy import stats
 
 from blip import ablation
@@ -69,7 +72,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return load_settings(ROOT / "params.yaml", overrides=SMALL)
 
 
+@pytest.fixture
+def own_process_group() -> Iterator[None]:
+    """Training in this process makes it a rank; what follows is to know nothing of it."""
+    before = dict(os.environ)
+    yield
+    torch.distributed.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_process_group")
 def test_every_arm_is_trained_measured_and_kept(project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = [arm for arm in ARMS if arm != "truth"]
     results = ablate(project, arms, [7, 8], steps=2)

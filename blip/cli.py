@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from blip.commands import bench, capfilt, data, importing, models, operations
+from blip.commands.options import Changes, Recipe
 from blip.commands.output import JsonFlag, show
 from blip.errors import FAILED, BlipError
 
@@ -35,10 +36,8 @@ NO_SPACE = (
 @app.command(rich_help_panel="Pipeline")
 def stage(
     name: Annotated[str, typer.Argument(help="A stage of dvc.yaml, as pretrain or evaluate@vqa.")],
-    recipe: Annotated[str | None, typer.Option(help="A file of infra/recipes laid over params.yaml.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; repeatable.")
-    ] = None,
+    recipe: Recipe = None,
+    settings: Changes = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run one stage in this folder; `dvc repro` calls this for whatever is out of date.

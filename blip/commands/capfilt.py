@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from blip.commands.opening import Device, chosen_device
+from blip.commands.options import Changes, Dask, Recipe, Workers
 from blip.commands.output import JsonFlag, columns, show
 from blip.errors import BadArguments
 
@@ -48,12 +49,8 @@ def capfilt(
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
     seed: Annotated[int, typer.Option(help="Of the sampling; a caption depends on it and its key.")] = 0,
     device: Device = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=1, envvar="BLIP_WORKERS", help="Processes; all cores when not given.")
-    ] = None,
-    dask: Annotated[
-        str | None, typer.Option(envvar="BLIP_DASK", help="Scheduler of a Dask cluster, as tcp://host:8786.")
-    ] = None,
+    workers: Workers = None,
+    dask: Dask = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Bootstrap a dataset: synthetic captions for every image, and only the texts that match it (CapFilt).
@@ -69,37 +66,47 @@ def capfilt(
     from blip.data.jobs import open_pool
     from blip.tracking.registry import resolve
 
-    if target.exists():
-        raise BadArguments(f"{target} exists already; name another folder, or remove it first")
     cut = read_threshold(threshold)
-    if isinstance(cut, dict) and "precision" in cut and held_out is None:
-        raise BadArguments(
-            "--threshold precision=... is measured on human pairs: name a dataset with --held-out"
-        )
-    if decoding == "beam" and captions_per_image > 1:
-        raise BadArguments(
-            "--decoding beam writes one caption an image; use nucleus for --captions-per-image"
-        )
+    check(target, decoding, captions_per_image, cut, held_out)
     settings = CapFilt.model_validate(
         {
             "decoding": decoding, "captions_per_image": captions_per_image, "top_p": top_p, "max_tokens": max_tokens,
             "min_tokens": min_tokens, "head": head, "threshold": cut, "noise": noise, "batch_size": batch_size,
         }
     )  # fmt: skip
-    names = filters or [FILTER]
-    chosen, ranks = chosen_device(device), Ranks.of_environment()
-    if chosen == "cuda" and "LOCAL_RANK" in os.environ:
-        chosen = f"cuda:{os.environ['LOCAL_RANK']}"  # the launcher gives each rank a GPU
-    models = Models(resolve(captioner), tuple(map(resolve, names)), chosen)
+    chosen, ranks = device_of_rank(device), Ranks.of_environment()
+    models = Models(resolve(captioner), tuple(map(resolve, filters or [FILTER])), chosen)
     alone = chosen != "cpu" or ranks.world > 1
+    passing, apart = (Pairs(path) if path else None for path in (human, held_out))
     with open_pool(1 if alone else workers, dask) as pool:
-        pairs = Pairs(human) if human else None
-        apart = Pairs(held_out) if held_out else None
-        tally = bootstrap(Pairs(source), pairs, target, models, settings, seed, pool, ranks, apart)
+        tally = bootstrap(Pairs(source), passing, target, models, settings, seed, pool, ranks, apart)
     if ranks.rank == 0:
         counts: dict[str, Any] = {**vars(tally), "audit": str(target / AUDIT_FILE)}
         rows = [(name.replace("_", " "), str(value)) for name, value in counts.items()]
         show(counts, as_json, [str(target), *(f"  {line}" for line in columns(rows))])
+
+
+def check(
+    target: Path, decoding: str, captions: int, cut: float | dict[str, float], held_out: Path | None
+) -> None:
+    """Raises BadArguments for options that do not go together, before a model is opened."""
+    if target.exists():
+        raise BadArguments(f"{target} exists already; name another folder, or remove it first")
+    if isinstance(cut, dict) and "precision" in cut and held_out is None:
+        raise BadArguments(
+            "--threshold precision=... is measured on human pairs: name a dataset with --held-out"
+        )
+    if decoding == "beam" and captions > 1:
+        raise BadArguments(
+            "--decoding beam writes one caption an image; use nucleus for --captions-per-image"
+        )
+
+
+def device_of_rank(device: str) -> str:
+    """The device asked for; where a launcher runs several ranks, the GPU that it gives this one."""
+    chosen = chosen_device(device)
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if chosen == "cuda" and rank else chosen
 
 
 def read_threshold(text: str) -> float | dict[str, float]:
@@ -171,10 +178,8 @@ def ablate(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm.")] = 3,
     steps: Annotated[int | None, typer.Option(min=1, help="Of each run; those of params.yaml.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="A file of infra/recipes laid over params.yaml.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; repeatable.")
-    ] = None,
+    recipe: Recipe = None,
+    settings: Changes = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Does CapFilt help? Pre-train on every arm of the paper's table 1, equally long, and measure on the test data.

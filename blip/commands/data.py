@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from blip.commands.options import Changes, Dask, Workers
 from blip.commands.output import JsonFlag, show
 from blip.config import SourceKind
 from blip.errors import BadArguments, BlipError
@@ -42,22 +43,15 @@ def ingest(
     ] = None,
     samples_per_shard: Annotated[int, typer.Option(min=1)] = 1000,
     max_bad_fraction: Annotated[float, typer.Option(min=0, max=1, help="Stop above this share.")] = 0.02,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Another setting of section ingest; repeatable."),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, envvar="BLIP_WORKERS", help="Processes; all cores when not given.")
-    ] = None,
-    dask: Annotated[
-        str | None, typer.Option(envvar="BLIP_DASK", help="Address of a Dask scheduler, as tcp://host:8786.")
-    ] = None,
+    settings: Changes = None,
+    workers: Workers = None,
+    dask: Dask = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn images and texts into a pairs dataset; broken files are set aside, each with its reason.
 
     Ended before it is ready, the same command goes on where it was. Of several sources each sample's key begins
-    with its source's name.
+    with its source's name. --set takes the other settings of section ingest.
 
     Example: [bold]blip ingest photos/ --out data/datasets/photos --origin web[/bold]
 
@@ -85,10 +79,7 @@ def ingest(
         "split": split,
         "columns": named(column or []),
     }
-    described = [
-        Source.model_validate({"source": str(source), "kind": kind or kind_of(source), **told})
-        for source in sources
-    ]
+    described = [Source(source=str(path), kind=kind or kind_of(path), **told) for path in sources]
     with open_pool(workers, dask) as pool:
         ingest_dataset(described, out, chosen, pool=pool)
     show_dataset(out, as_json)

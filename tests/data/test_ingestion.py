@@ -51,6 +51,18 @@ def test_broken_pictures_among_good_ones_are_quarantined_and_counted(tmp_path: P
     assert kept["cut"] == jpeg[:700]
 
 
+def test_two_in_a_hundred_are_set_aside_and_a_third_stops_it(tmp_path: Path) -> None:
+    two = {"one.jpg": encoded(draw(99), "jpg")[:700], "two.png": b"<html>"}
+    usual = Ingest(samples_per_shard=16, datasets={})
+    dataset = ingest_dataset(make_source(tmp_path / "a", {**good(98), **two}), tmp_path / "out", usual)
+    assert len(dataset) == 98
+    assert quarantine(dataset) == {"one": "truncated", "two": "not_an_image"}
+    source = make_source(tmp_path / "b", {**good(97), **two, "three.png": b""})
+    with pytest.raises(BlipError, match=r"3 of 100 samples cannot be used.*max_bad_fraction = 0\.02"):
+        ingest_dataset(source, tmp_path / "stopped", usual)
+    assert not (tmp_path / "stopped").exists()
+
+
 def test_too_many_broken_pictures_stop_it_with_the_figure(tmp_path: Path) -> None:
     broken = {f"bad-{n}.png": b"<html>" for n in range(3)}
     source = make_source(tmp_path / "source", {**good(9), **broken})

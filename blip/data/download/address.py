@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -126,12 +127,9 @@ def _embedded(ip: Ip) -> IPv4Address | None:
 
 
 def _literal(host: str) -> Ip | None:
-    """The address that a host is written as, in any of the spellings that systems take for one."""
-    try:
+    """The address that a host is written as, in any of the spellings that systems take for one; None for a name."""
+    with suppress(ValueError):
         return ip_address(host.partition("%")[0])
-    except ValueError:
-        pass
-    try:
+    with suppress(OSError, UnicodeError):
         return IPv4Address(socket.inet_aton(host))  # 127.1, 0x7f000001, 2130706433, 017700000001
-    except (OSError, UnicodeError):
-        return None
+    return None

@@ -7,6 +7,7 @@ Bytes that are no UTF-8 become U+FFFD, so that one of them does not end the file
 
 import codecs
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,13 +48,13 @@ def is_list(path: Path) -> bool:
 def keys_in_head(path: Path) -> frozenset[str]:
     """Where keys stand in the first 64 KiB of a JSON file, as `images.item.file_name`; none if it is no JSON."""
     keys: set[str] = set()
-    with path.open("rb") as handle:
-        try:
-            for prefix, event, value in ijson.parse(_Repaired(handle, HEAD)):
-                if event == "map_key":
-                    keys.add(f"{prefix}.{value}".removeprefix("."))
-        except ijson.JSONError:
-            pass  # it is cut at 64 KiB, or has a value a line
+    with (
+        path.open("rb") as handle,
+        suppress(ijson.JSONError),
+    ):  # cut at 64 KiB, it ends in one; so do JSON lines
+        for prefix, event, value in ijson.parse(_Repaired(handle, HEAD)):
+            if event == "map_key":
+                keys.add(f"{prefix}.{value}".removeprefix("."))
     return frozenset(keys)
 
 

@@ -1,24 +1,9 @@
-"""Settings: params.yaml, with a recipe laid over it, checked once and frozen.
+"""What may stand in params.yaml: a frozen, validated class for each section, documented at its fields' names."""
 
-settings = load_settings()                                   # params.yaml of the current directory
-settings = load_settings(recipe="base-14m")                  # infra/recipes/base-14m.yaml over it
-settings = load_settings(overrides={"pretrain.steps": 10})
-"""
+from typing import Annotated, Literal
 
-import difflib
-import re
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from blip.errors import BadArguments
-
-PARAMS = Path("params.yaml")
-RECIPES = Path("infra/recipes")
-NO_RECIPE = "none"
 Precision = Literal["auto", "float32", "bfloat16"]
 FilterHead = Literal["itm", "itc", "both"]  # explained in blip.capfilt.judge
 SourceKind = Literal[  # one file each in blip.data.sources
@@ -34,9 +19,6 @@ class Section(BaseModel):
     """A frozen part of the settings that refuses names it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-AnySection = TypeVar("AnySection", bound=Section)
 
 
 class Compute(Section):
@@ -364,140 +346,3 @@ class Settings(Section):
     finetune: Finetune
     evaluate: Evaluate
     register_: Register = Field(alias="register")
-
-
-SCIENTIFIC = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")  # 1e-4 is a word to YAML 1.1
-MIXTURE = "data"  # the one table that is a value
-ANCHORS = ("optimiser", "training", "objective")  # shared YAML blocks, not settings of their own
-
-
-def load_settings(
-    path: Path = PARAMS, recipe: str | None = None, overrides: dict[str, Any] | None = None
-) -> Settings:
-    """Read and check the settings.
-
-    Args:
-        path: the params.yaml.
-        recipe: name of a file in infra/recipes or a path to one; None takes the one that `path` names, if any;
-            "none" takes none.
-        overrides: dotted names to values, laid over both.
-
-    Raises:
-        BadArguments: a file is missing or not YAML, or a name or value is not known; the message lists each.
-    """
-    values = _read_yaml(path)
-    recipe = recipe or values.get("recipe")
-    if recipe == NO_RECIPE:
-        values["recipe"] = None
-    elif recipe:
-        values = _merge(values, _read_yaml(_recipe_path(recipe, path.parent)))
-        values["recipe"] = recipe
-    for name, value in (overrides or {}).items():
-        _set(values, name, value)
-    for anchor in ANCHORS:
-        values.pop(anchor, None)
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        raise BadArguments(_explain(error, path, Settings)) from None
-
-
-def read_override(text: str) -> tuple[str, Any]:
-    """`pretrain.steps=200` as a name and a value, read as YAML. Raises BadArguments if it is written otherwise."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise BadArguments(f"{text!r}: write a setting as NAME=VALUE, for example pretrain.steps=200")
-    try:
-        return name, float(value) if SCIENTIFIC.fullmatch(value) else yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise BadArguments(f"{text!r}: the value is not YAML; put it in quotes") from None
-
-
-def read_section(section: type[AnySection], values: dict[str, Any], overrides: Iterable[str]) -> AnySection:
-    """A section of settings from values and `NAME=VALUE` texts laid over them.
-
-    Raises:
-        BadArguments: a name or value is not known.
-    """
-    for name, value in map(read_override, overrides):
-        _set(values, name, value)
-    try:
-        return section.model_validate(values)
-    except ValidationError as error:
-        raise BadArguments(_explain(error, "--set", section)) from None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise BadArguments(f"{path}: no such file; run from the project's folder, where params.yaml is")
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise BadArguments(f"{path}: not valid YAML: {error}") from None
-
-
-def _recipe_path(recipe: str, root: Path) -> Path:
-    if recipe.endswith((".yaml", ".yml")):
-        return Path(recipe)
-    path = root / RECIPES / f"{recipe}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in (root / RECIPES).glob("*.yaml"))
-        raise BadArguments(f"unknown recipe {recipe!r}; infra/recipes has: {', '.join(known) or 'none'}")
-    return path
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay `over` on `base`, section by section.
-
-    A run given in epochs drops the steps below it, and vice versa; a mixture of data is laid over as a whole.
-    """
-    merged = dict(base)
-    for name, value in over.items():
-        below = merged.get(name)
-        if isinstance(below, dict) and isinstance(value, dict) and name != MIXTURE:
-            merged[name] = _merge(below, value)
-        else:
-            merged[name] = value
-    for one, other in (("steps", "epochs"), ("epochs", "steps")):
-        if one in over and other not in over:
-            merged.pop(other, None)
-    return merged
-
-
-def _set(values: dict[str, Any], name: str, value: Any) -> None:
-    """Set a dotted name; the sections on the way are copied, as YAML aliases share them with others."""
-    *sections, last = name.split(".")
-    if (sections or [last])[0] in ANCHORS:
-        raise BadArguments(
-            f"{name}: a block that several runs share, not a setting; name the run: pretrain.{name}"
-        )
-    for section in sections:
-        inner = values.get(section, {})
-        if not isinstance(inner, dict):
-            raise BadArguments(f"parameter {name}: {section} is not a section")
-        inner = dict(inner)
-        values[section] = inner
-        values = inner
-    values[last] = value
-
-
-def _explain(error: ValidationError, path: Path | str, section: type[Section]) -> str:
-    lines = [f"{path}: {error.error_count()} setting(s) cannot be used:"]
-    for problem in error.errors():
-        name = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"  {name}: no such setting{_suggest(section, problem['loc'])}")
-        else:
-            lines.append(f"  {name}: {problem['msg']} (got {problem['input']!r})"[:300])
-    return "\n".join(lines)
-
-
-def _suggest(section: type[Section], location: tuple[int | str, ...]) -> str:
-    model: Any = section
-    for part in location[:-1]:
-        fields = getattr(model, "model_fields", {})
-        by_name = {(field.alias or name): field.annotation for name, field in fields.items()}
-        model = by_name.get(str(part))
-    names = [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
-    close = difflib.get_close_matches(str(location[-1]), names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -34,7 +34,8 @@ def chosen_device(device: str) -> str:
 
 def read_pictures(paths: Sequence[Path]) -> "list[Image]":
     """Open pictures. Raises BlipError with the name of the one that cannot be used."""
-    from blip.data.images import BadMedia, to_pil
+    from blip.data.decode import BadMedia
+    from blip.data.images import to_pil
 
     pictures = []
     for path in paths:

@@ -12,13 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from blip.data.decode import MAX_PIXELS, BadImage, BadMedia, decode, to_rgb
+from blip.data.decode import BadImage, decode, to_rgb
 from blip.errors import BlipError
-
-__all__ = [
-    "MAX_PIXELS", "MEAN", "STD", "BadImage", "BadMedia", "ImageInput", "arrive", "decode", "normalise", "preprocess",
-    "to_pil", "to_rgb",
-]  # fmt: skip
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, as BLIP uses them
 STD = (0.26862954, 0.26130258, 0.27577711)

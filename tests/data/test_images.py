@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from blip.data.images import BadImage, normalise, preprocess
+from blip.data.decode import BadImage
+from blip.data.images import normalise, preprocess
 from blip.errors import BlipError
 
 from .conftest import draw, encoded

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from blip.data.images import BadImage
+from blip.data.decode import BadImage
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Question, Sample, excluded_keys
 from blip.data.phash import phash
 from blip.errors import BlipError

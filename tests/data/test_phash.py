@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blip.data.images import decode
+from blip.data.decode import decode
 from blip.data.phash import HashIndex, _masks, earlier, phash, thumbnail
 
 from .conftest import draw, encoded

@@ -8,6 +8,7 @@ paper, table 1, whose rows are `noisy`, `C`, `F`, `C+F`, and `repeated` in secti
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,21 @@ TRUTH = "truth_caption_true"
 Row = dict[str, Any]
 
 
-def _web(row: Row) -> list[Caption]:
-    text = clean_caption(row["web_text"])
-    return [Caption(text, "web")] if text else []
-
-
-def _synthetic(row: Row) -> list[Caption]:
-    texts = zip(row["synthetic_texts"], row["synthetic_reason"], strict=True)
-    return [Caption(text, "synthetic") for text, reason in texts if reason != EMPTY]
-
-
-def _kept(row: Row) -> list[Caption]:
-    return [caption for caption in (*_web(row), *_synthetic(row)) if caption.text in row["kept"]]
+def _texts(row: Row, origins: Sequence[str], only_kept: bool) -> list[Caption]:
+    """The texts of some origins, none twice: those that were kept, or all that are not empty."""
+    found: dict[str, Caption] = {}
+    for origin in origins:
+        for text, reason in zip(row[f"{origin}_texts"], row[f"{origin}_reason"], strict=True):
+            if not reason if only_kept else reason != EMPTY:
+                caption = Caption(clean_caption(text), origin)
+                found.setdefault(caption.text, caption)
+    return list(found.values())
 
 
 CHOICES: dict[str, Callable[[Row], list[Caption]]] = {
-    "F": lambda row: _web(row) if row["web_kept"] else [],
-    "C": lambda row: [*_web(row), *_synthetic(row)],
-    "C+F": _kept,
+    "F": partial(_texts, origins=("web",), only_kept=True),
+    "C": partial(_texts, origins=("web", "synthetic"), only_kept=False),
+    "C+F": partial(_texts, origins=("web", "synthetic"), only_kept=True),
     "truth": lambda row: [Caption(row[TRUTH], "human")] if row.get(TRUTH) else [],
 }
 """The captions that an arm gives a picture; without any it is left out. `truth` needs a pool whose truth is known."""

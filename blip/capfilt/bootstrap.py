@@ -148,8 +148,8 @@ def count(audit: Path) -> Tally:
     with pq.ParquetFile(audit) as file:
         for batch in file.iter_batches(columns=columns):
             for row in batch.to_pylist():
-                kept = row["synthetic_kept"]
-                total += Tally(1, row["web_kept"], len(kept), sum(kept), row["reason"] != "")
+                web, synthetic = row["web_kept"], row["synthetic_kept"]
+                total += Tally(1, len(web), sum(web), len(synthetic), sum(synthetic), row["reason"] != "")
     return total
 
 
@@ -184,7 +184,7 @@ def _plan(web: Pairs, human: Pairs | None, models: Models, settings: CapFilt, se
 def _say(shards: int, of: int, total: Tally) -> None:
     print(
         f"capfilt  shard {shards:,}/{of:,}  {total.images:,} images  "
-        f"web kept {total.web_kept / max(total.images, 1):.0%}  "
+        f"web kept {total.web_kept / max(total.web, 1):.0%}  "
         f"synthetic kept {total.synthetic_kept / max(total.synthetic, 1):.0%}  dropped {total.dropped:,}",
         flush=True,
     )

@@ -121,22 +121,25 @@ def measure(jury: Jury, held_out: Pairs, seed: int = 0, limit: int = 5000) -> Me
     samples = islice(_with_texts(held_out), limit)
     while batch := list(islice(samples, BATCH)):
         own = [[clean_caption(caption.text) for caption in sample.captions] for sample in batch]
-        asked = [texts_[0] for texts_ in own] + [
+        others = [
             _other(texts, set(mine), Random(f"{seed}/{sample.key}"))
             for sample, mine in zip(batch, own, strict=True)
         ]
-        scores = judge_texts(jury, batch, asked)
+        first = [mine[0] for mine in own]
+        scores = judge_texts(jury, batch, [*enumerate(first), *enumerate(others)])
         matched += scores[: len(batch)]
         mismatched += scores[len(batch) :]
     return Measured(np.array(matched), np.array(mismatched))
 
 
-def judge_texts(jury: Jury, samples: list[Sample], texts: list[str]) -> list[float]:
-    """Probabilities of matching for texts of the samples in turn: one each, or the first again after the last."""
+def judge_texts(jury: Jury, samples: list[Sample], texts: list[tuple[int, str]]) -> list[float]:
+    """Probabilities of matching for texts, each with the place of its sample."""
+    if not texts:
+        return []
     media = [sample.media for sample in samples]
     pixels = {size: preprocess(media, size) for size in jury.image_sizes}
-    index = torch.arange(len(texts)) % len(samples)
-    return [round(value, 6) for value in jury(pixels, texts, index).probability.tolist()]
+    places, asked = zip(*texts, strict=True)
+    return [round(value, 6) for value in jury(pixels, asked, torch.tensor(places)).probability.tolist()]
 
 
 def threshold_for_share(jury: Jury, web: Pairs, share: float, limit: int = 2000) -> float:
@@ -147,9 +150,14 @@ def threshold_for_share(jury: Jury, web: Pairs, share: float, limit: int = 2000)
     each = max(1, limit // len(shards))
     scores: list[float] = []
     for shard in shards[:: max(1, len(shards) // limit)]:
-        samples = (sample for sample in islice(web.samples(shard), each) if sample.captions)
+        samples = islice(web.samples(shard), each)
         while batch := list(islice(samples, BATCH)):
-            scores += judge_texts(jury, batch, [clean_caption(sample.captions[0].text) for sample in batch])
+            texts = [
+                (place, clean_caption(caption.text))
+                for place, sample in enumerate(batch)
+                for caption in sample.captions
+            ]
+            scores += judge_texts(jury, batch, texts)
     if not scores:
         raise BlipError(f"{web.dataset} has no web text to find a threshold with")
     return float(np.quantile(np.array(scores), 1 - share, method="lower"))

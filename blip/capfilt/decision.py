@@ -13,18 +13,18 @@ NO_MATCH = "no_match"
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
-        ("web_text", pa.string()),
+        ("web_texts", pa.list_(pa.string())),
         ("synthetic_texts", pa.list_(pa.string())),
-        ("web_itm", pa.float32()),
-        ("web_itc", pa.float32()),
+        ("web_itm", pa.list_(pa.float32())),
+        ("web_itc", pa.list_(pa.float32())),
         ("synthetic_itm", pa.list_(pa.float32())),
         ("synthetic_itc", pa.list_(pa.float32())),
-        ("web_score", pa.float32()),
+        ("web_score", pa.list_(pa.float32())),
         ("synthetic_score", pa.list_(pa.float32())),
         ("kept", pa.list_(pa.string())),
-        ("web_kept", pa.bool_()),
+        ("web_kept", pa.list_(pa.bool_())),
         ("synthetic_kept", pa.list_(pa.bool_())),
-        ("web_reason", pa.string()),
+        ("web_reason", pa.list_(pa.string())),
         ("synthetic_reason", pa.list_(pa.string())),
         ("reason", pa.string()),
     ]
@@ -49,17 +49,20 @@ class Judged:
 
 @dataclass(frozen=True)
 class Decision:
-    """One web image with its texts, judged."""
+    """One web image with its texts, judged; web texts as many as the sample has, in its order."""
 
     sample: Sample
-    web: Judged
+    web: tuple[Judged, ...]
     synthetic: tuple[Judged, ...]
 
     @property
     def kept(self) -> tuple[Caption, ...]:
-        """The texts that are kept, the web text first, none of them twice."""
-        texts = {text.caption.text: text.caption for text in reversed(self._all) if not text.reason}
-        return tuple(reversed(texts.values()))
+        """The texts that are kept, the web texts first, none of them twice."""
+        texts: dict[str, Caption] = {}
+        for text in self._all:
+            if not text.reason:
+                texts.setdefault(text.caption.text, text.caption)
+        return tuple(texts.values())
 
     @property
     def reason(self) -> str:
@@ -73,22 +76,22 @@ class Decision:
         web, synthetic = self.web, self.synthetic
         return {
             "key": self.sample.key,
-            "web_text": self.sample.captions[0].text if self.sample.captions else "",
+            "web_texts": [caption.text for caption in self.sample.captions],
             "synthetic_texts": [text.caption.text for text in synthetic],
-            "web_itm": web.caption.itm,
-            "web_itc": web.caption.itc,
+            "web_itm": [text.caption.itm for text in web],
+            "web_itc": [text.caption.itc for text in web],
             "synthetic_itm": [text.caption.itm for text in synthetic],
             "synthetic_itc": [text.caption.itc for text in synthetic],
-            "web_score": web.score,
+            "web_score": [text.score for text in web],
             "synthetic_score": [text.score for text in synthetic],
             "kept": [caption.text for caption in self.kept],
-            "web_kept": not web.reason,
+            "web_kept": [not text.reason for text in web],
             "synthetic_kept": [not text.reason for text in synthetic],
-            "web_reason": web.reason,
+            "web_reason": [text.reason for text in web],
             "synthetic_reason": [text.reason for text in synthetic],
             "reason": self.reason,
         }
 
     @property
     def _all(self) -> tuple[Judged, ...]:
-        return (self.web, *self.synthetic)
+        return (*self.web, *self.synthetic)

@@ -6,12 +6,13 @@ A caption depends on the seed and its image's key, a batch never reaches over th
 computes on as many threads: the result is the same whoever does which shard, in which order, how often begun anew.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -101,6 +102,7 @@ class Tally:
     """Images and texts of a shard, and how many of them were kept."""
 
     images: int = 0
+    web: int = 0
     web_kept: int = 0
     synthetic: int = 0
     synthetic_kept: int = 0
@@ -108,6 +110,15 @@ class Tally:
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(*(one + two for one, two in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+class Doubtful(NamedTuple):
+    """A cleaned text to be judged with the image at `place` of its batch, and why a rule rejects it already."""
+
+    place: int
+    origin: str
+    text: str
+    reason: str
 
 
 def bootstrap_shard(job: ShardJob) -> Tally:
@@ -170,30 +181,29 @@ def _decide(batch: Sequence[Sample], job: ShardJob) -> list[Decision]:
     media = [sample.media for sample in batch]
     pixels = {size: preprocess(media, size) for size in {captioner.image_size, *jury.image_sizes}}
     written = _write_captions(batch, captioner, pixels[captioner.image_size], job)
-    copies = job.settings.captions_per_image
-    webs = [clean_caption(sample.captions[0].text) if sample.captions else "" for sample in batch]
-    places = torch.arange(len(batch))
-    verdicts = jury(pixels, webs + written, torch.cat((places, places.repeat_interleave(copies))))
-    origins = ["web"] * len(batch) + ["synthetic"] * len(written)
-    reasons = [EMPTY if not text else "" for text in webs]
-    reasons += [rejected(text, captioner.card.prompt) for text in written]
-    texts = [
-        _judged(Caption(text, origin, round(itm, 6), round(itc, 6)), reason, score, job.threshold)
-        for text, origin, reason, itm, itc, score in zip(
-            webs + written,
-            origins,
-            reasons,
-            verdicts.itm.tolist(),
-            verdicts.itc.tolist(),
-            verdicts.probability.tolist(),
-            strict=True,
-        )
-    ]
-    synthetic = texts[len(batch) :]
+    doubtful = [*_web_texts(batch), *_synthetic_texts(written, captioner.card.prompt, len(batch))]
+    verdicts = jury(pixels, [text.text for text in doubtful], torch.tensor([text.place for text in doubtful]))
+    judged: dict[tuple[int, str], list[Judged]] = defaultdict(list)
+    for text, itm, itc, score in zip(doubtful, *(values.tolist() for values in verdicts), strict=True):
+        caption = Caption(text.text, text.origin, round(itm, 6), round(itc, 6))
+        judged[text.place, text.origin].append(_judged(caption, text.reason, score, job.threshold))
     return [
-        Decision(sample, texts[n], tuple(synthetic[n * copies : (n + 1) * copies]))
-        for n, sample in enumerate(batch)
+        Decision(sample, tuple(judged[place, "web"]), tuple(judged[place, "synthetic"]))
+        for place, sample in enumerate(batch)
     ]
+
+
+def _web_texts(batch: Sequence[Sample]) -> Iterator[Doubtful]:
+    for place, sample in enumerate(batch):
+        for caption in sample.captions:
+            text = clean_caption(caption.text)
+            yield Doubtful(place, "web", text, "" if text else EMPTY)
+
+
+def _synthetic_texts(written: Sequence[str], prompt: str, images: int) -> Iterator[Doubtful]:
+    copies = len(written) // images
+    for number, text in enumerate(written):
+        yield Doubtful(number // copies, "synthetic", text, rejected(text, prompt))
 
 
 def _judged(caption: Caption, reason: str, score: float, threshold: float) -> Judged:
@@ -223,13 +233,14 @@ def _draws(key: str, count: int) -> list[str]:
 
 
 def _why(decision: Decision) -> str:
-    texts = (decision.web, *decision.synthetic)
+    texts = (*decision.web, *decision.synthetic)
     return "; ".join(f"{text.caption.text[:60]!r} {text.score:.3f} {text.reason}" for text in texts)
 
 
 def _count(counts: Counter[str], decision: Decision) -> None:
     counts["images"] += 1
-    counts["web_kept"] += not decision.web.reason
+    counts["web"] += len(decision.web)
+    counts["web_kept"] += sum(not text.reason for text in decision.web)
     counts["synthetic"] += len(decision.synthetic)
     counts["synthetic_kept"] += sum(not text.reason for text in decision.synthetic)
     counts["dropped"] += not decision.kept

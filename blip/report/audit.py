@@ -23,7 +23,7 @@ from blip.errors import BlipError
 AUDIT = "audit.parquet"
 COLUMNS = (
     "key",
-    "web_text",
+    "web_texts",
     "web_score",
     "web_itc",
     "web_kept",
@@ -167,13 +167,15 @@ def _read_truth(web: Path) -> dict[str, dict[str, Any]]:
 
 
 def _decide(row: dict[str, Any], truth: dict[str, Any]) -> Decision:
-    synthetic = zip(row["synthetic_texts"], row["synthetic_score"], row["synthetic_kept"], strict=True)
-    texts = (
-        Text(row["web_text"] or "", "web", row["web_score"] or 0.0, bool(row["web_kept"])),
-        *(Text(text, "synthetic", score or 0.0, bool(kept)) for text, score, kept in synthetic),
+    texts = tuple(
+        Text(text, origin, score, kept)
+        for origin in ("web", "synthetic")
+        for text, score, kept in zip(
+            *(row[f"{origin}_{what}"] for what in ("texts", "score", "kept")), strict=True
+        )
     )
-    kept = texts[0].kept
-    outcome: Outcome = "kept" if kept else "rescued" if any(text.kept for text in texts) else "dropped"
+    kept = {text.origin for text in texts if text.kept}
+    outcome: Outcome = "kept" if "web" in kept else "rescued" if kept else "dropped"
     matched = truth.get("truth_matched")
     return Decision(
         row["key"],
@@ -186,24 +188,24 @@ def _decide(row: dict[str, Any], truth: dict[str, Any]) -> Decision:
 
 
 def _count(audit: Audit, row: dict[str, Any], decision: Decision) -> None:
-    web, *synthetic = decision.texts
+    kept = {text.origin for text in decision.texts if text.kept}
     audit.outcomes[decision.outcome, decision.right] += 1
-    audit.synthetic += len(synthetic)
-    audit.synthetic_kept += sum(text.kept for text in synthetic)
-    audit.both += web.kept and any(text.kept for text in synthetic)
+    audit.synthetic += len(row["synthetic_kept"])
+    audit.synthetic_kept += sum(row["synthetic_kept"])
+    audit.both += kept == {"web", "synthetic"}
     truth = {True: "web right", False: "web wrong", None: "web"}[decision.right]
-    scores = [("score", truth, row["web_score"]), ("itc", truth, row["web_itc"])]
-    scores += [("score", "synthetic", text.score) for text in synthetic]
+    scores = [("score", truth, score) for score in row["web_score"]]
+    scores += [("itc", truth, cosine) for cosine in row["web_itc"]]
+    scores += [("score", "synthetic", score) for score in row["synthetic_score"]]
     for score, texts, value in scores:
-        if value is not None:
-            low, high = RANGES[score]
-            place = int(BINS * (value - low) / (high - low))
-            bins = audit.histograms.setdefault((score, texts), [0] * BINS)
-            bins[min(BINS - 1, max(0, place))] += 1
+        low, high = RANGES[score]
+        place = int(BINS * (value - low) / (high - low))
+        bins = audit.histograms.setdefault((score, texts), [0] * BINS)
+        bins[min(BINS - 1, max(0, place))] += 1
     if decision.right is False and decision.noise:
         entry = audit.noise.setdefault(decision.noise, [0, 0])
         entry[0] += 1
-        entry[1] += web.kept
+        entry[1] += "web" in kept
 
 
 def _choose(audit: Audit, decision: Decision, seed: int, shown: int) -> None:

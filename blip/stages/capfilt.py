@@ -44,7 +44,7 @@ def _kept_figures(tally: Tally) -> dict[str, float]:
     images = max(tally.images, 1)
     return {
         "capfilt.images": tally.images,
-        "capfilt.web_kept": tally.web_kept / images,
+        "capfilt.web_kept": tally.web_kept / max(tally.web, 1),
         "capfilt.synthetic_kept": tally.synthetic_kept / max(tally.synthetic, 1),
         "capfilt.images_dropped": tally.dropped / images,
     }
@@ -60,15 +60,15 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
     table = web.metadata()
     if not {"truth_matched", "truth_caption_true"} <= set(table.column_names):
         return {}
-    rows = pq.read_table(audit).to_pylist()
     truth = {row["key"]: row for row in table.to_pylist()}
+    rows = [row for row in pq.read_table(audit).to_pylist() if row["web_texts"]]
     matched = as_mask([bool(int(truth[row["key"]]["truth_matched"])) for row in rows])
     labels = [truth[row["key"]]["truth_caption_true"] for row in rows]
     aucs = {
-        f"filter.{name}": roc_auc(torch.tensor([row[column] for row in rows]), matched)
+        f"filter.{name}": roc_auc(torch.tensor([max(row[column]) for row in rows]), matched)
         for name, column in (("roc_auc", "web_score"), ("itm_roc_auc", "web_itm"), ("itc_roc_auc", "web_itc"))
     }
-    kept = as_mask([row["web_kept"] for row in rows])
+    kept = as_mask([any(row["web_kept"]) for row in rows])
     right = as_mask([_right(row["synthetic_texts"], label) for row, label in zip(rows, labels, strict=True)])
     passed = as_mask([any(row["synthetic_kept"]) for row in rows])
     precision, recall = precision_recall(kept, matched)

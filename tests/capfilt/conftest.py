@@ -1,5 +1,6 @@
 """A small noisy pool and small models on disk."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -14,13 +15,14 @@ from tests import tiny
 TEXTS = ["red apple", "", "DSC_0001.JPG", "the dog", "green", "table", "x"]
 
 
-def write(folder: Path, prefix: str, texts: list[str], origin: str) -> PairsDataset:
+def write(folder: Path, prefix: str, texts: Sequence[str | list[str]], origin: str) -> PairsDataset:
+    """A sample for every text, or for every list of texts."""
     random = np.random.default_rng(len(texts))
     with PairsWriter(folder, samples_per_shard=4, parents=[], parameters={}) as writer:
         for number, text in enumerate(texts):
             image = random.integers(0, 255, (32, 32, 3), dtype=np.uint8)
             media = cv2.imencode(".png", image)[1].tobytes()
-            captions = (Caption(text, origin),)
+            captions = tuple(Caption(one, origin) for one in ([text] if isinstance(text, str) else text))
             writer.add(Sample(f"{prefix}-{number}", media, "png", captions, width=32, height=32))
     return PairsDataset.open(folder)
 

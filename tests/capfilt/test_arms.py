@@ -58,11 +58,10 @@ def test_a_pool_without_truth_has_no_arm_of_it(web: PairsDataset, tmp_path: Path
 
 def test_captions_have_their_origin() -> None:
     row = {
-        "web_text": "a",
-        "web_kept": True,
+        "web_texts": ["a", "c"],
+        "web_reason": ["", "no_match"],
         "synthetic_texts": ["b", ""],
         "synthetic_reason": ["no_match", "empty"],
-        "kept": ["a"],
     }
-    assert CHOICES["C"](row) == [Caption("a", "web"), Caption("b", "synthetic")]
+    assert CHOICES["C"](row) == [Caption("a", "web"), Caption("c", "web"), Caption("b", "synthetic")]
     assert CHOICES["C+F"](row) == CHOICES["F"](row) == [Caption("a", "web")]

@@ -37,7 +37,7 @@ def test_every_image_is_in_the_audit_and_what_is_kept_is_in_the_dataset(
     web: PairsDataset, models: Models, tmp_path: Path
 ) -> None:
     run(web, tmp_path / "scored", models, threshold=0.0)
-    scores = sorted(row["web_itm"] for row in audit(tmp_path / "scored"))
+    scores = sorted(row["web_itm"][0] for row in audit(tmp_path / "scored"))
     threshold = (scores[3] + scores[4]) / 2
     tally = run(web, tmp_path / "out", models, threshold=threshold)
     rows = audit(tmp_path / "out")
@@ -45,18 +45,18 @@ def test_every_image_is_in_the_audit_and_what_is_kept_is_in_the_dataset(
     kept = {sample.key: sample for sample in PairsDataset.open(tmp_path / "out").samples()}
     assert set(kept) == {row["key"] for row in rows if row["kept"]}
     for row in rows:
-        passing = [row["web_itm"] >= threshold and bool(row["web_text"])]
-        passing += [
+        passing = [
             itm >= threshold and not why.strip("no_match")
-            for itm, why in zip(row["synthetic_itm"], row["synthetic_reason"], strict=True)
+            for origin in ("web", "synthetic")
+            for itm, why in zip(row[f"{origin}_itm"], row[f"{origin}_reason"], strict=True)
         ]
-        assert [row["web_kept"], *row["synthetic_kept"]] == passing
+        assert [*row["web_kept"], *row["synthetic_kept"]] == passing
         assert (row["reason"] == "") == any(passing)
         if any(passing):
             assert [caption.text for caption in kept[row["key"]].captions] == row["kept"]
             assert all(caption.itm is not None for caption in kept[row["key"]].captions)
     assert tally.images == 7
-    assert tally.web_kept == sum(row["web_kept"] for row in rows)
+    assert tally.web_kept == sum(sum(row["web_kept"]) for row in rows)
     assert tally.dropped == sum(not row["kept"] for row in rows) > 0
     out = PairsDataset.open(tmp_path / "out")
     assert sum(out.manifest.quarantined.values()) == tally.dropped
@@ -92,7 +92,21 @@ def test_beam_search_writes_one_caption_an_image() -> None:
 def test_an_empty_web_text_is_never_kept(web: PairsDataset, models: Models, tmp_path: Path) -> None:
     run(web, tmp_path / "out", models, threshold=0.0)
     reasons = [row["web_reason"] for row in audit(tmp_path / "out")]
-    assert reasons == ["", "empty", "", "", "", "", ""]
+    assert reasons == [[""], ["empty"], [""], [""], [""], [""], [""]]
+
+
+def test_every_web_text_of_an_image_is_judged(models: Models, tmp_path: Path) -> None:
+    several = [["red apple", "DSC_0001.JPG", "red apple"], [], ["the dog", ""], ["green table"]]
+    web = write(tmp_path / "several", "web", several, "web")
+    tally = run(web, tmp_path / "out", models, threshold=0.0)
+    rows = audit(tmp_path / "out")
+    assert [row["web_texts"] for row in rows] == several
+    assert [row["web_reason"] for row in rows] == [["", "", ""], [], ["", "empty"], [""]]
+    assert (tally.images, tally.web, tally.web_kept) == (4, 6, 5)
+    assert rows[0]["web_itm"][0] == rows[0]["web_itm"][2] != rows[0]["web_itm"][1]
+    samples = list(PairsDataset.open(tmp_path / "out").samples())
+    texts = [[c.text for c in sample.captions if c.origin == "web"] for sample in samples]
+    assert texts == [["red apple", "dsc_0001 jpg"], [], ["the dog"], ["green table"]]
 
 
 @pytest.mark.parametrize("head", ["itc", "both"])
@@ -102,7 +116,7 @@ def test_the_head_that_decides_is_in_the_audit(
     human = write(tmp_path / "human", "human", ["red apple", "the dog"], "human")
     run(web, tmp_path / "out", models, human, head=head)
     for row in audit(tmp_path / "out"):
-        assert row["web_kept"] == (row["web_score"] >= 0.5 and bool(row["web_text"]))
+        assert row["web_kept"] == [row["web_score"][0] >= 0.5 and row["web_texts"] != [""]]
         assert row["web_score"] != pytest.approx(row["web_itm"], abs=1e-6)
     assert PairsDataset.open(tmp_path / "out").manifest.parameters["head"] == head
 
@@ -122,7 +136,7 @@ def test_two_filters_decide_by_the_mean_of_their_log_odds(
     scores = []
     for name, filters in {"a": models.filters, "b": (second,), "ab": (*models.filters, second)}.items():
         run(web, tmp_path / name, Models(models.captioner, filters))
-        scores.append([_logit(row["web_itm"]) for row in audit(tmp_path / name)])
+        scores.append([_logit(row["web_itm"][0]) for row in audit(tmp_path / name)])
     assert scores[2] == pytest.approx([(a + b) / 2 for a, b in zip(*scores[:2], strict=True)], abs=1e-3)
 
 

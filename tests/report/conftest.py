@@ -208,16 +208,16 @@ def _audit_row(key: str, text: str, label: str, matched: bool, random_: random.R
     written = label if random_.random() < 0.7 else f"a drawing of {label}"
     return {
         "key": key,
-        "web_text": text,
+        "web_texts": [text],
         "synthetic_texts": [written],
-        "web_itm": web,
-        "web_itc": web_itc,
-        "web_score": web,
+        "web_itm": [web],
+        "web_itc": [web_itc],
+        "web_score": [web],
         "synthetic_itm": [made],
         "synthetic_itc": [0.4],
         "synthetic_score": [made],
         "kept": [t for t, score in ((text, web), (written, made)) if score >= 0.5],
-        "web_kept": web >= 0.5,
+        "web_kept": [web >= 0.5],
         "synthetic_kept": [made >= 0.5],
         "reason": "" if max(web, made) >= 0.5 else "no_match",
     }

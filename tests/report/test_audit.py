@@ -32,16 +32,16 @@ def write(folder: Path, *, truth: bool = True, copies: int = 1) -> tuple[Path, P
     table = [
         {
             "key": key,
-            "web_text": f"web {key}",
+            "web_texts": [f"web {key}"],
             "synthetic_texts": [f"made {key}"],
-            "web_itm": 1 - web,
-            "web_score": web,
-            "web_itc": 2 * web - 1,
+            "web_itm": [1 - web],
+            "web_score": [web],
+            "web_itc": [2 * web - 1],
             "synthetic_itm": [1 - made],
             "synthetic_score": [made],
             "synthetic_itc": [0.1],
             "kept": [],
-            "web_kept": web >= 0.5,
+            "web_kept": [web >= 0.5],
             "synthetic_kept": [made >= 0.5],
             "reason": "",
         }

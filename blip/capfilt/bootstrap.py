@@ -34,6 +34,7 @@ HOW = {
     "max_tokens",
     "min_tokens",
     "head",
+    "views",
 }  # captions are written and judged
 
 

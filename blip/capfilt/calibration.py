@@ -4,7 +4,7 @@
     measured.curve(noise=0.5)                    # points: threshold, precision, recall, kept share
     measured.threshold_for(0.95, noise=0.5)      # the lowest threshold with that precision
 
-The matching pairs are held-out human ones; each image is also judged with another image's text. How often web texts
+The matching pairs are held-out human ones; each image is also judged with other images' texts. How often web texts
 are wrong is not known: `noise` assumes it, and precision depends on it.
 """
 
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from blip.capfilt.judge import Jury
 from blip.capfilt.shard import Pairs
-from blip.data.images import preprocess
 from blip.data.pairs import PairsDataset, Sample
 from blip.data.text import clean_caption
 from blip.errors import BlipError
@@ -49,7 +48,8 @@ ROUND = (
 )
 """Thresholds to show: evenly spread log-odds, for a trained filter is sure of most texts."""
 
-TRIES = 20  # to find a text that is not the image's own
+OTHERS = 8  # texts of other images that an image is judged with: few mismatches would make a threshold chance
+TRIES = 32  # to find them
 
 
 class Point(NamedTuple):
@@ -106,8 +106,8 @@ class Measured:
         return found
 
 
-def measure(jury: Jury, held_out: Pairs, seed: int = 0, limit: int = 5000) -> Measured:
-    """Judge at most `limit` held-out pairs, and as many that do not match.
+def measure(jury: Jury, held_out: Pairs, seed: int = 0, limit: int = 2000) -> Measured:
+    """Judge at most `limit` held-out pairs, and each image with `OTHERS` texts of other images.
 
     Raises:
         BlipError: there are not two pairs with different texts.
@@ -121,12 +121,13 @@ def measure(jury: Jury, held_out: Pairs, seed: int = 0, limit: int = 5000) -> Me
     samples = islice(_with_texts(held_out), limit)
     while batch := list(islice(samples, BATCH)):
         own = [[clean_caption(caption.text) for caption in sample.captions] for sample in batch]
+        first = [(place, mine[0]) for place, mine in enumerate(own)]
         others = [
-            _other(texts, set(mine), Random(f"{seed}/{sample.key}"))
-            for sample, mine in zip(batch, own, strict=True)
+            (place, text)
+            for place, (sample, mine) in enumerate(zip(batch, own, strict=True))
+            for text in _others(texts, set(mine), Random(f"{seed}/{sample.key}"))
         ]
-        first = [mine[0] for mine in own]
-        scores = judge_texts(jury, batch, [*enumerate(first), *enumerate(others)])
+        scores = judge_texts(jury, batch, [*first, *others])
         matched += scores[: len(batch)]
         mismatched += scores[len(batch) :]
     return Measured(np.array(matched), np.array(mismatched))
@@ -136,10 +137,9 @@ def judge_texts(jury: Jury, samples: list[Sample], texts: list[tuple[int, str]])
     """Probabilities of matching for texts, each with the place of its sample."""
     if not texts:
         return []
-    media = [sample.media for sample in samples]
-    pixels = {size: preprocess(media, size) for size in jury.image_sizes}
     places, asked = zip(*texts, strict=True)
-    return [round(value, 6) for value in jury(pixels, asked, torch.tensor(places)).probability.tolist()]
+    verdicts = jury([sample.media for sample in samples], asked, torch.tensor(places))
+    return [round(value, 6) for value in verdicts.probability.tolist()]
 
 
 def threshold_for_share(jury: Jury, web: Pairs, share: float, limit: int = 2000) -> float:
@@ -170,9 +170,7 @@ def _with_texts(pairs: Pairs) -> Iterator[Sample]:
                 yield sample
 
 
-def _other(texts: list[str], own: set[str], rng: Random) -> str:
-    for _ in range(TRIES):
-        text = rng.choice(texts)
-        if text not in own:
-            return text
-    return next((text for text in texts if text not in own), texts[0])
+def _others(texts: list[str], own: set[str], rng: Random) -> list[str]:
+    """Texts that are not the image's own; with few texts the same one may come again."""
+    found = [text for text in rng.choices(texts, k=TRIES) if text not in own][:OTHERS]
+    return found or [next((text for text in texts if text not in own), texts[0])]

@@ -1,15 +1,16 @@
 """What the filter says of a text and its image: one probability, from its ITM head, its embeddings or both.
 
     jury = Jury([Judge.of(filter_, "both", human_texts)])
-    verdicts = jury({384: pixels}, texts, image_index)
+    verdicts = jury(pictures, texts, image_index)
 
 ``itm`` is the matching head, as published. ``itc`` asks the embeddings how much better the text fits the image than
 human texts drawn at random do: the log-odds are cosine / temperature less the log-mean-exp of that over the human
-texts. ``both`` is the mean of the two log-odds: they err on different pairs. Several filters are averaged likewise.
+texts. ``both`` is the mean of the two log-odds: they err on different pairs. Several filters are averaged likewise, and
+several views of a picture: the whole of it, and its middle.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from blip.config import FilterHead
+from blip.data.images import ImageInput, preprocess
 from blip.errors import BlipError
 from blip.model.api import Blip
 
@@ -82,20 +84,23 @@ class Judge:
 
 @dataclass(frozen=True)
 class Jury:
-    """Filters that decide together, by the mean of their log-odds; one is a jury, too."""
+    """Filters that decide together, by the mean of their log-odds over the views; one is a jury, too.
+
+    Attributes:
+        views: shares of both sides, about the middle, of each picture that the filters see.
+    """
 
     judges: Sequence[Judge]
+    views: Sequence[float] = (1.0,)
 
-    @property
-    def image_sizes(self) -> set[int]:
-        """The sizes in which the filters see images."""
-        return {judge.model.image_size for judge in self.judges}
-
-    def __call__(self, pixels: Mapping[int, Tensor], texts: Sequence[str], image_index: Tensor) -> Verdicts:
-        """Judge text i with image ``image_index[i]``; `pixels` are the images in each size. Each is encoded once."""
-        opinions = []
-        for judge in self.judges:
-            images = pixels[judge.model.image_size]
-            opinions.append(judge(judge.model.encode_images(images, len(images)), texts, image_index))
+    def __call__(self, pictures: Sequence[ImageInput], texts: Sequence[str], image_index: Tensor) -> Verdicts:
+        """Judge text i with picture ``image_index[i]``; each view is encoded once by each filter."""
+        opinions: list[Opinion] = []
+        for view in self.views:
+            sizes = {judge.model.image_size for judge in self.judges}
+            pixels = {size: preprocess(pictures, size, view) for size in sizes}
+            for judge in self.judges:
+                tokens = judge.model.encode_images(pixels[judge.model.image_size], len(pictures))
+                opinions.append(judge(tokens, texts, image_index))
         itm, itc, deciding = (torch.stack(values).mean(0) for values in zip(*opinions, strict=True))
         return Verdicts(itm.sigmoid(), itc, deciding.sigmoid())

@@ -23,7 +23,7 @@ from blip.capfilt.decision import NO_MATCH, SCHEMA, Decision, Judged
 from blip.capfilt.judge import Judge, Jury
 from blip.capfilt.rules import EMPTY, rejected
 from blip.config import CapFilt, FilterHead
-from blip.data.images import preprocess
+from blip.data.images import preprocess, to_pil
 from blip.data.manifest import Shard
 from blip.data.metadata import METADATA
 from blip.data.pairs import Caption, PairsDataset, Sample, excluded_in
@@ -50,12 +50,7 @@ class Pairs:
 
     def texts(self) -> Iterator[str]:
         """All captions, cleaned; read from the metadata."""
-        excluded = excluded_in(self.excluded)
-        with pq.ParquetFile(self.dataset / METADATA) as file:
-            for batch in file.iter_batches(columns=["key", "captions"]):
-                for row in batch.to_pylist():
-                    if row["key"] not in excluded:
-                        yield from (clean_caption(caption["text"]) for caption in row["captions"] or ())
+        return PairsDataset.open(self.dataset).texts(excluded_in(self.excluded))
 
     def hashes(self, shard: Shard) -> dict[str, int]:
         """Perceptual hashes of a shard's pictures by key."""
@@ -178,11 +173,12 @@ def _decide(batch: Sequence[Sample], job: ShardJob) -> list[Decision]:
         _open(job.models.captioner, job.models.device),
         jury_of(job.models, job.settings, job.human),
     )
-    media = [sample.media for sample in batch]
-    pixels = {size: preprocess(media, size) for size in {captioner.image_size, *jury.image_sizes}}
-    written = _write_captions(batch, captioner, pixels[captioner.image_size], job)
+    pictures = [to_pil(sample.media) for sample in batch]
+    written = _write_captions(batch, captioner, preprocess(pictures, captioner.image_size), job)
     doubtful = [*_web_texts(batch), *_synthetic_texts(written, captioner.card.prompt, len(batch))]
-    verdicts = jury(pixels, [text.text for text in doubtful], torch.tensor([text.place for text in doubtful]))
+    verdicts = jury(
+        pictures, [text.text for text in doubtful], torch.tensor([text.place for text in doubtful])
+    )
     judged: dict[tuple[int, str], list[Judged]] = defaultdict(list)
     for text, itm, itc, score in zip(doubtful, *(values.tolist() for values in verdicts), strict=True):
         caption = Caption(text.text, text.origin, round(itm, 6), round(itc, 6))
@@ -248,7 +244,7 @@ def _count(counts: Counter[str], decision: Decision) -> None:
 
 def jury_of(models: Models, settings: CapFilt, human: Pairs | None) -> Jury:
     """The filters, opened once in a process; their embeddings are compared with the texts of `human`."""
-    return _assemble_jury(models.filters, models.device, settings.head, human)
+    return _assemble_jury(models.filters, models.device, settings.head, settings.views, human)
 
 
 @lru_cache(maxsize=4)
@@ -257,6 +253,8 @@ def _open(directory: Path, device: str) -> Blip:
 
 
 @lru_cache(maxsize=1)
-def _assemble_jury(filters: tuple[Path, ...], device: str, head: FilterHead, human: Pairs | None) -> Jury:
+def _assemble_jury(
+    filters: tuple[Path, ...], device: str, head: FilterHead, views: tuple[float, ...], human: Pairs | None
+) -> Jury:
     texts = list(human.texts()) if human and head != "itm" else []
-    return Jury([Judge.of(_open(directory, device), head, texts) for directory in filters])
+    return Jury([Judge.of(_open(directory, device), head, texts) for directory in filters], views)

@@ -15,6 +15,15 @@ app = typer.Typer()
 PANEL = "Data"
 FILTER = "models:/blip-filter@champion"
 Head = Annotated[Literal["itm", "itc", "both"], typer.Option(help="Of the filter, by which it decides.")]
+Views = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--view",
+        min=0.1,
+        max=1,
+        help="Share of each side, about the middle, that the filter sees; several average.",
+    ),
+]
 Filters = Annotated[
     list[str] | None,
     typer.Option("--filter", help="Model that drops texts which do not match; several decide together."),
@@ -41,6 +50,7 @@ def capfilt(
     min_tokens: Annotated[int, typer.Option(min=1)] = 5,
     max_tokens: Annotated[int, typer.Option(min=2)] = 20,
     head: Head = "itm",
+    views: Views = None,
     threshold: Annotated[
         str, typer.Option(help="Probability a text must reach; or keep=0.4, precision=0.95 with --held-out.")
     ] = "0.5",
@@ -70,8 +80,9 @@ def capfilt(
     check(target, decoding, captions_per_image, cut, held_out)
     settings = CapFilt.model_validate(
         {
-            "decoding": decoding, "captions_per_image": captions_per_image, "top_p": top_p, "max_tokens": max_tokens,
-            "min_tokens": min_tokens, "head": head, "threshold": cut, "noise": noise, "batch_size": batch_size,
+            "decoding": decoding, "captions_per_image": captions_per_image, "top_p": top_p,
+            "max_tokens": max_tokens, "min_tokens": min_tokens, "head": head, "views": views or [1.0],
+            "threshold": cut, "noise": noise, "batch_size": batch_size,
         }
     )  # fmt: skip
     chosen, ranks = device_of_rank(device), Ranks.of_environment()
@@ -133,6 +144,7 @@ def calibrate(
         typer.Option(help="Pairs whose texts the embeddings are compared with (heads itc, both)."),
     ] = None,
     head: Head = "itm",
+    views: Views = None,
     noise: Noise = 0.5,
     png: Annotated[Path | None, typer.Option(help="Draw the curves into this file.")] = None,
     device: Device = "auto",
@@ -152,7 +164,11 @@ def calibrate(
         raise BadArguments(f"--head {head} compares with human texts: name a dataset with --human")
     paths = tuple(map(resolve, filters or [FILTER]))
     models = Models(paths[0], paths, chosen_device(device))
-    jury = jury_of(models, CapFilt.model_validate({"head": head}), Pairs(human) if human else None)
+    jury = jury_of(
+        models,
+        CapFilt.model_validate({"head": head, "views": views or [1.0]}),
+        Pairs(human) if human else None,
+    )
     measured = measure(jury, Pairs(held_out))
     points = measured.curve(noise)
     if png:

@@ -13,6 +13,7 @@ SourceKind = Literal[  # one file each in blip.data.sources
 RerankBy = Literal["published", "log_odds"]  # explained in blip.tasks.retrieval
 Origin = Literal["human", "web", "synthetic"]  # who wrote a text
 Weight = Annotated[float, Field(gt=0)]
+View = Annotated[float, Field(ge=0.1, le=1)]
 
 
 class Section(BaseModel):
@@ -190,6 +191,7 @@ class Objective(Section):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     negative_floor: float = Field(1e-4, ge=0)
     random_negatives: float = Field(0.0, ge=0, le=1)
+    distractor_share: float = Field(0.5, ge=0, le=1)
     itc_keys: Literal["local", "global"] = "local"
     itm_negatives: Literal["local", "global"] = "local"
     contrast: Literal["softmax", "sigmoid"] = "softmax"
@@ -212,10 +214,12 @@ class Run(Section):
     """One training run: its data, length, optimiser and objective.
 
     `data` names datasets, each taken once an epoch; or maps them to how often (`{human: 2.0, web: 0.2}`: every human
-    sample twice, and a fifth of the web's, another one each epoch).
+    sample twice, and a fifth of the web's, another one each epoch). `distractors` names datasets whose texts are shown
+    as texts that match no image: a noisy pool's, to a filter that is to tell them from captions.
     """
 
     data: Annotated[list[str], Field(min_length=1)] | Annotated[dict[str, Weight], Field(min_length=1)]
+    distractors: list[str] = []
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
     model: Model | None = None
@@ -227,6 +231,12 @@ class Run(Section):
     def _one_length(self) -> "Run":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _distractors_are_of_the_rank(self) -> "Run":
+        if self.distractors and self.objective.itm_negatives == "global":
+            raise ValueError("distractors are drawn by each rank for itself; they need itm_negatives: local")
         return self
 
     @property
@@ -252,7 +262,8 @@ class CapFilt(Section):
     """How captions are written, and which texts are kept: those whose probability of matching is `threshold` or more.
 
     `web` and `human` name datasets of the pipeline; 0.5 is the argmax of the ITM head, as published. For a wished
-    precision the threshold is measured on the dataset `held_out`, with a share `noise` of the texts assumed wrong.
+    precision the threshold is measured on the dataset `held_out`, with a share `noise` of the texts assumed wrong. The
+    filter sees each picture in some `views`, shares of both sides about the middle, and their mean decides.
     """
 
     web: str = "web"
@@ -263,6 +274,7 @@ class CapFilt(Section):
     max_tokens: int = 20
     min_tokens: int = 5
     head: FilterHead = "itm"
+    views: Annotated[tuple[View, ...], Field(min_length=1)] = (1.0,)
     threshold: Annotated[float, Field(ge=0, le=1)] | Wish = 0.5
     held_out: str = "validation"
     noise: float = Field(0.5, ge=0, lt=1)

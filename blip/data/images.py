@@ -21,10 +21,13 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 ImageInput = Image.Image | NDArray[np.uint8] | Path | str | bytes
 
 
-def preprocess(images: Sequence[ImageInput], size: int) -> Tensor:
+def preprocess(images: Sequence[ImageInput], size: int, share: float = 1.0) -> Tensor:
     """Squash to `size` (bicubic, as Pillow does it) and normalise: float32 `[B, 3, size, size]`.
 
     Equal to the `BlipImageProcessorPil` of transformers.
+
+    Args:
+        share: of both sides of each picture, about its middle; what is outside is cut off.
 
     Raises:
         BadImage: a picture cannot be decoded. BlipError: a path does not exist.
@@ -32,8 +35,15 @@ def preprocess(images: Sequence[ImageInput], size: int) -> Tensor:
     pixels_BSSC = np.empty((len(images), size, size, 3), np.uint8)
     for index, image in enumerate(images):
         picture = to_pil(image)
-        pixels_BSSC[index] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+        box = _middle(picture.size, share) if share < 1 else None
+        pixels_BSSC[index] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box))
     return normalise(torch.from_numpy(pixels_BSSC).permute(0, 3, 1, 2))
+
+
+def _middle(sides: tuple[int, int], share: float) -> tuple[float, float, float, float]:
+    """The box with a share of both sides about the middle, as Pillow takes it."""
+    (left, right), (top, bottom) = (((1 - share) / 2 * side, (1 + share) / 2 * side) for side in sides)
+    return left, top, right, bottom
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from blip.data.archive import read_members
 from blip.data.manifest import MANIFEST, Manifest, Shard, read_manifest
 from blip.data.metadata import METADATA
 from blip.data.sample import PARTNER, Caption, Question, Sample, sample_from_json
+from blip.data.text import clean_caption
 from blip.data.writer import PairsWriter
 from blip.errors import BlipError
 
@@ -88,6 +90,17 @@ class PairsDataset:
             return pq.read_table(path, columns=columns)
         except (OSError, pa.ArrowInvalid) as error:
             raise BlipError(f"{path} cannot be read: {error}; {_AGAIN}") from None
+
+    def texts(self, exclude: frozenset[str] = frozenset(), rng: Random | None = None) -> Iterator[str]:
+        """All captions, cleaned, from the metadata, a part of it in memory; the parts in `rng`'s order if given."""
+        with pq.ParquetFile(self.path / METADATA) as file:
+            parts = list(range(file.num_row_groups))
+            if rng:
+                rng.shuffle(parts)
+            for part in parts:
+                for row in file.read_row_group(part, columns=["key", "captions"]).to_pylist():
+                    if row["key"] not in exclude:
+                        yield from (clean_caption(caption["text"]) for caption in row["captions"] or ())
 
     def verify(self) -> list[str]:
         """All that is wrong with the files, table and quarantine; blip.data.verification says more."""

@@ -57,6 +57,7 @@ class ObjectiveConfig:
             fast, old keys are told from new ones by their age alone, and features collapse on that.
         negative_floor: added to the weight of every ITM negative (pre-training); fine-tuning, as published, has 0.
         random_negatives: share of ITM negatives drawn uniformly and not by similarity.
+        distractor_share: where a batch has distractors, the share of ITM's negative texts that are such.
         itc_keys: ``local``, as published: a rank's features are compared with its own batch's keys and the queue.
             ``global``: with the batches of all ranks, so that the loss does not depend on how many there are.
         itm_negatives: ``local``: drawn from the rank's own batch. ``global``: from those of all ranks, as the
@@ -80,6 +81,7 @@ class ObjectiveConfig:
     label_smoothing: float = 0.1
     negative_floor: float = 1e-4
     random_negatives: float = 0.0
+    distractor_share: float = 0.5
     itc_keys: Literal["local", "global"] = "local"
     itm_negatives: Literal["local", "global"] = "local"
     contrast: Literal["softmax", "sigmoid"] = "softmax"
@@ -101,6 +103,8 @@ class PairBatch:
         prompt_tokens: leading tokens of every text that the decoder is not taught to write.
         image: ``[P]``, the image of each text; None where text i is of image i.
         tokens: how many tokens the texts have, counted before they go to a GPU.
+        distractor_ids, distractor_mask: ``[P, T]`` texts of no image: keys that no image has in ITC, and negative
+            texts of ITM. None without any.
     """
 
     images: Tensor
@@ -110,6 +114,8 @@ class PairBatch:
     prompt_tokens: int = 0
     image: Tensor | None = None
     tokens: int | None = None
+    distractor_ids: Tensor | None = None
+    distractor_mask: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "PairBatch":
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
@@ -121,6 +127,14 @@ class PairBatch:
     def matched_tokens(self) -> int | None:
         """No fewer tokens than ITM reads: every text twice, and negative texts of which each may be the longest."""
         return None if self.tokens is None else 2 * self.tokens + self.ids.numel()
+
+    def with_distractors(self) -> tuple[Tensor, Tensor, int | None]:
+        """Ids and mask of the texts and behind them of the distractors, and no fewer tokens than they have."""
+        ids, mask = self.distractor_ids, self.distractor_mask
+        if ids is None or mask is None:
+            return self.ids, self.mask, self.tokens
+        tokens = None if self.tokens is None else self.tokens + ids.numel()
+        return torch.cat((self.ids, ids)), torch.cat((self.mask, mask)), tokens
 
     def for_texts(self, x_BX: Tensor) -> Tensor:
         """What there is of each image, for each text: ``[B, ...]`` -> ``[P, ...]``."""
@@ -161,13 +175,14 @@ class PairObjective(nn.Module):
         similarity = None
         if config.itc or config.itm:
             image = batch.for_texts(network.embed_image(tokens_BND))
-            text = network.embed_text(batch.ids, batch.mask, batch.tokens)
+            embedded = network.embed_text(*batch.with_distractors())
+            text, distractors = embedded[: len(batch.ids)], embedded[len(batch.ids) :]
             temperature = self._temperature()
             keys = self._keys(batch, tokens_BND)
             if config.itc and keys:
-                losses["itc"] = self._itc(image, text, keys, batch.group, temperature)
+                losses["itc"] = self._itc(image, text, distractors, keys, batch.group, temperature)
             elif config.itc:
-                losses["itc"] = self._sigmoid_itc(image, text, batch.group, temperature)
+                losses["itc"] = self._sigmoid_itc(image, text, distractors, batch.group, temperature)
             if config.itm:
                 similarity = self._similarity(image, text, keys, temperature)
         context = network.text_encoder.project_context(tokens_BND)
@@ -205,11 +220,13 @@ class PairObjective(nn.Module):
         self,
         image: Tensor,
         text: Tensor,
-        keys: tuple[Tensor, Tensor] | None,
+        distractors: Tensor,
+        keys: tuple[Tensor, Tensor],
         group: Tensor,
         temperature: Tensor,
     ) -> Tensor:
-        assert keys is not None and self.queue is not None
+        """Distractors are keys that no image has; features of the network itself, so that they learn to keep away."""
+        assert self.queue is not None
         image_keys, text_keys, key_group = self._with_queue(*keys, group)
         hard = hard_targets(same_group(group, key_group))
         alpha = self.config.alpha * min(1.0, self.progress / max(self.config.alpha_ramp, 1e-9))
@@ -217,6 +234,8 @@ class PairObjective(nn.Module):
             with torch.no_grad():
                 i2t = soft_targets(hard, keys[0] @ text_keys.T / temperature, alpha)
                 t2i = soft_targets(hard, keys[1] @ image_keys.T / temperature, alpha)
+            i2t = nn.functional.pad(i2t, (0, len(distractors)))
+            text_keys = torch.cat((text_keys, distractors))
             loss = itc_loss(image, text, image_keys, text_keys, (i2t, t2i), temperature)
         if self.training:
             self.queue.push(keys[0], keys[1], group)
@@ -231,13 +250,16 @@ class PairObjective(nn.Module):
         queue = self.queue
         return torch.cat((image, queue.image)), torch.cat((text, queue.text)), torch.cat((group, queue.group))
 
-    def _sigmoid_itc(self, image: Tensor, text: Tensor, group: Tensor, temperature: Tensor) -> Tensor:
+    def _sigmoid_itc(
+        self, image: Tensor, text: Tensor, distractors: Tensor, group: Tensor, temperature: Tensor
+    ) -> Tensor:
         assert self.sigmoid_bias is not None
         text_group = group
         if self.config.itc_keys == "global":
             text, text_group = gather_with_gradient(text), gather(group)
         with full_precision(image):
-            same = same_group(group, text_group)
+            same = nn.functional.pad(same_group(group, text_group), (0, len(distractors)))
+            text = torch.cat((text, distractors))
             return sigmoid_itc_loss(image, text, same, temperature, self.sigmoid_bias)
 
     @torch.no_grad()
@@ -271,11 +293,16 @@ class PairObjective(nn.Module):
         same = same_group(batch.group, batch.group)
         negative_text, negative_image = self._draw(similarity, same)
         rows = torch.arange(len(same), device=same.device)
+        ids, mask, _ = batch.with_distractors()
+        if len(ids) > len(rows):
+            same = nn.functional.pad(same, (0, 0, 0, len(rows)))
+            drawn = torch.rand(len(rows), device=rows.device) < self.config.distractor_share
+            negative_text = torch.where(drawn, rows + len(rows), negative_text)
         text_index = torch.cat((_in_turn(rows, negative_text), rows))
         image_index = torch.cat((_in_turn(rows, rows), negative_image))
         matched = same[text_index, image_index]
         own, negative = batch.contexts_for(context), batch.contexts_for(context, negative_image)
-        ids, mask = batch.ids[text_index], batch.mask[text_index]
+        ids, mask = ids[text_index], mask[text_index]
         return self._match(ids, mask, _both(own, negative), matched, batch.matched_tokens)
 
     def _itm_of_all_ranks(

@@ -1,4 +1,8 @@
-"""Stage filter: the pre-trained model, fine-tuned to tell matching texts, on the human pairs (paper, section 3.3)."""
+"""Stage filter: the pre-trained model, fine-tuned to tell matching texts, on the human pairs (paper, section 3.3).
+
+Beyond the paper, texts of the web pool drawn at random are shown as such that match no picture (`distractors`), for
+what the web writes, file names and advertisements, stands in no human caption.
+"""
 
 from pathlib import Path
 

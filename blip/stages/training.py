@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -31,6 +33,7 @@ from blip.training.loop import RUNS, Plan, finish, train
 
 DATASETS = Path("data/datasets")
 VALIDATED = DATASETS / "validated"
+DISTRACTORS = 100_000  # texts of a dataset to draw distractors from
 VOCABULARY = DATASETS / "vocabulary" / "vocab.txt"
 
 
@@ -82,13 +85,16 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
     if not job.run.optimiser.vision_lr:
         network.vision.requires_grad_(False)  # locked: no gradient, no optimiser state, no twin of its own
     loader = _loader(job, settings, network.config.vision.image_size, rank, world)
-    objective, collate = _objective(job, network, tokenizer, model)
+    objective, collate = _objective(job, network, tokenizer, model, settings.seed)
     torch.manual_seed(settings.seed + rank)
     identity = {
         "run": job.run.model_dump(mode="json", exclude={"training": {"workers"}}),  # they change no batch
         "model": model.model_dump(mode="json"),
         "compute": settings.compute.model_dump(mode="json"),
-        "data": [PairsDataset.open(DATASETS / name).digest for name, _ in job.run.mixture],
+        "data": [
+            PairsDataset.open(DATASETS / name).digest
+            for name in (*dict(job.run.mixture), *job.run.distractors)
+        ],
         "start": _digest_of(job.start),
         "seed": settings.seed,
     }
@@ -181,7 +187,7 @@ def _loader(job: Job, settings: Settings, image_size: int, rank: int, world: int
 
 
 def _objective(
-    job: Job, network: BlipNetwork, tokenizer: Tokenizer, model: Model
+    job: Job, network: BlipNetwork, tokenizer: Tokenizer, model: Model, seed: int
 ) -> tuple[nn.Module, Callable[[Batch], Any]]:
     settings = job.run.objective
     tokens = SpecialTokens(tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.bos, tokenizer.enc)
@@ -198,8 +204,21 @@ def _objective(
         settings.prompt,
         settings.captions_per_image,
         {**settings.caption_weights},
+        _distractors(job.run, seed),
     )
     return PairObjective(network, config, tokens), collate
+
+
+def _distractors(run: Run, seed: int) -> list[str]:
+    """Texts of the run's distractor datasets, at most `DISTRACTORS` of each, from parts of it drawn at random."""
+    found: list[str] = []
+    for name in run.distractors:
+        dataset, excluded = open_dataset(name)
+        texts = (text for text in dataset.texts(excluded, Random(seed)) if text)
+        found += islice(texts, DISTRACTORS)
+    if run.distractors and not found:
+        raise BlipError(f"distractors: {', '.join(run.distractors)} have no text to draw from")
+    return found
 
 
 def _digest_of(directory: Path | None) -> str | None:

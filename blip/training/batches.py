@@ -1,7 +1,7 @@
 """From a loader's batch to the input of an objective: choose texts for every image, encode, normalise."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
@@ -28,6 +28,7 @@ class PairCollate:
         prompt: put before every caption; the decoder is not taught to write it.
         per_image: how many captions of each image. One that has fewer gives some of them again, so that every batch
             of every rank has equally many. Captions of an image are no negatives of each other, whatever `positives`.
+        distractors: texts that are taken to match no image of the batch; of them one is drawn for every caption.
         weights: of the captions in the draw, by their origin; 1 where none is given. What weighs 0 is drawn only where
             an image has nothing else.
 
@@ -41,17 +42,21 @@ class PairCollate:
     prompt: str = ""
     per_image: int = 1
     weights: Mapping[str, float] = field(default_factory=dict)
+    distractors: Sequence[str] = ()
 
     def __call__(self, batch: Batch) -> PairBatch:
         texts = [clean_caption(text) for sample in batch.samples for text in self._choose(sample, batch)]
         prompt = clean_caption(self.prompt)
         prompted = [f"{prompt} {text}".strip() for text in texts]
-        ids, mask = self.tokenizer.encode(prompted, self.max_tokens)
+        others = batch.rng.choices(self.distractors, k=len(prompted)) if self.distractors else []
+        ids, mask = self.tokenizer.encode([*prompted, *others], self.max_tokens)
+        (ids, *more), (mask, *more_masks) = ids.split(len(prompted)), mask.split(len(prompted))
         skip = int(self.tokenizer.encode([prompt], self.max_tokens)[1].sum()) - 1 if prompt else 0
         image = None
         if self.per_image > 1:
             image = torch.arange(len(batch.samples)).repeat_interleave(self.per_image)
-        return PairBatch(batch.images, ids, mask, self._groups(batch, texts), skip, image)
+        pairs = PairBatch(batch.images, ids, mask, self._groups(batch, texts), skip, image)
+        return replace(pairs, distractor_ids=more[0], distractor_mask=more_masks[0]) if others else pairs
 
     def _choose(self, sample: Sample, batch: Batch) -> list[str]:
         """Texts of one image; of one caption only, the draw is that of a single choice."""

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from blip.capfilt.bootstrap import find_threshold
-from blip.capfilt.calibration import Measured, measure
+from blip.capfilt.calibration import OTHERS, Measured, measure
 from blip.capfilt.shard import Models, Pairs, jury_of
 from blip.config import CapFilt
 from blip.data.pairs import PairsDataset
@@ -48,12 +48,12 @@ def held_out(tmp_path: Path) -> PairsDataset:
     return write(tmp_path / "held_out", "held", ["red apple", "the dog", "green table", "red table"], "human")
 
 
-def test_every_held_out_pair_is_judged_with_its_own_and_another_text(
+def test_every_held_out_pair_is_judged_with_its_own_and_with_other_texts(
     held_out: PairsDataset, models: Models
 ) -> None:
     jury = jury_of(models, CapFilt.model_validate({}), None)
     one, two, other = (measure(jury, Pairs(held_out.path), seed) for seed in (0, 0, 1))
-    assert len(one.matched) == len(one.mismatched) == 4
+    assert (len(one.matched), len(one.mismatched)) == (4, 4 * OTHERS)
     assert one.mismatched.tolist() == two.mismatched.tolist() != other.mismatched.tolist()
     assert one.matched.tolist() == other.matched.tolist()
 

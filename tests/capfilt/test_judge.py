@@ -2,26 +2,29 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from blip.capfilt.judge import REFERENCES, Judge, Jury
+from blip.data.images import preprocess
 from blip.errors import BlipError
 from tests import tiny
 
 TEXTS = ["red apple", "the dog", "green"]
+PICTURES = list(np.random.default_rng(0).integers(0, 255, (2, 40, 40, 3), dtype=np.uint8))
 HUMAN = ["red apple", "table", "the dog on the table"]
 
 
 def judge(head: str, human: list[str] = HUMAN) -> tuple[Judge, torch.Tensor]:
     model = tiny.blip(2)
-    return Judge.of(model, head, human), model.encode_images(tiny.images(2))  # type: ignore[arg-type]
+    return Judge.of(model, head, human), model.encode_images(PICTURES)  # type: ignore[arg-type]
 
 
 def test_the_published_filter_decides_by_its_matching_head_alone() -> None:
     made, tokens = judge("itm", human=[])
     index = torch.tensor([0, 1, 1])
-    verdicts = Jury([made])({32: tiny.images(2)}, TEXTS, index)
+    verdicts = Jury([made])(PICTURES, TEXTS, index)
     expected = made.model.score_pairs(tokens, index, TEXTS, torch.arange(3)).sigmoid()
     assert torch.allclose(verdicts.probability, expected, atol=1e-6)
     assert torch.equal(verdicts.probability, verdicts.itm)
@@ -60,3 +63,14 @@ def test_the_texts_compared_with_are_bounded() -> None:
     references = judge("itc", many)[0].references
     assert references is not None
     assert REFERENCES / 2 < len(references) <= REFERENCES
+
+
+def test_the_views_of_a_picture_are_averaged() -> None:
+    made, _ = judge("both")
+    index = torch.tensor([0, 1, 1])
+    tokens = [made.model.encode_images(preprocess(PICTURES, 32, share)) for share in (1.0, 0.5)]
+    alone = [made(one, TEXTS, index) for one in tokens]
+    both = Jury([made], (1.0, 0.5))(PICTURES, TEXTS, index)
+    expected = (alone[0].deciding + alone[1].deciding) / 2
+    assert torch.allclose(both.probability.logit(), expected, atol=1e-4)
+    assert torch.allclose(both.itc, (alone[0].itc + alone[1].itc) / 2, atol=1e-6)

@@ -35,3 +35,13 @@ def test_an_array_of_floats_is_refused() -> None:
 def test_normalising_uses_clips_mean_and_deviation() -> None:
     white = normalise(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
     assert white[0, :, 0, 0].tolist() == pytest.approx([1.9303, 2.0749, 2.1459], abs=1e-4)
+
+
+def test_a_share_of_a_picture_is_its_middle() -> None:
+    picture = np.zeros((80, 40, 3), np.uint8)
+    picture[20:60, 10:30] = 255
+    whole, middle = (preprocess([picture], 20, share) for share in (1.0, 0.5))
+    white = normalise(torch.full((1, 3, 20, 20), 255, dtype=torch.uint8))
+    assert torch.equal(middle[..., 2:-2, 2:-2], white[..., 2:-2, 2:-2])
+    assert torch.equal(whole[..., 7:13, 7:13], white[..., 7:13, 7:13])
+    assert not torch.isclose(whole, white).all(1)[..., :3, :].any()

@@ -117,3 +117,14 @@ def test_pictures_travel_as_bytes_and_are_normalised_where_they_arrive() -> None
     assert torch.equal(arrived.images, normalise(batch.images))
     assert arrived.tokens == made.mask.sum()
     assert torch.equal(arrived.to("cpu").images, arrived.images)
+
+
+def test_a_text_of_no_image_is_drawn_for_every_caption() -> None:
+    others = ["table", "red x"]
+    plain = PairCollate(TOKENS, 12, per_image=2)(loaded())
+    made = PairCollate(TOKENS, 12, per_image=2, distractors=others)(loaded())
+    assert plain.distractor_ids is None
+    assert made.distractor_ids is not None and made.distractor_mask is not None
+    assert set(TOKENS.decode(made.distractor_ids)) == set(others)
+    assert made.distractor_ids.shape == made.distractor_mask.shape == made.ids.shape
+    assert TOKENS.decode(made.ids) == TOKENS.decode(plain.ids)

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from blip.commands import bench, capfilt, data, importing, models, operations
+from blip.commands import bench, capfilt, data, gallery, importing, models, operations
 from blip.commands.options import Changes, Recipe
 from blip.commands.output import JsonFlag, show
 from blip.errors import FAILED, BlipError
@@ -57,7 +57,7 @@ def stage(
     )
 
 
-for group in (data, capfilt, models, importing, operations, bench):
+for group in (data, capfilt, gallery, models, importing, operations, bench):
     app.add_typer(group.app)
 
 

@@ -15,7 +15,7 @@ from blip.errors import BadArguments, BlipError, Preempted
 from tests import tiny
 
 COMMANDS = (
-    "stage", "ingest", "validate", "inspect", "capfilt", "caption", "match", "answer", "search", "classify",
+    "stage", "ingest", "validate", "inspect", "capfilt", "gallery", "caption", "match", "answer", "search", "classify",
     "explain", "import", "promote", "doctor", "bench",
 )  # fmt: skip
 
@@ -271,6 +271,46 @@ def test_capfilt_bootstraps_a_dataset(blip, model: Path, dataset: Path, tmp_path
 
     assert ended.code == 0
     assert json.loads(blip("inspect", tmp_path / "clean", "--json").out)["samples"] == 3
+
+
+@pytest.fixture
+def bootstrapped(blip, model: Path, dataset: Path, tmp_path: Path) -> Path:
+    """What CapFilt makes of the pictures when it drops no text."""
+    made = tmp_path / "clean"
+    judged = ("--captioner", model, "--filter", model, "--workers", 1, "--min-tokens", 1, "--threshold", 0)
+    assert blip("capfilt", dataset, made, *judged).code == 0
+    return made
+
+
+def test_gallery_draws_a_page_about_a_bootstrapped_dataset(
+    blip, dataset: Path, bootstrapped: Path, tmp_path: Path
+):
+    page = tmp_path / "pages/gallery.html"
+    ended = blip("gallery", dataset, bootstrapped, "--out", page, "--per-group", 2, "--by", "width", "--json")
+    counts = json.loads(ended.out)
+
+    assert ended.code == 0
+    assert (counts["images"], counts["texts"]["web"]["kept"], counts["page"]) == (3, 3, str(page))
+    assert [(source["name"], source["pictures"]) for source in counts["sources"]] == [("48", 3)]
+    cards = page.read_text(encoding="utf-8").count('<li class="card">')
+    assert cards == 4  # two of the pool, two of those kept
+
+
+def test_gallery_of_a_column_that_is_none_names_those_there_are(
+    blip, dataset: Path, bootstrapped: Path, tmp_path: Path
+):
+    ended = blip("gallery", dataset, bootstrapped, "--out", tmp_path / "gallery.html", "--by", "site")
+
+    assert ended.code == 2
+    assert "has no column site to tell sources by; it has: key, shard, width" in ended.err
+    assert not (tmp_path / "gallery.html").exists()
+
+
+def test_gallery_of_a_dataset_without_audit_says_what_writes_one(blip, dataset: Path, tmp_path: Path):
+    ended = blip("gallery", dataset, dataset, "--out", tmp_path / "gallery.html")
+
+    assert ended.code == 1
+    assert f"{dataset} has no audit.parquet: `blip capfilt" in ended.err
 
 
 def test_calibrate_prints_and_draws_the_curve(blip, model: Path, dataset: Path, tmp_path: Path):

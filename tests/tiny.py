@@ -1,12 +1,14 @@
 """A BLIP small enough for tests, with random weights of a useful size."""
 
 import string
+from pathlib import Path
 
 import torch
 
 from blip.data.text import SPECIALS, Tokenizer
 from blip.model.api import Blip
 from blip.model.blip import BlipConfig, BlipNetwork
+from blip.model.checkpoints import ModelCard, save_model
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 
@@ -35,6 +37,14 @@ def network(seed: int = 0, tied: bool = True, width: int = 64) -> BlipNetwork:
 
 def blip(seed: int = 0, tied: bool = True) -> Blip:
     return Blip(network(seed, tied), tokenizer())
+
+
+def save(directory: Path, seed: int) -> Path:
+    """A model directory with such a network."""
+    tokens = tokenizer()
+    ids = {"pad": tokens.pad, "sep": tokens.sep, "bos": tokens.bos, "enc": tokens.enc}
+    save_model(network(seed), tokens, directory, ModelCard(), ids)
+    return directory
 
 
 def images(count: int, size: int = 32) -> torch.Tensor:

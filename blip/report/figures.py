@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from blip.report.artefacts import Curve
 from blip.report.audit import BINS, RANGES, Audit
+from blip.report.sources import Sources
 
 # Name of the CSS variable to its value in the light theme of templates/style.css; a test compares the two.
 COLOURS = {
@@ -42,6 +43,7 @@ MODELS = {
     "bootstrapped": ("bootstrapped", "synthetic"),
     "finetuned": ("fine-tuned", "human"),
 }
+SCORES = {"score": "probability of matching", "itc": "cosine of the embeddings"}
 HEADS = {"itc.": "embeddings alone", "": "re-ranked"}
 POINTS = 240  # of a curve; longer ones are averaged down
 NARROW, WIDE, TALL = 3.5, 5.2, 2.15  # inches
@@ -85,9 +87,9 @@ def score_charts(audit: Audit, threshold: float) -> list[Chart]:
     """How the filter scored the web texts, by truth where it is known, and the synthetic captions."""
     web = [("web right", "right", "good"), ("web wrong", "wrong", "bad"), ("web", "web texts", "web")]
     panels = [
-        ("score", "Web texts, probability of matching", web, threshold),
+        ("score", "Web texts, probability", web, threshold),
         ("itc", "Web texts, ITC cosine", web, None),
-        ("score", "Synthetic captions, probability of matching", [("synthetic", "", "synthetic")], threshold),
+        ("score", "Synthetic captions, probability", [("synthetic", "", "synthetic")], threshold),
     ]
     charts = []
     for score, title, groups, line in panels:
@@ -99,6 +101,33 @@ def score_charts(audit: Audit, threshold: float) -> list[Chart]:
         if series:
             charts.append(_histogram(score, title, series, line))
     return charts
+
+
+def source_chart(sources: Sources) -> Chart | None:
+    """What was kept of the web texts and synthetic captions of each source; None where there is only one."""
+    shown = sources.largest()
+    if len(shown) < 2:
+        return None
+    series = {
+        "web": ("web texts", [source.web_share for source in shown]),
+        "synthetic": ("synthetic captions", [source.synthetic_share for source in shown]),
+    }
+    title = "Kept share by source, in %"
+    with _style(title):
+        figure, axes = _axes("kept, %", width=WIDE, height=0.75 + 0.34 * len(shown))
+        for place, (colour, (label, shares)) in enumerate(series.items()):
+            at = [row + 0.36 * (place - 0.5) for row in range(len(shown))]
+            values = [100 * (share or 0) for share in shares]
+            bars = axes.barh(at, values, 0.32, color=COLOURS[colour], label=label)
+            axes.bar_label(bars, fmt="%.0f", fontsize=7, padding=2, color=COLOURS["ink"])
+        axes.set_yticks(range(len(shown)), [_short(source.name) for source in shown])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 100)
+        axes.grid(axis="y", visible=False)
+        axes.grid(axis="x")
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    words = "; ".join(f"{source.name}: {100 * (source.web_share or 0):.0f}%" for source in shown)
+    return Chart("kept-by-source", title, f"{title}. Web texts: {words}", figure)
 
 
 def compare_charts(figures: Mapping[str, float]) -> list[Chart]:
@@ -140,7 +169,7 @@ def _histogram(
     low, high = RANGES[score]
     edges = [low + (high - low) * n / BINS for n in range(BINS + 1)]
     with _style(title):
-        figure, axes = _axes("score by the filter", "% of the texts")
+        figure, axes = _axes(SCORES[score], "% of the texts")
         for _, colour, counts in series:
             shares = [100 * count / max(1, sum(counts)) for count in counts]
             style = {"baseline": 0, "color": COLOURS[colour]}
@@ -174,8 +203,13 @@ def _bars(metric: str, title: str, figures: Mapping[str, float], models: list[st
     return Chart(f"compare-{metric}", title, f"{title}. {'; '.join(words)}", figure)
 
 
-def _axes(x: str, y: str = "", width: float = NARROW) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, TALL), layout="constrained")
+def _short(name: str) -> str:
+    """A name that leaves room for the bars."""
+    return name if len(name) <= 28 else f"{name[:27]}…"
+
+
+def _axes(x: str, y: str = "", width: float = NARROW, height: float = TALL) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x)
     axes.set_ylabel(y)

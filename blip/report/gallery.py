@@ -9,7 +9,8 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from blip.report.artefacts import Examples
-from blip.report.audit import Audit, pictures
+from blip.report.audit import Audit
+from blip.report.pool import pictures
 
 LONGEST_SIDE = 192  # pixels; twice what the page shows, for dense screens
 LARGEST = 12_000  # bytes that are inlined as they are
@@ -55,7 +56,7 @@ def clip_queries(examples: Examples, count: int, clips: int = 3) -> list[Example
 
 def capfilt_pictures(audit: Audit, web: Path) -> Mapping[str, str]:
     """Data URIs by key of the pictures that the audit chose."""
-    keys = frozenset(decision.key for chosen in audit.chosen.values() for decision in chosen)
+    keys = frozenset(one.key for chosen in (*audit.chosen.values(), audit.sample) for one in chosen)
     return {key: inline(data) for key, data in pictures(web, keys).items()}
 
 

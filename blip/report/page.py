@@ -8,38 +8,25 @@ One file without scripts or outside resources: it opens from disk, from a server
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blip.config import Settings
 from blip.ports import HOST, PORTS
 from blip.report import figures, gallery, graph, provenance
 from blip.report.artefacts import Artefacts, Curve
-from blip.report.audit import OUTCOMES, Audit, Outcome
+from blip.report.audit import Audit
 from blip.report.figures import Chart
-from blip.report.provenance import RunFacts, duration
+from blip.report.provenance import RunFacts
 from blip.report.results import result_table
+from blip.report.templating import environment, groups
 
 WEB = Path("data/datasets/web")
 DATA_DOCS = Path("reports/data_docs/index.html")
-GROUPS: tuple[
-    tuple[Outcome, bool | None, str], ...
-] = (  # outcomes of CapFilt with what the web text was, in the order of the gallery
-    ("rescued", False, "Wrong, and replaced by a synthetic caption"),
-    ("kept", True, "Right, and kept"),
-    ("dropped", False, "Wrong, and nothing better found: picture dropped"),
-    ("kept", False, "Wrong, and kept all the same"),
-    ("rescued", True, "Right, yet dropped for a synthetic caption"),
-    ("dropped", True, "Right, yet dropped with its picture"),
-    ("rescued", None, "Web text dropped, synthetic caption kept"),
-    ("kept", None, "Web text kept"),
-    ("dropped", None, "Nothing kept, picture dropped"),
-)
+CAPFILT = Path("reports/capfilt/index.html")
 SHOWN = {"retrieval": 12, "text_to_image": 10, "captioning": 24, "vqa": 18, "classification": 12, "video": 8}
 
 
@@ -93,7 +80,7 @@ def _learns_from(settings: Settings, stage: str) -> str:
 def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: RunFacts, charts: Charts) -> str:
     """The HTML of the page."""
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             settings=settings,
@@ -106,8 +93,7 @@ def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: Run
             datasets=provenance.datasets(settings, found),
             results=result_table(found, settings.register_.gate),
             audit=audit,
-            outcomes=OUTCOMES,
-            groups=_capfilt_groups(audit) if audit else [],
+            groups=groups(audit) if audit else [],
             web_pictures=gallery.capfilt_pictures(audit, WEB) if audit else {},
             training=[_training_run(stage, curve) for stage, curve in found.curves.items() if curve],
             compared=_compared(found.figures),
@@ -115,6 +101,7 @@ def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: Run
             times=provenance.times(found, facts),
             checks=_pivot(found.stages.get("validate", {}), "validate."),
             data_docs=DATA_DOCS.is_file(),
+            capfilt_page=CAPFILT.is_file(),
             models=provenance.models(settings, found, facts),
             licences=[(path, Markup(html)) for path, html in provenance.licence_notes(settings)],
             pages={name: f"http://{HOST}:{port}" for name, port in PORTS.items()},
@@ -134,14 +121,6 @@ def headline(settings: Settings, found: Artefacts, facts: RunFacts) -> str:
         return f"{ran}; no model has been judged yet"
     verdict = f"all {passed} models" if passed == len(judged) else f"{passed} of {len(judged)} models"
     return f"{ran}, and {verdict} passed the gate".replace(" of ", "\u00a0of\u00a0")
-
-
-def _capfilt_groups(audit: Audit) -> list[dict[str, Any]]:
-    return [
-        {"title": title, "count": audit.outcomes[outcome, right], "decisions": audit.chosen[outcome, right]}
-        for outcome, right, title in GROUPS
-        if audit.outcomes[outcome, right]
-    ]
 
 
 def _training_run(stage: str, curve: Curve) -> TrainingRun:
@@ -188,35 +167,3 @@ def _pivot(values: Mapping[str, float], prefix: str) -> tuple[list[str], dict[st
             rows.setdefault(dataset, {})[what.replace("_", " ")] = value
     columns = list(dict.fromkeys(what for row in rows.values() for what in row))
     return columns, rows
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("blip.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": lambda share, digits=1: f"{100 * share:.{digits}f}%",
-        "points": lambda share: f"{100 * share:+.1f}",
-        "css": lambda share: f"{100 * share:.2f}%",
-        "thousands": lambda number: f"{round(number):,}",
-        "figure": _figure,
-        "duration": duration,
-        "raw": Markup,
-    }
-    environment.globals["figure_shares"] = partial(_shares)
-    return environment
-
-
-def _figure(value: float) -> str:
-    """A number as short as it can be said: whole ones without decimals."""
-    return f"{round(value):,}" if float(value).is_integer() else f"{value:.3g}"
-
-
-def _shares(audit: Audit, right: bool | None) -> list[tuple[str, int, float]]:
-    """(outcome, pictures, share) of the web texts that are right, wrong, or of all."""
-    whole = max(1, audit.count(right=right))
-    return [(name, audit.count(name, right), audit.count(name, right) / whole) for name in OUTCOMES]

@@ -9,8 +9,7 @@ import pytest
 
 from blip.capfilt.shard import Models
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
-from blip.model.checkpoints import ModelCard, save_model
-from tests import tiny
+from tests.tiny import save
 
 TEXTS = ["red apple", "", "DSC_0001.JPG", "the dog", "green", "table", "x"]
 
@@ -25,13 +24,6 @@ def write(folder: Path, prefix: str, texts: Sequence[str | list[str]], origin: s
             captions = tuple(Caption(one, origin) for one in ([text] if isinstance(text, str) else text))
             writer.add(Sample(f"{prefix}-{number}", media, "png", captions, width=32, height=32))
     return PairsDataset.open(folder)
-
-
-def save(directory: Path, seed: int) -> Path:
-    tokenizer = tiny.tokenizer()
-    ids = {"pad": tokenizer.pad, "sep": tokenizer.sep, "bos": tokenizer.bos, "enc": tokenizer.enc}
-    save_model(tiny.network(seed), tokenizer, directory, ModelCard(), ids)
-    return directory
 
 
 @pytest.fixture

@@ -194,6 +194,7 @@ def _web_pool(datasets: Path, pictures: Sequence[Picture], random_: random.Rando
                 "caption_true": label,
                 "matched": matched,
                 "noise": noise,
+                "artist": f"artist {number % 3}",
             }
             sample = Sample(f"web-{number:04d}", media, "webp", (Caption(text, "web"),), truth=truth)
             writer.add(sample, phash=number)
@@ -219,6 +220,8 @@ def _audit_row(key: str, text: str, label: str, matched: bool, random_: random.R
         "kept": [t for t, score in ((text, web), (written, made)) if score >= 0.5],
         "web_kept": [web >= 0.5],
         "synthetic_kept": [made >= 0.5],
+        "web_reason": ["" if web >= 0.5 else "no_match"],
+        "synthetic_reason": ["" if made >= 0.5 else "no_match"],
         "reason": "" if max(web, made) >= 0.5 else "no_match",
     }
 

@@ -9,7 +9,7 @@ import pytest
 from blip.capfilt.decision import SCHEMA
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.errors import BlipError
-from blip.report.audit import BINS, Audit, pictures, read_audit
+from blip.report.audit import BINS, Audit, read_audit
 
 PICTURE = bytes.fromhex("89504e470d0a1a0a") + b"never decoded here"  # the hash is given, and so is the size
 ROWS: list[tuple[str, float, float, int, str]] = [  # key, web score, synthetic score, right, noise
@@ -40,10 +40,9 @@ def write(folder: Path, *, truth: bool = True, copies: int = 1) -> tuple[Path, P
             "synthetic_itm": [1 - made],
             "synthetic_score": [made],
             "synthetic_itc": [0.1],
-            "kept": [],
-            "web_kept": [web >= 0.5],
-            "synthetic_kept": [made >= 0.5],
-            "reason": "",
+            "web_reason": ["" if web >= 0.5 else "no_match"],
+            "synthetic_reason": ["" if made >= 0.5 else "repeats"],
+            "reason": "" if max(web, made) >= 0.5 else "no_match",
         }
         for key, web, made, *_ in rows
     ]
@@ -66,7 +65,15 @@ def test_pictures_are_kept_rescued_or_dropped(tmp_path: Path) -> None:
     audit = read(tmp_path)
     assert (audit.count("kept"), audit.count("rescued"), audit.count("dropped")) == (2, 2, 1)
     assert audit.count("rescued", right=False) == 1
-    assert (audit.synthetic, audit.synthetic_kept, audit.both) == (5, 3, 1)
+    assert (audit.judged("synthetic"), audit.kept("synthetic"), audit.both) == (5, 3, 1)
+
+
+def test_what_is_dropped_is_counted_by_reason(tmp_path: Path) -> None:
+    audit = read(tmp_path)
+    assert audit.texts["web", "no_match"] == 3
+    assert audit.texts["synthetic", "repeats"] == 2
+    assert audit.text_reasons == ["no_match", "repeats"]
+    assert audit.reasons == {"no_match": 1}
 
 
 def test_the_share_of_wrong_texts_falls(tmp_path: Path) -> None:
@@ -92,7 +99,7 @@ def test_a_pool_without_truth_is_counted_without(tmp_path: Path) -> None:
     assert not audit.knows_truth
     assert audit.count("kept") == 2
     assert set(audit.histograms) == {("score", "web"), ("itc", "web"), ("score", "synthetic")}
-    assert audit.chosen["dropped", None][0].label == ""
+    assert audit.chosen["dropped", None][0].known.label == ""
 
 
 def test_a_few_of_each_outcome_are_chosen_by_seed(tmp_path: Path) -> None:
@@ -102,12 +109,35 @@ def test_a_few_of_each_outcome_are_chosen_by_seed(tmp_path: Path) -> None:
     assert len(first.chosen["rescued", False]) == 4
     assert first.chosen == again.chosen
     assert first.chosen != other.chosen
+    assert first.sample == again.sample != other.sample
 
 
-def test_only_the_pictures_asked_for_are_read(tmp_path: Path) -> None:
-    _, web = write(tmp_path)
-    (web / "shards/00000.tar").unlink()  # holds a-0 and b-0
-    assert pictures(web, frozenset({"d-0"})) == {"d-0": PICTURE + b"d-0"}
+def test_an_image_with_several_web_texts_is_kept_for_any_of_them(tmp_path: Path) -> None:
+    bootstrapped, web = write(tmp_path)
+    rows = pq.read_table(bootstrapped / "audit.parquet").to_pylist()
+    rows[1] |= {
+        "web_texts": ["first", "second", "Second"],
+        "web_score": [0.1, 0.9, 0.8],
+        "web_itc": [0.0, 0.5, 0.5],
+        "web_reason": ["no_match", "", ""],
+    }
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), bootstrapped / "audit.parquet")
+
+    audit = read_audit(bootstrapped, web, seed=7)
+
+    assert audit
+    assert (audit.judged("web"), audit.kept("web"), audit.count("kept")) == (7, 4, 3)
+    [b] = [one for one in audit.chosen["kept", False] if one.key == "b-0"]
+    assert [text.text for text in b.kept] == ["second", "made b-0"]
+
+
+def test_an_audit_of_another_pool_is_refused(tmp_path: Path) -> None:
+    bootstrapped, _ = write(tmp_path)
+    _, other = write(tmp_path / "other", copies=2)
+    rows = pq.read_table(bootstrapped / "audit.parquet").to_pylist()
+    pq.write_table(pa.Table.from_pylist(rows[::-1], SCHEMA), bootstrapped / "audit.parquet")
+    with pytest.raises(BlipError, match=r"other/web has no sample d-0, or not in the audit's order"):
+        read_audit(bootstrapped, other, seed=7)
 
 
 def test_an_audit_with_other_columns_is_named(tmp_path: Path) -> None:

@@ -110,6 +110,8 @@ def test_the_page_shows_the_figures(whole: str) -> None:
         "50.0% were wrong before filtering",
         "from 13.0% to 38.0%",
         "+25.0 points",
+        "The source of a picture is told by column truth_artist of the pool's metadata",
+        "artist 2 8",
         "models:/blip-base@champion",
         "61 expectations were checked",
         "2:11 min",

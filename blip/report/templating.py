@@ -1,0 +1,84 @@
+"""The templates of the report's pages, and what all of them can say: numbers in words, outcomes, groups of decisions.
+
+environment().get_template("page.html.j2").render(...)
+"""
+
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from blip.report.audit import Audit
+from blip.report.decision import DROPPED, ORIGINS, OUTCOMES, REASONS, Decision, Outcome
+from blip.report.provenance import duration
+
+GROUPS: tuple[tuple[Outcome, bool | None, str], ...] = (
+    ("rescued", False, "Rescued: wrong text replaced by a synthetic caption"),
+    ("kept", True, "Kept: right text"),
+    ("dropped", False, "Dropped: wrong text, and nothing better found"),
+    ("kept", False, "Kept all the same: wrong text"),
+    ("rescued", True, "Right text dropped for a synthetic caption"),
+    ("dropped", True, "Right text dropped with its picture"),
+    ("rescued", None, "Rescued: web text dropped, synthetic caption kept"),
+    ("dropped", None, "Dropped: no text kept"),
+    ("kept", None, "Kept: web text"),
+)
+"""Outcomes with what the web text was (None: not known), in the order in which pages show them."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Decisions of one kind to look at, and how many there are of it."""
+
+    title: str
+    outcome: Outcome
+    count: int
+    decisions: list[Decision]
+
+
+def groups(audit: Audit) -> list[Shown]:
+    """The chosen decisions, in the order of GROUPS."""
+    return [
+        Shown(title, outcome, audit.outcomes[outcome, right], audit.chosen[outcome, right])
+        for outcome, right, title in GROUPS
+        if audit.outcomes[outcome, right]
+    ]
+
+
+def environment() -> Environment:
+    """The templates with their filters; whatever they are given is escaped."""
+    made = Environment(
+        loader=PackageLoader("blip.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "percent": lambda share, digits=1: f"{100 * share:.{digits}f}%",
+        "points": lambda share: f"{100 * share:+.1f}",
+        "css": lambda share: f"{100 * share:.2f}%",
+        "thousands": lambda number: f"{round(number):,}",
+        "figure": _figure,
+        "duration": duration,
+        "raw": Markup,
+    }
+    made.globals |= {
+        "figure_shares": _shares,
+        "outcomes": OUTCOMES,
+        "origins": ORIGINS,
+        "reasons": REASONS,
+        "dropped": DROPPED,
+    }
+    return made
+
+
+def _figure(value: float) -> str:
+    """A number as short as it can be said: whole ones without decimals."""
+    return f"{round(value):,}" if float(value).is_integer() else f"{value:.3g}"
+
+
+def _shares(audit: Audit, right: bool | None) -> list[tuple[str, int, float]]:
+    """(outcome, pictures, share) of the web texts that are right, wrong, or of all."""
+    whole = max(1, audit.count(right=right))
+    return [(name, audit.count(name, right), audit.count(name, right) / whole) for name in OUTCOMES]

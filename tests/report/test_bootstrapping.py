@@ -1,0 +1,126 @@
+"""The page of a bootstrapped dataset, of a pool that real (random) models have judged."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from blip.capfilt.bootstrap import bootstrap
+from blip.capfilt.shard import Models, Pairs
+from blip.config import CapFilt
+from blip.data.pairs import Caption, PairsWriter, Sample
+from blip.errors import BlipError
+from blip.report.bootstrapping import Bootstrapping
+from tests.report.conftest import draw
+from tests.report.test_page import Reader
+from tests.tiny import save
+
+TEXTS = (["red apple"], ["the dog", "<b>apple</b>"], [""], [], ["green | table"], ["x"])
+
+
+def write(folder: Path, sources: bool = True) -> Path:
+    """A pool whose samples have one text, two, an empty one, or none."""
+    with PairsWriter(folder, samples_per_shard=4, parents=[], parameters={}) as writer:
+        for number, texts in enumerate(TEXTS):
+            captions = tuple(Caption(text, "web") for text in texts)
+            url = f"https://host{number % 2}.example/{number}" if sources else None
+            sample = Sample(f"web-{number}", draw(number), "webp", captions, (), 48, 48, url=url)
+            writer.add(sample, phash=number)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pool and what CapFilt made of it at a threshold that half of the texts reach."""
+    folder = tmp_path_factory.mktemp("gallery")
+    web = Pairs(write(folder / "web"))
+    models = Models(save(folder / "captioner", 1), (save(folder / "filter", 2),))
+    how = CapFilt.model_validate(
+        {"threshold": 0.5, "min_tokens": 1, "captions_per_image": 2, "batch_size": 4}
+    )
+    bootstrap(web, None, folder / "made", models, how)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path) -> Bootstrapping:
+    return Bootstrapping.open(folder / "web", folder / "made", seed=0, shown=12)
+
+
+@pytest.fixture(scope="module")
+def page(made: Bootstrapping) -> Reader:
+    return Reader(made.html())
+
+
+def test_the_page_needs_nothing_but_itself_and_is_well_formed(made: Bootstrapping, page: Reader) -> None:
+    assert "script" not in page.tags
+    assert not [one for one in page.references if not one.startswith(("data:", "#"))]
+    assert not re.search(r"url\((?!#)|@import", made.html())
+    assert page.unbalanced == []
+    assert {one[1:] for one in page.references if one.startswith("#")} <= set(page.ids)
+
+
+def test_every_picture_has_all_its_texts_with_origin_score_and_reason(made: Bootstrapping) -> None:
+    html = made.html()
+    cards = re.findall(r'<li class="card">.*?</li>', html[html.index('id="decisions"') :], re.DOTALL)
+    assert len(cards) == len(TEXTS)
+    audit = made.audit
+    assert sum(card.count('class="text web"') for card in cards) == audit.judged("web") == 6
+    assert sum(card.count('class="text synthetic"') for card in cards) == 2 * len(TEXTS)
+    assert sum(card.count("<del") for card in cards) == sum(card.count('class="why"') for card in cards)
+    assert sum(card.count("<del") for card in cards) == 18 - audit.kept("web") - audit.kept("synthetic")
+    assert all('src="data:image/webp' in card for card in cards)
+    assert "without a word" in html
+
+
+def test_texts_from_the_web_stay_texts(made: Bootstrapping) -> None:
+    assert "&lt;b&gt;apple&lt;/b&gt;" in made.html()
+    assert "<b>apple" not in made.html()
+
+
+def test_the_counts_are_those_of_the_dataset(folder: Path, made: Bootstrapping, page: Reader) -> None:
+    counts = made.counts
+    assert counts["images"] == len(TEXTS)
+    assert sum(counts["outcomes"].values()) == len(TEXTS)
+    assert counts["outcomes"]["dropped"] == len(TEXTS) - made.samples
+    assert sum(counts["reasons"].values()) == counts["outcomes"]["dropped"]
+    for texts in counts["texts"].values():
+        assert texts["judged"] == texts["kept"] + sum(texts["dropped"].values())
+    assert f"{made.samples} of 6 pictures stay" in page.text
+
+
+def test_sources_are_in_the_page_and_in_the_tables(made: Bootstrapping, page: Reader) -> None:
+    assert [(source["name"], source["pictures"]) for source in made.counts["sources"]] == [
+        ("host0.example", 3),
+        ("host1.example", 3),
+    ]
+    assert "The source of a picture is told by the host of its URL" in page.text
+    assert "| host1.example | 3 |" in made.markdown()
+    assert made.charts[-1].name == "kept-by-source"
+
+
+def test_markdown_tables_have_as_many_cells_in_every_line(made: Bootstrapping) -> None:
+    tables = [part for part in made.markdown().split("\n\n") if part.startswith("|")]
+    assert len(tables) == 3
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_a_pool_without_sources_says_so(folder: Path, tmp_path: Path) -> None:
+    web = write(tmp_path / "web", sources=False)
+    models = Models(folder / "captioner", (folder / "filter",))
+    bootstrap(Pairs(web), None, tmp_path / "made", models, CapFilt.model_validate({"min_tokens": 1}))
+
+    alone = Bootstrapping.open(web, tmp_path / "made", seed=0, shown=1)
+
+    assert "The pool does not know where its pictures come from" in Reader(alone.html()).text
+    assert "Source" not in alone.markdown()
+    assert len(alone.audit.sample) == 1
+
+
+def test_a_dataset_that_was_made_of_another_is_refused(folder: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "web", sources=False)
+    with pytest.raises(BlipError, match="was not made of"):
+        Bootstrapping.open(other, folder / "made", seed=0, shown=1)
+    with pytest.raises(BlipError, match=r"web has no audit\.parquet"):
+        Bootstrapping.open(other, other, seed=0, shown=1)

@@ -1,0 +1,96 @@
+"""What a pool knows of its samples: where each is from, and the truth."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blip.data.pairs import Caption, PairsWriter, Sample
+from blip.errors import BadArguments, BlipError
+from blip.report.pool import Known, Pool, host, pictures
+
+PICTURE = b"never decoded here"
+
+
+def write(folder: Path, samples: dict[str, dict[str, Any]], parameters: dict[str, Any] | None = None) -> Path:
+    with PairsWriter(folder, samples_per_shard=2, parents=[], parameters=parameters or {}) as writer:
+        for number, (key, known) in enumerate(samples.items()):
+            sample = Sample(key, PICTURE + key.encode(), "png", (Caption("text", "web"),), (), 9, 9, **known)
+            writer.add(sample, phash=number)
+    return folder
+
+
+def sources(pool: Pool, *keys: str) -> list[str]:
+    return [pool.find(key).source for key in keys]
+
+
+def test_hosts_tell_the_sources_of_what_was_fetched(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "web", {"a": {"url": "https://www.Shop.example/1.jpg"}, "b": {}, "c": {"url": "x"}}
+    )
+    pool = Pool.open(folder)
+    assert pool.naming and pool.naming.words == "the host of its URL"
+    assert sources(pool, "a", "b", "c") == ["shop.example", "", ""]
+
+
+@pytest.mark.parametrize("column", ["source", "artist"])
+def test_truth_csv_may_name_the_source(tmp_path: Path, column: str) -> None:
+    folder = write(tmp_path / "web", {"a": {"truth": {column: "twemoji"}, "url": "https://shop.example"}})
+    assert sources(Pool.open(folder), "a") == ["twemoji"]
+
+
+def test_of_several_ingested_sources_each_is_told_by_its_keys(tmp_path: Path) -> None:
+    told = [
+        {"source": f"/data/{name}", "kind": "folder", "origin": "web", "role": "train"}
+        for name in ("cc3m", "cc3m-more")
+    ]
+    folder = write(tmp_path / "web", {"cc3m-1": {}, "cc3m-more-1": {}}, {"sources": told})
+    assert sources(Pool.open(folder), "cc3m-1", "cc3m-more-1") == ["cc3m", "cc3m-more"]
+
+
+def test_ingestion_and_the_pool_name_sources_alike(blip: Any, tmp_path: Path, drawn: Any) -> None:
+    for name in ("red", "green"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            (tmp_path / name / f"a {name} thing {number}.webp").write_bytes(drawn(number + 3 * len(name)))
+    out = tmp_path / "web"
+    ended = blip("ingest", tmp_path / "red", tmp_path / "green", "--out", out, "--origin", "web")
+    assert ended.code == 0, ended.err
+
+    from blip.data.pairs import PairsDataset
+
+    keys = [sample.key for sample in PairsDataset.open(out).samples()]
+    assert sources(Pool.open(out), *keys) == ["red", "red", "green", "green"]
+
+
+def test_any_column_may_tell_the_sources(tmp_path: Path) -> None:
+    folder = write(tmp_path / "web", {"a": {"truth": {"artist": "x"}}, "b": {"truth": {"artist": "y"}}})
+    assert sources(Pool.open(folder, "shard"), "a", "b") == ["shards/00000.tar"] * 2
+    with pytest.raises(BadArguments, match=r"has no column sauce to tell sources by; it has: key, shard"):
+        Pool.open(folder, "sauce")
+
+
+def test_a_pool_that_knows_nothing_says_nothing(tmp_path: Path) -> None:
+    pool = Pool.open(write(tmp_path / "web", {"a": {}}))
+    assert pool.naming is None
+    assert pool.find("a") == Known()
+    assert Pool.open(tmp_path / "nowhere").find("a") == Known()
+
+
+def test_samples_that_the_audit_lacks_are_passed_over(tmp_path: Path) -> None:
+    truth = {"matched": 1, "caption_true": "a bus", "noise": ""}
+    pool = Pool.open(write(tmp_path / "web", {"a": {}, "b": {}, "c": {"truth": truth}}))
+    assert pool.find("c") == Known("", True, "a bus", "")
+    with pytest.raises(BlipError, match="has no sample a"):
+        pool.find("a")
+
+
+def test_only_the_pictures_asked_for_are_read(tmp_path: Path) -> None:
+    folder = write(tmp_path / "web", {key: {} for key in "abcd"})
+    (folder / "shards/00000.tar").unlink()  # holds a and b
+    assert pictures(folder, frozenset("d")) == {"d": PICTURE + b"d"}
+
+
+@pytest.mark.parametrize("address", ["", "no address", "http://[broken"])
+def test_what_is_no_address_has_no_host(address: str) -> None:
+    assert host(address) == ""

@@ -24,7 +24,7 @@ from flows.cluster import dask_workers
 from flows.graph import PHASES, STAGES, up_to, upstream, with_downstream
 from flows.parameters import write_parameters
 from flows.project import changed_stages, one_run_at_a_time
-from flows.results import publish_results
+from flows.results import publish_capfilt, publish_results
 from flows.schedule import run_in_order
 from flows.stage import allow_attempts
 
@@ -43,6 +43,8 @@ def end_to_end(
     except BlipError as error:
         return refused(error)
     state = bring_up_to_date(names, recipe, overrides, parallel)
+    if state.is_completed() and "capfilt" in names:
+        publish_capfilt()
     if state.is_completed() and until is None:
         publish_results()
     return state
@@ -69,7 +71,10 @@ def pretraining(recipe: Recipe = None, overrides: Overrides = None, parallel: Pa
 @flow(name="capfilt")
 def capfilt(recipe: Recipe = None, overrides: Overrides = None, parallel: Parallel = 2) -> State:
     """Captioner and filter, the bootstrapped dataset, and a new BLIP pre-trained on it."""
-    return bring_up_to_date(PHASES["capfilt"], recipe, overrides, parallel)
+    state = bring_up_to_date(PHASES["capfilt"], recipe, overrides, parallel)
+    if state.is_completed():
+        publish_capfilt()
+    return state
 
 
 @flow(name="finetuning")

@@ -12,6 +12,8 @@ from flows.addresses import address
 
 SUMMARY = Path("metrics/summary.json")
 REPORT = Path("reports/pipeline/index.html")
+GALLERY = Path("reports/capfilt/index.html")
+OUTCOMES = Path("reports/capfilt/summary.md")
 
 DECIMALS = {"captioning.cider": 2, "filter.roc_auc": 3}  # of the figures that are no shares
 
@@ -100,16 +102,35 @@ def show_results(seconds: float, message: str, with_figures: bool) -> None:
 
 def publish_results() -> None:
     """The same figures and the way to the report as artifacts of the Prefect run."""
-    report = f"{address('reports')}/{REPORT.relative_to('reports')}"
     create_table_artifact(table=rows(), key="results", description="Held-out figures and their bars")
-    create_link_artifact(link=report, link_text="report of the run (served by `make ui`)", key="report")
+    create_link_artifact(
+        link=link_to(REPORT), link_text="report of the run (served by `make ui`)", key="report"
+    )
     create_markdown_artifact(key="where-to-look", markdown=f"```\n{where_to_look()}\n```")
+
+
+def publish_capfilt() -> None:
+    """What CapFilt kept, by outcome and source, and the way to its gallery, as artifacts of the Prefect run."""
+    if not OUTCOMES.is_file():
+        return
+    create_markdown_artifact(
+        key="capfilt", markdown=OUTCOMES.read_text(encoding="utf-8"), description="What CapFilt kept"
+    )
+    create_link_artifact(
+        link=link_to(GALLERY), link_text="gallery of CapFilt (served by `make ui`)", key="capfilt-gallery"
+    )
+
+
+def link_to(page: Path) -> str:
+    """Where `make ui` serves a page of reports/."""
+    return f"{address('reports')}/{page.relative_to('reports')}"
 
 
 def where_to_look() -> str:
     """The ways to the pages."""
     return (
         f"report       {REPORT}\n"
+        f"gallery      {GALLERY}\n"
         f"figures      {SUMMARY}\n"
         f"make ui      serves them and the rest: Prefect {address('prefect')}, MLflow {address('mlflow')}, "
         f"report and Data Docs {address('reports')}"

@@ -26,6 +26,7 @@ from flows.servers import mlflow_server, prefect_server, started
 REPORTS = Path("reports")
 PAGES = (
     ("pipeline/index.html", "The report of the last run"),
+    ("capfilt/index.html", "CapFilt: what it kept, and why not the rest"),
     ("data_docs/index.html", "Data Docs: what validation found"),
 )
 

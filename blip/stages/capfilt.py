@@ -1,8 +1,8 @@
 """Stage capfilt: bootstrap the web pairs with the captioner and the filter (BLIP paper, section 3.3).
 
 Data in: data/datasets/web and human, models/captioner and filter.
-Out: data/datasets/bootstrapped with audit.parquet; how the filter did against the pool's known truth, which is read
-here, after the decisions, and nowhere before.
+Out: data/datasets/bootstrapped with audit.parquet, and reports/capfilt, a page about it with its tables as Markdown;
+how the filter did against the pool's known truth, which is read here, after the decisions, and nowhere before.
 """
 
 from pathlib import Path
@@ -10,12 +10,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
+from blip.atomic import atomic_path, write_text
 from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap
 from blip.capfilt.shard import Models, Pairs, Tally
 from blip.config import Settings
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
 from blip.data.text import clean_caption
+from blip.report.bootstrapping import Bootstrapping
 from blip.stages.training import DATASETS, VALIDATED
 from blip.tasks.captioning import is_exact
 from blip.tasks.inputs import device_of, model_directory
@@ -23,6 +25,8 @@ from blip.tasks.matching import as_mask, precision_recall, roc_auc
 from blip.tracking.runs import StageRun
 
 TARGET = DATASETS / "bootstrapped"
+PAGES = Path("reports/capfilt")
+SHOWN = 12  # pictures of each outcome
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -34,10 +38,22 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     with open_pool(1 if models.device == "cuda" else None) as pool:
         tally = bootstrap(web, human, TARGET, models, how, settings.seed, pool, held_out=held_out)
     run.log_artifact(TARGET / AUDIT_FILE)
-    cut = {"capfilt.threshold": PairsDataset.open(TARGET).manifest.parameters["threshold"]}
-    return (
-        cut | _kept_figures(tally) | truth_figures(PairsDataset.open(DATASETS / how.web), TARGET / AUDIT_FILE)
-    )
+    made = Bootstrapping.open(web.dataset, TARGET, seed=settings.seed, shown=SHOWN)
+    show(made, run)
+    truth = truth_figures(PairsDataset.open(web.dataset), TARGET / AUDIT_FILE)
+    cut = {"capfilt.threshold": made.threshold}
+    return cut | _kept_figures(tally) | made.audit.sources.figures() | truth
+
+
+def show(made: Bootstrapping, run: StageRun) -> None:
+    """Write the page and its tables, and keep them and the charts with the run."""
+    with atomic_path(PAGES) as folder:
+        folder.mkdir(parents=True)
+        write_text(folder / "index.html", made.html())
+        write_text(folder / "summary.md", made.markdown())
+    run.log_artifact(PAGES, PAGES.name)
+    for chart in made.charts:
+        run.log_figure(chart.figure, f"{chart.name}.png")
 
 
 def _kept_figures(tally: Tally) -> dict[str, float]:

@@ -16,6 +16,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
 
 from blip.config import load_settings
+from flows.addresses import address
 from flows.graph import PHASES, STAGES, up_to
 from flows.pipeline import capfilt, data, end_to_end
 from flows.project import STATE, changed_stages
@@ -32,6 +33,14 @@ def tasks_of(state: State) -> dict[str, TaskRun]:
     with get_client(sync_client=True) as client:
         found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])))
     return {task.name: task for task in found}
+
+
+def artifacts_of(state: State) -> dict[str | None, object]:
+    """What the artifacts of a flow run say, by key."""
+    run = state.state_details.flow_run_id
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])))
+    return {artifact.key: artifact.data for artifact in found}
 
 
 def states_of(state: State) -> dict[str, str]:
@@ -120,6 +129,24 @@ def test_a_phase_runs_its_own_stages(project: Path):
     state = data(return_state=True)
 
     assert set(states_of(state)) == set(PHASES["data"])
+
+
+def test_what_capfilt_kept_and_the_way_to_its_gallery_are_artifacts_of_the_flow(project: Path):
+    folder = Path("reports/capfilt")
+    folder.mkdir(parents=True)
+    (folder / "summary.md").write_text("| Source | web texts kept |\n| - | -: |\n| twemoji | 44.7% |\n")
+    end_to_end(until="filter", return_state=True)
+    assert artifacts_of(capfilt(return_state=True)) == {
+        "capfilt": (folder / "summary.md").read_text(),
+        "capfilt-gallery": f"[gallery of CapFilt (served by `make ui`)]({address('reports')}/capfilt/index.html)",
+    }
+
+
+def test_a_run_that_ends_before_capfilt_publishes_nothing_about_it(project: Path):
+    Path("reports/capfilt").mkdir(parents=True)
+    Path("reports/capfilt/summary.md").write_text("of another run")
+
+    assert artifacts_of(end_to_end(until="ingest", return_state=True)) == {}
 
 
 def test_a_phase_without_the_ones_before_it_says_what_to_run(project: Path):

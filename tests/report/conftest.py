@@ -106,7 +106,8 @@ def leave_behind(root: Path, settings: Settings, pictures: Sequence[Picture], cl
     _curves(root / "metrics/curves")
     _web_pool(root / "data/datasets", pictures, random_)
     _evaluations(root / "reports/evaluate", pictures, clips, random_)
-    _write(root / "reports/data_docs/index.html", "<title>Data Docs</title>")
+    for page in ("data_docs", "capfilt"):
+        _write(root / "reports" / page / "index.html", f"<title>{page}</title>")
 
 
 def _metrics(root: Path, settings: Settings) -> None:

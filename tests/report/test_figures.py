@@ -6,11 +6,23 @@ from importlib.resources import files
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+from matplotlib.patches import Rectangle
+
 from blip.config import Settings
 from blip.report.artefacts import read_artefacts
 from blip.report.audit import read_audit
-from blip.report.figures import COLOURS, compare_charts, finetuning_charts, loss_charts, score_charts, thin
+from blip.report.figures import (
+    COLOURS,
+    compare_charts,
+    finetuning_charts,
+    loss_charts,
+    score_charts,
+    source_chart,
+    thin,
+)
 from blip.report.page import draw_charts
+from blip.report.sources import Sources
 
 
 def test_both_pre_training_runs_share_a_chart_for_each_loss(finished: Path) -> None:
@@ -39,6 +51,23 @@ def test_scores_are_drawn_by_truth(finished: Path) -> None:
     charts = score_charts(audit, 0.5)
     assert [chart.title for chart in charts][1] == "Web texts, ITC cosine"
     assert "right: 12; wrong: 12" in charts[0].text
+
+
+def test_every_source_has_a_bar_for_each_of_its_shares(finished: Path) -> None:
+    audit = read_audit(finished / "data/datasets/bootstrapped", finished / "data/datasets/web", seed=7)
+    assert audit
+    chart = source_chart(audit.sources)
+    assert chart
+    [axes] = chart.figure.axes
+    shares = [source.web_share for source in audit.sources.largest()]
+    widths = [bar.get_width() / 100 for bar in axes.patches if isinstance(bar, Rectangle)]
+    assert widths[:3] == pytest.approx(shares)
+    assert len(widths) == 6
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["artist 0", "artist 1", "artist 2"]
+
+
+def test_one_source_is_not_drawn() -> None:
+    assert source_chart(Sources()) is None
 
 
 def test_models_are_compared_both_ways(finished: Path) -> None:

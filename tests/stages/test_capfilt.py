@@ -1,0 +1,82 @@
+"""Stage capfilt on small datasets and models: the dataset, its page, what MLflow and the figures get."""
+
+import json
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from blip.config import Settings, load_settings
+from blip.stages import run_stage
+from blip.tracking import store
+from tests import tiny
+
+from .conftest import ROOT, pictures, write
+
+ARTISTS = ("twemoji", "openmoji", "fxemoji")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings of a project folder, now the current one, with a pool by three artists."""
+    for name in ("MLFLOW_TRACKING_URI", "BLIP_PIPELINE_RUN", "BLIP_FLOW_RUN_ID", "PREFECT__FLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BLIP_WORKERS", "1")
+    monkeypatch.chdir(tmp_path)
+    drawn = list(islice(pictures("test"), 16))
+    pool = [
+        replace(
+            sample,
+            key=f"web-{number}",
+            captions=(replace(sample.captions[0], origin="web"),),
+            truth={
+                "matched": number % 2,
+                "caption_true": "a bus",
+                "noise": "shop",
+                "artist": ARTISTS[number % 3],
+            },
+        )
+        for number, sample in enumerate(drawn[:12])
+    ]
+    write(tmp_path, "web", pool)
+    write(tmp_path, "human", drawn[12:])
+    for seed, name in enumerate(("captioner", "filter")):
+        tiny.save(tmp_path / "models" / name, seed)
+    changed = {"compute.device": "cpu", "capfilt.threshold": 0.5, "capfilt.min_tokens": 1}
+    return load_settings(ROOT / "params.yaml", overrides=changed)
+
+
+def test_the_stage_leaves_a_page_and_its_tables_on_disk_and_with_the_run(settings: Settings) -> None:
+    figures = run_stage("capfilt", settings)
+
+    audit = pq.read_table("data/datasets/bootstrapped/audit.parquet").to_pylist()
+    kept = sum(any(row["web_kept"]) or any(row["synthetic_kept"]) for row in audit)
+    page = Path("reports/capfilt/index.html").read_text(encoding="utf-8")
+    tables = Path("reports/capfilt/summary.md").read_text(encoding="utf-8")
+    assert f"{kept} of 12 pictures stay" in page
+    assert page.count('src="data:image/webp;base64,') >= 12
+    assert tables.startswith(f"{kept} of 12 pictures stay")
+    assert all(f"| {artist} | 4 |" in tables for artist in ARTISTS)
+
+    client = store.client()
+    [experiment] = [e.experiment_id for e in client.search_experiments() if e.name != "Default"]
+    [run] = client.search_runs([experiment], "tags.`blip.stage` = 'capfilt'")
+    logged = {file.path for file in client.list_artifacts(run.info.run_id, "capfilt")}
+    drawn = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
+    assert logged == {"capfilt/index.html", "capfilt/summary.md"}
+    assert {"figures/texts-score-good.png", "figures/kept-by-source.png"} <= drawn
+    assert run.data.metrics["capfilt.web_kept.twemoji"] == figures["capfilt.web_kept.twemoji"]
+
+
+def test_the_shares_of_the_sources_are_those_of_the_audit(settings: Settings) -> None:
+    run_stage("capfilt", settings)
+
+    figures = json.loads(Path("metrics/capfilt.json").read_text())
+    rows = pq.read_table("data/datasets/bootstrapped/audit.parquet").to_pylist()
+    for place, artist in enumerate(ARTISTS):
+        own = [row for row in rows if int(row["key"].removeprefix("web-")) % 3 == place]
+        dropped = sum(row["reason"] != "" for row in own) / len(own)
+        assert figures[f"capfilt.web_kept.{artist}"] == sum(any(row["web_kept"]) for row in own) / len(own)
+        assert figures[f"capfilt.images_dropped.{artist}"] == dropped

@@ -133,7 +133,8 @@ def _naming(path: Path, names: Sequence[str]) -> Naming | None:
         return Naming(
             "key", partial(_start, sorted(starts, key=len, reverse=True)), "the source that it was read from"
         )
-    column = next((name for name in NAMING if name in names), "url" if _has_urls(path) else None)
+    urls = "url" in names and _has_urls(path)
+    column = next((name for name in NAMING if name in names), "url" if urls else None)
     return _column(path, column, names) if column else None
 
 

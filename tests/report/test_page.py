@@ -120,8 +120,8 @@ def test_the_page_shows_the_figures(whole: str) -> None:
 
 
 def test_a_dropped_text_is_struck_out_and_a_kept_one_is_not(whole: str) -> None:
-    assert re.search(r'<del class="said">DSC_\d+\.JPG</del>', whole)
-    assert re.search(r'<span class="said">thing \d+</span>', whole)
+    assert re.search(r'<del class="said" title="[^"]*">DSC_\d+\.JPG</del>', whole)
+    assert re.search(r'<span class="said" title="[^"]*">thing \d+</span>', whole)
 
 
 def test_texts_from_outside_cannot_become_markup(finished: Path, settings: Settings, facts: RunFacts) -> None:

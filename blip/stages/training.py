@@ -1,14 +1,17 @@
 """What the training stages share: build a network and its data, train, save the model directory."""
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from hashlib import file_digest
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 from blip.atomic import write_json
@@ -29,12 +32,14 @@ from blip.model.vqa import AnswerObjective, untie
 from blip.tracking.runs import StageRun
 from blip.training.batches import PairCollate, QuestionCollate
 from blip.training.launch import spawn
-from blip.training.loop import RUNS, Plan, finish, train
+from blip.training.loop import CURVES, RUNS, Plan, finish, train
 
 DATASETS = Path("data/datasets")
 VALIDATED = DATASETS / "validated"
 DISTRACTORS = 100_000  # texts of a dataset to draw distractors from
 VOCABULARY = DATASETS / "vocabulary" / "vocab.txt"
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,11 @@ class Job:
     """One training run of the pipeline.
 
     Attributes:
-        name: of the stage.
+        name: of the stage, or of the part of it that is trained here.
         task: ``pairs`` (ITC, ITM, LM) or ``questions``.
         start: the model directory to go on from; None starts a new model.
         target: the model directory to write.
+        prefix: of what the run tells MLflow, where a stage trains more than one model.
     """
 
     name: str
@@ -53,6 +59,10 @@ class Job:
     task: str
     start: Path | None
     target: Path
+    prefix: str = ""
+
+
+JOB = TypeAdapter(Job)
 
 
 def run_job(job: Job, settings: Settings, run: StageRun) -> Blip:
@@ -60,15 +70,35 @@ def run_job(job: Job, settings: Settings, run: StageRun) -> Blip:
     ranks, threads = job.run.training.ranks, threads_of(job.run, settings)
     if ranks == 1:
         torch.set_num_threads(threads)
-        train_here(job, settings, lambda step, means: run.log_metrics(means, step))
+        train_here(job, settings, lambda step, means: run.log_metrics(_named(job, means), step))
     else:
         marker = RUNS / job.name / "saved.json"
-        write_json(RUNS / f"{job.name}.settings.json", settings.model_dump(mode="json", by_alias=True))
+        write_job(job, settings)
         spawn(job.name, ranks, ["blip.stages.rank", job.name], marker, threads)
-        run.log_curve(Path("metrics/curves") / f"{job.name.replace('@', '_')}.csv")
+        run.log_curve(CURVES / f"{job.name.replace('@', '_')}.csv", job.prefix)
     finish(job.name)
-    run.log_params({"trained.steps": job.run.steps or f"{job.run.epochs} epochs", "ranks": ranks})
+    length = job.run.steps or f"{job.run.epochs} epochs"
+    run.log_params(_named(job, {"trained.steps": length, "ranks": ranks}))
     return Blip.open(job.target)
+
+
+def write_job(job: Job, settings: Settings) -> None:
+    """Write down what the ranks that are about to start have to do."""
+    values = {
+        "job": JOB.dump_python(job, mode="json"),
+        "settings": settings.model_dump(mode="json", by_alias=True),
+    }
+    write_json(RUNS / f"{job.name}.job.json", values)
+
+
+def read_job(name: str) -> tuple[Job, Settings]:
+    """What a rank has to do, by the name of its job."""
+    values = json.loads((RUNS / f"{name}.job.json").read_text(encoding="utf-8"))
+    return JOB.validate_python(values["job"]), Settings.model_validate(values["settings"])
+
+
+def _named(job: Job, values: Mapping[str, Value]) -> dict[str, Value]:
+    return {f"{job.prefix}{name}": value for name, value in values.items()}
 
 
 def threads_of(run: Run, settings: Settings) -> int:
@@ -87,17 +117,7 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
     loader = _loader(job, settings, network.config.vision.image_size, rank, world)
     objective, collate = _objective(job, network, tokenizer, model, settings.seed)
     torch.manual_seed(settings.seed + rank)
-    identity = {
-        "run": job.run.model_dump(mode="json", exclude={"training": {"workers"}}),  # they change no batch
-        "model": model.model_dump(mode="json"),
-        "compute": settings.compute.model_dump(mode="json"),
-        "data": [
-            PairsDataset.open(DATASETS / name).digest
-            for name in (*dict(job.run.mixture), *job.run.distractors)
-        ],
-        "start": _digest_of(job.start),
-        "seed": settings.seed,
-    }
+    identity = identity_of(job.run, settings) | {"start": digest_of(job.start)}
     train(Plan(job.name, objective, loader, collate, job.run, settings.compute, identity, log))
     if rank == 0:
         trained = objective.network
@@ -107,6 +127,28 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
         ids = {"bos": tokenizer.bos, "sep": tokenizer.sep, "pad": tokenizer.pad, "enc": tokenizer.enc}
         save_model(trained, tokenizer, job.target, card, ids)
         write_json(RUNS / job.name / "saved.json", {"model": str(job.target)})
+
+
+def identity_of(run: Run, settings: Settings) -> dict[str, Any]:
+    """What a training run is made of, but for the model that it starts from."""
+    return {
+        "run": run.model_dump(mode="json", exclude={"training": {"workers"}}),  # they change no batch
+        "model": (run.model or settings.model).model_dump(mode="json"),
+        "compute": settings.compute.model_dump(mode="json"),
+        "data": [PairsDataset.open(DATASETS / name).digest for name in (*dict(run.mixture), *run.distractors)],
+        "seed": settings.seed,
+    }
+
+
+def digest_of(directory: Path | None) -> str | None:
+    """SHA-256 of a model's weights; None for no model. Raises BlipError if they are not there."""
+    if directory is None:
+        return None
+    path = directory / "model.safetensors"
+    if not path.is_file():
+        raise BlipError(f"{directory} is missing; run the stage that makes it first (`dvc repro`)")
+    with path.open("rb") as handle:
+        return file_digest(handle, "sha256").hexdigest()
 
 
 def open_dataset(name: str) -> tuple[PairsDataset, frozenset[str]]:
@@ -219,15 +261,3 @@ def _distractors(run: Run, seed: int) -> list[str]:
     if run.distractors and not found:
         raise BlipError(f"distractors: {', '.join(run.distractors)} have no text to draw from")
     return found
-
-
-def _digest_of(directory: Path | None) -> str | None:
-    if directory is None:
-        return None
-    from hashlib import file_digest
-
-    path = directory / "model.safetensors"
-    if not path.is_file():
-        raise BlipError(f"{directory} is missing; run the stage that makes it first (`dvc repro`)")
-    with path.open("rb") as handle:
-        return file_digest(handle, "sha256").hexdigest()

@@ -68,12 +68,12 @@ class StageRun:
         if step is None or due:
             self.flush()
 
-    def log_curve(self, path: Path) -> None:
+    def log_curve(self, path: Path, prefix: str = "") -> None:
         """Log the columns of a CSV file by its `step` column; called again, only the rows that are new."""
         with path.open(newline="", encoding="utf-8") as handle:
             for row in csv.DictReader(handle):
                 step = int(float(row.pop("step")))
-                self.log_metrics({name: float(text) for name, text in row.items() if text}, step)
+                self.log_metrics({f"{prefix}{name}": float(text) for name, text in row.items() if text}, step)
         self.flush()
 
     def log_params(self, params: Mapping[str, object]) -> None:

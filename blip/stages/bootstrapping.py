@@ -1,0 +1,88 @@
+"""What the stages that bootstrap share: clean the web pool with a captioner and a filter, and say what became of it."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+
+from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap, count
+from blip.capfilt.shard import Models, Pairs, Tally
+from blip.config import Settings
+from blip.data.jobs import open_pool
+from blip.data.pairs import PairsDataset
+from blip.data.text import clean_caption
+from blip.stages.training import DATASETS, VALIDATED
+from blip.tasks.captioning import is_exact
+from blip.tasks.inputs import device_of
+from blip.tasks.matching import as_mask, precision_recall, roc_auc
+
+
+def write_bootstrapped(target: Path, captioner: Path, judge: Path, settings: Settings) -> None:
+    """Bootstrap the web pool of the settings; the human pairs pass through.
+
+    Raises:
+        BlipError: a model or a dataset cannot be used for this.
+    """
+    how = settings.capfilt
+    names = (how.web, how.human, how.held_out)
+    web, human, held_out = (Pairs(DATASETS / name, VALIDATED / f"{name}.parquet") for name in names)
+    models = Models(captioner, (judge,), device_of(settings.compute))
+    with open_pool(1 if models.device == "cuda" else None) as pool:
+        bootstrap(web, human, target, models, how, settings.seed, pool, held_out=held_out)
+
+
+def bootstrapped_figures(target: Path, settings: Settings) -> dict[str, float]:
+    """The threshold, what was kept, and how right that was where the pool's truth is known.
+
+    The truth is read here, after the decisions, and nowhere before.
+    """
+    threshold = PairsDataset.open(target).manifest.parameters["threshold"]
+    kept = _kept_figures(count(target / AUDIT_FILE))
+    web = PairsDataset.open(DATASETS / settings.capfilt.web)
+    return {"capfilt.threshold": threshold} | kept | truth_figures(web, target / AUDIT_FILE)
+
+
+def _kept_figures(tally: Tally) -> dict[str, float]:
+    images = max(tally.images, 1)
+    return {
+        "capfilt.images": tally.images,
+        "capfilt.web_kept": tally.web_kept / max(tally.web, 1),
+        "capfilt.synthetic_kept": tally.synthetic_kept / max(tally.synthetic, 1),
+        "capfilt.images_dropped": tally.dropped / images,
+    }
+
+
+def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
+    """Filter and captioner against the known truth of the web pool; empty when the pool has none (real data).
+
+    ``filter.*`` is over the web texts; ``capfilt.synthetic_right`` is the share of synthetic captions that are the
+    picture's true label, before and after filtering; ``capfilt.rescued`` the share of the pictures with a wrong web
+    text that end up with the right label.
+    """
+    table = web.metadata()
+    if not {"truth_matched", "truth_caption_true"} <= set(table.column_names):
+        return {}
+    truth = {row["key"]: row for row in table.to_pylist()}
+    rows = [row for row in pq.read_table(audit).to_pylist() if row["web_texts"]]
+    matched = as_mask([bool(int(truth[row["key"]]["truth_matched"])) for row in rows])
+    labels = [truth[row["key"]]["truth_caption_true"] for row in rows]
+    aucs = {
+        f"filter.{name}": roc_auc(torch.tensor([max(row[column]) for row in rows]), matched)
+        for name, column in (("roc_auc", "web_score"), ("itm_roc_auc", "web_itm"), ("itc_roc_auc", "web_itc"))
+    }
+    kept = as_mask([any(row["web_kept"]) for row in rows])
+    right = as_mask([_right(row["synthetic_texts"], label) for row, label in zip(rows, labels, strict=True)])
+    passed = as_mask([any(row["synthetic_kept"]) for row in rows])
+    precision, recall = precision_recall(kept, matched)
+    return {
+        **aucs,
+        "filter.precision": precision,
+        "filter.recall": recall,
+        "capfilt.synthetic_right": right.float().mean().item(),
+        "capfilt.synthetic_right_kept": (right & passed).sum().item() / max(int(passed.sum()), 1),
+        "capfilt.rescued": (right & passed & ~matched).sum().item() / max(int((~matched).sum()), 1),
+    }
+
+
+def _right(texts: list[str], label: str) -> bool:
+    return any(is_exact(text, [clean_caption(label)]) for text in texts)

@@ -15,9 +15,10 @@ STAGES: dict[str, tuple[str, ...]] = {
     "filter": ("pretrain",),
     "capfilt": ("captioner", "filter"),
     "pretrain_bootstrapped": ("capfilt",),
-    "finetune@vqa": ("pretrain_bootstrapped",),
-    "finetune@retrieval": ("pretrain_bootstrapped",),
-    "finetune@captioning": ("pretrain_bootstrapped",),
+    "rounds": ("pretrain_bootstrapped",),
+    "finetune@vqa": ("rounds",),
+    "finetune@retrieval": ("rounds",),
+    "finetune@captioning": ("rounds",),
     "evaluate@retrieval": ("finetune@retrieval",),
     "compare": ("finetune@retrieval",),
     "evaluate@classification": ("finetune@retrieval",),
@@ -31,7 +32,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 PHASES: dict[str, tuple[str, ...]] = {
     "data": ("ingest", "validate"),
     "pretraining": ("pretrain",),
-    "capfilt": ("captioner", "filter", "capfilt", "pretrain_bootstrapped"),
+    "capfilt": ("captioner", "filter", "capfilt", "pretrain_bootstrapped", "rounds"),
     "finetuning": ("finetune@vqa", "finetune@retrieval", "finetune@captioning"),
     "evaluation": (
         "evaluate@retrieval",

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import networkx
 import pytest
+import yaml
 from dvc.repo import Repo
 
-from blip.config import load_settings
+from blip.config import CapFilt, load_settings
 from blip.errors import BadArguments
 from blip.stages import STAGES as RUNNABLE
 from flows.graph import PHASES, STAGES, up_to, upstream, with_downstream
@@ -50,6 +51,24 @@ def test_a_training_stage_depends_on_every_dataset_it_reads():
     assert len(runs) == 7
     for name, run in runs.items():
         assert {Path("data/datasets", dataset) for dataset in run.data} <= needs[name], name
+
+
+def test_later_rounds_depend_on_all_that_the_first_one_reads():
+    names = ("captioner", "filter", "capfilt", "pretrain_bootstrapped")
+    specs = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    own = {f"blip/stages/{name}.py" for name in names} | {f"models/{name}" for name in (*names, "pretrain")}
+    own |= {"blip/stages/pretrain.py"}
+    assert set().union(*(specs[name]["deps"] for name in names)) - own <= set(specs["rounds"]["deps"])
+    sections = {param.partition(".")[0] for name in names for param in specs[name]["params"]}
+    assert sections == set(specs["rounds"]["params"])
+
+
+def test_the_first_round_depends_on_every_setting_of_capfilt_but_their_number():
+    specs = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    named = {param.removeprefix("capfilt.") for param in specs["capfilt"]["params"] if "." in param}
+    assert named == set(CapFilt.model_fields) - {"rounds"}
+    written = yaml.safe_load((ROOT / "params.yaml").read_text())["capfilt"]
+    assert set(written) == set(CapFilt.model_fields), "DVC cannot follow a setting that is not written down"
 
 
 def test_stages_are_listed_after_those_they_wait_for():

@@ -261,11 +261,13 @@ class Wish(Section):
 class CapFilt(Section):
     """How captions are written, and which texts are kept: those whose probability of matching is `threshold` or more.
 
-    `web` and `human` name datasets of the pipeline; 0.5 is the argmax of the ITM head, as published. For a wished
-    precision the threshold is measured on the dataset `held_out`, with a share `noise` of the texts assumed wrong. The
-    filter sees each picture in some `views`, shares of both sides about the middle, and their mean decides.
+    `rounds` is how often all of CapFilt is done, each time from the model that the time before made. `web` and `human`
+    name datasets of the pipeline; 0.5 is the argmax of the ITM head, as published. For a wished precision the
+    threshold is measured on the dataset `held_out`, with a share `noise` of the texts assumed wrong. The filter sees
+    each picture in some `views`, shares of both sides about the middle, and their mean decides.
     """
 
+    rounds: int = Field(1, ge=1)
     web: str = "web"
     human: str = "human"
     decoding: Literal["nucleus", "beam"] = "nucleus"

@@ -14,6 +14,7 @@ from typing import Any
 
 from blip.errors import BlipError
 from blip.report.graph import NODES
+from blip.tasks.rounds import of_last_round
 
 TASKS = ("retrieval", "captioning", "vqa", "classification", "video")
 
@@ -52,13 +53,15 @@ class Artefacts:
 
     @property
     def figures(self) -> dict[str, float]:
-        """All figures by name, without the stages' seconds."""
-        return {
-            name: value
-            for figures in self.stages.values()
-            for name, value in figures.items()
-            if name != "seconds"
-        }
+        """All figures by name, without the stages' seconds; those of CapFilt are of its last round."""
+        return of_last_round(
+            {
+                name: value
+                for figures in self.stages.values()
+                for name, value in figures.items()
+                if name != "seconds"
+            }
+        )
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -52,6 +52,7 @@ STAGES: dict[str, Stage] = {
     "filter": Stage("blip.stages.filter"),
     "capfilt": Stage("blip.stages.capfilt"),
     "pretrain_bootstrapped": Stage("blip.stages.pretrain", "bootstrapped"),
+    "rounds": Stage("blip.stages.rounds"),
     **{
         f"finetune@{task}": Stage("blip.stages.finetune", task) for task in ("retrieval", "captioning", "vqa")
     },

@@ -1,9 +1,9 @@
 """blip stage compare: does bootstrapping help, and what does re-ranking add?
 
 The same retrieval protocol on the test data for the model pre-trained on the noisy pool, the one pre-trained
-on the bootstrapped pairs, and that one fine-tuned for retrieval; each by embeddings alone (the figures
-`compare.NAME.itc.*`) and re-ranked by the ITM head (`compare.NAME.*`). Writes reports/compare/table.json and
-chart.png, and metrics/compare.json.
+on the bootstrapped pairs (of CapFilt's last round), and that one fine-tuned for retrieval; each by embeddings alone
+(the figures `compare.NAME.itc.*`) and re-ranked by the ITM head (`compare.NAME.*`). Writes reports/compare/table.json
+and chart.png, and metrics/compare.json.
 """
 
 from functools import partial
@@ -14,6 +14,7 @@ from blip.atomic import atomic_path, write_json
 from blip.config import Settings
 from blip.tasks.inputs import open_model, read_samples
 from blip.tasks.retrieval import encode_pictures, gather, metrics, search
+from blip.tasks.rounds import last_model
 from blip.tracking.runs import StageRun
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     Raises:
         BlipError: a model or the test data is not there.
     """
-    table = {name: _evaluate(settings, directory) for name, directory in MODELS.items()}
+    table = {name: _evaluate(settings, last_model(stage, settings)) for name, stage in MODELS.items()}
     figure = draw(table)
     with atomic_path(REPORT) as temporary:
         temporary.mkdir()

@@ -1,10 +1,10 @@
-"""Stages finetune@retrieval, finetune@captioning, finetune@vqa: the bootstrapped model, for one task each."""
-
-from pathlib import Path
+"""Stages finetune@retrieval, finetune@captioning, finetune@vqa: CapFilt's last model, for one task each."""
 
 from blip.config import Settings
 from blip.stages.training import Job, run_job
 from blip.stages.validation_scores import caption_scores, question_scores, retrieval_scores
+from blip.tasks.inputs import MODELS
+from blip.tasks.rounds import last_dataset, last_model, reading
 from blip.tracking.runs import StageRun
 
 SCORES = {"retrieval": retrieval_scores, "captioning": caption_scores, "vqa": question_scores}
@@ -14,10 +14,9 @@ def job(settings: Settings, variant: str | None) -> Job:
     """The training run of one task."""
     assert variant is not None
     task = "questions" if variant == "vqa" else "pairs"
-    run = getattr(settings.finetune, variant)
-    return Job(
-        f"finetune@{variant}", run, task, Path("models/pretrain_bootstrapped"), Path("models") / variant
-    )
+    run = reading(getattr(settings.finetune, variant), last_dataset(settings))
+    start = MODELS / last_model("pretrain_bootstrapped", settings)
+    return Job(f"finetune@{variant}", run, task, start, MODELS / variant)
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:

@@ -4,7 +4,7 @@ Reads models/* and metrics/*.json; writes the registry and metrics/register.json
 0) and `register.NAME.version` (0: not registered). A model that does not pass is said so and stops nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +12,8 @@ from rich.table import Table
 
 from blip.config import Settings
 from blip.errors import BadArguments
+from blip.tasks.inputs import MODELS
+from blip.tasks.rounds import ROUNDS, last_model, of_last_round
 from blip.tracking import gate, registry
 from blip.tracking.lineage import lineage
 from blip.tracking.runs import StageRun, training_run
@@ -24,6 +26,11 @@ class Candidate:
     directory: Path
     stage: str
     task: str
+
+    def of_last_round(self, settings: Settings) -> "Candidate":
+        """The model that stands in its place with more than one round of CapFilt; itself where none does."""
+        last = last_model(self.stage, settings)
+        return self if last == self.stage else replace(self, directory=MODELS / last, stage=ROUNDS)
 
 
 CANDIDATES = {
@@ -52,7 +59,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
         BadArguments: the gate names a model that the pipeline does not make.
         BlipError: a model directory or the registry is missing.
     """
-    figures = gate.read_figures()
+    figures = of_last_round(gate.read_figures())
     metrics: dict[str, float] = {}
     outcomes: dict[str, Outcome] = {}
     for name, minimums in settings.register_.gate.items():
@@ -68,7 +75,7 @@ def _judge(
 ) -> Outcome:
     if name not in CANDIDATES:
         raise BadArguments(f"register.gate: no model {name!r}; the pipeline makes: {', '.join(CANDIDATES)}")
-    candidate = CANDIDATES[name]
+    candidate = CANDIDATES[name].of_last_round(settings)
     digest = registry.weights_digest(candidate.directory)
     champion = registry.champion(name)
     rival = champion.figures if champion and champion.digest != digest else {}

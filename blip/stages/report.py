@@ -1,6 +1,6 @@
 """blip stage report: one page about the pipeline, and its figures.
 
-Reads metrics/, reports/evaluate, reports/compare, the audit of data/datasets/bootstrapped and the pictures of
+Reads metrics/, reports/evaluate, reports/compare, the audit of CapFilt's last round and the pictures of
 data/datasets/web; asks MLflow when each stage ran and which versions are champions. Writes
 reports/pipeline/index.html, one file without scripts or outside resources, and metrics/summary.json.
 """
@@ -16,11 +16,12 @@ from blip.report.audit import read_audit
 from blip.report.page import WEB, draw_charts, render
 from blip.report.provenance import RunFacts, Span
 from blip.report.results import summary
+from blip.tasks.rounds import last_dataset
 from blip.tracking import registry
 from blip.tracking.pipeline import Pipeline, pipeline_started, stage_runs
 from blip.tracking.runs import StageRun
 
-BOOTSTRAPPED = Path("data/datasets/bootstrapped")
+DATASETS = Path("data/datasets")
 PAGE = Path("reports/pipeline/index.html")
 SUMMARY = Path("metrics/summary.json")
 
@@ -32,7 +33,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
         BlipError: a stage's output is there but is not what it writes.
     """
     found = read_artefacts(Path())
-    audit = read_audit(BOOTSTRAPPED, WEB, seed=settings.seed)
+    audit = read_audit(DATASETS / last_dataset(settings), WEB, seed=settings.seed)
     charts = draw_charts(settings, found, audit)
     facts = gather_facts(settings, run)
     html = render(settings, found, audit, facts, charts)

@@ -28,7 +28,7 @@ def model_directory(name: str) -> Path:
     """Where a model of the pipeline is. Raises BlipError if it is not there."""
     directory = MODELS / name
     if not directory.is_dir():
-        stage = f"finetune@{name}" if name in ("retrieval", "captioning", "vqa") else name
+        stage = f"finetune@{name}" if name in ("retrieval", "captioning", "vqa") else name.partition("/")[0]
         raise BlipError(f"{directory}: there is no such model; `dvc repro {stage}` makes it")
     return directory
 

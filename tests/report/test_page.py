@@ -150,7 +150,7 @@ def test_the_page_does_without_any_one_stage(
         path.unlink()
     task = stage.removeprefix("evaluate@")
     (finished / f"reports/evaluate/{task}/examples.json").unlink(missing_ok=True)
-    assert "16 of 17 stages are done" in headline(settings, read_artefacts(finished), facts).replace(
+    assert "17 of 18 stages are done" in headline(settings, read_artefacts(finished), facts).replace(
         "\u00a0", " "
     )
     assert Reader(page(finished, settings, facts, charts=False)).unbalanced == []
@@ -158,7 +158,7 @@ def test_the_page_does_without_any_one_stage(
 
 def test_the_headline_says_how_it_went(finished: Path, settings: Settings, facts: RunFacts) -> None:
     said = headline(settings, read_artefacts(finished), facts).replace("\u00a0", " ")
-    assert said == "All 17 stages are done, and 5 of 6 models passed the gate"
+    assert said == "All 18 stages are done, and 5 of 6 models passed the gate"
 
 
 def test_a_pool_without_known_truth_is_shown_without(

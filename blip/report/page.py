@@ -22,6 +22,7 @@ from blip.report.audit import Audit
 from blip.report.figures import Chart
 from blip.report.provenance import RunFacts
 from blip.report.results import result_table
+from blip.report.rounds import rounds_table
 from blip.report.templating import environment, groups
 
 WEB = Path("data/datasets/web")
@@ -92,6 +93,7 @@ def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: Run
             graph=Markup(graph.draw(provenance.cells(found, facts))),
             datasets=provenance.datasets(settings, found),
             results=result_table(found, settings.register_.gate),
+            rounds=rounds_table(found.figures),
             audit=audit,
             groups=groups(audit) if audit else [],
             web_pictures=gallery.capfilt_pictures(audit, WEB) if audit else {},

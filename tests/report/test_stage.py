@@ -29,7 +29,7 @@ def test_report_writes_the_page_and_the_summary_and_closes_the_pipeline(
     returned = run_stage("report", settings)
 
     page = (tracked / "reports/pipeline/index.html").read_text(encoding="utf-8")
-    assert "All 17 stages are done" in page
+    assert "All 18 stages are done" in page
     assert parent[:10] in page
     summary = json.loads((tracked / "metrics/summary.json").read_text())
     assert summary["retrieval.i2t_r1"] == returned["retrieval.i2t_r1"] == 0.663

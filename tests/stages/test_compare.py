@@ -1,6 +1,7 @@
 """blip stage compare with three real models."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def test_three_models_are_compared_with_and_without_re_ranking(evaluation_settin
             assert heads[head]["r1"] == pytest.approx(mean)
     with Image.open("reports/compare/chart.png") as chart:
         assert chart.width > 800
+
+
+def test_with_rounds_the_last_ones_model_is_compared(evaluation_settings: Settings) -> None:
+    shutil.copytree("models/retrieval", "models/rounds/2/pretrained", dirs_exist_ok=True)
+    twice = evaluation_settings.capfilt.model_copy(update={"rounds": 2})
+    run_stage("compare", evaluation_settings.model_copy(update={"capfilt": twice}))
+    table = json.loads(Path("reports/compare/table.json").read_text())
+    assert table["bootstrapped"] == table["finetuned"] != table["pretrain"]
 
 
 def test_the_fine_tuned_model_scores_as_in_its_own_evaluation(evaluation_settings: Settings) -> None:

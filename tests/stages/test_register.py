@@ -76,6 +76,18 @@ def test_models_enter_stay_fall_behind_and_come_back(
     assert (champion.number, champion.figures) == (3, {"vqa.accuracy": 0.79})
 
 
+def test_with_rounds_the_last_ones_model_is_judged_by_its_own_figures(settings: Settings) -> None:
+    measure(accuracy=0.80, auc=0.75)
+    Path("metrics/rounds.json").write_text(json.dumps({"rounds.2.filter.roc_auc": 0.93}))
+    write_weights("rounds/2/filter", 5.0)
+    twice = settings.model_copy(update={"capfilt": settings.capfilt.model_copy(update={"rounds": 2})})
+    assert register_models(twice)["register.blip-filter.passed"] == 1.0
+    champion = registry.champion("blip-filter")
+    assert champion is not None
+    assert champion.digest == registry.weights_digest(Path("models/rounds/2/filter"))
+    assert champion.figures == {"filter.roc_auc": 0.93}
+
+
 def test_a_gate_for_a_model_nobody_makes_is_refused(settings: Settings) -> None:
     gate = settings.register_.model_copy(update={"gate": {"blip-vga": {"vqa.accuracy": 0.6}}})
     with pytest.raises(BadArguments, match="no model 'blip-vga'; the pipeline makes: blip-base"):

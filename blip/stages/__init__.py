@@ -86,7 +86,7 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.compute.threads))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads give their core to whoever has work
     module = cast(StageModule, importlib.import_module(stage.module))
-    _prepare_random_numbers(settings)
+    prepare_random_numbers(settings)
     with stage_run(name, settings) as run:
         began = time.monotonic()
         figures = _finite(name, module.run(settings, run, stage.variant))
@@ -97,8 +97,8 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
     return figures
 
 
-def _prepare_random_numbers(settings: Settings) -> None:
-    """Seed every generator that the stage's module brought in, and keep torch fast on a CPU."""
+def prepare_random_numbers(settings: Settings) -> None:
+    """Seed every generator that is imported so far, and keep torch fast on a CPU; again after a late import."""
     random.seed(settings.seed)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(settings.seed)

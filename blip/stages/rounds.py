@@ -11,140 +11,50 @@ Out: data/datasets/rounds/N, models/rounds/N/captioner, filter, pretrained, each
 figures of every round as `rounds.N.*`.
 """
 
-import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from blip.atomic import atomic_path, put_in_place, write_json
-from blip.capfilt.bootstrap import AUDIT_FILE
-from blip.config import Run, Settings
+from blip.atomic import atomic_path, put_in_place
+from blip.config import Settings
 from blip.data.partial import begin
-from blip.model.api import Blip
-from blip.stages.bootstrapping import bootstrapped_figures, write_bootstrapped
-from blip.stages.training import DATASETS, VALIDATED, Job, digest_of, identity_of, run_job
-from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
-from blip.tasks.inputs import MODELS
-from blip.tasks.rounds import of_round, reading
+from blip.stages import prepare_random_numbers
+from blip.tasks.rounds import of_round
 from blip.tracking.gate import read_figures
-from blip.tracking.lineage import digest
 from blip.tracking.runs import StageRun
-from blip.training.loop import CURVES, finish
 
-TARGETS = (MODELS / "rounds", DATASETS / "rounds")
-FIRST = MODELS / "pretrain_bootstrapped"
-
-Figures = dict[str, float]
+FIRST = Path("models/pretrain_bootstrapped")
+MODELS = Path("models/rounds")
+DATASETS = Path("data/datasets/rounds")
 
 
-@dataclass(frozen=True)
-class Round:
-    """A round after the first: its number, the model it starts from, and where what is finished of it lies."""
-
-    number: int
-    start: Path
-    work: Path
-
-    @property
-    def models(self) -> Path:
-        """The folder of its models."""
-        return self.work / "models" / str(self.number)
-
-    @property
-    def dataset(self) -> Path:
-        """The pairs dataset that it bootstraps."""
-        return self.work / "datasets" / str(self.number)
-
-    def job(self, part: str, run: Run, start: Path | None) -> Job:
-        """The training of one of its models."""
-        name = f"rounds.{self.number}.{part}"
-        return Job(name, run, "pairs", start, self.models / part, prefix=f"{name}.")
-
-
-def run(settings: Settings, run: StageRun, variant: str | None) -> Figures:
+def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Do the rounds after the first, as far as they are not done.
 
     Raises:
         BlipError: a dataset or the model of the first round is missing.
     """
-    figures, rounds = of_round(1, read_figures()), settings.capfilt.rounds
-    if rounds == 1:
-        for target in TARGETS:
-            with atomic_path(target) as temporary:
-                temporary.mkdir()
-        return figures
-    work, start = begin(TARGETS[1], _plan(settings)), FIRST
-    for number in range(2, rounds + 1):
+    figures = of_round(1, read_figures())
+    if settings.capfilt.rounds > 1:
+        return figures | _go_on(settings, run)
+    for target in (MODELS, DATASETS):
+        with atomic_path(target) as temporary:
+            temporary.mkdir()
+    return figures
+
+
+def _go_on(settings: Settings, run: StageRun) -> dict[str, float]:
+    """All rounds after the first; their figures."""
+    from blip.stages.one_round import Round, do, plan  # slow to import, and most often nothing is to be done
+
+    prepare_random_numbers(settings)
+    work, start = begin(DATASETS, plan(FIRST, settings)), FIRST
+    figures: dict[str, float] = {}
+    for number in range(2, settings.capfilt.rounds + 1):
         now = Round(number, start, work)
-        figures |= _do(now, settings, run)
+        figures |= do(now, settings, run)
         start = now.models / "pretrained"
-    _put_in_place(work, rounds)
+    _put_in_place(work, settings.capfilt.rounds)
     return figures
-
-
-def _plan(settings: Settings) -> dict[str, Any]:
-    """What the rounds are made of, apart from how many there are."""
-    runs = (settings.captioner, settings.filter, settings.pretrain_bootstrapped)
-    how = settings.capfilt
-    lists = {name: digest(VALIDATED / f"{name}.parquet") for name in (how.web, how.human, how.held_out)}
-    datasets = {name: digest(DATASETS / name / "manifest.json") for name in lists}
-    return {
-        "runs": [identity_of(run, settings) for run in runs],
-        "capfilt": how.model_dump(mode="json", exclude={"rounds"}),
-        "datasets": datasets,
-        "excluded": lists,
-        "start": digest_of(FIRST),
-    }
-
-
-def _do(now: Round, settings: Settings, run: StageRun) -> Figures:
-    """Fine-tune twice, bootstrap, pre-train; the figures of all four."""
-    on_kept = reading(settings.pretrain_bootstrapped, f"{now.work.name}/datasets/{now.number}")
-    captioner = now.job("captioner", settings.captioner, now.start)
-    judge = now.job("filter", settings.filter, now.start)
-    pretrained = now.job("pretrained", on_kept, None)
-    parts: dict[str, Callable[[], Figures]] = {
-        "captioner": lambda: caption_scores("captioner", _train(captioner, settings, run), settings),
-        "filter": lambda: match_scores("filter", _train(judge, settings, run), settings),
-        "capfilt": lambda: _bootstrap(now, settings, run),
-        "pretrained": lambda: retrieval_scores(
-            "pretrain_bootstrapped", _train(pretrained, settings, run), settings
-        ),
-    }
-    figures: Figures = {}
-    for part, do in parts.items():
-        figures |= _once(now.work / "figures" / f"{now.number}.{part}.json", do)
-    return of_round(now.number, figures)
-
-
-def _once(file: Path, do: Callable[[], Figures]) -> Figures:
-    """The figures in the file, or those that come of doing it; they are written last, when all else is in its place."""
-    if file.is_file():
-        print(f"rounds  {file.stem} is finished already", flush=True)
-        return json.loads(file.read_text(encoding="utf-8"))
-    figures = do()
-    write_json(file, figures)
-    return figures
-
-
-def _train(job: Job, settings: Settings, run: StageRun) -> Blip:
-    """Train a model that is not there yet; its curve goes beside it."""
-    if job.target.is_dir():
-        finish(job.name)
-    model = Blip.open(job.target) if job.target.is_dir() else run_job(job, settings, run)
-    curve = CURVES / f"{job.name}.csv"
-    if curve.is_file():
-        shutil.move(curve, job.target.with_suffix(".csv"))
-    return model
-
-
-def _bootstrap(now: Round, settings: Settings, run: StageRun) -> Figures:
-    if not now.dataset.is_dir():
-        write_bootstrapped(now.dataset, now.models / "captioner", now.models / "filter", settings)
-    run.log_artifact(now.dataset / AUDIT_FILE, f"rounds/{now.number}")
-    return bootstrapped_figures(now.dataset, settings)
 
 
 def _put_in_place(work: Path, rounds: int) -> None:
@@ -153,7 +63,7 @@ def _put_in_place(work: Path, rounds: int) -> None:
     for folder in (*models.iterdir(), *datasets.iterdir()):
         if folder.name.isdecimal() and int(folder.name) > rounds:
             shutil.rmtree(folder)
-    with atomic_path(TARGETS[0]) as temporary:
+    with atomic_path(MODELS) as temporary:
         shutil.copytree(models, temporary)
-    put_in_place(datasets, TARGETS[1])
+    put_in_place(datasets, DATASETS)
     shutil.rmtree(work)

@@ -17,7 +17,7 @@ from blip.capfilt.bootstrap import bootstrap
 from blip.capfilt.shard import Models, Pairs
 from blip.config import CapFilt, Settings, load_settings
 from blip.data.text import Tokenizer, train_vocabulary
-from blip.stages import rounds, run_stage
+from blip.stages import one_round, rounds, run_stage
 from blip.tracking.runs import StageRun
 from tests.stages.conftest import ROOT, make_models, pictures, write
 
@@ -93,7 +93,7 @@ def main() -> None:
         elif point == "handover":
             die_before(rounds, "put_in_place", lambda *_: True)
         else:
-            die_before(rounds, "write_json", lambda file, _, name=f"2.{point}.json": file.name == name)
+            die_before(one_round, "write_json", lambda file, _, name=f"2.{point}.json": file.name == name)
     run_stage("rounds", toy_settings(int(number)))
 
 

@@ -1,0 +1,114 @@
+"""One round of CapFilt after the first: two fine-tunings, a bootstrapped dataset, a new BLIP.
+
+    do(Round(2, Path("models/pretrain_bootstrapped"), work), settings, run)
+
+Each of the four is done once: its figures, written when all else of it is in its place, say that it is.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blip.atomic import write_json
+from blip.capfilt.bootstrap import AUDIT_FILE
+from blip.config import Run, Settings
+from blip.model.api import Blip
+from blip.stages.bootstrapping import bootstrapped_figures, write_bootstrapped
+from blip.stages.training import DATASETS, VALIDATED, Job, digest_of, identity_of, run_job
+from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
+from blip.tasks.rounds import of_round, reading
+from blip.tracking.lineage import digest
+from blip.tracking.runs import StageRun
+from blip.training.loop import CURVES, finish
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round after the first: its number, the model it starts from, and where what is finished of it lies."""
+
+    number: int
+    start: Path
+    work: Path
+
+    @property
+    def models(self) -> Path:
+        """The folder of its models."""
+        return self.work / "models" / str(self.number)
+
+    @property
+    def dataset(self) -> Path:
+        """The pairs dataset that it bootstraps."""
+        return self.work / "datasets" / str(self.number)
+
+    def job(self, part: str, run: Run, start: Path | None) -> Job:
+        """The training of one of its models."""
+        name = f"rounds.{self.number}.{part}"
+        return Job(name, run, "pairs", start, self.models / part, prefix=f"{name}.")
+
+
+def plan(start: Path, settings: Settings) -> dict[str, Any]:
+    """What the rounds after the model `start` are made of, apart from how many there are."""
+    runs = (settings.captioner, settings.filter, settings.pretrain_bootstrapped)
+    how = settings.capfilt
+    lists = {name: digest(VALIDATED / f"{name}.parquet") for name in (how.web, how.human, how.held_out)}
+    datasets = {name: digest(DATASETS / name / "manifest.json") for name in lists}
+    return {
+        "runs": [identity_of(run, settings) for run in runs],
+        "capfilt": how.model_dump(mode="json", exclude={"rounds"}),
+        "datasets": datasets,
+        "excluded": lists,
+        "start": digest_of(start),
+    }
+
+
+def do(now: Round, settings: Settings, run: StageRun) -> Figures:
+    """Fine-tune twice, bootstrap, pre-train, as far as it is not done; the figures of all four."""
+    on_kept = reading(settings.pretrain_bootstrapped, f"{now.work.name}/datasets/{now.number}")
+    captioner = now.job("captioner", settings.captioner, now.start)
+    judge = now.job("filter", settings.filter, now.start)
+    pretrained = now.job("pretrained", on_kept, None)
+    parts: dict[str, Callable[[], Figures]] = {
+        "captioner": lambda: caption_scores("captioner", _train(captioner, settings, run), settings),
+        "filter": lambda: match_scores("filter", _train(judge, settings, run), settings),
+        "capfilt": lambda: _bootstrap(now, settings, run),
+        "pretrained": lambda: retrieval_scores(
+            "pretrain_bootstrapped", _train(pretrained, settings, run), settings
+        ),
+    }
+    figures: Figures = {}
+    for part, do in parts.items():
+        figures |= _once(now.work / "figures" / f"{now.number}.{part}.json", do)
+    return of_round(now.number, figures)
+
+
+def _once(file: Path, do: Callable[[], Figures]) -> Figures:
+    """The figures in the file, or those that come of doing it; they are written last, when all else is in its place."""
+    if file.is_file():
+        print(f"rounds  {file.stem} is finished already", flush=True)
+        return json.loads(file.read_text(encoding="utf-8"))
+    figures = do()
+    write_json(file, figures)
+    return figures
+
+
+def _train(job: Job, settings: Settings, run: StageRun) -> Blip:
+    """Train a model that is not there yet; its curve goes beside it."""
+    if job.target.is_dir():
+        finish(job.name)
+    model = Blip.open(job.target) if job.target.is_dir() else run_job(job, settings, run)
+    curve = CURVES / f"{job.name}.csv"
+    if curve.is_file():
+        shutil.move(curve, job.target.with_suffix(".csv"))
+    return model
+
+
+def _bootstrap(now: Round, settings: Settings, run: StageRun) -> Figures:
+    if not now.dataset.is_dir():
+        write_bootstrapped(now.dataset, now.models / "captioner", now.models / "filter", settings)
+    run.log_artifact(now.dataset / AUDIT_FILE, f"rounds/{now.number}")
+    return bootstrapped_figures(now.dataset, settings)

@@ -30,7 +30,8 @@ LOCKED = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
 UNCHANGED = re.compile(r"^Stage '[^']+' (didn't change, skipping|is cached - skipping run)")
 DVC_TALK = re.compile(
     r"^(Running stage '|Stage '|> |Updating lock file|Generating lock file|Use `dvc push`|"
-    r"To track the changes with git|To enable auto staging|\tgit add|\s*dvc config core\.autostage|"
+    r"WARNING: '[^']+' is empty|To track the changes with git|To enable auto staging|\tgit add|"
+    r"\s*dvc config core\.autostage|"
     r"Data and pipelines are up to date)"
 )
 LAST_LINES = 12

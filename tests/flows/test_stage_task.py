@@ -107,6 +107,11 @@ def test_a_traceback_is_kept_whole():
     assert story.message().splitlines()[-1] == "ValueError: no"
 
 
+def test_an_empty_folder_is_no_news():
+    assert not Story().heard("WARNING: 'models/rounds' is empty.")
+    assert Story().heard("WARNING: 'models/rounds' is not empty.")
+
+
 def test_a_lock_that_is_held_is_worth_waiting_for():
     assert Outcome(False, None, False, "ERROR: Unable to acquire lock. Most likely another DVC").interrupted
 

@@ -50,7 +50,7 @@ def test_the_page_has_the_table_and_is_about_the_last_round(
     html = page(settings, facts)
     assert '<th class="number">Round 2</th>' in html
     assert '<td class="number">31.0%</td><td class="number">35.5%</td>' in html
-    assert "All else on this page is about round 2." in html
+    assert "The rest of this section, the results and the models are those of round 2;" in html
 
 
 def test_gates_and_results_are_of_the_last_round(finished: Path, settings: Settings, facts: RunFacts) -> None:

@@ -18,6 +18,20 @@ def test_the_nucleus_is_the_smallest_set_that_reaches_p() -> None:
     assert set(nucleus(logits.expand(2000, -1), 1.0, uniform).tolist()) == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("spread", [0.5, 2.0, 3.0, 6.0])
+def test_the_likeliest_tokens_alone_give_the_draws_of_the_whole_vocabulary(spread: float) -> None:
+    random = torch.Generator().manual_seed(1)
+    logits = (torch.randn(200, 3000, generator=random) * spread).bfloat16().float()  # with many equals
+    uniform = torch.rand(200, generator=random)
+    probability, token = logits.softmax(-1).sort(descending=True, stable=True)
+    kept = probability.masked_fill(probability.cumsum(1) - probability >= 0.9, 0)
+    reach = kept.cumsum(1)
+    place = torch.searchsorted(reach, uniform[:, None] * reach[:, -1:], right=True)
+    assert torch.equal(nucleus(logits, 0.9, uniform), token.gather(1, place).squeeze(1))
+    for row in range(0, 200, 50):  # alone, too
+        assert nucleus(logits[row : row + 1], 0.9, uniform[row : row + 1]) == token[row, place[row]]
+
+
 def test_a_sampled_caption_depends_on_its_key_and_not_on_its_batch() -> None:
     model = tiny.blip()
     images = tiny.images(6)

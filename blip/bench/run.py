@@ -5,22 +5,23 @@ comparison.ratio          # how many times faster ours is
 """
 
 import statistics
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from blip.bench import caption, rerank, step
+from blip.bench import caption, judging, rerank, step
 from blip.bench.measure import Call, by_turns, counted_flops, matmul_peak, median_ratio, peak_bytes, processor
 from blip.bench.workload import Setup
 from blip.training.memory import keep_freed_memory
 
-Work = Literal["step", "caption", "rerank"]
+Work = Literal["step", "caption", "rerank", "filter"]
 SideName = Literal["ours", "transformers"]
 
-WORKS: dict[str, ModuleType] = {"step": step, "caption": caption, "rerank": rerank}
+WORKS: dict[str, ModuleType] = {"step": step, "caption": caption, "rerank": rerank, "filter": judging}
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,18 @@ class Side:
         seconds: of each call.
         flops: of the matrix products of one call.
         peak_bytes: the most memory of a process that does this alone; None when not measured.
+        tokens: of the captions of all calls; None for other work.
     """
 
     seconds: list[float]
     flops: int
     peak_bytes: int | None
+    tokens: int | None = None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens of captions, from pixels on."""
+        return None if self.tokens is None else self.tokens / sum(self.seconds)
 
     @property
     def median(self) -> float:
@@ -48,7 +56,7 @@ class Comparison:
     """Both sides, or ours alone.
 
     Attributes:
-        items: pairs or images of one call.
+        items: pairs or captions of one call.
         peak_flops: FLOP/s of a large matrix product in the same type, measured in the same run.
         ratio: how many times faster ours is; the median over the turns.
     """
@@ -70,13 +78,19 @@ class Comparison:
 
 
 def compare(
-    work: Work, setup: Setup, repeats: int = 5, against: bool = True, memory: bool = True
+    work: Work,
+    setup: Setup,
+    repeats: int = 5,
+    against: bool = True,
+    memory: bool = True,
+    cpu_time: bool = False,
 ) -> Comparison:
     """Measure `work`; the sides take turns after one call each that is not counted.
 
     Args:
         against: measure `transformers` too.
         memory: measure each side's peak memory in a process of its own.
+        cpu_time: seconds are the processor's, which others on the machine take nothing of; sensible with one thread.
     """
     prepare()
     device = torch.device(setup.device)
@@ -84,12 +98,27 @@ def compare(
     peaks = {name: peak_bytes(work_once, work, name, setup) if memory else None for name in names}
     calls = {name: build(work, name, setup) for name in names}
     flops = {name: counted_flops(call) for name, call in calls.items()}
-    seconds = by_turns(calls, repeats, device)
-    sides: dict[SideName, Side] = {name: Side(seconds[name], flops[name], peaks[name]) for name in names}
+    results: dict[SideName, list[Any]] = {name: [] for name in names}
+    noted = {name: _noting(calls[name], results[name]) for name in names}
+    seconds = by_turns(noted, repeats, device, time.process_time if cpu_time else time.perf_counter)
+    sides: dict[SideName, Side] = {
+        name: Side(seconds[name], flops[name], peaks[name], _tokens(work, results[name])) for name in names
+    }
     peak = matmul_peak(getattr(torch, setup.dtype), device)
     ratio = median_ratio(seconds, "ours", "transformers") if against else None
-    items = setup.batch * (setup.texts if work == "rerank" else 1)
+    items = setup.batch * {"rerank": setup.texts, "filter": setup.texts, "caption": setup.captions}.get(
+        work, 1
+    )
     return Comparison(work, setup, items, sides, peak, ratio, machine(setup), versions())
+
+
+def _noting(call: Call, results: list[Any]) -> Call:
+    """The call, whose result is added to a list."""
+    return lambda: results.append(call())
+
+
+def _tokens(work: Work, results: list[Any]) -> int | None:
+    return sum(map(caption.tokens_in, results)) if work == "caption" else None
 
 
 def build(work: Work, side: SideName, setup: Setup) -> Call:

@@ -14,8 +14,10 @@ class Setup:
     """One measurement: both sides are built from it and nothing else.
 
     Attributes:
-        batch: images, each with one text, or with `texts` of them when re-ranking.
+        batch: images, each with one text, or with `texts` of them when re-ranking or filtering.
         dropout: of the text side while training.
+        captions: of each image, to be sampled.
+        free_lengths: sampled captions end where they end; otherwise all are as long as they may be.
     """
 
     size: Size = "base"
@@ -26,6 +28,9 @@ class Setup:
     dropout: float = 0.1
     beams: int = 1
     texts: int = 64
+    decoding: Literal["beam", "nucleus"] = "beam"
+    captions: int = 1
+    free_lengths: bool = False
 
 
 def computing(setup: Setup) -> torch.autocast:

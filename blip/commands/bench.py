@@ -1,4 +1,4 @@
-"""The command that measures: `blip bench {step,caption,rerank,loader}`."""
+"""The command that measures: `blip bench {step,caption,rerank,filter,loader}`."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,23 +7,28 @@ import typer
 
 from blip.commands.opening import Device, chosen_device
 from blip.commands.output import JsonFlag, columns, show
+from blip.errors import BadArguments
 
 if TYPE_CHECKING:
     from blip.bench import loader
     from blip.bench.run import Comparison, Side
+    from blip.bench.workload import Setup
 
 app = typer.Typer()
-UNITS = {"step": "pairs/s", "caption": "images/s", "rerank": "pairs/s"}
-USUAL = {"step": (16, 224), "caption": (16, 384), "rerank": (64, 224), "loader": (64, 224)}  # batch, pixels
+UNITS = {"step": "pairs/s", "caption": "captions/s", "rerank": "pairs/s", "filter": "pairs/s"}
+USUAL = {
+    "step": (16, 224), "caption": (16, 384), "rerank": (64, 224), "filter": (16, 384), "loader": (64, 224),
+}  # batch, pixels  # fmt: skip
+TEXTS = {"rerank": 64, "filter": 4}
 
 
 @app.command(rich_help_panel="Operations")
 def bench(
     work: Annotated[
-        Literal["step", "caption", "rerank", "loader"],
+        Literal["step", "caption", "rerank", "filter", "loader"],
         typer.Argument(
-            help="A pre-training step, captions, matching scores of images with many texts, or training pictures from "
-            "shards to batches."
+            help="A pre-training step, captions, matching scores of encoded images with many texts, of images with a "
+            "few, or training pictures from shards to batches."
         ),
     ],
     *,
@@ -32,12 +37,21 @@ def bench(
     ] = "base",
     batch: Annotated[int | None, typer.Option(min=2, help="Images; 16, or 64 for rerank and loader.")] = None,
     image_size: Annotated[
-        int | None, typer.Option(min=16, help="Pixels a side; 224, or 384 for caption.")
+        int | None, typer.Option(min=16, help="Pixels a side; 224, or 384 for caption and filter.")
     ] = None,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="What both compute in.")] = "float32",
     device: Device = "auto",
     beams: Annotated[int, typer.Option(min=1, help="Beams of caption; 1 is greedy.")] = 1,
-    texts: Annotated[int, typer.Option(min=1, help="Texts of each image of rerank.")] = 64,
+    decoding: Annotated[
+        Literal["beam", "nucleus"], typer.Option(help="Of caption; nucleus samples with top-p 0.9.")
+    ] = "beam",
+    captions: Annotated[int, typer.Option(min=1, help="To sample for each image.")] = 1,
+    free_lengths: Annotated[
+        bool, typer.Option(help="Sampled captions end where they end, not all at the longest.")
+    ] = False,
+    texts: Annotated[
+        int | None, typer.Option(min=1, help="Texts of each image: 64 for rerank, 4 for filter.")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Turns; the median counts.")] = 3,
     against: Annotated[
         Literal["transformers", "nothing"], typer.Option(help="The other side.")
@@ -45,6 +59,9 @@ def bench(
     memory: Annotated[
         bool, typer.Option(help="Measure peak memory, each side in a process of its own.")
     ] = True,
+    cpu_time: Annotated[
+        bool, typer.Option(help="Count the processor's seconds; with OMP_NUM_THREADS=1, on a busy machine.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Time a piece of work here, by turns with `transformers`: same weights, inputs and type.
@@ -53,6 +70,7 @@ def bench(
 
     Example: [bold]blip bench step --size base --batch 16[/bold]
     """
+    check_decoding(decoding, beams, captions, free_lengths)
     usual_batch, usual_size = USUAL[work]
     batch, image_size = batch or usual_batch, image_size or usual_size
     if work == "loader":
@@ -65,15 +83,31 @@ def bench(
     from blip.bench.run import compare
     from blip.bench.workload import Setup
 
-    setup = Setup(size, batch, image_size, dtype, where, beams=beams, texts=texts)
-    result = compare(work, setup, repeats, against == "transformers", memory)
+    setup = Setup(
+        size, batch, image_size, dtype, where, beams=beams, texts=texts or TEXTS.get(work, 1), decoding=decoding,
+        captions=captions, free_lengths=free_lengths,
+    )  # fmt: skip
+    result = compare(work, setup, repeats, against == "transformers", memory, cpu_time)
     show(figures(result), as_json, lines(result))
+
+
+def check_decoding(decoding: str, beams: int, captions: int, free_lengths: bool) -> None:
+    """Raises BadArguments for options that do not go together."""
+    if decoding == "nucleus" and beams > 1:
+        raise BadArguments(f"--beams {beams}: nucleus sampling has none; leave it out")
+    if decoding == "beam" and (captions > 1 or free_lengths):
+        raise BadArguments("--captions and --free-lengths are of sampled captions: add --decoding nucleus")
 
 
 def figures(result: "Comparison") -> dict[str, Any]:
     """Everything that was measured, for programs."""
     sides = {
-        name: {**asdict(side), "median_seconds": side.median, "items_per_second": result.items / side.median}
+        name: {
+            **asdict(side),
+            "median_seconds": side.median,
+            "items_per_second": result.items / side.median,
+            "tokens_per_second": side.tokens_per_second,
+        }
         for name, side in result.sides.items()
     }
     return {**asdict(result), "sides": sides, "memory_ratio": result.memory_ratio}
@@ -83,8 +117,8 @@ def lines(result: "Comparison") -> list[str]:
     """A table for people."""
     setup = result.setup
     what = f"{result.work}, {setup.size}, batch {setup.batch}, {setup.image_size} px, {setup.dtype}"
-    what += f", {setup.beams} beams" if result.work == "caption" else ""
-    what += f", {setup.texts} texts each" if result.work == "rerank" else ""
+    what += f", {_decoding(setup)}" if result.work == "caption" else ""
+    what += f", {setup.texts} texts each" if result.work in TEXTS else ""
     rows = [("", "seconds", UNITS[result.work], "TFLOP", "of matmul peak", "peak memory")]
     rows += [_row(name, side, result) for name, side in result.sides.items()]
     end = []
@@ -92,8 +126,20 @@ def lines(result: "Comparison") -> list[str]:
         end = [f"{result.ratio:.2f}x as fast as transformers"]
         if result.memory_ratio:
             end[0] += f", {result.memory_ratio:.2f}x its peak memory"
+    end += [
+        f"{name}: {side.tokens_per_second:.1f} tokens/s"
+        for name, side in result.sides.items()
+        if side.tokens_per_second
+    ]
     peak = f"matmul peak {result.peak_flops / 1e12:.2f} TFLOP/s"
     return [what, f"{result.machine}, {result.versions}, {peak}", "", *columns(rows), "", *end]
+
+
+def _decoding(setup: "Setup") -> str:
+    if setup.decoding == "beam":
+        return f"{setup.beams} beams"
+    lengths = "free lengths" if setup.free_lengths else "all of one length"
+    return f"nucleus sampling, {setup.captions} each, {lengths}"
 
 
 def loader_figures(found: "loader.Figures") -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 import json
 import time
+from types import ModuleType
 
 import pytest
 import torch
 
-from blip.bench import caption, rerank, step
+from blip.bench import caption, judging, rerank, step
 from blip.bench.inputs import TOKENS, random_texts
 from blip.bench.measure import by_turns, counted_flops, matmul_peak, median_ratio, peak_bytes
 from blip.bench.run import Comparison, Side
 from blip.bench.workload import Setup
+from blip.errors import BadArguments
 
 TINY = Setup("tiny", batch=2, image_size=32, dropout=0.0, texts=5)
 CPU = torch.device("cpu")
@@ -39,8 +41,35 @@ def test_captions_are_token_for_token_those_of_generate(beams: int) -> None:
         assert set(written[len(ids) :]) <= {TOKENS.sep, TOKENS.pad}
 
 
-def test_scores_are_those_of_pair_by_pair() -> None:
-    assert torch.allclose(rerank.ours(TINY)(), rerank.theirs(TINY)(), atol=1e-4)
+def test_sampled_captions_of_both_sides_are_equally_many_and_equally_long() -> None:
+    setup = Setup("tiny", batch=3, image_size=32, decoding="nucleus", captions=2)
+    found, expected = caption.ours(setup)(), caption.theirs(setup)()
+    assert len(found) == len(expected) == 6
+    assert (
+        caption.tokens_in(found) == caption.tokens_in(expected) == 6 * (caption.LONGEST - len(caption.PROMPT))
+    )
+    assert found[0] != found[1] and found[::2] != found[1::2]
+
+
+def test_sampled_captions_of_free_lengths_end_equally_early_on_both_sides() -> None:
+    setup = Setup("tiny", batch=64, image_size=32, decoding="nucleus", captions=4, free_lengths=True)
+    torch.manual_seed(0)
+    lengths = [caption.tokens_in(side(setup)()) / 256 for side in (caption.ours, caption.theirs)]
+    assert lengths[0] == pytest.approx(lengths[1], rel=0.15)
+    assert 4 < lengths[0] < 12
+
+
+def test_a_nucleus_to_sample_from_is_as_small_as_a_captioner_has_it() -> None:
+    network = caption._network(Setup("tiny", image_size=32, decoding="nucleus"))
+    states = torch.randn(50, 128, generator=torch.Generator().manual_seed(0))
+    logits = network.lm_head(states, network.word_embedding)
+    reached = logits.softmax(-1).sort(descending=True).values.cumsum(1) < caption.TOP_P
+    assert 10 < reached.sum(1).double().mean() < 1000
+
+
+@pytest.mark.parametrize("module", [rerank, judging])
+def test_scores_are_those_of_pair_by_pair(module: ModuleType) -> None:
+    assert torch.allclose(module.ours(TINY)(), module.theirs(TINY)(), atol=1e-4)
 
 
 def test_texts_are_as_long_as_captions_are() -> None:
@@ -121,3 +150,30 @@ def test_the_table_has_both_sides_and_the_ratio(blip) -> None:
         line.startswith("transformers ") for line in shown
     )
     assert "as fast as transformers" in shown[-1]
+
+
+def test_the_command_counts_tokens_of_sampled_captions(blip) -> None:
+    options = (
+        "--size",
+        "tiny",
+        "--batch",
+        "2",
+        "--image-size",
+        "32",
+        "--repeats",
+        "2",
+        "--no-memory",
+        "--cpu-time",
+    )
+    sampled = ("--decoding", "nucleus", "--captions", "3")
+    result = json.loads(blip("bench", "caption", *options, *sampled, "--device", "cpu", "--json").out)
+    assert result["items"] == 6
+    for side in result["sides"].values():
+        assert side["tokens"] == 2 * 6 * 16
+        assert side["tokens_per_second"] == pytest.approx(side["tokens"] / sum(side["seconds"]))
+
+
+@pytest.mark.parametrize("options", [("--captions", "2"), ("--decoding", "nucleus", "--beams", "3")])
+def test_options_that_do_not_go_together_are_refused(blip, options: tuple[str, ...]) -> None:
+    with pytest.raises(BadArguments, match=options[-2]):
+        blip("bench", "caption", *options)

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from blip.capfilt.shard import AUDIT, Models, Pairs, ShardJob, Tally, bootstrap_
 from blip.config import CapFilt, Wish
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset, excluded_in
-from blip.data.part import assemble, finished
+from blip.data.part import assemble, finished, finished_parts
 from blip.data.partial import begin, complete, fingerprint, join
 from blip.errors import BlipError
 
@@ -84,11 +85,13 @@ def bootstrap(
     threshold = find_threshold(settings, models, web, human, held_out, seed)
     plan = _plan(web, human, models, settings, seed) | {"threshold": threshold}
     work = begin(target, plan) if ranks.rank == 0 else join(target, plan)
-    jobs = list(_jobs(work, web, human, models, settings, threshold, seed))
-    total = _work(work, [job for job in jobs if job.number % ranks.world == ranks.rank], pool)
+    jobs = _jobs(work, web, human, models, settings, threshold, seed)
+    shards = sum(len(PairsDataset.open(pairs.dataset).manifest.shards) for pairs in (web, human) if pairs)
+    mine = range(ranks.rank, shards, ranks.world)
+    total = _work(work, jobs, mine, pool)
     if ranks.rank:
         return total
-    _wait_for(work, len(jobs))
+    _wait_for(work, shards)
     parents = [PairsDataset.open(pairs.dataset).digest for pairs in (web, human) if pairs]
     how = settings.model_dump(include=HOW)
     parameters = how | {"threshold": threshold, "asked": _asked(settings), "seed": seed}
@@ -122,23 +125,23 @@ def _asked(settings: CapFilt) -> Any:
     return wish.model_dump(exclude_none=True) if isinstance(wish, Wish) else wish
 
 
-def _work(work: Path, jobs: list[ShardJob], pool: Pool) -> Tally:
-    """Do the jobs that are not finished."""
-    done = finished(work)
-    waiting = [job for job in jobs if job.number not in done]
-    before = len(jobs) - len(waiting)
+def _work(work: Path, jobs: Iterator[ShardJob], mine: range, pool: Pool) -> Tally:
+    """Do those of the jobs that are mine and not finished; each is drawn when it is its turn."""
+    done = frozenset(finished(work))
+    waiting = (job for job in jobs if job.number in mine and job.number not in done)
+    before = len(done.intersection(mine))
     if before:
-        print(f"capfilt  {before:,} of {len(jobs):,} shards are finished already", flush=True)
+        print(f"capfilt  {before:,} of {len(mine):,} shards are finished already", flush=True)
     total = Tally()
     for number, tally in enumerate(run_jobs(pool, bootstrap_shard, waiting), before + 1):
         total += tally
-        _say(number, len(jobs), total)
+        _say(number, len(mine), total)
     return total
 
 
 def _wait_for(work: Path, parts: int) -> None:
     """Until the other ranks are ready; the launcher ends this one if another fails."""
-    while len(finished(work)) < parts:
+    while finished_parts(work) < parts:
         time.sleep(1)
 
 
@@ -164,22 +167,29 @@ def _jobs(
     seed: int,
 ) -> Iterator[ShardJob]:
     """The web shards, then the human ones."""
-    shards = [(shard, False) for shard in PairsDataset.open(web.dataset).manifest.shards]
-    if human:
-        shards += [(shard, True) for shard in PairsDataset.open(human.dataset).manifest.shards]
-    for number, (shard, is_human) in enumerate(shards):
-        yield ShardJob(work, number, shard, web, human, models, settings, threshold, seed, is_human)
+    sides = [(pairs, pairs is not web) for pairs in (web, human) if pairs]
+    shards = ((*found, is_human) for pairs, is_human in sides for found in pairs.shards())
+    for number, (shard, hashes, is_human) in enumerate(shards):
+        yield ShardJob(work, number, shard, hashes, web, human, models, settings, threshold, seed, is_human)
 
 
 def _plan(web: Pairs, human: Pairs | None, models: Models, settings: CapFilt, seed: int) -> dict[str, Any]:
     """Everything that the content depends on: not who computes it, and not how many images at once."""
     sides = {
-        name: [PairsDataset.open(pairs.dataset).digest, sorted(excluded_in(pairs.excluded))]
+        name: [PairsDataset.open(pairs.dataset).digest, _digest(excluded_in(pairs.excluded))]
         for name, pairs in (("web", web), ("human", human))
         if pairs
     }
     paths = {"captioner": fingerprint(models.captioner), "filters": [*map(fingerprint, models.filters)]}
     return sides | paths | settings.model_dump(include={*HOW, "batch_size"}) | {"seed": seed}
+
+
+def _digest(keys: frozenset[str]) -> str:
+    """SHA-256 of a set of keys, which may be millions."""
+    digest = sha256()
+    for key in sorted(keys):
+        digest.update(f"{key}\n".encode())
+    return digest.hexdigest()
 
 
 def _say(shards: int, of: int, total: Tally) -> None:

@@ -10,7 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from blip.capfilt.judge import Judge, Jury
 from blip.capfilt.rules import EMPTY, rejected
 from blip.config import CapFilt, FilterHead
 from blip.data.images import preprocess, to_pil
-from blip.data.manifest import Shard
+from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
 from blip.data.pairs import Caption, PairsDataset, Sample, excluded_in
 from blip.data.part import PartWriter
@@ -46,17 +47,32 @@ class Pairs:
 
     def samples(self, shard: Shard) -> Iterator[Sample]:
         """The samples of a shard that are not left out."""
-        return PairsDataset.open(self.dataset).shard_samples(shard, excluded_in(self.excluded))
+        changed = (self.dataset / MANIFEST).stat().st_mtime_ns
+        return _opened(self.dataset, changed).shard_samples(shard, excluded_in(self.excluded))
 
     def texts(self) -> Iterator[str]:
         """All captions, cleaned; read from the metadata."""
         return PairsDataset.open(self.dataset).texts(excluded_in(self.excluded))
 
-    def hashes(self, shard: Shard) -> dict[str, int]:
-        """Perceptual hashes of a shard's pictures by key."""
-        filters = [("shard", "=", shard.url)]
-        table = pq.read_table(self.dataset / METADATA, columns=["key", "phash"], filters=filters)
-        return dict(zip(table["key"].to_pylist(), table["phash"].to_pylist(), strict=True))
+    def shards(self) -> Iterator[tuple[Shard, dict[str, int]]]:
+        """The shards, each with the perceptual hashes of its pictures by key: one pass over the metadata.
+
+        Raises:
+            BlipError: the metadata are of other shards, or in another order.
+        """
+        hashes = groupby(self._hashes(), key=itemgetter(0))
+        for shard in PairsDataset.open(self.dataset).manifest.shards:
+            url, rows = next(hashes, ("nothing", iter(())))
+            if url != shard.url:
+                raise BlipError(
+                    f"{self.dataset / METADATA} has {url} where {MANIFEST} has {shard.url}; make the dataset again"
+                )
+            yield shard, {key: phash for _, key, phash in rows}
+
+    def _hashes(self) -> Iterator[tuple[str, str, int]]:
+        with pq.ParquetFile(self.dataset / METADATA) as file:
+            for batch in file.iter_batches(columns=["shard", "key", "phash"]):
+                yield from zip(*(batch[name].to_pylist() for name in ("shard", "key", "phash")), strict=True)
 
 
 @dataclass(frozen=True)
@@ -78,11 +94,13 @@ class ShardJob:
         number: of the part to write.
         human: whose texts the filter's embeddings are compared with.
         threshold: probability of matching from which a text is kept.
+        hashes: perceptual hashes of the shard's pictures by key.
     """
 
     directory: Path
     number: int
     shard: Shard
+    hashes: dict[str, int]
     web: Pairs
     human: Pairs | None
     models: Models
@@ -141,15 +159,13 @@ def _is_bad(source: Pairs, shard: Shard) -> bool:
 
 
 def _copy(job: ShardJob, source: Pairs) -> Tally:
-    hashes = source.hashes(job.shard)
     with PartWriter(job.directory, job.number) as part:
         for sample in source.samples(job.shard):
-            part.add(sample, phash=hashes[sample.key])
+            part.add(sample, phash=job.hashes[sample.key])
     return Tally()
 
 
 def _bootstrap(job: ShardJob) -> Tally:
-    hashes = job.web.hashes(job.shard)
     counts: Counter[str] = Counter()
     rows = []
     with PartWriter(job.directory, job.number) as part:
@@ -160,7 +176,7 @@ def _bootstrap(job: ShardJob) -> Tally:
                 _count(counts, decision)
                 if decision.kept:
                     kept = replace(decision.sample, captions=decision.kept)
-                    part.add(kept, phash=hashes[kept.key])
+                    part.add(kept, phash=job.hashes[kept.key])
                 else:
                     part.quarantine(decision.sample.key, decision.reason, _why(decision))
         part.attach(AUDIT, pa.Table.from_pylist(rows, SCHEMA))
@@ -245,6 +261,12 @@ def _count(counts: Counter[str], decision: Decision) -> None:
 def jury_of(models: Models, settings: CapFilt, human: Pairs | None) -> Jury:
     """The filters, opened once in a process; their embeddings are compared with the texts of `human`."""
     return _assemble_jury(models.filters, models.device, settings.head, settings.views, human)
+
+
+@lru_cache(maxsize=4)
+def _opened(dataset: Path, changed: int) -> PairsDataset:
+    """A dataset, whose manifest is read once and not for every shard of it; `changed` is when it was written."""
+    return PairsDataset.open(dataset)
 
 
 @lru_cache(maxsize=4)

@@ -154,6 +154,11 @@ def finished(directory: Path) -> dict[int, Receipt]:
     return receipts
 
 
+def finished_parts(directory: Path) -> int:
+    """How many parts are finished; their receipts are not read."""
+    return sum(1 for _ in (directory / PARTS).glob("*.json"))
+
+
 def refusals(directory: Path, numbers: Sequence[int]) -> Iterator[dict[str, str]]:
     """The rows of the quarantine of some parts."""
     for number in numbers:
@@ -206,14 +211,14 @@ def _join(target: Path, tables: Sequence[Path], schema: pa.Schema) -> None:
 
 def _check_keys(metadata: Path) -> None:
     with pq.ParquetFile(metadata) as file:
-        if not file.metadata.num_rows:
+        ids, filled = np.empty(file.metadata.num_rows, np.int64), 0
+        for batch in file.iter_batches(columns=["key"]):
+            ids[filled : filled + len(batch)] = _ids(batch.column(0))
+            filled += len(batch)
+        ids.sort()  # in place, which takes no more memory
+        twice = set(ids[1:][ids[1:] == ids[:-1]].tolist())
+        if not twice:
             return
-        batches = file.iter_batches(columns=["key"])
-        ids = np.concatenate([_ids(batch.column(0)) for batch in batches])
-        values, counts = np.unique(ids, return_counts=True)
-        if len(values) == len(ids):
-            return
-        twice = set(values[counts > 1].tolist())
         keys = (key for batch in file.iter_batches(columns=["key"]) for key in batch.column(0).to_pylist())
         found = sorted({key for key in keys if stable_id(key) in twice})
     raise BlipError(

@@ -18,8 +18,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from blip.capfilt.calibration import measure, threshold_for_share
+from blip.capfilt.check import check_models
 from blip.capfilt.decision import SCHEMA
-from blip.capfilt.shard import AUDIT, Models, Pairs, ShardJob, Tally, bootstrap_shard, jury_of
+from blip.capfilt.shard import AUDIT, Models, Pairs, ShardJob, Tally, bootstrap_shard, forget_models, jury_of
 from blip.config import CapFilt, Wish
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset, excluded_in
@@ -82,7 +83,10 @@ def bootstrap(
         raise BlipError(f"{target} exists already; name another destination, or remove it first")
     if not len(PairsDataset.open(web.dataset)):
         raise BlipError(f"{web.dataset} has no sample to caption; is it a dataset of web pairs?")
+    check_models(models)
     threshold = find_threshold(settings, models, web, human, held_out, seed)
+    if pool.executor:
+        forget_models()
     plan = _plan(web, human, models, settings, seed) | {"threshold": threshold}
     work = begin(target, plan) if ranks.rank == 0 else join(target, plan)
     jobs = _jobs(work, web, human, models, settings, threshold, seed)

@@ -186,7 +186,7 @@ def _bootstrap(job: ShardJob) -> Tally:
 def _decide(batch: Sequence[Sample], job: ShardJob) -> list[Decision]:
     """Write captions for each image and judge all texts; the image is encoded once by each model."""
     captioner, jury = (
-        _open(job.models.captioner, job.models.device),
+        open_model(job.models.captioner, job.models.device),
         jury_of(job.models, job.settings, job.human),
     )
     pictures = [to_pil(sample.media) for sample in batch]
@@ -270,7 +270,8 @@ def _opened(dataset: Path, changed: int) -> PairsDataset:
 
 
 @lru_cache(maxsize=4)
-def _open(directory: Path, device: str) -> Blip:
+def open_model(directory: Path, device: str) -> Blip:
+    """A model of this process, opened once."""
     return Blip.open(directory, device, "float32")
 
 
@@ -279,4 +280,10 @@ def _assemble_jury(
     filters: tuple[Path, ...], device: str, head: FilterHead, views: tuple[float, ...], human: Pairs | None
 ) -> Jury:
     texts = list(human.texts()) if human and head != "itm" else []
-    return Jury([Judge.of(_open(directory, device), head, texts) for directory in filters], views)
+    return Jury([Judge.of(open_model(directory, device), head, texts) for directory in filters], views)
+
+
+def forget_models() -> None:
+    """Free what this process has opened; where workers do the jobs, it needs no model."""
+    open_model.cache_clear()
+    _assemble_jury.cache_clear()

@@ -135,7 +135,9 @@ def identity_of(run: Run, settings: Settings) -> dict[str, Any]:
         "run": run.model_dump(mode="json", exclude={"training": {"workers"}}),  # they change no batch
         "model": (run.model or settings.model).model_dump(mode="json"),
         "compute": settings.compute.model_dump(mode="json"),
-        "data": [PairsDataset.open(DATASETS / name).digest for name in (*dict(run.mixture), *run.distractors)],
+        "data": [
+            PairsDataset.open(DATASETS / name).digest for name in (*dict(run.mixture), *run.distractors)
+        ],
         "seed": settings.seed,
     }
 

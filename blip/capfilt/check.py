@@ -1,0 +1,44 @@
+"""Whether the models can do what CapFilt asks of them, before a shard is worked on.
+
+check_models(models)                   # BlipError: captioner: models/clip: model_type is 'clip', not 'blip' ...
+"""
+
+from pathlib import Path
+
+from blip.capfilt.shard import Models, open_model
+from blip.errors import BlipError
+from blip.model.config_json import read_config
+from blip.model.parts import Task, require
+
+
+def check_models(models: Models) -> None:
+    """Open captioner and filters.
+
+    Raises:
+        BlipError: one cannot be opened, or has no weights for its part; the part and the directory are named.
+    """
+    _check("captioner", models.captioner, models.device, "caption")
+    if _answers(models.captioner, models.device):
+        raise BlipError(
+            f"captioner: {models.captioner} answers questions, its decoder reads them and no image; "
+            "name a model that was trained to write captions"
+        )
+    for directory in models.filters:
+        _check("filter", directory, models.device, "match")
+
+
+def _check(role: str, directory: Path, device: str, task: Task) -> None:
+    try:
+        model = open_model(directory, device)
+    except BlipError as error:
+        raise BlipError(f"{role}: {error}") from None
+    try:
+        require(task, model.card.missing)
+    except BlipError as error:
+        raise BlipError(f"{role}: {directory}: {error}") from None
+
+
+def _answers(directory: Path, device: str) -> bool:
+    """Whether it is a model for VQA: one of ours says so itself, one of `transformers` by its class."""
+    classes = read_config(directory).get("architectures") if directory.is_dir() else None
+    return open_model(directory, device).card.task == "vqa" or "BlipForQuestionAnswering" in (classes or ())

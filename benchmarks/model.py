@@ -18,6 +18,12 @@ ROWS = {
     "step": ("pre-training step, batch 16, 224 px", ["step", "--batch", "16", "--repeats", "3"]),
     "greedy": ("captions, greedy, batch 16, 384 px", ["caption", "--beams", "1", "--repeats", "3"]),
     "beam": ("captions, 3 beams, batch 16, 384 px", ["caption", "--beams", "3", "--repeats", "3"]),
+    "nucleus": ("captions, nucleus, batch 16, 384 px", ["caption", "--decoding", "nucleus"]),
+    "nucleus4": (
+        "captions, nucleus, 4 each, batch 16, 384 px",
+        ["caption", "--decoding", "nucleus", "--captions", "4"],
+    ),
+    "filter": ("filter, 8 images x 4 texts, 224 px", ["filter", "--batch", "8", "--image-size", "224"]),
     "rerank": ("re-ranking, 64 images x 64 texts, 224 px", ["rerank", "--repeats", "1"]),
 }
 

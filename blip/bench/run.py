@@ -100,11 +100,12 @@ def compare(
     flops = {name: counted_flops(call) for name, call in calls.items()}
     results: dict[SideName, list[Any]] = {name: [] for name in names}
     noted = {name: _noting(calls[name], results[name]) for name in names}
-    seconds = by_turns(noted, repeats, device, time.process_time if cpu_time else time.perf_counter)
+    clock = time.process_time if cpu_time else time.perf_counter
+    seconds = by_turns(noted, repeats, device, clock)
     sides: dict[SideName, Side] = {
         name: Side(seconds[name], flops[name], peaks[name], _tokens(work, results[name])) for name in names
     }
-    peak = matmul_peak(getattr(torch, setup.dtype), device)
+    peak = matmul_peak(getattr(torch, setup.dtype), device, clock)
     ratio = median_ratio(seconds, "ours", "transformers") if against else None
     items = setup.batch * {"rerank": setup.texts, "filter": setup.texts, "caption": setup.captions}.get(
         work, 1

@@ -3,9 +3,9 @@
     blip bench caption --decoding nucleus --captions 4        # four captions of an image, which is encoded once
 
 Sampled captions of two programs have different lengths, and the longer ones take longer. So both write up to the
-longest there is, which makes them the same work; with free lengths an end is as likely as captions of 8 to 9 tokens
-have it, and what was written in a second is the fairer figure. Random weights would spread their choice over the whole
-vocabulary: for sampling the last norm is scaled until the nucleus has about a hundred tokens.
+longest there is, which makes them the same work; with free lengths captions have six tokens in the mean, not the same
+on both sides, and what was written in a second is the fairer figure. Random weights would spread their choice over the
+whole vocabulary: for sampling the last norm is scaled until the nucleus has about a hundred tokens.
 """
 
 import math
@@ -25,7 +25,7 @@ PROMPT = (TOKENS.decode, 1037, 3861, 1997)  # "a picture of"
 LONGEST, SHORTEST = 20, 5
 TOP_P = 0.9
 SPREAD = 4.0  # standard deviation of the logits to sample from
-USUAL = 8  # tokens behind the shortest caption, in the mean, where lengths are free
+USUAL = 8  # where lengths are free, about one token of so many is an end
 
 
 def ours(setup: Setup) -> Callable[[], list[list[int]]]:

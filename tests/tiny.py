@@ -35,8 +35,8 @@ def network(seed: int = 0, tied: bool = True, width: int = 64) -> BlipNetwork:
     return made.eval()
 
 
-def blip(seed: int = 0, tied: bool = True) -> Blip:
-    return Blip(network(seed, tied), tokenizer())
+def blip(seed: int = 0, tied: bool = True, prompt: str = "") -> Blip:
+    return Blip(network(seed, tied), tokenizer(), ModelCard(prompt=prompt))
 
 
 def save(directory: Path, seed: int) -> Path:

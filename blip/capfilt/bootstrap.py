@@ -37,6 +37,7 @@ HOW = {
     "min_tokens",
     "head",
     "views",
+    "likelihood",
 }  # captions are written and judged
 
 

@@ -6,7 +6,8 @@
 ``itm`` is the matching head, as published. ``itc`` asks the embeddings how much better the text fits the image than
 human texts drawn at random do: the log-odds are cosine / temperature less the log-mean-exp of that over the human
 texts. ``both`` is the mean of the two log-odds: they err on different pairs. Several filters are averaged likewise, and
-several views of a picture: the whole of it, and its middle.
+several views of a picture: the whole of it, and its middle. The captioner can have a say, too: to the log-odds is added
+how likely it finds the text: what nobody would write under a picture, such as a file name, it finds unlikely.
 """
 
 import math
@@ -88,10 +89,13 @@ class Jury:
 
     Attributes:
         views: shares of both sides, about the middle, of each picture that the filters see.
+        captioner: whose mean log-likelihood of a text's tokens, `likelihood` times, is added to the log-odds.
     """
 
     judges: Sequence[Judge]
     views: Sequence[float] = (1.0,)
+    captioner: Blip | None = None
+    likelihood: float = 0.0
 
     def __call__(self, pictures: Sequence[ImageInput], texts: Sequence[str], image_index: Tensor) -> Verdicts:
         """Judge text i with picture ``image_index[i]``; each view is encoded once by each filter."""
@@ -103,4 +107,14 @@ class Jury:
                 tokens = judge.model.encode_images(pixels[judge.model.image_size], len(pictures))
                 opinions.append(judge(tokens, texts, image_index))
         itm, itc, deciding = (torch.stack(values).mean(0) for values in zip(*opinions, strict=True))
+        if self.captioner and self.likelihood:
+            deciding = deciding + self.likelihood * self._likelihood(
+                self.captioner, pictures, texts, image_index
+            )
         return Verdicts(itm.sigmoid(), itc, deciding.sigmoid())
+
+    def _likelihood(
+        self, captioner: Blip, pictures: Sequence[ImageInput], texts: Sequence[str], image_index: Tensor
+    ) -> Tensor:
+        tokens = captioner.encode_images(preprocess(pictures, captioner.image_size), len(pictures))
+        return captioner.likelihood(tokens, image_index, texts).cpu()

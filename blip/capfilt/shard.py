@@ -7,7 +7,7 @@ computes on as many threads: the result is the same whoever does which shard, in
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby, islice
@@ -35,6 +35,7 @@ from blip.model.api import Blip, keyed_uniforms
 from blip.model.generation import Decoding
 
 AUDIT = "audit"
+MEMBERS = "members"
 BAD_SHARD = "bad_shard"
 
 
@@ -83,6 +84,16 @@ class Models:
     filters: tuple[Path, ...]
     device: str = "cpu"
     threads: int = 1
+
+    @classmethod
+    def of(cls, captioner: Path, filters: Iterable[Path], device: str) -> "Models":
+        """With the filters' members: models of the same training that lie in folders of `MEMBERS` within them."""
+        found = (
+            one
+            for path in filters
+            for one in (path, *sorted((path / MEMBERS).glob("*/"), key=lambda p: int(p.name)))
+        )
+        return cls(captioner, tuple(found), device)
 
 
 @dataclass(frozen=True)
@@ -260,7 +271,9 @@ def _count(counts: Counter[str], decision: Decision) -> None:
 
 def jury_of(models: Models, settings: CapFilt, human: Pairs | None) -> Jury:
     """The filters, opened once in a process; their embeddings are compared with the texts of `human`."""
-    return _assemble_jury(models.filters, models.device, settings.head, settings.views, human)
+    return _assemble_jury(
+        models, settings.head, settings.views, settings.likelihood, human if settings.head != "itm" else None
+    )
 
 
 @lru_cache(maxsize=4)
@@ -277,10 +290,12 @@ def open_model(directory: Path, device: str) -> Blip:
 
 @lru_cache(maxsize=1)
 def _assemble_jury(
-    filters: tuple[Path, ...], device: str, head: FilterHead, views: tuple[float, ...], human: Pairs | None
+    models: Models, head: FilterHead, views: tuple[float, ...], likelihood: float, human: Pairs | None
 ) -> Jury:
-    texts = list(human.texts()) if human and head != "itm" else []
-    return Jury([Judge.of(open_model(directory, device), head, texts) for directory in filters], views)
+    texts = list(human.texts()) if human else []
+    judges = [Judge.of(open_model(path, models.device), head, texts) for path in models.filters]
+    captioner = open_model(models.captioner, models.device) if likelihood else None
+    return Jury(judges, views, captioner, likelihood)
 
 
 def forget_models() -> None:

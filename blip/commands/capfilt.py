@@ -24,6 +24,10 @@ Views = Annotated[
         help="Share of each side, about the middle, that the filter sees; several average.",
     ),
 ]
+Likelihood = Annotated[
+    float,
+    typer.Option(min=0, help="How much it counts how likely the captioner finds a text; 1 is a good start."),
+]
 Filters = Annotated[
     list[str] | None,
     typer.Option("--filter", help="Model that drops texts which do not match; several decide together."),
@@ -51,6 +55,7 @@ def capfilt(
     max_tokens: Annotated[int, typer.Option(min=2)] = 20,
     head: Head = "itm",
     views: Views = None,
+    likelihood: Likelihood = 0.0,
     threshold: Annotated[
         str, typer.Option(help="Probability a text must reach; or keep=0.4, precision=0.95 with --held-out.")
     ] = "0.5",
@@ -82,11 +87,12 @@ def capfilt(
         {
             "decoding": decoding, "captions_per_image": captions_per_image, "top_p": top_p,
             "max_tokens": max_tokens, "min_tokens": min_tokens, "head": head, "views": views or [1.0],
+            "likelihood": likelihood,
             "threshold": cut, "noise": noise, "batch_size": batch_size,
         }
     )  # fmt: skip
     chosen, ranks = device_of_rank(device), Ranks.of_environment()
-    models = Models(resolve(captioner), tuple(map(resolve, filters or [FILTER])), chosen)
+    models = Models.of(resolve(captioner), map(resolve, filters or [FILTER]), chosen)
     alone = chosen != "cpu" or ranks.world > 1
     passing, apart = (Pairs(path) if path else None for path in (human, held_out))
     with open_pool(1 if alone else workers, dask) as pool:
@@ -145,6 +151,8 @@ def calibrate(
     ] = None,
     head: Head = "itm",
     views: Views = None,
+    likelihood: Likelihood = 0.0,
+    captioner: Annotated[str | None, typer.Option(help="Model of --likelihood.")] = None,
     noise: Noise = 0.5,
     png: Annotated[Path | None, typer.Option(help="Draw the curves into this file.")] = None,
     device: Device = "auto",
@@ -162,13 +170,12 @@ def calibrate(
 
     if head != "itm" and human is None:
         raise BadArguments(f"--head {head} compares with human texts: name a dataset with --human")
-    paths = tuple(map(resolve, filters or [FILTER]))
-    models = Models(paths[0], paths, chosen_device(device))
-    jury = jury_of(
-        models,
-        CapFilt.model_validate({"head": head, "views": views or [1.0]}),
-        Pairs(human) if human else None,
-    )
+    if likelihood and captioner is None:
+        raise BadArguments("--likelihood is of a captioner: name it with --captioner")
+    paths = [resolve(path) for path in filters or [FILTER]]
+    models = Models.of(resolve(captioner) if captioner else paths[0], paths, chosen_device(device))
+    how = CapFilt.model_validate({"head": head, "views": views or [1.0], "likelihood": likelihood})
+    jury = jury_of(models, how, Pairs(human) if human else None)
     measured = measure(jury, Pairs(held_out))
     points = measured.curve(noise)
     if png:

@@ -245,6 +245,12 @@ class Run(Section):
         return list(self.data.items()) if isinstance(self.data, dict) else [(name, 1.0) for name in self.data]
 
 
+class Filter(Run):
+    """The filter's training. `members` of it, trained alike with other seeds, decide together."""
+
+    members: int = Field(1, ge=1)
+
+
 class Wish(Section):
     """A threshold by what it is to give: the share of the web texts to keep, or the precision on held-out pairs."""
 
@@ -264,7 +270,8 @@ class CapFilt(Section):
     `rounds` is how often all of CapFilt is done, each time from the model that the time before made. `web` and `human`
     name datasets of the pipeline; 0.5 is the argmax of the ITM head, as published. For a wished precision the
     threshold is measured on the dataset `held_out`, with a share `noise` of the texts assumed wrong. The filter sees
-    each picture in some `views`, shares of both sides about the middle, and their mean decides.
+    each picture in some `views`, shares of both sides about the middle, and their mean decides; to their log-odds is
+    added, `likelihood` times, how likely the captioner finds the text (blip.capfilt.judge).
     """
 
     rounds: int = Field(1, ge=1)
@@ -277,6 +284,7 @@ class CapFilt(Section):
     min_tokens: int = 5
     head: FilterHead = "itm"
     views: Annotated[tuple[View, ...], Field(min_length=1)] = (1.0,)
+    likelihood: float = Field(0.0, ge=0)
     threshold: Annotated[float, Field(ge=0, le=1)] | Wish = 0.5
     held_out: str = "validation"
     noise: float = Field(0.5, ge=0, lt=1)
@@ -354,7 +362,7 @@ class Settings(Section):
     model: Model
     pretrain: Run
     captioner: Run
-    filter: Run
+    filter: Filter
     capfilt: CapFilt
     pretrain_bootstrapped: Run
     finetune: Finetune

@@ -25,6 +25,7 @@ from blip.model.config_json import check_tokens
 from blip.model.context import Context
 from blip.model.explain import Explanation, explain
 from blip.model.generation import Decoding, decoding_context, generate
+from blip.model.likelihood import mean_log_likelihood
 from blip.model.matching import match_pairs
 from blip.model.objectives import SpecialTokens
 from blip.model.parts import require
@@ -203,6 +204,20 @@ class Blip:
             context = decoding_context(self.network, tokens_BTD, decoding, copies=copies)
             ids = generate(self.network, context, start, self.tokenizer.sep, decoding, uniforms)
         return self.tokenizer.decode(ids)
+
+    def likelihood(self, tokens_NTD: Tensor, image_index: Tensor, texts: Sequence[str]) -> Tensor:
+        """Mean log-probability of a text's tokens, float32 ``[M]``, for text i of image ``image_index[i]``.
+
+        The texts follow the model's prompt, which does not count.
+        """
+        require("caption", self.card.missing)
+        prompt = self.card.prompt.lower().strip()
+        ids, mask = self._encode_texts([f"{prompt} {text}".strip() for text in texts])
+        ids[:, 0] = self.tokenizer.bos
+        with self._autocast():
+            return mean_log_likelihood(
+                self.network, tokens_NTD, image_index, ids, mask, self._prompt_ids(prompt).shape[1]
+            )
 
     def answer(
         self, images: Any, questions: Sequence[str], candidates: Sequence[str] | None = None

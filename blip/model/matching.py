@@ -49,7 +49,7 @@ def match_pairs(
     order = _by_image_and_length(image_index, lengths[text_index])
     images, counts = image_index[order].unique_consecutive(return_counts=True)
     scores = torch.empty(len(image_index), device=tokens_NTD.device)
-    block = max(1, CONTEXT_BYTES // _context_bytes(network, tokens_NTD))
+    block = max(1, CONTEXT_BYTES // context_bytes(network, tokens_NTD))
     first = 0
     for own, own_counts in zip(images.split(block), counts.split(block), strict=True):
         context = network.text_encoder.project_context(tokens_NTD[own.to(tokens_NTD.device)])
@@ -83,7 +83,7 @@ def _by_image_and_length(image_index_M: Tensor, lengths_M: Tensor) -> Tensor:
     return by_length[image_index_M[by_length].argsort(stable=True)]
 
 
-def _context_bytes(network: BlipNetwork, tokens_NTD: Tensor) -> int:
+def context_bytes(network: BlipNetwork, tokens_NTD: Tensor) -> int:
     """Keys and values of one image in every layer, were they float32."""
     text = network.config.text
     return 2 * text.layers * tokens_NTD.shape[1] * text.width * 4

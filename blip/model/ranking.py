@@ -34,12 +34,12 @@ def most_likely(
     states = network.text_decoder(candidates_AT[kept, 1:-1], None, context, causal=True, cache=cache)
     targets, present = candidates_AT[kept, 2:], mask_AT[kept, 2:].bool()
     rest = torch.zeros(targets.shape, device=targets.device)
-    rest[present] = _log_likelihood(network, states[present], targets[present])
+    rest[present] = log_likelihood(network, states[present], targets[present])
     scores_QK = scores_QK + rest.sum(1).view_as(scores_QK)
     return top_QK.gather(1, scores_QK.argmax(dim=1, keepdim=True)).squeeze(1)
 
 
-def _log_likelihood(network: BlipNetwork, states_MD: Tensor, targets_M: Tensor) -> Tensor:
+def log_likelihood(network: BlipNetwork, states_MD: Tensor, targets_M: Tensor) -> Tensor:
     """Log-probability of each target after its state, float32 ``[M]``."""
     block = max(1, LOGITS_AT_ONCE // network.config.text.vocabulary)
     parts = []

@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Run, Settings
 from blip.model.api import Blip
 from blip.stages.bootstrapping import bootstrapped_figures, write_bootstrapped
+from blip.stages.filter import train_members
 from blip.stages.training import DATASETS, VALIDATED, Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
 from blip.tasks.rounds import of_round, reading
@@ -72,12 +74,13 @@ def do(now: Round, settings: Settings, run: StageRun) -> Figures:
     captioner = now.job("captioner", settings.captioner, now.start)
     judge = now.job("filter", settings.filter, now.start)
     pretrained = now.job("pretrained", on_kept, None)
+    train = partial(_train, run=run)
     parts: dict[str, Callable[[], Figures]] = {
-        "captioner": lambda: caption_scores("captioner", _train(captioner, settings, run), settings),
-        "filter": lambda: match_scores("filter", _train(judge, settings, run), settings),
+        "captioner": lambda: caption_scores("captioner", train(captioner, settings), settings),
+        "filter": lambda: match_scores("filter", train_members(judge, settings, train), settings),
         "capfilt": lambda: _bootstrap(now, settings, run),
         "pretrained": lambda: retrieval_scores(
-            "pretrain_bootstrapped", _train(pretrained, settings, run), settings
+            "pretrain_bootstrapped", train(pretrained, settings), settings
         ),
     }
     figures: Figures = {}

@@ -171,3 +171,16 @@ def test_a_model_that_cannot_do_it_stops_it(web: PairsDataset, models: Models, t
     with pytest.raises(BlipError, match=r"config\.json"):
         run(web, tmp_path / "out", Models(tmp_path, models.filters))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_members_of_a_filter_decide_with_it(web: PairsDataset, models: Models, tmp_path: Path) -> None:
+    filter_ = save(tmp_path / "filter", 2)
+    members = [save(filter_ / "members" / str(number), number) for number in (10, 2, 3)]
+    found = Models.of(models.captioner, [filter_], "cpu")
+    assert found.filters == (filter_, members[1], members[2], members[0])
+    run(web, tmp_path / "found", found)
+    run(web, tmp_path / "named", Models(models.captioner, (filter_, *members)))
+    run(web, tmp_path / "alone", Models(models.captioner, (filter_,)))
+    scores = [[row["web_itm"] for row in audit(tmp_path / name)] for name in ("found", "named", "alone")]
+    assert scores[0] == [pytest.approx(row, abs=1e-5) for row in scores[1]]
+    assert scores[0] != scores[2]

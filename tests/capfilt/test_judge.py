@@ -74,3 +74,13 @@ def test_the_views_of_a_picture_are_averaged() -> None:
     expected = (alone[0].deciding + alone[1].deciding) / 2
     assert torch.allclose(both.probability.logit(), expected, atol=1e-4)
     assert torch.allclose(both.itc, (alone[0].itc + alone[1].itc) / 2, atol=1e-6)
+
+
+def test_what_the_captioner_finds_likely_is_added() -> None:
+    made, _ = judge("both")
+    captioner, index = tiny.blip(5), torch.tensor([0, 1, 1])
+    alone = Jury([made])(PICTURES, TEXTS, index)
+    both = Jury([made], captioner=captioner, likelihood=0.5)(PICTURES, TEXTS, index)
+    found = captioner.likelihood(captioner.encode_images(PICTURES), index, TEXTS)
+    assert torch.allclose(both.probability.logit(), alone.probability.logit() + found / 2, atol=1e-4)
+    assert torch.equal(both.itm, alone.itm)

@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {
     "model.text": {"width": 32, "layers": 1, "heads": 2, "max_tokens": 16, "dropout": 0.0},
     "model.projection": 16,
     "model.start": None,
+    "filter.members": 2,
     "capfilt.min_tokens": 3,
     "capfilt.threshold": {"keep": 0.6},
     "evaluate.captioning.beams": 1,

@@ -76,6 +76,8 @@ def thrice(begun: Path) -> Path:
 def test_every_round_has_models_and_a_dataset_of_its_own(thrice: Path) -> None:
     models = [digest for number in (2, 3) for digest in weights(thrice, number).values()]
     assert len(set(models)) == 6
+    member = contents(thrice / "models/rounds/2/filter/members/2")["model.safetensors"]
+    assert member not in models
     datasets = [
         PairsDataset.open(thrice / "data/datasets" / d) for d in ("bootstrapped", "rounds/2", "rounds/3")
     ]

@@ -2,7 +2,7 @@
 
     blip ablate --steps 800 --seeds 3            # in the project's folder, after `make demo`
 
-Each finished run is kept in reports/ablation/runs.json, so that an ended ablation goes on. Intervals are of paired
+Each finished run is kept in reports/ablation/runs-STEPS.json: an ended ablation goes on. Intervals are of paired
 differences over the seeds (Student's t, 95%).
 """
 
@@ -12,13 +12,14 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from blip.atomic import atomic_path, write_json
-from blip.capfilt.arms import CHOICES, write_arms
+from blip.capfilt.arms import CHOICES, is_arm, write_arms
 from blip.capfilt.shard import Pairs
 from blip.config import Run, Settings
 from blip.data.pairs import PairsDataset
@@ -75,20 +76,45 @@ def ablate(settings: Settings, arms: Sequence[str], seeds: Iterable[int], steps:
     Raises:
         BlipError: there is no such arm, or CapFilt has not run.
     """
-    if unknown := sorted(set(arms) - set(ARMS)):
-        raise BlipError(f"there is no arm {', '.join(unknown)}; the arms are: {', '.join(ARMS)}")
-    prepare(settings, [arm for arm in arms if arm in CHOICES])
+    if unknown := sorted(arm for arm in set(arms) - set(ARMS) if not is_arm(arm)):
+        raise BlipError(
+            f"there is no arm {', '.join(unknown)}; the arms are: {', '.join(ARMS)}, and C@N and C+F@N of the first N "
+            "captions of each picture"
+        )
+    prepare(settings, [arm for arm in arms if is_arm(arm)])
     file = REPORT / f"runs-{steps}.json"
-    results: Results = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    made_of = _identity(settings)
+    results = _read(file, made_of)
     for seed in seeds:
         for arm in arms:
             done = results.setdefault(arm, {})
             if str(seed) not in done:
                 done[str(seed)] = _run(settings, arm, seed, steps)
-                write_json(file, results)
+                write_json(file, {"of": made_of, "runs": results})
                 told = ", ".join(f"{name} {100 * value:.1f}" for name, value in done[str(seed)].items())
                 print(f"ablation  {arm}, seed {seed}: {told}", flush=True)
     return {arm: {str(seed): results[arm][str(seed)] for seed in seeds} for arm in arms}
+
+
+def _identity(settings: Settings) -> dict[str, str]:
+    """What results depend on beside arm, seed and steps: the audit, and how a run is trained and measured."""
+    parts = (settings.model, settings.pretrain_bootstrapped, settings.evaluate, settings.compute)
+    told = json.dumps([part.model_dump(mode="json") for part in parts])
+    return {
+        "bootstrapped": PairsDataset.open(DATASETS / "bootstrapped").digest,
+        "settings": sha256(told.encode()).hexdigest(),
+    }
+
+
+def _read(file: Path, made_of: dict[str, str]) -> Results:
+    """Results of an earlier run; none if it was of other data or settings."""
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if found["of"] == made_of:
+        return found["runs"]
+    print(f"{file} is of other data or settings; all runs begin anew", flush=True)
+    return {}
 
 
 def prepare(settings: Settings, arms: Sequence[str]) -> None:

@@ -96,7 +96,13 @@ def test_every_arm_is_trained_measured_and_kept(project: Settings, monkeypatch: 
     monkeypatch.setattr(ablation, "_run", lambda *_: pytest.fail("a finished run was done again"))
     assert ablate(project, arms, [7, 8], steps=2) == results
     kept = json.loads((folder / "runs-2.json").read_text())
-    assert kept == results
+    assert kept["runs"] == results
+
+    ran: list[str] = []
+    monkeypatch.setattr(ablation, "_run", lambda _, arm, *rest: (ran.append(arm), FIGURES)[1])
+    other = project.model_copy(update={"pretrain_bootstrapped": project.pretrain})
+    ablate(other, ["noisy"], [7, 8], steps=2)
+    assert ran == ["noisy", "noisy"], "runs of other settings do not count"
 
 
 def test_repeated_has_as_many_web_texts_as_capfilt_keeps(project: Settings) -> None:
@@ -106,5 +112,7 @@ def test_repeated_has_as_many_web_texts_as_capfilt_keeps(project: Settings) -> N
 
 
 def test_an_arm_that_is_none_is_named(project: Settings) -> None:
-    with pytest.raises(BlipError, match=r"no arm D; the arms are: human, noisy, repeated, F, C, C\+F, truth"):
-        ablate(project, ["noisy", "D"], [0], steps=1)
+    with pytest.raises(
+        BlipError, match=r"no arm D, F@2; the arms are: human, noisy, repeated, F, C, C\+F, truth"
+    ):
+        ablate(project, ["noisy", "D", "F@2", "C+F@2"], [0], steps=1)

@@ -6,6 +6,7 @@ Made from the noisy pool and the audit of CapFilt, so that all arms have the sam
 paper, table 1, whose rows are `noisy`, `C`, `F`, `C+F`, and `repeated` in section 4.4).
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -44,6 +45,23 @@ CHOICES: dict[str, Callable[[Row], list[Caption]]] = {
 }
 """The captions that an arm gives a picture; without any it is left out. `truth` needs a pool whose truth is known."""
 
+FEWER = re.compile(r"(C|C\+F)@([1-9]\d*)")
+"""`C+F@2` is `C+F` of the first two synthetic captions of each picture, whatever their number."""
+
+
+def is_arm(name: str) -> bool:
+    """Whether it is made from the audit: one of `CHOICES`, or one with fewer captions."""
+    return name in CHOICES or bool(FEWER.fullmatch(name))
+
+
+def captions_of(arm: str, row: Row) -> list[Caption]:
+    """What an arm gives the picture of a row of the audit."""
+    fewer = FEWER.fullmatch(arm)
+    if fewer is None:
+        return CHOICES[arm](row)
+    first = {name: row[name][: int(fewer[2])] for name in ("synthetic_texts", "synthetic_reason")}
+    return CHOICES[fewer[1]](row | first)
+
 
 def write_arms(web: Pairs, audit: Path, folder: Path, arms: Sequence[str], samples_per_shard: int) -> None:
     """Write the pairs datasets of some arms below `folder`.
@@ -57,7 +75,7 @@ def write_arms(web: Pairs, audit: Path, folder: Path, arms: Sequence[str], sampl
         settings = {"samples_per_shard": samples_per_shard, "parents": [], "parameters": {"arm": arm}}
         with PairsWriter(folder / arm, **settings) as writer:
             for sample, row in _with_rows(web, audit):
-                captions = CHOICES[arm](row)
+                captions = captions_of(arm, row)
                 if captions:
                     writer.add(replace(sample, captions=tuple(captions)), phash=row["phash"])
 

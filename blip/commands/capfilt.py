@@ -197,7 +197,11 @@ def calibrate(
 def ablate(
     *,
     arms: Annotated[
-        list[str] | None, typer.Option("--arm", help="human, noisy, repeated, F, C, C+F, truth; all of them.")
+        list[str] | None,
+        typer.Option(
+            "--arm",
+            help="human, noisy, repeated, F, C, C+F, truth; all of them. C+F@2: of two captions a picture.",
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm.")] = 3,
     steps: Annotated[int | None, typer.Option(min=1, help="Of each run; those of params.yaml.")] = None,
@@ -220,7 +224,6 @@ def ablate(
         raise BadArguments(
             "--steps: this recipe trains by epochs; say how many steps a run of the ablation has"
         )
-    names = [arm for arm in ARMS if arm in arms] if arms and set(arms) <= set(ARMS) else arms or list(ARMS)
-    results = ablate(chosen, names, range(chosen.seed, chosen.seed + seeds), length)
+    results = ablate(chosen, arms or list(ARMS), range(chosen.seed, chosen.seed + seeds), length)
     folder = write_report(results, length)
     show(results, as_json, [*columns(table(results)), f"{folder}/chart-{length}.png"])

@@ -7,6 +7,7 @@ The audit is read a batch at a time beside the metadata of the pool, which says 
 pools, whether its text is right.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ COLUMNS = (
     "reason",
 )
 BINS = 25
-RANGES = {"score": (0.0, 1.0), "itc": (-1.0, 1.0)}
+RANGES = {"score": (-14.0, 14.0), "itc": (-1.0, 1.0)}  # log-odds of the probability; cosine
+SUREST = 1e-6  # a probability as near to 0 or 1 as the audit has it
 SHOWN = 6
 
 Group = tuple[Outcome, bool | None]
@@ -161,11 +163,17 @@ def _count(audit: Audit, row: dict[str, Any], decision: Decision) -> None:
         entry[1] += decision.outcome == "kept"
 
 
+def log_odds(probability: float) -> float:
+    """Of a probability, which may be 0 or 1 as rounded."""
+    bounded = min(max(probability, SUREST), 1 - SUREST)
+    return math.log(bounded / (1 - bounded))
+
+
 def _bin(audit: Audit, row: dict[str, Any], right: bool | None) -> None:
     web = {True: "web right", False: "web wrong", None: "web"}[right]
-    scores = [("score", web, score) for score in row["web_score"]]
+    scores = [("score", web, log_odds(score)) for score in row["web_score"]]
     scores += [("itc", web, cosine) for cosine in row["web_itc"]]
-    scores += [("score", "synthetic", score) for score in row["synthetic_score"]]
+    scores += [("score", "synthetic", log_odds(score)) for score in row["synthetic_score"]]
     for score, texts, value in scores:
         low, high = RANGES[score]
         place = int(BINS * (value - low) / (high - low))

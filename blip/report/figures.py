@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from blip.report.artefacts import Curve
-from blip.report.audit import BINS, RANGES, Audit
+from blip.report.audit import BINS, RANGES, Audit, log_odds
 from blip.report.sources import Sources
 
 # Name of the CSS variable to its value in the light theme of templates/style.css; a test compares the two.
@@ -43,6 +43,7 @@ MODELS = {
     "bootstrapped": ("bootstrapped", "synthetic"),
     "finetuned": ("fine-tuned", "human"),
 }
+TICKS = (0.00001, 0.001, 0.1, 0.9, 0.999)  # probabilities, on an axis of log-odds
 SCORES = {"score": "probability of matching", "itc": "cosine of the embeddings"}
 HEADS = {"itc.": "embeddings alone", "": "re-ranked"}
 POINTS = 240  # of a curve; longer ones are averaged down
@@ -177,8 +178,8 @@ def _histogram(
             axes.stairs(shares, edges, **style)
         if threshold is not None:
             _threshold(axes, threshold)
-        if score == "itc":
-            low, high = _occupied([counts for _, _, counts in series], edges)
+            axes.set_xticks([log_odds(tick) for tick in TICKS], [f"{tick:g}" for tick in TICKS])
+        low, high = _occupied([counts for _, _, counts in series], edges)
         axes.set_xlim(low, high)
         axes.set_ylim(bottom=0)
     words = "; ".join(f"{label or 'captions'}: {sum(counts):,}" for label, _, counts in series)
@@ -239,10 +240,11 @@ def _prior(axes: Axes) -> None:
 
 
 def _threshold(axes: Axes, value: float) -> None:
-    axes.axvline(value, color=COLOURS["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
+    place = log_odds(value)
+    axes.axvline(place, color=COLOURS["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
     axes.annotate(
-        f"kept from {value:g}",
-        (value, 1),
+        f"kept from {value:.2g}",
+        (place, 1),
         (4, -2),
         xycoords=("data", "axes fraction"),
         textcoords="offset points",

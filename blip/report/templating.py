@@ -60,6 +60,7 @@ def environment() -> Environment:
         "css": lambda share: f"{100 * share:.2f}%",
         "thousands": lambda number: f"{round(number):,}",
         "figure": _figure,
+        "probability": _probability,
         "duration": duration,
         "raw": Markup,
     }
@@ -71,6 +72,13 @@ def environment() -> Environment:
         "dropped": DROPPED,
     }
     return made
+
+
+def _probability(value: float) -> str:
+    """With two decimals, or three where it is so small that a threshold may still be below it."""
+    if value >= 0.01:
+        return f"{value:.2f}"
+    return f"{value:.3f}" if value >= 0.0005 else "<0.001"
 
 
 def _figure(value: float) -> str:

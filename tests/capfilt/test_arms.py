@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from blip.capfilt.arms import CHOICES, write_arms
+from blip.capfilt.arms import CHOICES, captions_of, is_arm, write_arms
 from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap
 from blip.capfilt.shard import Models, Pairs
 from blip.config import CapFilt
@@ -65,3 +65,17 @@ def test_captions_have_their_origin() -> None:
     }
     assert CHOICES["C"](row) == [Caption("a", "web"), Caption("c", "web"), Caption("b", "synthetic")]
     assert CHOICES["C+F"](row) == CHOICES["F"](row) == [Caption("a", "web")]
+
+
+def test_fewer_captions_are_the_first_ones() -> None:
+    row = {
+        "web_texts": ["a"],
+        "web_reason": ["no_match"],
+        "synthetic_texts": ["b", "c", "d"],
+        "synthetic_reason": ["", "no_match", ""],
+    }
+    assert [c.text for c in captions_of("C+F@1", row)] == ["b"]
+    assert [c.text for c in captions_of("C+F@2", row)] == ["b"]
+    assert captions_of("C+F@3", row) == captions_of("C+F", row) == captions_of("C+F@9", row)
+    assert [c.text for c in captions_of("C@2", row)] == ["a", "b", "c"]
+    assert is_arm("C@2") and not any(map(is_arm, ("F@2", "C+F@0", "C+F@", "noisy")))

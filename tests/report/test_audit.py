@@ -9,7 +9,7 @@ import pytest
 from blip.capfilt.decision import SCHEMA
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.errors import BlipError
-from blip.report.audit import BINS, Audit, read_audit
+from blip.report.audit import BINS, Audit, log_odds, read_audit
 
 PICTURE = bytes.fromhex("89504e470d0a1a0a") + b"never decoded here"  # the hash is given, and so is the size
 ROWS: list[tuple[str, float, float, int, str]] = [  # key, web score, synthetic score, right, noise
@@ -90,7 +90,7 @@ def test_scores_are_binned_by_truth(tmp_path: Path) -> None:
     audit = read(tmp_path)
     assert sum(audit.histograms["score", "web right"]) == 2
     assert sum(audit.histograms["score", "web wrong"]) == 3
-    assert audit.histograms["score", "web right"][int(0.9 * BINS)] == 1
+    assert audit.histograms["score", "web right"][int((log_odds(0.9) + 14) / 28 * BINS)] == 1
     assert sum(audit.histograms["score", "synthetic"]) == 5
 
 

@@ -5,16 +5,21 @@ what the web writes, file names and advertisements, stands in no human caption. 
 other seeds, can decide together: the first is the model of the stage, the others lie in its folder `members`.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from blip.atomic import put_in_place
 from blip.capfilt.shard import MEMBERS
 from blip.config import Settings
+from blip.data.partial import begin
 from blip.model.api import Blip
-from blip.stages.training import Job, run_job
+from blip.stages.training import Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import match_scores
 from blip.tracking.runs import StageRun
+from blip.training.loop import finish
 
 
 def job(settings: Settings, variant: str | None) -> Job:
@@ -24,17 +29,35 @@ def job(settings: Settings, variant: str | None) -> Job:
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Train and validate."""
-    first = job(settings, variant)
-    model = train_members(first, settings, lambda one, seeded: run_job(one, seeded, run))
+    model = train_members(job(settings, variant), settings, partial(run_job, run=run))
     return match_scores("filter", model, settings)
 
 
 def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings], Blip]) -> Blip:
-    """Train the first member, then the others; gives the first."""
-    model = train(first, settings)
+    """Train what is not trained yet of the members, put all in their place, and give the first.
+
+    Until all are there they lie beside the place of the first, where a run that was ended finds them.
+    """
+    made_of = identity_of(settings.filter, settings) | {"start": digest_of(first.start)}
+    work = begin(first.target, made_of)
+    for number in range(1, settings.filter.members + 1):
+        member = _member(first, number, work)
+        if member.target.is_dir():
+            finish(member.name)
+        else:
+            train(member, settings.model_copy(update={"seed": settings.seed + number - 1}))
     for number in range(2, settings.filter.members + 1):
-        name = f"{first.name}-{number}"
-        target = first.target / MEMBERS / str(number)
-        other = replace(first, name=name, target=target, prefix=f"{first.prefix}member{number}.")
-        train(other, settings.model_copy(update={"seed": settings.seed + number - 1}))
-    return model
+        (work / "1" / MEMBERS).mkdir(exist_ok=True)
+        put_in_place(work / str(number), work / "1" / MEMBERS / str(number))
+    put_in_place(work / "1", first.target)
+    shutil.rmtree(work)
+    return Blip.open(first.target)
+
+
+def _member(first: Job, number: int, work: Path) -> Job:
+    target = work / str(number)
+    if number == 1:
+        return replace(first, target=target)
+    return replace(
+        first, name=f"{first.name}-{number}", target=target, prefix=f"{first.prefix}member{number}."
+    )

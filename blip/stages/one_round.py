@@ -77,7 +77,7 @@ def do(now: Round, settings: Settings, run: StageRun) -> Figures:
     train = partial(_train, run=run)
     parts: dict[str, Callable[[], Figures]] = {
         "captioner": lambda: caption_scores("captioner", train(captioner, settings), settings),
-        "filter": lambda: match_scores("filter", train_members(judge, settings, train), settings),
+        "filter": lambda: match_scores("filter", _train_filter(judge, settings, run), settings),
         "capfilt": lambda: _bootstrap(now, settings, run),
         "pretrained": lambda: retrieval_scores(
             "pretrain_bootstrapped", train(pretrained, settings), settings
@@ -104,10 +104,22 @@ def _train(job: Job, settings: Settings, run: StageRun) -> Blip:
     if job.target.is_dir():
         finish(job.name)
     model = Blip.open(job.target) if job.target.is_dir() else run_job(job, settings, run)
+    _keep_curve(job)
+    return model
+
+
+def _train_filter(job: Job, settings: Settings, run: StageRun) -> Blip:
+    """Train the members that are not there yet."""
+    if not job.target.is_dir():
+        train_members(job, settings, partial(run_job, run=run))
+    _keep_curve(job)
+    return Blip.open(job.target)
+
+
+def _keep_curve(job: Job) -> None:
     curve = CURVES / f"{job.name}.csv"
     if curve.is_file():
         shutil.move(curve, job.target.with_suffix(".csv"))
-    return model
 
 
 def _bootstrap(now: Round, settings: Settings, run: StageRun) -> Figures:

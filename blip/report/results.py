@@ -22,6 +22,8 @@ SUMMARY = (
     "captioning.exact_match",
     "captioning.cider",
     "filter.roc_auc",
+    "filter.precision",
+    "filter.recall",
     *BOOTSTRAP,
     "vqa.accuracy",
     "vqa.open_accuracy",

@@ -104,7 +104,7 @@ def _train(job: Job, settings: Settings, run: StageRun) -> Blip:
     if job.target.is_dir():
         finish(job.name)
     model = Blip.open(job.target) if job.target.is_dir() else run_job(job, settings, run)
-    _keep_curve(job)
+    _keep_curves(job)
     return model
 
 
@@ -112,14 +112,15 @@ def _train_filter(job: Job, settings: Settings, run: StageRun) -> Blip:
     """Train the members that are not there yet."""
     if not job.target.is_dir():
         train_members(job, settings, partial(run_job, run=run))
-    _keep_curve(job)
+    _keep_curves(job)
     return Blip.open(job.target)
 
 
-def _keep_curve(job: Job) -> None:
-    curve = CURVES / f"{job.name}.csv"
-    if curve.is_file():
-        shutil.move(curve, job.target.with_suffix(".csv"))
+def _keep_curves(job: Job) -> None:
+    """Put the curve of the model, and those of its members, beside it."""
+    for curve in CURVES.glob(f"{job.name}*.csv"):
+        member = curve.stem.removeprefix(job.name)
+        shutil.move(curve, job.target.with_name(f"{job.target.name}{member}.csv"))
 
 
 def _bootstrap(now: Round, settings: Settings, run: StageRun) -> Figures:

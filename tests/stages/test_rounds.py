@@ -131,7 +131,8 @@ def test_kill_9_anywhere_costs_only_what_was_at_work(begun: Path, thrice: Path, 
         if point == "capfilt":
             assert "rounds.2.filter  resuming at step 2" in said
             assert "rounds.2.captioner  step" not in said
-    assert set(written) == {f"models/2/{part}/model.safetensors" for part in PARTS}
+    folders = (*PARTS, "filter/members/2")
+    assert set(written) == {f"models/2/{name}/model.safetensors" for name in folders}
     done = start(folder, 2)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if "step" in line or "shard" in line] == []

@@ -183,7 +183,7 @@ def measure(settings: Settings, model: Blip) -> dict[str, float]:
     }
 
 
-def table(results: Results, against: Sequence[str] = ("noisy", "human")) -> list[tuple[str, ...]]:
+def table(results: Results, against: Sequence[str] = ("noisy", "human", "F")) -> list[tuple[str, ...]]:
     """Header and a row an arm: means with intervals, and the gain in the first figure over some arms."""
     bases = [base for base in against if base in results]
     rows = [("arm", *FIGURES.values(), *(f"gain over {base}" for base in bases))]

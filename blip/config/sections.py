@@ -250,6 +250,11 @@ class Filter(Run):
 
     members: int = Field(1, ge=1)
 
+    @property
+    def of_member(self) -> Run:
+        """The training of one of them."""
+        return Run.model_validate(self.model_dump(exclude={"members"}))
+
 
 class Wish(Section):
     """A threshold by what it is to give: the share of the web texts to keep, or the precision on held-out pairs."""

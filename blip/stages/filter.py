@@ -24,7 +24,7 @@ from blip.training.loop import finish
 
 def job(settings: Settings, variant: str | None) -> Job:
     """Its training run."""
-    return Job("filter", settings.filter, "pairs", Path("models/pretrain"), Path("models/filter"))
+    return Job("filter", settings.filter.of_member, "pairs", Path("models/pretrain"), Path("models/filter"))
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:

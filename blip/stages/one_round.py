@@ -72,7 +72,7 @@ def do(now: Round, settings: Settings, run: StageRun) -> Figures:
     """Fine-tune twice, bootstrap, pre-train, as far as it is not done; the figures of all four."""
     on_kept = reading(settings.pretrain_bootstrapped, f"{now.work.name}/datasets/{now.number}")
     captioner = now.job("captioner", settings.captioner, now.start)
-    judge = now.job("filter", settings.filter, now.start)
+    judge = now.job("filter", settings.filter.of_member, now.start)
     pretrained = now.job("pretrained", on_kept, None)
     train = partial(_train, run=run)
     parts: dict[str, Callable[[], Figures]] = {

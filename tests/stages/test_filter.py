@@ -38,7 +38,7 @@ class Trainer:
 
 
 def train(settings: Settings, trainer: Trainer) -> Blip:
-    job = Job("filter", settings.filter, "pairs", Path("models/pretrain"), Path("models/filter"))
+    job = Job("filter", settings.filter.of_member, "pairs", Path("models/pretrain"), Path("models/filter"))
     return train_members(job, settings, trainer)
 
 

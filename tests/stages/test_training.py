@@ -16,6 +16,13 @@ def test_a_rank_reads_the_job_that_was_written_down(
     monkeypatch.chdir(tmp_path)
     changes = {"filter.data": {"human": 2.0}, "filter.training.ranks": 2, "capfilt.threshold": {"keep": 0.4}}
     settings = load_settings(ROOT / "params.yaml", overrides=changes)
-    job = Job("rounds.3.filter", settings.filter, "pairs", start, Path("models/filter"), "rounds.3.filter.")
+    job = Job(
+        "rounds.3.filter",
+        settings.filter.of_member,
+        "pairs",
+        start,
+        Path("models/filter"),
+        "rounds.3.filter.",
+    )
     write_job(job, settings)
     assert read_job("rounds.3.filter") == (job, settings)

@@ -20,8 +20,9 @@ import torch
 
 from blip.atomic import atomic_path, write_json
 from blip.capfilt.arms import CHOICES, is_arm, write_arms
+from blip.capfilt.bootstrap import AUDIT_FILE, count
 from blip.capfilt.shard import Pairs
-from blip.config import Run, Settings
+from blip.config import Settings
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.model.api import Blip
@@ -127,7 +128,7 @@ def prepare(settings: Settings, arms: Sequence[str]) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     web = Pairs(DATASETS / how.web, VALIDATED / f"{how.web}.parquet")
-    write_arms(web, bootstrapped.path / "audit.parquet", folder, arms, settings.ingest.samples_per_shard)
+    write_arms(web, bootstrapped.path / AUDIT_FILE, folder, arms, settings.ingest.samples_per_shard)
     write_json(made, [bootstrapped.digest, list(arms)])
 
 
@@ -145,8 +146,6 @@ def mixture(settings: Settings, arm: str) -> dict[str, float]:
 
 
 def _kept_texts() -> int:
-    from blip.capfilt.bootstrap import AUDIT_FILE, count
-
     tally = count(DATASETS / "bootstrapped" / AUDIT_FILE)
     return tally.web_kept + tally.synthetic_kept
 
@@ -157,7 +156,7 @@ def _run(settings: Settings, arm: str, seed: int, steps: int) -> dict[str, float
     run = settings.pretrain_bootstrapped.model_copy(update=changes)
     seeded = settings.model_copy(update={"seed": seed})
     target = MODELS / f"{arm}-{seed}"
-    job = Job(f"ablation-{arm}-{seed}", Run.model_validate(run.model_dump()), "pairs", None, target)
+    job = Job(f"ablation-{arm}-{seed}", run, "pairs", None, target)
     torch.set_num_threads(threads_of(job.run, seeded))
     train_here(job, seeded, lambda step, means: None)
     finish(job.name)

@@ -19,15 +19,10 @@ from blip.config import CapFilt, Settings, load_settings
 from blip.data.pairs import PairsDataset
 from blip.data.text import Tokenizer, train_vocabulary
 from blip.errors import BlipError
-from tests.stages.conftest import ROOT, make_models, pictures, write
+from tests.stages.conftest import ROOT, TOY_MODEL, make_models, pictures, write
 
 SMALL = {
-    "compute.device": "cpu",
-    "model.image_size": 32,
-    "model.vision": {"width": 32, "layers": 1, "heads": 2},
-    "model.text": {"width": 32, "layers": 1, "heads": 2, "max_tokens": 16, "dropout": 0.0},
-    "model.projection": 16,
-    "model.start": None,
+    **TOY_MODEL,
     "pretrain_bootstrapped.training.batch_size": 8,
     "pretrain_bootstrapped.objective.queue": 16,
     "evaluate.captioning.beams": 1,

@@ -117,6 +117,8 @@ def test_what_goes_beyond_the_paper_is_off(recipe: str | None):
         ("pretrain.objective.itc_keys", "all", "'local' or 'global'"),
         ("pretrain.objective.captions_per_image", 0, "greater than or equal to 1"),
         ("model.vision.patch_dropout", 1.0, "less than 1"),
+        ("filter.members", 0, "greater than or equal to 1"),
+        ("capfilt.views", [1.5], "less than or equal to 1"),
         ("pretrain.data", [], "at least 1 item"),
         ("pretrain.data", {}, "at least 1 item"),
         ("pretrain.data", {"human": 0.0}, "greater than 0"),
@@ -127,6 +129,18 @@ def test_what_goes_beyond_the_paper_is_off(recipe: str | None):
 )
 def test_an_option_that_there_is_not_is_refused(name: str, value: object, message: str):
     with pytest.raises(BadArguments, match=f"{name}.*{message}"):
+        load_settings(PARAMS, overrides={name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("finetune.vqa.distractors", ["web"], "finetune: .*vqa .* takes no distractors"),
+        ("filter.objective.itm_negatives", "global", "filter: .*they need itm_negatives: local"),
+    ],
+)
+def test_distractors_are_refused_where_they_would_do_nothing(name: str, value: object, message: str):
+    with pytest.raises(BadArguments, match=message):
         load_settings(PARAMS, overrides={name: value})
 
 

@@ -88,12 +88,13 @@ class Models:
     @classmethod
     def of(cls, captioner: Path, filters: Iterable[Path], device: str) -> "Models":
         """With the filters' members: models of the same training that lie in folders of `MEMBERS` within them."""
-        found = (
-            one
-            for path in filters
-            for one in (path, *sorted((path / MEMBERS).glob("*/"), key=lambda p: int(p.name)))
-        )
+        found = (one for path in filters for one in (path, *_members(path)))
         return cls(captioner, tuple(found), device)
+
+
+def _members(directory: Path) -> list[Path]:
+    members = (path for path in (directory / MEMBERS).glob("*") if path.name.isdecimal())
+    return sorted(members, key=lambda path: int(path.name))
 
 
 @dataclass(frozen=True)

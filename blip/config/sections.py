@@ -309,6 +309,12 @@ class Finetune(Section):
     captioning: Run
     vqa: Run
 
+    @model_validator(mode="after")
+    def _questions_have_no_distractors(self) -> "Finetune":
+        if self.vqa.distractors:
+            raise ValueError("vqa learns answers, which are matched with nothing; it takes no distractors")
+        return self
+
 
 class RetrievalEvaluation(Section):
     data: str

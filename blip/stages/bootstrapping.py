@@ -1,6 +1,7 @@
 """What the stages that bootstrap share: clean the web pool with a captioner and a filter, and say what became of it."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import torch
@@ -15,6 +16,8 @@ from blip.stages.training import DATASETS, VALIDATED
 from blip.tasks.captioning import is_exact
 from blip.tasks.inputs import device_of
 from blip.tasks.matching import as_mask, precision_recall, roc_auc
+
+Row = dict[str, Any]
 
 
 def write_bootstrapped(target: Path, captioner: Path, judge: Path, settings: Settings) -> None:
@@ -57,7 +60,7 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
 
     ``filter.*`` is over the web texts; ``capfilt.synthetic_right`` is the share of synthetic captions that are the
     picture's true label, before and after filtering; ``capfilt.rescued`` the share of the pictures with a wrong web
-    text that end up with the right label.
+    text that keep a caption which is.
     """
     table = web.metadata()
     if not {"truth_matched", "truth_caption_true"} <= set(table.column_names):
@@ -71,18 +74,22 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
         for name, column in (("roc_auc", "web_score"), ("itm_roc_auc", "web_itm"), ("itc_roc_auc", "web_itc"))
     }
     kept = as_mask([any(row["web_kept"]) for row in rows])
-    right = as_mask([_right(row["synthetic_texts"], label) for row, label in zip(rows, labels, strict=True)])
-    passed = as_mask([any(row["synthetic_kept"]) for row in rows])
+    captions = [_captions(row, label) for row, label in zip(rows, labels, strict=True)]
+    written = [right for each in captions for right, _ in each]
+    passed = [right for each in captions for right, was_kept in each if was_kept]
+    named = as_mask([any(right and was_kept for right, was_kept in each) for each in captions])
     precision, recall = precision_recall(kept, matched)
     return {
         **aucs,
         "filter.precision": precision,
         "filter.recall": recall,
-        "capfilt.synthetic_right": right.float().mean().item(),
-        "capfilt.synthetic_right_kept": (right & passed).sum().item() / max(int(passed.sum()), 1),
-        "capfilt.rescued": (right & passed & ~matched).sum().item() / max(int((~matched).sum()), 1),
+        "capfilt.synthetic_right": sum(written) / max(len(written), 1),
+        "capfilt.synthetic_right_kept": sum(passed) / max(len(passed), 1),
+        "capfilt.rescued": (named & ~matched).sum().item() / max(int((~matched).sum()), 1),
     }
 
 
-def _right(texts: list[str], label: str) -> bool:
-    return any(is_exact(text, [clean_caption(label)]) for text in texts)
+def _captions(row: Row, label: str) -> list[tuple[bool, bool]]:
+    """Of each synthetic caption: whether it is the label, and whether it was kept."""
+    right = (is_exact(text, [clean_caption(label)]) for text in row["synthetic_texts"])
+    return list(zip(right, row["synthetic_kept"], strict=True))

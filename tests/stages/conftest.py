@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,14 @@ from blip.model.vision import VisionConfig
 from blip.tracking import store
 
 ROOT = Path(__file__).parents[2]
+TOY_MODEL: dict[str, Any] = {  # settings of a network that trains in no time
+    "compute.device": "cpu",
+    "model.image_size": 32,
+    "model.vision": {"width": 32, "layers": 1, "heads": 2},
+    "model.text": {"width": 32, "layers": 1, "heads": 2, "max_tokens": 16, "dropout": 0.0},
+    "model.projection": 16,
+    "model.start": None,
+}
 SAMPLE = ROOT / "data/sample"
 MODELS = ("pretrain", "pretrain_bootstrapped", "retrieval", "captioning", "vqa")
 

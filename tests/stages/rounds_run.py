@@ -19,17 +19,12 @@ from blip.config import CapFilt, Settings, load_settings
 from blip.data.text import Tokenizer, train_vocabulary
 from blip.stages import one_round, rounds, run_stage
 from blip.tracking.runs import StageRun
-from tests.stages.conftest import ROOT, make_models, pictures, write
+from tests.stages.conftest import ROOT, TOY_MODEL, make_models, pictures, write
 
 RUNS = ("captioner", "filter", "pretrain_bootstrapped")
 TRAINING = {"batch_size": 8, "checkpoint_every": 2, "log_every": 1}
 SMALL: dict[str, Any] = {
-    "compute.device": "cpu",
-    "model.image_size": 32,
-    "model.vision": {"width": 32, "layers": 1, "heads": 2},
-    "model.text": {"width": 32, "layers": 1, "heads": 2, "max_tokens": 16, "dropout": 0.0},
-    "model.projection": 16,
-    "model.start": None,
+    **TOY_MODEL,
     "filter.members": 2,
     "capfilt.min_tokens": 3,
     "capfilt.threshold": {"keep": 0.6},

@@ -1,0 +1,62 @@
+"""The figures of a bootstrapped dataset against a pool whose truth is known, counted by hand."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
+from blip.stages.bootstrapping import truth_figures
+
+from .conftest import pictures
+
+# key, whether the web text is right, its score, synthetic captions with whether they were kept
+ROWS = [
+    ("a", 1, 0.9, [("a cat", True), ("a dog", False)]),
+    (
+        "b",
+        0,
+        0.2,
+        [("a cat", False), ("a dog", True)],
+    ),  # the right one was dropped, a wrong one kept: not rescued
+    ("c", 0, 0.8, [("a cat", True), ("a cat", True)]),
+    ("d", 1, 0.3, [("a dog", False), ("a dog", False)]),
+]
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> tuple[PairsDataset, Path]:
+    """A pool of cats and the audit of it."""
+    media = next(pictures("web")).media
+    with PairsWriter(tmp_path / "web", samples_per_shard=4, parents=[], parameters={}) as writer:
+        for number, (key, right, *_) in enumerate(ROWS):
+            truth = {"matched": right, "caption_true": "a cat", "noise": ""}
+            sample = Sample(key, media, "webp", (Caption(f"text {key}", "web"),), truth=truth)
+            writer.add(sample, phash=number)
+    table = [
+        {
+            "key": key,
+            "web_texts": [f"text {key}"],
+            "web_kept": [score >= 0.5],
+            **{f"web_{head}": [score] for head in ("score", "itm", "itc")},
+            "synthetic_texts": [text for text, _ in captions],
+            "synthetic_kept": [kept for _, kept in captions],
+        }
+        for key, _, score, captions in ROWS
+    ]
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "audit.parquet")
+    return PairsDataset.open(tmp_path / "web"), tmp_path / "audit.parquet"
+
+
+def test_the_filter_is_measured_on_the_web_texts(judged: tuple[PairsDataset, Path]) -> None:
+    figures = truth_figures(*judged)
+    assert figures["filter.roc_auc"] == 3 / 4
+    assert (figures["filter.precision"], figures["filter.recall"]) == (1 / 2, 1 / 2)
+
+
+def test_a_picture_is_rescued_by_a_right_caption_that_was_kept(judged: tuple[PairsDataset, Path]) -> None:
+    figures = truth_figures(*judged)
+    assert figures["capfilt.rescued"] == 1 / 2
+    assert figures["capfilt.synthetic_right"] == 4 / 8
+    assert figures["capfilt.synthetic_right_kept"] == 3 / 4

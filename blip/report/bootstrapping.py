@@ -78,7 +78,8 @@ class Bootstrapping:
         kept = audit.pictures - audit.count("dropped")
         web, synthetic = audit.kept("web"), audit.kept("synthetic")
         stay = f"{kept:,} of {audit.pictures:,} pictures stay"
-        return f"{stay}, with {web:,} web texts and {synthetic:,} synthetic captions"
+        texts = f"{web:,} web text{'' if web == 1 else 's'}"
+        return f"{stay}, with {texts} and {synthetic:,} synthetic caption{'' if synthetic == 1 else 's'}"
 
     @property
     def facts(self) -> dict[str, str]:

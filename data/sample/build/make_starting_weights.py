@@ -29,7 +29,7 @@ from starting_views import VIEWS, Views, load_views
 from torch import Tensor, nn
 
 from blip.model.vision import VisionConfig, VisionTransformer
-from blip.stages.memory import keep_freed_memory
+from blip.training.memory import keep_freed_memory
 from blip.training.precision import has_fast_bfloat16
 
 STUDENT = VisionConfig(image_size=48, patch_size=8, width=128, layers=4, heads=4)

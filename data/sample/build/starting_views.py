@@ -16,7 +16,7 @@ from starting_pictures import Pictures
 from starting_teacher import EfficientNetLite0, load_teacher
 from torch import Tensor
 
-from blip.stages.memory import keep_freed_memory
+from blip.training.memory import keep_freed_memory
 from blip.training.precision import has_fast_bfloat16
 
 VIEWS = 3

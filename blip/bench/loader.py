@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from webdataset.compat import WebDataset
 
-from blip.bench.measure import by_turns, median_ratio, processor
+from blip.bench.measure import by_turns, median_ratio
 from blip.data.loader import PairLoader
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from blip.training.memory import keep_freed_memory
+from blip.training.peak import processor
 
 SHORT_SIDE, LONG_SIDE = 256, 340
 QUALITY = 90

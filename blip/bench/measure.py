@@ -1,7 +1,6 @@
-"""Time by turns, floating-point operations, memory, and what this machine can do at best."""
+"""Time by turns, floating-point operations and memory."""
 
 import multiprocessing
-import platform
 import re
 import statistics
 import time
@@ -47,16 +46,6 @@ def counted_flops(call: Call) -> int:
     return counter.get_total_flops()
 
 
-def matmul_peak(
-    dtype: torch.dtype, device: torch.device, clock: Callable[[], float] = time.perf_counter
-) -> float:
-    """The best FLOP/s that a large square product reaches here."""
-    side = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    seconds = [timed(lambda: a @ b, device, clock) for _ in range(8)]
-    return 2 * side**3 / min(seconds)
-
-
 def peak_bytes(target: Callable[..., None], *arguments: Any) -> int:
     """The most memory that `target(*arguments)` held in a fresh process: resident, or on the GPU.
 
@@ -97,14 +86,6 @@ def _attention_flops(query: Size, key: Size, value: Size, *_: Any, **__: Any) ->
 def median_ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> float:
     """How many times faster `ours` is: the median over the turns."""
     return statistics.median(b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True))
-
-
-def processor() -> str:
-    """The name of the processor."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def _wait(device: torch.device) -> None:

@@ -14,9 +14,10 @@ from typing import Any, Literal
 import torch
 
 from blip.bench import caption, judging, rerank, step
-from blip.bench.measure import Call, by_turns, counted_flops, matmul_peak, median_ratio, peak_bytes, processor
+from blip.bench.measure import Call, by_turns, counted_flops, median_ratio, peak_bytes
 from blip.bench.workload import Setup
 from blip.training.memory import keep_freed_memory
+from blip.training.peak import matmul_peak, processor
 
 Work = Literal["step", "caption", "rerank", "filter"]
 SideName = Literal["ours", "transformers"]

@@ -1,0 +1,104 @@
+"""What a device computes at best: the number below the line when MFU is reckoned.
+
+    peak = device_peak(torch.device("cpu"), torch.float32)
+    print(peak)                        # 0.09 TFLOP/s, measured on AMD EPYC
+
+For a known GPU that is its data sheet's dense figure; for anything else the best of some large matrix products.
+"""
+
+import platform
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+MEASURING_SECONDS = 0.4
+DATA_SHEETS: dict[str, tuple[float, float]] = {  # TFLOP/s without sparsity: 16-bit types, TF32
+    "B200": (2250, 1125),
+    "GH200": (989, 495),
+    "H200": (989, 495),
+    "H100 NVL": (835, 418),
+    "H100 PCIe": (756, 378),
+    "H100": (989, 495),
+    "A100": (312, 156),
+    "A10G": (70, 35),
+    "A10": (125, 62),
+    "A40": (150, 75),
+    "L40S": (362, 183),
+    "L40": (181, 90),
+    "L4": (121, 60),
+    "RTX 4090": (165, 83),
+    "V100": (125, 0),
+    "T4": (65, 0),
+}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """FLOP/s of one device, and where the number is from."""
+
+    flops: float
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.flops / 1e12:.3g} TFLOP/s, {self.source}"
+
+
+def device_peak(device: torch.device, dtype: torch.dtype) -> Peak:
+    """The peak of a device in a type of products; takes some tenths of a second where it is measured."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    listed = data_sheet(name, dtype) if device.type == "cuda" else None
+    if listed:
+        return Peak(listed, f"data sheet of {name}")
+    return Peak(matmul_peak(dtype, device, seconds=MEASURING_SECONDS), f"measured on {name}")
+
+
+def data_sheet(name: str, dtype: torch.dtype) -> float | None:
+    """FLOP/s that a GPU's data sheet promises for dense products of a type; None where it is not known here."""
+    sixteen_bits = dtype in (torch.bfloat16, torch.float16)
+    if not sixteen_bits and not torch.backends.cuda.matmul.allow_tf32:
+        return None
+    if dtype == torch.bfloat16 and any(old in name for old in ("V100", "T4")):
+        return None  # emulated there
+    words = set(re.split(r"\W+", name))
+    figures = next((found for model, found in DATA_SHEETS.items() if words.issuperset(model.split())), None)
+    return figures[0 if sixteen_bits else 1] * 1e12 or None if figures else None
+
+
+def matmul_peak(
+    dtype: torch.dtype,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+    seconds: float = float("inf"),
+) -> float:
+    """The best FLOP/s that a large square product reaches here, of eight, or of as many as begin within `seconds`.
+
+    It draws from a generator of its own: a training run that measures has the same random numbers as one that does not.
+    """
+    side = 8192 if device.type == "cuda" else 2048
+    generator = torch.Generator(device).manual_seed(0)
+    a, b = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))
+    found: list[float] = []
+    while len(found) < 8 and (len(found) < 2 or sum(found) < seconds):
+        start = _now(device, clock)
+        torch.mm(a, b)
+        found.append(_now(device, clock) - start)
+    return 2 * side**3 / min(found)
+
+
+def processor() -> str:
+    """The name of the processor."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _now(device: torch.device, clock: Callable[[], float]) -> float:
+    """The time when the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock()

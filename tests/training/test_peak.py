@@ -1,0 +1,42 @@
+"""What a device computes at best is looked up or measured, and measuring changes nothing of a run."""
+
+import pytest
+import torch
+
+from blip.training.peak import data_sheet, device_peak, matmul_peak
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "teraflops"),
+    [
+        ("NVIDIA H200", 989),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A10G", 70),
+        ("NVIDIA L4", 121),
+    ],
+)
+def test_a_known_gpu_has_the_figure_of_its_data_sheet(name: str, teraflops: float) -> None:
+    assert data_sheet(name, torch.bfloat16) == teraflops * 1e12
+
+
+def test_what_no_data_sheet_promises_is_measured() -> None:
+    assert data_sheet("NVIDIA RTX A4000", torch.bfloat16) is None, "it is no A40"
+    assert data_sheet("Tesla V100-SXM2-32GB", torch.bfloat16) is None, "it has float16 only"
+    assert data_sheet("NVIDIA H200", torch.float32) is None, "true float32 products, as long as TF32 is off"
+
+
+def test_the_peak_of_products_is_positive() -> None:
+    assert matmul_peak(torch.float32, CPU, seconds=0.0) > 1e8
+
+
+def test_measuring_the_cpu_draws_no_number_that_training_would_draw() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    peak = device_peak(CPU, torch.float32)
+    assert torch.rand(1) == expected
+    assert "measured on" in str(peak)

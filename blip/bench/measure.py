@@ -1,16 +1,16 @@
 """Time by turns, floating-point operations and memory."""
 
 import multiprocessing
-import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Size
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from blip.training import memory
 
 CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch counts the GPU's only
 Call = Callable[[], Any]
@@ -68,15 +68,7 @@ def peak_bytes(target: Callable[..., None], *arguments: Any) -> int:
 
 def _report_peak(send: Any, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     target(*arguments)
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        send.send(torch.cuda.max_memory_allocated())
-    else:
-        send.send(_resident_peak())
-
-
-def _resident_peak() -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-    return int(found[1]) * 1024 if found else 0
+    send.send(memory.peak_bytes())
 
 
 def _attention_flops(query: Size, key: Size, value: Size, *_: Any, **__: Any) -> int:

@@ -167,6 +167,19 @@ class PairObjective(nn.Module):
         with torch.no_grad():
             network.temperature.fill_(config.temperature)
 
+    @property
+    def alpha(self) -> float | None:
+        """The share of the twin's soft targets at this point of the run; None where nothing has such targets."""
+        if self.twin is None:
+            return None
+        return self.config.alpha * min(1.0, self.progress / max(self.config.alpha_ramp, 1e-9))
+
+    @property
+    def temperature(self) -> float | None:
+        """What similarities are divided by in ITC; None without ITC. On a GPU the host waits for it."""
+        learned = self.network.temperature
+        return learned.clamp(*TEMPERATURE_RANGE).item() if self.config.itc and learned.numel() == 1 else None
+
     def forward(self, batch: PairBatch) -> dict[str, Tensor]:
         """The unweighted losses by name and ``loss``, their weighted sum, all float32 scalars."""
         network, config = self.network, self.config
@@ -226,10 +239,10 @@ class PairObjective(nn.Module):
         temperature: Tensor,
     ) -> Tensor:
         """Distractors are keys that no image has; features of the network itself, so that they learn to keep away."""
-        assert self.queue is not None
+        alpha = self.alpha
+        assert self.queue is not None and alpha is not None
         image_keys, text_keys, key_group = self._with_queue(*keys, group)
         hard = hard_targets(same_group(group, key_group))
-        alpha = self.config.alpha * min(1.0, self.progress / max(self.config.alpha_ramp, 1e-9))
         with full_precision(image):
             with torch.no_grad():
                 i2t = soft_targets(hard, keys[0] @ text_keys.T / temperature, alpha)

@@ -31,6 +31,7 @@ from blip.model.vision import VisionConfig
 from blip.model.vqa import AnswerObjective, untie
 from blip.tracking.runs import StageRun
 from blip.training.batches import PairCollate, QuestionCollate
+from blip.training.flops import answer_flops, pair_flops
 from blip.training.launch import spawn
 from blip.training.loop import CURVES, RUNS, Plan, finish, train
 
@@ -118,7 +119,8 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
     objective, collate = _objective(job, network, tokenizer, model, settings.seed)
     torch.manual_seed(settings.seed + rank)
     identity = identity_of(job.run, settings) | {"start": digest_of(job.start)}
-    train(Plan(job.name, objective, loader, collate, job.run, settings.compute, identity, log))
+    flops = published_flops(job, network, model)
+    train(Plan(job.name, objective, loader, collate, job.run, settings.compute, identity, log, flops))
     if rank == 0:
         trained = objective.network
         assert isinstance(trained, BlipNetwork)
@@ -127,6 +129,28 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
         ids = {"bos": tokenizer.bos, "sep": tokenizer.sep, "pad": tokenizer.pad, "enc": tokenizer.enc}
         save_model(trained, tokenizer, job.target, card, ids)
         write_json(RUNS / job.name / "saved.json", {"model": str(job.target)})
+
+
+def published_flops(job: Job, network: BlipNetwork, model: Model) -> float:
+    """The published work of one picture of the run, in FLOP."""
+    objective, locked = job.run.objective, not job.run.optimiser.vision_lr
+    tokens = model.text.max_tokens
+    if job.task == "questions":
+        parts = answer_flops(
+            network.config, tokens, questions=objective.questions_per_image, locked_vision=locked
+        )
+    else:
+        parts = pair_flops(
+            network.config,
+            tokens,
+            itc=bool(objective.itc),
+            itm=bool(objective.itm),
+            lm=bool(objective.lm),
+            momentum=objective.contrast == "softmax",
+            locked_vision=locked,
+            captions=objective.captions_per_image,
+        )
+    return sum(parts.values())
 
 
 def identity_of(run: Run, settings: Settings) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from blip.atomic import write_json
 from blip.config import Compute, Run
 from blip.data.loader import Batch, PairLoader
 from blip.errors import Preempted
@@ -27,9 +28,11 @@ from blip.training.engine import build_engine, quiet
 from blip.training.precision import autocast_dtype
 from blip.training.progress import Progress
 from blip.training.schedule import Schedule
+from blip.training.telemetry import Meter, open_meter
 
 CURVES = Path("metrics/curves")
 RUNS = Path("runs")
+CURVE, SUMMARY = "curve.csv", "summary.json"  # of a run, in its folder
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Plan:
         objective: returns a dictionary of losses with ``loss`` the one to minimise.
         collate: turns a loader's batch into the objective's argument.
         identity: whatever a checkpoint must agree on to be resumed (settings, digests of the data).
-        log: called with the step and the means every few steps.
+        log: called on rank 0 with the step and the figures every few steps.
+        pair_flops: the published work of a pair (`blip.training.flops`), for MFU; None where it is not known.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Plan:
     compute: Compute
     identity: dict[str, Any]
     log: Callable[[int, dict[str, float]], None] = lambda step, means: None
+    pair_flops: float | None = None
 
 
 def train(plan: Plan) -> int:
@@ -66,8 +71,9 @@ def train(plan: Plan) -> int:
     run, training = plan.run, plan.run.training
     engine = build_engine(plan.objective, training, run.optimiser)
     device, optimiser = torch.device(engine.device or "cpu"), cast(torch.optim.Optimizer, engine.optimizer)
-    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    rank = torch.distributed.get_rank()
     store = CheckpointStore(RUNS / plan.name, fingerprint(plan.identity), training.keep_checkpoints, rank)
+    meter = open_meter(plan.name, engine, training, plan.compute, plan.pair_flops)
     torch.distributed.barrier()
     peaks = [group["lr"] for group in optimiser.param_groups]  # before a checkpoint brings its own
     start = _resume(plan, engine, store)
@@ -75,9 +81,9 @@ def train(plan: Plan) -> int:
     progress = Progress(
         plan.name,
         schedule.steps,
-        training.batch_size * training.accumulate * world,
         training.log_every,
-        RUNS / plan.name / f"curve{rank}.csv",
+        meter,
+        RUNS / plan.name / CURVE if rank == 0 else None,
         start,
     )
     batches = iter(plan.loader)
@@ -88,11 +94,14 @@ def train(plan: Plan) -> int:
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
             plan.objective.progress = step / schedule.steps  # type: ignore[assignment]
+            progress.expect(step + 1)
             for _ in range(training.accumulate):
-                _micro_step(plan, engine, next(batches), device, progress)
-            means = progress.report(step + 1, peaks[0] * factor) if rank == 0 else None
-            if means:
-                plan.log(step + 1, means)
+                with meter.waiting():
+                    batch = next(batches)
+                _micro_step(plan, engine, batch, device, meter)
+            figures = progress.report(step + 1, peaks[0] * factor)
+            if figures and rank == 0:
+                plan.log(step + 1, figures)
             due = (step + 1) % training.checkpoint_every == 0 and step + 1 < schedule.steps
             if due or stop.is_set():
                 store.save(engine, step + 1, {"loader": plan.loader.state_dict()})
@@ -101,6 +110,9 @@ def train(plan: Plan) -> int:
                     f"{plan.name}: stopped at step {step + 1} with a checkpoint; run it again to go on"
                 )
     _keep_curve(plan.name, rank)
+    summary = meter.summary() | {"steps": schedule.steps}
+    if rank == 0:
+        write_json(RUNS / plan.name / SUMMARY, summary)
     return schedule.steps
 
 
@@ -132,13 +144,14 @@ def schedule_of(run: Run, batches_per_epoch: int) -> Schedule:
     )
 
 
-def _micro_step(plan: Plan, engine: Any, batch: Batch, device: torch.device, progress: Progress) -> None:
+def _micro_step(plan: Plan, engine: Any, batch: Batch, device: torch.device, meter: Meter) -> None:
     inputs = plan.collate(batch).to(device)
     dtype = autocast_dtype(plan.compute.dtype, device)
     with autocast(device, dtype):
         losses = engine(inputs)
-    progress.add(losses)
+    meter.add(losses)
     engine.backward(losses["loss"])
+    meter.norms.measure()
     engine.step()
 
 
@@ -157,7 +170,7 @@ def _resume(plan: Plan, engine: Any, store: CheckpointStore) -> int:
 def _keep_curve(name: str, rank: int) -> None:
     if rank == 0:
         CURVES.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(RUNS / name / "curve0.csv", CURVES / f"{name.replace('@', '_')}.csv")
+        shutil.copyfile(RUNS / name / CURVE, CURVES / f"{name.replace('@', '_')}.csv")
 
 
 @contextmanager

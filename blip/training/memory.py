@@ -1,7 +1,11 @@
-"""Keep freed memory instead of giving it back to the system after every tensor."""
+"""Memory of a training process: freed memory is kept, and how much was held at most."""
 
 import ctypes
+import re
 import sys
+from pathlib import Path
+
+import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 30
@@ -21,3 +25,23 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
     mallopt(M_TRIM_THRESHOLD, 2 * KEPT_BYTES - 1)
+
+
+def peak_bytes() -> int:
+    """The most that this process has held: on the GPU where it computes on one, else resident."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    return _resident("VmHWM")
+
+
+def resident_bytes() -> int:
+    """What this process holds now, without a GPU's."""
+    return _resident("VmRSS")
+
+
+def _resident(name: str) -> int:
+    status = Path("/proc/self/status")
+    found = (
+        re.search(rf"{name}:\s+(\d+) kB", status.read_text(encoding="ascii")) if status.is_file() else None
+    )
+    return int(found[1]) * 1024 if found else 0

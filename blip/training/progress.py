@@ -1,73 +1,93 @@
 """What a person sees of a run: one line every few steps, and the same figures as a CSV of curves.
 
-pretrain  step  240/1000  24%  loss 5.123  itc 2.61  itm 0.58  lm 1.93  612 pairs/s  ETA 1:12
+pretrain  step  240/1000  24%  loss 5.123  itc 2.612  itm 0.581  lm 1.930  612 pairs/s  MFU 31%  ETA 1:12
 """
 
 import csv
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from blip.errors import BlipError
+from blip.training.telemetry import MEASURED, Meter
 
-COLUMNS: tuple[str, ...] = ("step", "loss", "itc", "itm", "lm", "lr", "pairs_per_second")
+LOSSES = ("itc", "itm", "lm")
+COLUMNS: tuple[str, ...] = ("step", "loss", *LOSSES, "lr", *MEASURED)
+WORTH_SAYING = 0.05  # of the time is spent waiting for data
 
 
 class Progress:
-    """Collects losses on the device and reads them once every `every` steps, the only time the host waits."""
+    """Reads the meter once every `every` steps, the only time the host waits; rank 0 prints and writes it down.
+
+    Args:
+        curve: the CSV file, None on other ranks than 0.
+        start: the step that the run goes on from.
+    """
 
     def __init__(
-        self, name: str, steps: int, pairs_per_step: int, every: int, curve: Path, start: int
+        self, name: str, steps: int, every: int, meter: Meter, curve: Path | None, start: int
     ) -> None:
-        self.name, self.steps, self.pairs_per_step, self.every = name, steps, pairs_per_step, every
-        self.curve = curve
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
-        self._since = self._began = time.monotonic()
+        self.name, self.steps, self.every, self.meter, self.curve = name, steps, every, meter, curve
+        self._began = time.monotonic()
         self._start = start
-        _cut_curve(curve, start)
+        if curve:
+            _cut_curve(curve, start)
 
-    def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Count the losses of one step."""
-        for name, loss in losses.items():
-            value = loss.detach()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._count += 1
+    def expect(self, step: int) -> None:
+        """Before step `step` (from 1): let the meter know if it will be read after it."""
+        self.meter.norms.wanted = self._due(step)
 
     def report(self, step: int, lr: float) -> dict[str, float] | None:
-        """After step `step` (from 1): print and record when it is time; returns the means since the last time.
+        """After step `step`: print and record when it is time; the figures since the last time. All ranks call it.
 
         Raises:
             BlipError: a loss is not finite.
         """
-        if step % self.every and step != self.steps:
+        if not self._due(step):
             return None
-        means = {name: (value / self._count).item() for name, value in self._sums.items()}
-        now = time.monotonic()
-        rate = self._count * self.pairs_per_step / max(now - self._since, 1e-9)
-        self._sums, self._count, self._since = {}, 0, now
-        if not all(map(torch.isfinite, map(torch.tensor, means.values()))):
+        figures = self.meter.read()
+        losses = {name: value for name, value in figures.items() if name in ("loss", *LOSSES)}
+        if not all(map(math.isfinite, losses.values())):
             raise BlipError(
-                f"{self.name}: the loss is not finite at step {step} ({means}); lower the learning rate or look "
+                f"{self.name}: the loss is not finite at step {step} ({losses}); lower the learning rate or look "
                 "at the data of this run. The last checkpoint is from before"
             )
-        row = {"step": step, **means, "lr": lr, "pairs_per_second": rate}
-        with self.curve.open("a", newline="", encoding="utf-8") as handle:
-            csv.DictWriter(handle, COLUMNS).writerow({n: _short(v) for n, v in row.items()})
-        print(self._line(step, means, rate, now), flush=True)
-        return {name: value for name, value in row.items() if name != "step"}
+        figures["lr"] = lr
+        if self.curve:
+            with self.curve.open("a", newline="", encoding="utf-8") as handle:
+                row = {"step": step} | figures
+                csv.DictWriter(handle, COLUMNS).writerow({name: _short(value) for name, value in row.items()})
+            left = (time.monotonic() - self._began) / (step - self._start) * (self.steps - step)
+            print(line(self.name, step, self.steps, figures, left), flush=True)
+        return figures
 
-    def _line(self, step: int, means: Mapping[str, float], rate: float, now: float) -> str:
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in means.items() if name != "loss")
-        left = (now - self._began) / (step - self._start) * (self.steps - step)
-        width = len(str(self.steps))
-        return (
-            f"{self.name}  step {step:>{width}}/{self.steps}  {step / self.steps:4.0%}  loss {means['loss']:.3f}  "
-            f"{losses}  {rate:,.0f} pairs/s  ETA {int(left // 60)}:{int(left % 60):02d}"
-        )
+    def _due(self, step: int) -> bool:
+        return step % self.every == 0 or step == self.steps
+
+
+def line(name: str, step: int, steps: int, figures: Mapping[str, float], left: float) -> str:
+    """A reading in a line; `left` is in seconds. Waits and skipped steps are said where there are any to speak of."""
+    width = len(str(steps))
+    parts = [
+        name,
+        f"step {step:>{width}}/{steps} {step / steps:4.0%}",
+        f"loss {figures['loss']:.3f}",
+        *(f"{loss} {figures[loss]:.3f}" for loss in LOSSES if loss in figures),
+        f"{figures['pairs_per_second']:,.0f} pairs/s",
+        *([f"MFU {figures['mfu']:.0%}"] if "mfu" in figures else []),
+        *([f"waits {figures['data_wait']:.0%} for data"] if figures["data_wait"] > WORTH_SAYING else []),
+        *([f"{figures['skipped_steps']:.0f} skipped"] if figures["skipped_steps"] else []),
+        f"ETA {_clock(left)}",
+    ]
+    return "  ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are some."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _cut_curve(path: Path, start: int) -> None:

@@ -89,7 +89,8 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
     prepare_random_numbers(settings)
     with stage_run(name, settings) as run:
         began = time.monotonic()
-        figures = _finite(name, module.run(settings, run, stage.variant))
+        figures = module.run(settings, run, stage.variant)
+        figures = _finite(name, figures | run.figures)
         figures["seconds"] = round(time.monotonic() - began, 2)
         run.log_metrics(figures)
         if stage.keeps_metrics:

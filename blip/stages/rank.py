@@ -6,6 +6,7 @@ import torch
 
 from blip.errors import BlipError
 from blip.stages.training import read_job, threads_of, train_here
+from blip.tracking.system import node_metrics
 from blip.training.memory import keep_freed_memory
 
 
@@ -16,7 +17,8 @@ def main() -> int:
     torch.set_flush_denormal(True)
     keep_freed_memory()
     try:
-        train_here(job, settings, lambda step, means: None)
+        with node_metrics(job.mlflow_run):
+            train_here(job, settings, lambda step, means: None)
     except BlipError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

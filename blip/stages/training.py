@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import file_digest
 from itertools import islice
 from pathlib import Path
@@ -29,11 +29,12 @@ from blip.model.parts import still_missing
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.model.vqa import AnswerObjective, untie
+from blip.tracking.following import following
 from blip.tracking.runs import StageRun
 from blip.training.batches import PairCollate, QuestionCollate
 from blip.training.flops import answer_flops, pair_flops
 from blip.training.launch import spawn
-from blip.training.loop import CURVES, RUNS, Plan, finish, train
+from blip.training.loop import CURVE, RUNS, SUMMARY, Plan, finish, train
 
 DATASETS = Path("data/datasets")
 VALIDATED = DATASETS / "validated"
@@ -53,6 +54,7 @@ class Job:
         start: the model directory to go on from; None starts a new model.
         target: the model directory to write.
         prefix: of what the run tells MLflow, where a stage trains more than one model.
+        mlflow_run: where the ranks' nodes are sampled into.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Job:
     start: Path | None
     target: Path
     prefix: str = ""
+    mlflow_run: str = ""
 
 
 JOB = TypeAdapter(Job)
@@ -74,13 +77,21 @@ def run_job(job: Job, settings: Settings, run: StageRun) -> Blip:
         train_here(job, settings, lambda step, means: run.log_metrics(_named(job, means), step))
     else:
         marker = RUNS / job.name / "saved.json"
-        write_job(job, settings)
-        spawn(job.name, ranks, ["blip.stages.rank", job.name], marker, threads)
-        run.log_curve(CURVES / f"{job.name.replace('@', '_')}.csv", job.prefix)
+        write_job(replace(job, mlflow_run=run.run_id), settings)
+        with following(run, RUNS / job.name / CURVE, job.prefix):
+            spawn(job.name, ranks, ["blip.stages.rank", job.name], marker, threads)
+    run.figures |= training_figures(job)
     finish(job.name)
     length = job.run.steps or f"{job.run.epochs} epochs"
     run.log_params(_named(job, {"trained.steps": length, "ranks": ranks}))
     return Blip.open(job.target)
+
+
+def training_figures(job: Job) -> dict[str, float]:
+    """Speed, MFU, memory and wait of the training run, as figures of its stage: ``pretrain.training.mfu``."""
+    summary = json.loads((RUNS / job.name / SUMMARY).read_text(encoding="utf-8"))
+    name = job.name.replace("@", ".")
+    return {f"{name}.training.{key}": float(f"{value:.6g}") for key, value in summary.items()}
 
 
 def write_job(job: Job, settings: Settings) -> None:

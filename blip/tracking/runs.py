@@ -17,13 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from blip.config import Settings
 from blip.errors import Preempted
 from blip.tracking import pipeline, processes, store
 from blip.tracking.lineage import lineage, parameters
 from blip.tracking.pipeline import pipeline_started
+from blip.tracking.system import system_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +34,6 @@ __all__ = ["StageRun", "pipeline_started", "stage_run", "training_run"]
 LAST_STAGE = "report"
 METRICS_BATCH, PARAMETERS_BATCH = 900, 90  # a request takes 1000 metrics and 100 parameters
 FLUSH_SECONDS = 10.0
-SAMPLING_SECONDS = 5  # of system metrics; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL overrides it
 VALUE_LIMIT = 5000  # characters of a tag or parameter
 
 
@@ -48,6 +46,7 @@ class StageRun:
         logged = client.get_run(run_id).data
         self._parameters = dict(logged.params)
         self._last_steps = {name: self._last_step(name) for name in logged.metrics if "system/" not in name}
+        self.figures: dict[str, float] = {}  # of what was done in the stage, to stand beside its own figures
         self._pending: list[Metric] = []
         self._flushed = time.monotonic()
 
@@ -72,9 +71,14 @@ class StageRun:
         """Log the columns of a CSV file by its `step` column; called again, only the rows that are new."""
         with path.open(newline="", encoding="utf-8") as handle:
             for row in csv.DictReader(handle):
-                step = int(float(row.pop("step")))
-                self.log_metrics({f"{prefix}{name}": float(text) for name, text in row.items() if text}, step)
+                self.log_row(row, prefix)
         self.flush()
+
+    def log_row(self, row: Mapping[str, str], prefix: str = "") -> None:
+        """Log a row of such a file."""
+        step = int(float(row["step"]))
+        values = {f"{prefix}{name}": float(text) for name, text in row.items() if text and name != "step"}
+        self.log_metrics(values, step)
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters. One that the run has already (it was resumed) keeps its value."""
@@ -136,14 +140,13 @@ def stage_run(stage: str, settings: Settings) -> Iterator[StageRun]:
     Raises:
         BlipError: the MLflow store cannot be opened.
     """
-    psutil.cpu_percent()  # the first call only starts the clock for the sampler's
     client = store.client()
     parent = pipeline.enter(client, settings)
     run = StageRun(client, _open(client, parent, stage, settings))
     run.log_params(parameters(stage, settings))
     status, reason = "FINISHED", ""
     try:
-        with processes.sigterm_as_exit(), _system_metrics(run.run_id):
+        with processes.sigterm_as_exit(), system_metrics(run.run_id):
             yield run
     except BaseException as error:
         status = "KILLED" if _was_stopped(error) else "FAILED"
@@ -195,21 +198,6 @@ def _was_stopped(error: BaseException) -> bool:
     if isinstance(error, SystemExit):
         return error.code == processes.TERMINATED
     return isinstance(error, KeyboardInterrupt | Preempted)
-
-
-@contextmanager
-def _system_metrics(run_id: str) -> Iterator[None]:
-    """Sample CPU, memory, disk, network and GPU into the run, from a thread of MLflow's."""
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    monitor = SystemMetricsMonitor(
-        run_id, sampling_interval=SAMPLING_SECONDS, resume_logging=True, tracking_uri=store.tracking_uri()
-    )
-    monitor.start()
-    try:
-        yield
-    finally:
-        monitor.finish()
 
 
 def _sent(call: Callable[..., object], *arguments: object, **named: object) -> bool:

@@ -86,6 +86,8 @@ def train(plan: Plan) -> int:
         RUNS / plan.name / CURVE if rank == 0 else None,
         start,
     )
+    for row in progress.kept:  # what was not sent when the run was killed
+        plan.log(int(row["step"]), {name: float(text) for name, text in row.items() if text})
     batches = iter(plan.loader)
     plan.objective.train()
     with _stop_requested() as stop:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from blip.atomic import atomic_path
 from blip.errors import BlipError
 from blip.training.telemetry import MEASURED, Meter
 
@@ -23,6 +24,9 @@ class Progress:
     Args:
         curve: the CSV file, None on other ranks than 0.
         start: the step that the run goes on from.
+
+    Attributes:
+        kept: the curve's rows up to there.
     """
 
     def __init__(
@@ -31,8 +35,7 @@ class Progress:
         self.name, self.steps, self.every, self.meter, self.curve = name, steps, every, meter, curve
         self._began = time.monotonic()
         self._start = start
-        if curve:
-            _cut_curve(curve, start)
+        self.kept = _cut_curve(curve, start) if curve else []
 
     def expect(self, step: int) -> None:
         """Before step `step` (from 1): let the meter know if it will be read after it."""
@@ -90,17 +93,17 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def _cut_curve(path: Path, start: int) -> None:
-    """Keep the rows up to the step the run resumes from, so that nothing stands twice."""
+def _cut_curve(path: Path, start: int) -> list[dict[str, str]]:
+    """Keep the rows up to the step the run resumes from, so that nothing stands twice; gives them."""
     rows: list[dict[str, str]] = []
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as handle:
             rows = [row for row in csv.DictReader(handle) if int(row["step"]) <= start]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as handle:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
+    return rows
 
 
 def _short(value: float) -> str:

@@ -1,0 +1,81 @@
+"""Logs a curve while another process writes it: the ranks of a training run know no MLflow.
+
+with following(run, Path("runs/pretrain/curve.csv")):
+    spawn(...)                       # its rank 0 appends to the file
+"""
+
+import csv
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from blip.tracking.runs import StageRun
+
+SECONDS = 5.0  # between two looks at the file
+
+
+@contextmanager
+def following(run: StageRun, path: Path, prefix: str = "", every: float = SECONDS) -> Iterator[None]:
+    """Log the rows of a CSV file by its `step` column as they come, and the last of them when the block ends.
+
+    What the file holds before it is written anew is of another run, or of an attempt that the ranks will cut to the
+    step that they resume from: it is left alone until then.
+    """
+    curve, done = _Curve(path), threading.Event()
+
+    def follow() -> None:
+        while not done.wait(every):
+            _log(run, curve.new_rows(), prefix)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="curve") as pool:
+        followed = pool.submit(follow)
+        try:
+            yield
+        finally:
+            done.set()
+            followed.result()
+            _log(run, curve.new_rows(), prefix)
+
+
+def _log(run: StageRun, rows: list[dict[str, str]], prefix: str) -> None:
+    for row in rows:
+        run.log_row(row, prefix)
+    run.flush()
+
+
+class _Curve:
+    """The rows that a file has got since the last look; whole lines only, and all again when it was replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stale = _state(path)
+        self._file, self._read = 0, 0
+        self._columns: list[str] = []
+
+    def new_rows(self) -> list[dict[str, str]]:
+        state = _state(self._path)
+        if state in (None, self._stale):
+            return []
+        file, size, _ = state
+        if file != self._file or size < self._read:
+            self._file, self._read, self._columns = file, 0, []
+        with self._path.open("rb") as handle:
+            handle.seek(self._read)
+            text = handle.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        rows = list(csv.reader(whole.decode().splitlines()))
+        if rows and not self._columns:
+            self._columns = rows.pop(0)
+        return [dict(zip(self._columns, row, strict=True)) for row in rows]
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Which file is behind a path, its size and when it was written to."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,72 @@
+"""CPU, memory, disk, network and GPU of every node, sampled into a run by a thread of MLflow's.
+
+    with system_metrics(run_id):                 # system/cpu_utilization_percentage, ...
+    with node_metrics(run_id):                   # in a rank: system/node1/cpu_utilization_percentage, ...
+
+The stage's own process samples the machine it runs on. Where the ranks are on several nodes, the first of each samples
+its node.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+
+import psutil
+
+from blip.errors import BlipError
+from blip.tracking import store
+
+SAMPLING_SECONDS = 5  # MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL overrides it
+NODE = (  # number of the node and of all nodes, as launchers tell their ranks
+    ("CROSS_RANK", "CROSS_SIZE"),  # DeepSpeed
+    ("SLURM_NODEID", "SLURM_NNODES"),
+    ("GROUP_RANK", "GROUP_WORLD_SIZE"),  # torchrun
+)
+
+
+@contextmanager
+def system_metrics(run_id: str, node: str | None = None) -> Iterator[None]:
+    """Sample this machine until the block ends; under ``system/NODE/`` where a node is named."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    psutil.cpu_percent()  # the first call only starts its clock
+    monitor = SystemMetricsMonitor(
+        run_id,
+        sampling_interval=SAMPLING_SECONDS,
+        resume_logging=True,
+        node_id=node,
+        tracking_uri=store.tracking_uri(),
+    )
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
+
+
+@contextmanager
+def node_metrics(run_id: str) -> Iterator[None]:
+    """In a rank: sample its node if it is the first there and not all alone; a store out of reach is no error."""
+    node = node_to_sample(os.environ)
+    if node is None or not run_id:
+        yield
+        return
+    try:
+        store.client()
+        sampled = system_metrics(run_id, f"node{node}")
+    except BlipError as error:
+        print(f"warning: node {node} is not sampled: {error}"[:300], file=sys.stderr)
+        sampled = nullcontext()
+    with sampled:
+        yield
+
+
+def node_to_sample(environment: Mapping[str, str]) -> int | None:
+    """The number of the node that a rank with this environment has to sample; None if another does, or it is alone."""
+    if environment.get("LOCAL_RANK", "0") != "0":
+        return None
+    for number, count in NODE:
+        if number in environment:
+            return int(environment[number]) if int(environment.get(count, "1")) > 1 else None
+    return None

@@ -1,0 +1,54 @@
+"""Stage captioner at toy size, for tests that kill it: `python -m tests.stages.captioner_run FOLDER RANKS [KILL_AT]`.
+
+With KILL_AT kill -9 comes when the figures of that step are about to be noted for MLflow.
+"""
+
+import os
+import sys
+from itertools import islice
+from pathlib import Path
+
+from blip.config import Settings, load_settings
+from blip.data.text import Tokenizer, train_vocabulary
+from blip.stages import run_stage
+from blip.tracking.runs import StageRun
+from tests.stages.conftest import ROOT, TOY_MODEL, make_models, pictures, write
+from tests.stages.rounds_run import die_before
+
+STEPS = 9
+
+
+def toy_settings(ranks: int) -> Settings:
+    """A short run that logs every step and saves every third."""
+    training = {"batch_size": 4, "checkpoint_every": 3, "log_every": 1, "ranks": ranks}
+    return load_settings(
+        ROOT / "params.yaml",
+        overrides={
+            **TOY_MODEL,
+            "captioner.steps": STEPS,
+            "evaluate.captioning.beams": 1,
+            **{f"captioner.training.{name}": value for name, value in training.items()},
+        },
+    )
+
+
+def make_project(folder: Path) -> None:
+    """Two datasets, a vocabulary and a model to start from."""
+    parts = {name: list(islice(pictures(name), count)) for name, count in (("human", 24), ("validation", 8))}
+    for name, samples in parts.items():
+        write(folder, name, samples)
+    texts = [caption.text for samples in parts.values() for s in samples for caption in s.captions]
+    make_models(folder, Tokenizer(train_vocabulary(texts * 2, 300)))
+
+
+def main() -> None:
+    """Run the stage in FOLDER."""
+    folder, ranks, *kill_at = sys.argv[1:]
+    os.chdir(folder)
+    for step in kill_at:
+        die_before(StageRun, "log_metrics", lambda _, __, at=None, step=int(step): at == step)
+    run_stage("captioner", toy_settings(int(ranks)))
+
+
+if __name__ == "__main__":
+    main()

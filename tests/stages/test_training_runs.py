@@ -1,0 +1,107 @@
+"""A training stage that is killed goes on in its MLflow run, where every step stands once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from blip.tracking import store
+from tests.stages.captioner_run import STEPS, make_project
+from tests.stages.conftest import ROOT
+
+CURVES = ("loss", "lm", "lr", "pairs_per_second", "mfu", "data_wait", "memory_gb", "grad_norm", "param_norm")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    make_project(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+
+
+def start(folder: Path, ranks: int, *kill_at: int) -> "subprocess.Popen[str]":
+    mine = {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "TORCHDYNAMO_DISABLE": "1",
+        "DS_ACCELERATOR": "cpu",
+    }
+    others = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_TRACKING", "BLIP_"))}
+    command = [sys.executable, "-m", "tests.stages.captioner_run", folder, ranks, *kill_at]
+    return subprocess.Popen(
+        list(map(str, command)), env=others | mine, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def finished(folder: Path, ranks: int) -> str:
+    """What the stage says, run to its end."""
+    process = start(folder, ranks)
+    said, wrong = process.communicate(timeout=300)
+    assert process.returncode == 0, wrong
+    return said
+
+
+def the_run() -> Any:
+    """The stage's run, and no other."""
+    client = store.client()
+    experiment = client.get_experiment_by_name("blip")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], "tags.`blip.stage` = 'captioner'")
+    assert len(found) == 1
+    return found[0]
+
+
+def steps(run_id: str, name: str) -> list[int]:
+    return [point.step for point in store.client().get_metric_history(run_id, name)]
+
+
+def check(folder: Path, ranks: int) -> None:
+    """One finished run in which every step stands once, and figures of the training beside those of the model."""
+    run = the_run()
+    assert (run.info.status, run.data.tags["blip.attempt"]) == ("FINISHED", "2")
+    for name in CURVES:
+        assert steps(run.info.run_id, name) == list(range(1, STEPS + 1)), name
+    figures = json.loads((folder / "metrics/captioner.json").read_text())
+    assert figures["captioner.training.ranks"] == ranks
+    assert figures["captioner.training.steps"] == STEPS
+    for name in ("pairs_per_second", "mfu", "memory_gb", "seconds"):
+        assert figures[f"captioner.training.{name}"] > 0, name
+        assert run.data.metrics[f"captioner.training.{name}"] == figures[f"captioner.training.{name}"]
+    assert 0 <= figures["captioner.training.data_wait"] < 1
+    assert "captioner.exact_match" in figures
+
+
+def test_steps_that_were_not_sent_before_kill_9_are_sent_by_the_next_attempt(folder: Path) -> None:
+    killed = start(folder, 1, 8)  # steps wait up to 10 s, so that none of them is in the store yet
+    killed.communicate(timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(steps(the_run().info.run_id, "loss")) < 7
+    assert "resuming at step 6" in finished(folder, 1)
+    check(folder, 1)
+
+
+def test_ranks_that_are_killed_leave_one_run_with_every_step_once(folder: Path) -> None:
+    process = start(folder, 2)
+    curve, deadline = folder / "runs/captioner/curve.csv", time.monotonic() + 120
+    while not (curve.is_file() and len(curve.read_text().splitlines()) > 5):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for one in family:
+        one.kill()
+    process.communicate(timeout=60)
+    psutil.wait_procs(family, timeout=20)
+    assert "resuming at step" in finished(folder, 2)
+    check(folder, 2)

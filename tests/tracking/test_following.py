@@ -1,0 +1,85 @@
+"""A curve that another process writes is in MLflow while it grows, each row once."""
+
+import csv
+import time
+from pathlib import Path
+
+import pytest
+
+from blip.atomic import write_text
+from blip.config import Settings
+from blip.tracking.following import following
+from blip.tracking.runs import StageRun, stage_run
+
+
+def append(path: Path, *rows: tuple[int, float]) -> None:
+    with path.open("a", newline="") as handle:
+        csv.writer(handle).writerows(rows)
+
+
+def steps(run: StageRun, name: str = "loss") -> list[int]:
+    return [point.step for point in run.client.get_metric_history(run.run_id, name)]
+
+
+def wait_for(run: StageRun, expected: list[int]) -> None:
+    deadline = time.monotonic() + 60
+    while steps(run) != expected:
+        assert time.monotonic() < deadline, steps(run)
+        time.sleep(0.05)
+
+
+def test_rows_are_logged_as_they_come(settings: Settings, tmp_path: Path) -> None:
+    curve = tmp_path / "curve.csv"
+    with stage_run("pretrain", settings) as run, following(run, curve, every=0.05):
+        write_text(curve, "step,loss\n")
+        append(curve, (20, 3.0))
+        wait_for(run, [20])
+        append(curve, (40, 2.0), (60, 1.0))
+        wait_for(run, [20, 40, 60])
+
+
+def test_half_a_line_waits_for_its_end_and_the_last_row_is_not_lost(
+    settings: Settings, tmp_path: Path
+) -> None:
+    curve = tmp_path / "curve.csv"
+    with stage_run("pretrain", settings) as run:
+        with following(run, curve, every=0.05):
+            write_text(curve, "step,loss\n20,3.0\n40,1")
+            wait_for(run, [20])
+            with curve.open("a") as handle:
+                handle.write("2.5\n")
+        assert [p.value for p in run.client.get_metric_history(run.run_id, "loss")] == [3.0, 12.5]
+
+
+def test_the_curve_of_another_run_is_not_taken_for_this_one(settings: Settings, tmp_path: Path) -> None:
+    curve = tmp_path / "curve.csv"
+    write_text(curve, "step,loss\n20,9.0\n40,9.0\n")
+    with stage_run("pretrain", settings) as run:
+        with following(run, curve, every=0.05):
+            time.sleep(0.3)
+            assert steps(run) == []
+            write_text(curve, "step,loss\n20,3.0\n")
+        assert [p.value for p in run.client.get_metric_history(run.run_id, "loss")] == [3.0]
+
+
+def test_rows_that_stand_again_in_a_curve_that_was_cut_are_logged_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    curve = tmp_path / "curve.csv"
+    with stage_run("pretrain", settings) as run, following(run, curve, "member2.", every=0.05):
+        write_text(curve, "step,loss\n20,3.0\n40,2.0\n60,1.0\n")
+        deadline = time.monotonic() + 60
+        while steps(run, "member2.loss") != [20, 40, 60] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        write_text(curve, "step,loss\n20,3.0\n")
+        append(curve, (40, 2.0), (60, 1.0), (80, 0.5))
+    assert steps(run, "member2.loss") == [20, 40, 60, 80]
+
+
+def test_an_error_of_the_block_is_the_one_that_is_seen(settings: Settings, tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyError, match="ranks"),
+        stage_run("pretrain", settings) as run,
+        following(run, tmp_path / "curve.csv"),
+    ):
+        raise KeyError("ranks")

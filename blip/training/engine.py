@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from blip.config import Optimiser, Training
 from blip.model.vision import VisionTransformer
+from blip.training.one_rank import leave_gradients, zero_settings
 from blip.training.precision import has_fast_bfloat16
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def build_engine(objective: nn.Module, training: Training, optimiser: Optimiser)
         engine, *_ = deepspeed.initialize(
             model=objective, optimizer=client, config=deepspeed_config(training, optimiser)
         )
+        leave_gradients(engine)
     return engine
 
 
@@ -56,7 +58,7 @@ def deepspeed_config(training: Training, optimiser: Optimiser) -> dict[str, obje
         "train_micro_batch_size_per_gpu": training.batch_size,
         "gradient_accumulation_steps": training.accumulate,
         "gradient_clipping": optimiser.clip,
-        "zero_optimization": {"stage": training.zero_stage},
+        "zero_optimization": zero_settings(training.zero_stage),
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,

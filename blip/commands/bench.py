@@ -1,6 +1,7 @@
-"""The command that measures: `blip bench {step,caption,rerank,filter,loader}`."""
+"""The command that measures: `blip bench {step,caption,rerank,filter,loader,trainer}`."""
 
 from dataclasses import asdict
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -10,7 +11,7 @@ from blip.commands.output import JsonFlag, columns, show
 from blip.errors import BadArguments
 
 if TYPE_CHECKING:
-    from blip.bench import loader
+    from blip.bench import loader, trainer
     from blip.bench.run import Comparison, Side
     from blip.bench.workload import Setup
 
@@ -18,6 +19,7 @@ app = typer.Typer()
 UNITS = {"step": "pairs/s", "caption": "captions/s", "rerank": "pairs/s", "filter": "pairs/s"}
 USUAL = {
     "step": (16, 224), "caption": (16, 384), "rerank": (64, 224), "filter": (16, 384), "loader": (64, 224),
+    "trainer": (8, 224),
 }  # batch, pixels  # fmt: skip
 TEXTS = {"rerank": 64, "filter": 4}
 
@@ -25,10 +27,10 @@ TEXTS = {"rerank": 64, "filter": 4}
 @app.command(rich_help_panel="Operations")
 def bench(
     work: Annotated[
-        Literal["step", "caption", "rerank", "filter", "loader"],
+        Literal["step", "caption", "rerank", "filter", "loader", "trainer"],
         typer.Argument(
             help="A pre-training step, captions, matching scores of encoded images with many texts, of images with a "
-            "few, or training pictures from shards to batches."
+            "few, training pictures from shards to batches, or what the trainer adds to a bare step."
         ),
     ],
     *,
@@ -62,11 +64,13 @@ def bench(
     cpu_time: Annotated[
         bool, typer.Option(help="Count the processor's seconds; with OMP_NUM_THREADS=1, on a busy machine.")
     ] = False,
+    zero_stage: Annotated[int, typer.Option(min=0, max=3, help="Of the trainer.")] = 1,
     as_json: JsonFlag = False,
 ) -> None:
     """Time a piece of work here, by turns with `transformers`: same weights, inputs and type.
 
-    The loader's is by turns with bare decoding and with a WebDataset pipeline, on one core.
+    The loader's is by turns with bare decoding and with a WebDataset pipeline, on one core; the trainer's with forward,
+    backward and optimiser alone.
 
     Example: [bold]blip bench step --size base --batch 16[/bold]
     """
@@ -87,6 +91,12 @@ def bench(
         size, batch, image_size, dtype, where, beams=beams, texts=texts or TEXTS.get(work, 1), decoding=decoding,
         captions=captions, free_lengths=free_lengths,
     )  # fmt: skip
+    if work == "trainer":
+        from blip.bench.trainer import measure as measure_trainer
+
+        overhead = measure_trainer(setup, repeats, zero_stage, cpu_time)
+        show(trainer_figures(overhead), as_json, trainer_lines(overhead))
+        return
     result = compare(work, setup, repeats, against == "transformers", memory, cpu_time)
     show(figures(result), as_json, lines(result))
 
@@ -160,6 +170,29 @@ def loader_lines(found: "loader.Figures") -> list[str]:
         ratio = f"{found.ratios[side]:.2f}x as fast" if side in found.ratios else ""
         rows.append((name, f"{rate:,.0f}", f"{1e6 / rate:.0f}", ratio))
     return [what, f"{found.machine}, one thread, {found.versions}", "", *columns(rows)]
+
+
+def trainer_figures(found: "trainer.Overhead") -> dict[str, Any]:
+    """What was measured of the trainer, for programs."""
+    shares = {"of_step": found.of_step, "of_logging": found.of_logging, "share": found.share}
+    return {"work": "trainer", **asdict(found), **shares}
+
+
+def trainer_lines(found: "trainer.Overhead") -> list[str]:
+    """A table of the trainer for people."""
+    from blip.bench.trainer import USUAL_LOG_EVERY
+
+    setup = found.setup
+    what = f"trainer, {setup.size}, batch {setup.batch}, {setup.image_size} px, {setup.dtype}, "
+    what += f"ZeRO {found.zero_stage}, one rank"
+    logging, beside = zip(*found.logging, strict=True)
+    rows = [
+        ("", "trainer", "bare step", "adds"),
+        ("step", f"{median(found.trainer):.3f} s", f"{median(found.bare):.3f} s", f"{found.of_step:.1%}"),
+        ("step that logs", f"{median(logging):.3f} s", f"{median(beside):.3f} s", f"{found.of_logging:.1%}"),
+    ]
+    end = f"{found.share:.1%} of a run that logs every {USUAL_LOG_EVERY} steps"
+    return [what, f"{found.machine}, {found.versions}", "", *columns(rows), "", end]
 
 
 def _row(name: str, side: "Side", result: "Comparison") -> tuple[str, ...]:

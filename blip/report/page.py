@@ -47,13 +47,22 @@ class Charts:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A training run in a line."""
+    """A training run in a line; what its curve does not tell is NaN.
+
+    Attributes:
+        mfu: share of the device's peak that the published work of its pairs took.
+        data_wait: share of the time without data to work on.
+        memory_gb: the most that a rank held.
+    """
 
     stage: str
     steps: int
     first_loss: float
     last_loss: float
     pairs_per_second: float
+    mfu: float
+    data_wait: float
+    memory_gb: float
 
 
 def draw_charts(settings: Settings, found: Artefacts, audit: Audit | None) -> Charts:
@@ -97,7 +106,7 @@ def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: Run
             audit=audit,
             groups=groups(audit) if audit else [],
             web_pictures=gallery.capfilt_pictures(audit, WEB) if audit else {},
-            training=[_training_run(stage, curve) for stage, curve in found.curves.items() if curve],
+            training=[training_run(stage, curve) for stage, curve in found.curves.items() if curve],
             compared=_compared(found.figures),
             examples=_examples(found),
             times=provenance.times(found, facts),
@@ -125,10 +134,16 @@ def headline(settings: Settings, found: Artefacts, facts: RunFacts) -> str:
     return f"{ran}, and {verdict} passed the gate".replace(" of ", "\u00a0of\u00a0")
 
 
-def _training_run(stage: str, curve: Curve) -> TrainingRun:
-    rates = [rate for rate in curve.get("pairs_per_second", []) if not math.isnan(rate)]
+def training_run(stage: str, curve: Curve) -> TrainingRun:
+    """The line of a run, from its curve."""
+
+    def usual(name: str) -> float:
+        return median([value for value in curve.get(name, []) if not math.isnan(value)] or [math.nan])
+
     losses = curve.get("loss", [math.nan])
-    return TrainingRun(stage, int(curve["step"][-1]), losses[0], losses[-1], median(rates or [math.nan]))
+    speed = (usual("pairs_per_second"), usual("mfu"), usual("data_wait"))
+    most = max(curve.get("memory_gb", [math.nan]))
+    return TrainingRun(stage, int(curve["step"][-1]), losses[0], losses[-1], *speed, most)
 
 
 def _compared(values: Mapping[str, float]) -> list[dict[str, Any]]:

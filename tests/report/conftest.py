@@ -169,7 +169,7 @@ def _curves(folder: Path) -> None:
         "finetune_vqa": ("lm",),
     }
     ends = {"itc": (5.6, 2.2), "itm": (0.64, 0.4), "lm": (6.5, 2.1)}
-    columns = ("step", "loss", "itc", "itm", "lm", "lr", "pairs_per_second")
+    columns = ("step", "loss", "itc", "itm", "lm", "lr", "pairs_per_second", "mfu", "data_wait", "memory_gb")
     for place, (stage, names) in enumerate(losses.items()):
         rows = []
         for step in range(20, 1001, 20):
@@ -179,7 +179,8 @@ def _curves(folder: Path) -> None:
                 + 0.03 * math.sin(step * 1.7)
                 for name in names
             }
-            rows.append({"step": step, "loss": sum(row.values()), **row, "lr": 0.02, "pairs_per_second": 610})
+            speed = {"pairs_per_second": 610, "mfu": 0.37, "data_wait": 0.02, "memory_gb": 1.3 + step / 1e4}
+            rows.append({"step": step, "loss": sum(row.values()), **row, "lr": 0.02, **speed})
         _table(folder / f"{stage}.csv", columns, rows)
 
 

@@ -1,5 +1,6 @@
 """The page: whole, self-contained, and plain about what is missing."""
 
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +11,7 @@ from blip.config import Settings
 from blip.report.artefacts import read_artefacts
 from blip.report.audit import read_audit
 from blip.report.graph import NODES
-from blip.report.page import WEB, Charts, draw_charts, headline, render
+from blip.report.page import WEB, Charts, draw_charts, headline, render, training_run
 from blip.report.provenance import RunFacts
 
 VOID = {"meta", "link", "img", "br", "col", "hr", "input"}
@@ -117,6 +118,17 @@ def test_the_page_shows_the_figures(whole: str) -> None:
         "2:11 min",
     ):
         assert said in text, said
+
+
+def test_a_training_run_has_its_speed_and_memory(whole: str, finished: Path) -> None:
+    cells = ("610", "37%", "2%", "1.4")
+    assert "".join(f'<td class="number">{cell}</td>' for cell in cells) in whole
+    (finished / "metrics/curves/pretrain.csv").write_text(
+        "step,loss,mfu\n20,3.0,\n40,2.0,0.25\n60,2.0,0.35\n"
+    )
+    run = training_run("pretrain", read_artefacts(finished).curves["pretrain"])
+    assert run.mfu == 0.3
+    assert math.isnan(run.memory_gb)
 
 
 def test_a_dropped_text_is_struck_out_and_a_kept_one_is_not(whole: str) -> None:

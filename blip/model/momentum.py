@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blip.model.blip import BlipNetwork
-from blip.model.ranks import gather
+from blip.model.ranks import gather, whole
 from blip.model.text import TextTransformer
 
 
@@ -18,6 +18,7 @@ class MomentumTwin(nn.Module):
     An EMA of 0.995 kept in bfloat16 would not move at all: its step is below that type's resolution. So the average
     is float32 beside weights of any type. A vision tower that is not trained is its own average: the twin then holds
     none and takes the network's image tokens. The twin sees all patches where patch dropout leaves the network some.
+    Its weights are buffers, so that ZeRO 3, which divides parameters among the ranks, leaves them whole.
     """
 
     def __init__(self, network: BlipNetwork, decay: float) -> None:
@@ -29,19 +30,21 @@ class MomentumTwin(nn.Module):
         for layer in cast(TextTransformer, self.parts["text_encoder"]).layers:
             del layer.cross_attention  # the twin reads texts alone
         self.requires_grad_(False).float()
+        _as_buffers(self.parts)
 
     @torch.no_grad()
     def update(self, network: BlipNetwork) -> None:
         """Move every weight a share of ``1 - decay`` towards the network, in one fused call."""
         weights = {name: dict(getattr(network, name).named_parameters()) for name in self.names}
         pairs = [
-            (own, weights[part][name].detach().float())
+            (own, weights[part][name])
             for part in self.names
-            for name, own in self.parts[part].named_parameters()
+            for name, own in self.parts[part].named_buffers()
         ]
         own: list[Tensor] = [average for average, _ in pairs]
-        theirs = [weight for _, weight in pairs]
-        torch._foreach_lerp_(own, theirs, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
+        with whole([weight for _, weight in pairs]):
+            theirs = [weight.detach().float() for _, weight in pairs]
+            torch._foreach_lerp_(own, theirs, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
     def embed(
@@ -62,6 +65,14 @@ class MomentumTwin(nn.Module):
         states = self.parts["text_encoder"](ids_BT, mask_BT, first_only=True, at_most=at_most)
         text = self.parts["text_projection"](states[:, 0]).float()
         return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
+
+
+def _as_buffers(module: nn.Module) -> None:
+    """Make every parameter a buffer of the same name, so that a state dict stays what it was."""
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            delattr(part, name)
+            part.register_buffer(name, parameter.detach())
 
 
 TWINNED = ("vision", "text_encoder", "vision_projection", "text_projection")

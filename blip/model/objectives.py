@@ -158,6 +158,7 @@ class PairObjective(nn.Module):
         super().__init__()
         self.network, self.config, self.tokens = network, config, tokens
         self.progress = 1.0  # of the run, set by the trainer
+        self.first_of_step = True  # set by the trainer, where a step has several batches
         sigmoid = config.contrast == "sigmoid"
         contrasts_keys = bool(config.itc) and not sigmoid
         self.twin = MomentumTwin(network, config.momentum) if contrasts_keys else None
@@ -166,6 +167,7 @@ class PairObjective(nn.Module):
         self.sigmoid_bias = nn.Parameter(bias) if config.itc and sigmoid else None
         with torch.no_grad():
             network.temperature.fill_(config.temperature)
+        self.register_forward_pre_hook(_move_twin)
 
     @property
     def alpha(self) -> float | None:
@@ -221,11 +223,9 @@ class PairObjective(nn.Module):
         return t + (t.clamp(*TEMPERATURE_RANGE) - t).detach()
 
     def _keys(self, batch: PairBatch, tokens_BND: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Momentum features of the batch; the twin moves first, as published."""
+        """Momentum features of the batch; the twin has moved before, as published."""
         if self.twin is None:
             return None
-        if self.training:
-            self.twin.update(self.network)
         image, text = self.twin.embed(batch.images, tokens_BND, batch.ids, batch.mask, batch.tokens)
         return batch.for_texts(image), text
 
@@ -401,6 +401,12 @@ def decoder_loss(
     logits = network.lm_head(states.flatten(0, 1)[place.clamp_min(0)], network.word_embedding)
     weights = None if weights_B is None else weights_B[place.clamp_min(0) // ids_BT.shape[1]]
     return lm_loss(logits, targets, label_smoothing, weights)
+
+
+def _move_twin(objective: PairObjective, _: tuple[PairBatch, ...]) -> None:
+    """Before the first forward of a step, and outside of it: inside, ZeRO 3 gives no whole weights."""
+    if objective.training and objective.first_of_step and objective.twin is not None:
+        objective.twin.update(objective.network)
 
 
 def _in_turn(a_P: Tensor, b_P: Tensor) -> Tensor:

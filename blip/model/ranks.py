@@ -3,10 +3,13 @@
     everyones = gather(features_BP)                   # [R * B, P], the same on every rank
     tokens = gather_with_gradient(tokens_BND)         # gradients go back to the rank that computed the tokens
     chosen = from_first_rank(drawn)                   # one draw for all ranks
+    with whole(list(network.parameters())): ...       # where ZeRO 3 has divided them
 
 Every rank calls the same functions in the same order with tensors of one shape.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -60,6 +63,21 @@ def longest(length: int, like: Tensor) -> int:
     found = torch.tensor(length, device=like.device)
     dist.all_reduce(found, dist.ReduceOp.MAX)
     return int(found)
+
+
+@contextmanager
+def whole(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """A region in which a rank reads parameters as a whole that ZeRO 3 has divided among the ranks.
+
+    Every rank enters it with the same parameters. It does nothing where they are whole.
+    """
+    if not any(hasattr(parameter, "ds_id") for parameter in parameters):
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(list(parameters)):
+        yield
 
 
 def own_rows(x: Tensor) -> Tensor:

@@ -185,7 +185,7 @@ def test_the_average_is_float32_whatever_is_computed_in(weights: torch.dtype) ->
             losses = made(given)
         assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
         expected = {n: 0.995 * expected[n] + 0.005 * now for n, now in averages(made.network).items()}
-    for name, average in made.twin.parts.named_parameters():
+    for name, average in made.twin.parts.named_buffers():
         assert average.dtype == torch.float32
         assert torch.allclose(average.double(), expected[name], atol=1e-6), name
 

@@ -140,6 +140,17 @@ class Model(Section):
 
 
 class Optimiser(Section):
+    """How weights are moved; `lr` is that of Muon's matrices, `adam_lr` of all others (of all, under adamw).
+
+    Norms, biases, positions and the temperature have no weight decay; with `decay_all` they have, as published.
+    `layer_decay` multiplies the rate once for every layer that lies between a weight and the heads (BEiT, Bao et al.
+    2022), in each tower for itself; 1 leaves all as they are. `clip` is the greatest norm of the gradient, 0 for none.
+    Beside Muon it is that of AdamW's weights alone, as an orthogonal step has no scale to clip; with `clip_muon` it is
+    DeepSpeed's, which counts and shrinks the orthogonal steps too (of the demo 85 times) and is a lower rate in fact.
+    Explained in blip.training.schedule: `warmup` (a share of the steps, or their number when above 1), `warmup_lr`,
+    `schedule`, `decay` and `final_lr`.
+    """
+
     name: Literal["muon", "adamw"] = "adamw"
     lr: float
     adam_lr: float
@@ -147,7 +158,10 @@ class Optimiser(Section):
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.05
-    clip: float = 0.0
+    decay_all: bool = False
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    clip: float = Field(0.0, ge=0)
+    clip_muon: bool = False
     warmup: float = 0.0
     warmup_lr: float = 0.0
     schedule: Literal["cosine", "epoch_decay", "epoch_cosine"] = "cosine"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from blip.model.attention import attention, attention_to_tokens, merge_heads, split_heads
 from blip.model.context import AnyContext, Cache, Context, Tokens, TwoContexts
@@ -46,6 +47,7 @@ class TextTransformer(nn.Module):
     def __init__(self, config: TextConfig, shared: "TextTransformer | None" = None) -> None:
         super().__init__()
         self.config = config
+        self.activation_checkpointing = False  # recompute a layer's activations instead of keeping them
         self.embeddings = shared.embeddings if shared else Embeddings(config)
         parts = list(shared.layers) if shared else [None] * config.layers
         self.layers = nn.ModuleList(Layer(config, part) for part in parts)  # type: ignore[arg-type]
@@ -83,7 +85,9 @@ class TextTransformer(nn.Module):
         last = len(self.layers) - 1
         for n, layer in enumerate(self.layers):
             layer_context = context[n] if context else None
-            x = layer(x, mask, layer_context, packing, first_only and n == last, cache and (cache, n))
+            arguments = (x, mask, layer_context, packing, first_only and n == last, cache and (cache, n))
+            recompute = self.activation_checkpointing and x.requires_grad
+            x = checkpoint(layer, *arguments, use_reentrant=False) if recompute else layer(*arguments)
         if cache:
             cache.length += ids_BT.shape[1]
         return packing.unpack(x) if packing and not first_only else x

@@ -12,7 +12,9 @@ class Schedule:
     Attributes:
         steps: optimizer steps of the whole run.
         steps_per_epoch: for the schedules that move by epoch.
-        warmup_steps: linear from `warmup_factor` to 1.
+        warmup_steps: linear from `warmup_factor` to 1, as published: the first step has `warmup_factor` and the one
+            after the warm-up 1. Where that is 0 all are one step ahead, so that the first does something. An epoch
+            that ends within the warm-up does not lower it.
         kind: ``cosine`` by step, ``epoch_cosine`` and ``epoch_decay`` by epoch as the paper's fine-tuning and
             pre-training do.
         final_factor: the floor.
@@ -29,7 +31,8 @@ class Schedule:
     def factor(self, step: int) -> float:
         """The factor for optimizer step `step`, counted from 0."""
         if step < self.warmup_steps:
-            return self.warmup_factor + (1 - self.warmup_factor) * (step + 1) / self.warmup_steps
+            done = step if self.warmup_factor else step + 1
+            return self.warmup_factor + (1 - self.warmup_factor) * done / self.warmup_steps
         epoch = step // self.steps_per_epoch
         if self.kind == "epoch_decay":
             return max(self.decay**epoch, self.final_factor)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 FilterHead = Literal["itm", "itc", "both"]  # explained in blip.capfilt.judge
 SourceKind = Literal[  # one file each in blip.data.sources
     "table", "folder", "imagefolder", "webdataset", "hf", "urls", "coco", "karpathy", "nocaps",
@@ -23,6 +23,10 @@ class Section(BaseModel):
 
 
 class Compute(Section):
+    """`dtype` is that of matrix products; weights are float32. float16 trains with a dynamic loss scale, which needs
+    training.zero_stage 1 to 3; it is for GPUs without bfloat16.
+    """
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Precision = "auto"
     threads: int = Field(default=1, ge=1)
@@ -170,11 +174,23 @@ class Optimiser(Section):
 
 
 class Training(Section):
+    """One step is `ranks` x `accumulate` x `batch_size` pairs.
+
+    With `accumulate` above 1 ITC compares a batch with its own keys and the queue, into which every batch of a step
+    goes; ITM draws negatives from the batch. The momentum twin moves once a step. With `accumulate_features` ITC
+    compares all batches of a step, as if they were one (GradCache, Gao et al. 2021); each is then embedded twice, and
+    ITM and LM stay as they are. `average` above 0 is the decay of an average of the weights, which is saved in place
+    of the last step's (blip.training.average). `zero_stage` divides among the ranks 1 the optimiser's state, 2 the
+    gradients too, 3 the weights too, with the same losses.
+    """
+
     ranks: int = Field(1, ge=1)
     threads: int | None = Field(None, ge=1)
     workers: int = Field(0, ge=0)  # processes of each rank that prepare pictures; 0: its loading thread does
     batch_size: int = Field(64, ge=1)
     accumulate: int = Field(1, ge=1)
+    accumulate_features: bool = False
+    average: float = Field(0.0, ge=0, lt=1)
     zero_stage: Literal[0, 1, 2, 3] = 1
     activation_checkpointing: bool = False
     compile: bool = False
@@ -185,6 +201,12 @@ class Training(Section):
     checkpoint_every: int = Field(1000, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     log_every: int = Field(50, ge=1)
+
+    @model_validator(mode="after")
+    def _features_are_of_whole_weights(self) -> "Training":
+        if self.accumulate_features and self.zero_stage == 3:
+            raise ValueError("accumulate_features embeds outside of a forward; it needs zero_stage 0, 1 or 2")
+        return self
 
 
 class Objective(Section):

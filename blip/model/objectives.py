@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from blip.data.images import arrive
 from blip.model.blip import BlipNetwork
 from blip.model.context import AnyContext, Context, TwoContexts
+from blip.model.contrast import Contrast, Features, leaf
 from blip.model.losses import (
     IGNORED,
     hard_negatives,
@@ -182,24 +183,25 @@ class PairObjective(nn.Module):
         learned = self.network.temperature
         return learned.clamp(*TEMPERATURE_RANGE).item() if self.config.itc and learned.numel() == 1 else None
 
-    def forward(self, batch: PairBatch) -> dict[str, Tensor]:
-        """The unweighted losses by name and ``loss``, their weighted sum, all float32 scalars."""
+    def forward(self, batch: PairBatch, contrast: Contrast | None = None) -> dict[str, Tensor]:
+        """The unweighted losses by name and ``loss``, their weighted sum, all float32 scalars.
+
+        Args:
+            contrast: where a step has several batches, ITC of all of them and what it says about this one (`contrast`).
+        """
         network, config = self.network, self.config
         tokens_BND = network.vision(batch.images)
         losses: dict[str, Tensor] = {}
         similarity = None
         if config.itc or config.itm:
-            image = batch.for_texts(network.embed_image(tokens_BND))
-            embedded = network.embed_text(*batch.with_distractors())
-            text, distractors = embedded[: len(batch.ids)], embedded[len(batch.ids) :]
+            features = self._features(batch, tokens_BND, contrast)
             temperature = self._temperature()
-            keys = self._keys(batch, tokens_BND)
-            if config.itc and keys:
-                losses["itc"] = self._itc(image, text, distractors, keys, batch.group, temperature)
+            if config.itc and contrast:
+                losses["itc"] = contrast.loss_of(features, temperature, self.sigmoid_bias)
             elif config.itc:
-                losses["itc"] = self._sigmoid_itc(image, text, distractors, batch.group, temperature)
+                losses["itc"] = self._itc(features, temperature, self.sigmoid_bias)
             if config.itm:
-                similarity = self._similarity(image, text, keys, temperature)
+                similarity = self._similarity(features, temperature)
         context = network.text_encoder.project_context(tokens_BND)
         if similarity is not None:
             losses["itm"] = self._itm(batch, tokens_BND, context, similarity)
@@ -209,6 +211,41 @@ class PairObjective(nn.Module):
             losses["lm"] = self._lm(batch, batch.contexts_for(context))
         losses["loss"] = sum((getattr(config, name) * loss for name, loss in losses.items()), torch.zeros(()))
         return losses
+
+    def features(self, batch: PairBatch) -> Features:
+        """What ITC compares of a batch. The same random numbers are drawn as by `forward`, and in their order."""
+        return self._features(batch, self.network.vision(batch.images))
+
+    def contrast(self, batches: Sequence[Features]) -> list[Contrast]:
+        """ITC over the features of all batches of a step, and its gradient by each batch's.
+
+        This is GradCache (Gao et al. 2021). With several ranks every one calls this. In training the keys of all
+        batches enter the queue here.
+        """
+        parts = [one.leaves() for one in batches]
+        temperature = leaf(self._temperature())
+        bias = None if self.sigmoid_bias is None else leaf(self.sigmoid_bias)
+        loss = self._itc(Features.joined(parts), temperature, bias)
+        leaves = [value for one in parts for value in one.learnt] + [temperature]
+        leaves += [] if bias is None else [bias]
+        found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        features, scalars = found[: 3 * len(parts)], found[3 * len(parts) :]
+        return [
+            Contrast(loss.detach(), [len(parts) * g for g in features[3 * n : 3 * n + 3]], scalars, one.keys)
+            for n, one in enumerate(parts)
+        ]
+
+    def move_twin(self) -> None:
+        """Once a step, before its first forward."""
+        if self.training and self.twin is not None:
+            self.twin.update(self.network)
+
+    def _features(self, batch: PairBatch, tokens_BND: Tensor, contrast: Contrast | None = None) -> Features:
+        image = batch.for_texts(self.network.embed_image(tokens_BND))
+        embedded = self.network.embed_text(*batch.with_distractors())
+        text, distractors = embedded[: len(batch.ids)], embedded[len(batch.ids) :]
+        keys = contrast.keys if contrast else self._keys(batch, tokens_BND)
+        return Features(image, text, distractors, keys, batch.group)
 
     def _temperature(self) -> Tensor:
         """The learned temperature, clamped before every forward, as published.
@@ -229,16 +266,16 @@ class PairObjective(nn.Module):
         image, text = self.twin.embed(batch.images, tokens_BND, batch.ids, batch.mask, batch.tokens)
         return batch.for_texts(image), text
 
-    def _itc(
-        self,
-        image: Tensor,
-        text: Tensor,
-        distractors: Tensor,
-        keys: tuple[Tensor, Tensor],
-        group: Tensor,
-        temperature: Tensor,
-    ) -> Tensor:
+    def _itc(self, features: Features, temperature: Tensor, bias: Tensor | None) -> Tensor:
+        if features.keys is None:
+            assert bias is not None
+            return self._sigmoid_itc(features, temperature, bias)
+        return self._softmax_itc(features, features.keys, temperature)
+
+    def _softmax_itc(self, features: Features, keys: tuple[Tensor, Tensor], temperature: Tensor) -> Tensor:
         """Distractors are keys that no image has; features of the network itself, so that they learn to keep away."""
+        image, text, distractors = features.learnt
+        group = features.group
         alpha = self.alpha
         assert self.queue is not None and alpha is not None
         image_keys, text_keys, key_group = self._with_queue(*keys, group)
@@ -263,27 +300,25 @@ class PairObjective(nn.Module):
         queue = self.queue
         return torch.cat((image, queue.image)), torch.cat((text, queue.text)), torch.cat((group, queue.group))
 
-    def _sigmoid_itc(
-        self, image: Tensor, text: Tensor, distractors: Tensor, group: Tensor, temperature: Tensor
-    ) -> Tensor:
-        assert self.sigmoid_bias is not None
+    def _sigmoid_itc(self, features: Features, temperature: Tensor, bias: Tensor) -> Tensor:
+        image, text, distractors = features.learnt
+        group = features.group
         text_group = group
         if self.config.itc_keys == "global":
             text, text_group = gather_with_gradient(text), gather(group)
         with full_precision(image):
             same = nn.functional.pad(same_group(group, text_group), (0, len(distractors)))
             text = torch.cat((text, distractors))
-            return sigmoid_itc_loss(image, text, same, temperature, self.sigmoid_bias)
+            return sigmoid_itc_loss(image, text, same, temperature, bias)
 
     @torch.no_grad()
-    def _similarity(
-        self, image: Tensor, text: Tensor, keys: tuple[Tensor, Tensor] | None, temperature: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _similarity(self, features: Features, temperature: Tensor) -> tuple[Tensor, Tensor]:
         """Similarities ``[P, P]`` image->text and text->image, by which hard negatives are drawn.
 
         With global negatives they are of the pairs of all ranks.
         """
-        image_keys, text_keys = keys or (image, text)
+        image, text, _ = features.learnt
+        image_keys, text_keys = features.keys or (image, text)
         if self._global_negatives:
             image, text, image_keys, text_keys = map(gather, (image, text, image_keys, text_keys))
         with full_precision(image):
@@ -405,8 +440,8 @@ def decoder_loss(
 
 def _move_twin(objective: PairObjective, _: tuple[PairBatch, ...]) -> None:
     """Before the first forward of a step, and outside of it: inside, ZeRO 3 gives no whole weights."""
-    if objective.training and objective.first_of_step and objective.twin is not None:
-        objective.twin.update(objective.network)
+    if objective.first_of_step:
+        objective.move_twin()
 
 
 def _in_turn(a_P: Tensor, b_P: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from blip.config import Optimiser, Training
+from blip.model.ranks import whole
 from blip.training.one_rank import leave_gradients, zero_settings
 from blip.training.optimiser import build_optimiser, clip_adam_alone, deepspeed_clips
 from blip.training.switches import apply_switches
@@ -60,6 +61,21 @@ def zero_config(stage: int, optimiser: str) -> dict[str, object]:
     if stage < 3:
         return zero_settings(stage)
     return {"stage": stage, "memory_efficient_linear": False, "reduce_scatter": optimiser != "muon"}
+
+
+def make_whole(engine: "DeepSpeedEngine", objective: nn.Module) -> None:
+    """End a run whose parameters ZeRO 3 has divided: every rank has all of them again. Nothing to do for the others."""
+    if engine.zero_optimization_stage() < 3:
+        return
+    from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+
+    parameters = list(objective.parameters())
+    with whole(parameters):
+        values = [parameter.detach().clone() for parameter in parameters]
+    engine.destroy()
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.data = value
+        parameter.ds_status = ZeroParamStatus.AVAILABLE  # type: ignore[attr-defined]
 
 
 def start_process_group() -> None:

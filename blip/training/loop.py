@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,9 +24,11 @@ from blip.config import Compute, Run
 from blip.data.loader import Batch, PairLoader
 from blip.errors import Preempted
 from blip.model.precision import autocast
+from blip.training.accumulation import losses_of_step
+from blip.training.average import WeightAverage
 from blip.training.checkpoint import CheckpointStore
-from blip.training.engine import build_engine, quiet
-from blip.training.precision import autocast_dtype
+from blip.training.engine import build_engine, make_whole, quiet
+from blip.training.precision import LossScale, autocast_dtype
 from blip.training.progress import Progress
 from blip.training.schedule import Schedule
 from blip.training.telemetry import Meter, open_meter
@@ -69,8 +72,13 @@ def train(plan: Plan) -> int:
         BlipError: the loss is not finite, or a checkpoint cannot be written.
     """
     run, training = plan.run, plan.run.training
+    average = WeightAverage.of(plan.objective, training.average) if training.average else None
+    scale = LossScale.of(plan.objective) if plan.compute.dtype == "float16" else None
     engine = build_engine(plan.objective, training, run.optimiser)
+    if scale:
+        scale.attach(engine)
     device, optimiser = torch.device(engine.device or "cpu"), cast(torch.optim.Optimizer, engine.optimizer)
+    region = partial(autocast, device, autocast_dtype(plan.compute.dtype, device))
     rank = torch.distributed.get_rank()
     store = CheckpointStore(RUNS / plan.name, fingerprint(plan.identity), training.keep_checkpoints, rank)
     meter = open_meter(plan.name, engine, training, plan.compute, plan.pair_flops)
@@ -97,10 +105,14 @@ def train(plan: Plan) -> int:
                 group["lr"] = peak * factor
             plan.objective.progress = step / schedule.steps  # type: ignore[assignment]
             progress.expect(step + 1)
-            for _ in range(training.accumulate):
-                with meter.waiting():
-                    batch = next(batches)
-                _micro_step(plan, engine, batch, device, meter)
+            inputs = _inputs(plan, batches, device, meter)
+            for losses in losses_of_step(engine, plan.objective, inputs, training, region):
+                meter.add(losses)
+                engine.backward(losses["loss"])
+                meter.norms.measure()
+                engine.step()
+            if average:
+                average.update(plan.objective)
             figures = progress.report(step + 1, peaks[0] * factor)
             if figures and rank == 0:
                 plan.log(step + 1, figures)
@@ -111,6 +123,9 @@ def train(plan: Plan) -> int:
                 raise Preempted(
                     f"{plan.name}: stopped at step {step + 1} with a checkpoint; run it again to go on"
                 )
+    make_whole(engine, plan.objective)
+    if average:
+        average.copy_to(plan.objective)
     _keep_curve(plan.name, rank)
     summary = meter.summary() | {"steps": schedule.steps}
     if rank == 0:
@@ -134,7 +149,7 @@ def schedule_of(run: Run, batches_per_epoch: int) -> Schedule:
     per_epoch = max(batches_per_epoch // run.training.accumulate, 1)
     steps = run.steps or max(round((run.epochs or 0) * per_epoch), 1)
     warmup = settings.warmup if settings.warmup > 1 else settings.warmup * steps
-    peak = settings.lr
+    peak = settings.lr if settings.name == "muon" else settings.adam_lr
     return Schedule(
         steps,
         per_epoch,
@@ -146,15 +161,12 @@ def schedule_of(run: Run, batches_per_epoch: int) -> Schedule:
     )
 
 
-def _micro_step(plan: Plan, engine: Any, batch: Batch, device: torch.device, meter: Meter) -> None:
-    inputs = plan.collate(batch).to(device)
-    dtype = autocast_dtype(plan.compute.dtype, device)
-    with autocast(device, dtype):
-        losses = engine(inputs)
-    meter.add(losses)
-    engine.backward(losses["loss"])
-    meter.norms.measure()
-    engine.step()
+def _inputs(plan: Plan, batches: Iterator[Batch], device: torch.device, meter: Meter) -> Iterator[Any]:
+    """The objective's arguments of one step, each made when it is asked for."""
+    for _ in range(plan.run.training.accumulate):
+        with meter.waiting():
+            batch = next(batches)
+        yield plan.collate(batch).to(device)
 
 
 def _resume(plan: Plan, engine: Any, store: CheckpointStore) -> int:

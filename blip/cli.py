@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from blip.commands import bench, capfilt, data, gallery, importing, models, operations
-from blip.commands.options import Changes, Recipe
+from blip.commands.options import Changes, Hostfile, Launcher, NodeRank, Recipe
 from blip.commands.output import JsonFlag, show
 from blip.errors import FAILED, BlipError
 
@@ -38,6 +38,9 @@ def stage(
     name: Annotated[str, typer.Argument(help="A stage of dvc.yaml, as pretrain or evaluate@vqa.")],
     recipe: Recipe = None,
     settings: Changes = None,
+    launcher: Launcher = None,
+    hostfile: Hostfile = None,
+    node_rank: NodeRank = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run one stage in this folder; `dvc repro` calls this for whatever is out of date.
@@ -49,6 +52,8 @@ def stage(
 
     find_stage(name)
     overrides = dict(read_override(text) for text in settings or [])
+    launch = {"launcher": launcher, "hostfile": hostfile, "node_rank": node_rank}
+    overrides |= {f"launch.{name}": value for name, value in launch.items() if value is not None}
     figures = run_stage(name, load_settings(recipe=recipe, overrides=overrides))
     show(
         figures,

@@ -14,3 +14,13 @@ Recipe = Annotated[str | None, typer.Option(help="A file of infra/recipes laid o
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; repeatable.")
 ]
+Launcher = Annotated[
+    str | None,
+    typer.Option(
+        help="Who starts the nodes of a training run: auto, local, hostfile, slurm, kubernetes, environment."
+    ),
+]
+Hostfile = Annotated[str | None, typer.Option(help="Nodes of a training run, a line `NAME slots=N` each.")]
+NodeRank = Annotated[
+    int | None, typer.Option(min=0, help="This node's line in the hostfile, where each is started by hand.")
+]

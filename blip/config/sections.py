@@ -32,6 +32,27 @@ class Compute(Section):
     threads: int = Field(default=1, ge=1)
 
 
+class Launch(Section):
+    """How the ranks of a training run are started, found by each other and watched; explained in blip.training.launch.
+
+    `launcher` is who starts the nodes: `auto` looks at the environment and `hostfile`; without any sign all ranks are
+    local. `node_rank` is the number of this node where somebody starts the stage on every node of the hostfile by
+    hand; without it node 0 starts the others through `remote_shell`. `master_port` is where they meet on node 0.
+    `start_timeout` is how long (seconds) nodes wait for each other and a rank may need to its first step's end,
+    `hang_timeout` how long any other step may take, `stop_timeout` how long a checkpoint may take when the run is to
+    stop. They are no part of a stage: DVC runs nothing again for them, and a checkpoint is resumed with others.
+    """
+
+    launcher: Literal["auto", "local", "hostfile", "slurm", "kubernetes", "environment"] = "auto"
+    hostfile: str | None = None
+    node_rank: int | None = Field(None, ge=0)
+    remote_shell: str = Field("ssh -o BatchMode=yes", min_length=1)
+    master_port: int = Field(29400, ge=1024, le=65535)
+    start_timeout: float = Field(1800.0, gt=0)
+    hang_timeout: float = Field(600.0, gt=0)
+    stop_timeout: float = Field(100.0, gt=0)
+
+
 class Columns(Section):
     """What the columns of a table are called, where their names do not tell."""
 
@@ -404,6 +425,7 @@ class Settings(Section):
     recipe: str | None = None
     seed: int = 0
     compute: Compute = Compute()
+    launch: Launch = Launch.model_validate({})
     ingest: Ingest
     validate_: Validate = Field(alias="validate")
     model: Model

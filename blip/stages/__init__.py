@@ -14,6 +14,7 @@ import os
 import random
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -22,6 +23,7 @@ from blip.atomic import write_json
 from blip.config import Settings
 from blip.errors import BadArguments
 from blip.tracking.runs import StageRun, stage_run
+from blip.training.launch.place import Place, find_place
 from blip.training.memory import keep_freed_memory
 
 METRICS = Path("metrics")
@@ -37,24 +39,26 @@ class StageModule(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a stage is: its module, its variant of it, and whether its figures get a file of their own."""
+    """Where a stage is: its module, its variant of it, if its figures get a file of their own, if it trains."""
 
     module: str
     variant: str | None = None
     keeps_metrics: bool = True
+    trains: bool = False
 
 
 STAGES: dict[str, Stage] = {
     "ingest": Stage("blip.stages.ingest"),
     "validate": Stage("blip.stages.validate"),
-    "pretrain": Stage("blip.stages.pretrain"),
-    "captioner": Stage("blip.stages.captioner"),
-    "filter": Stage("blip.stages.filter"),
+    "pretrain": Stage("blip.stages.pretrain", trains=True),
+    "captioner": Stage("blip.stages.captioner", trains=True),
+    "filter": Stage("blip.stages.filter", trains=True),
     "capfilt": Stage("blip.stages.capfilt"),
-    "pretrain_bootstrapped": Stage("blip.stages.pretrain", "bootstrapped"),
-    "rounds": Stage("blip.stages.rounds"),
+    "pretrain_bootstrapped": Stage("blip.stages.pretrain", "bootstrapped", trains=True),
+    "rounds": Stage("blip.stages.rounds", trains=True),
     **{
-        f"finetune@{task}": Stage("blip.stages.finetune", task) for task in ("retrieval", "captioning", "vqa")
+        f"finetune@{task}": Stage("blip.stages.finetune", task, trains=True)
+        for task in ("retrieval", "captioning", "vqa")
     },
     **{
         f"evaluate@{task}": Stage("blip.stages.evaluate", task)
@@ -78,16 +82,21 @@ def find_stage(name: str) -> Stage:
 def run_stage(name: str, settings: Settings) -> dict[str, float]:
     """Run one stage under its MLflow run, and write its figures with the `seconds` it took.
 
+    On another node than the first of a training run, do what that says, and no more; the seconds are the only figure.
+
     Raises:
         BadArguments: there is no such stage.
         BlipError: what the stage says of its inputs.
     """
     stage = find_stage(name)
+    place = find_place(settings.launch, os.environ) if stage.trains else Place()
+    if place.node:
+        return _follow(place, settings)
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.compute.threads))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads give their core to whoever has work
     module = cast(StageModule, importlib.import_module(stage.module))
     prepare_random_numbers(settings)
-    with stage_run(name, settings) as run:
+    with stage_run(name, settings) as run, _crew(stage, place, settings):
         began = time.monotonic()
         figures = module.run(settings, run, stage.variant)
         figures = _finite(name, figures | run.figures)
@@ -96,6 +105,20 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
         if stage.keeps_metrics:
             write_json(METRICS / f"{name.replace('@', '_')}.json", figures)
     return figures
+
+
+def _follow(place: Place, settings: Settings) -> dict[str, float]:
+    from blip.training.launch.follow import follow
+
+    began = time.monotonic()
+    follow(place, settings.launch.start_timeout)
+    return {"seconds": round(time.monotonic() - began, 2)}
+
+
+def _crew(stage: Stage, place: Place, settings: Settings) -> AbstractContextManager[None]:
+    from blip.training.launch.crew import crew_of_stage
+
+    return crew_of_stage(place, settings.launch) if stage.trains else nullcontext()
 
 
 def prepare_random_numbers(settings: Settings) -> None:

@@ -7,11 +7,13 @@ import torch
 from blip.errors import BlipError
 from blip.stages.training import read_job, threads_of, train_here
 from blip.tracking.system import node_metrics
+from blip.training.launch.ranks import tie_to_parent
 from blip.training.memory import keep_freed_memory
 
 
 def main() -> int:
     """Train as one rank; the exit code is that of `blip stage`."""
+    tie_to_parent()
     job, settings = read_job(sys.argv[1])
     torch.set_num_threads(threads_of(job.run, settings))
     torch.set_flush_denormal(True)

@@ -33,7 +33,8 @@ from blip.tracking.following import following
 from blip.tracking.runs import StageRun
 from blip.training.batches import PairCollate, QuestionCollate
 from blip.training.flops import answer_flops, pair_flops
-from blip.training.launch import spawn
+from blip.training.launch.crew import Crew, current_crew
+from blip.training.launch.place import Place
 from blip.training.loop import CURVE, RUNS, SUMMARY, Plan, finish, train
 
 DATASETS = Path("data/datasets")
@@ -72,14 +73,15 @@ JOB = TypeAdapter(Job)
 def run_job(job: Job, settings: Settings, run: StageRun) -> Blip:
     """Train on as many ranks as the settings say and give the saved model back for its validation."""
     ranks, threads = job.run.training.ranks, threads_of(job.run, settings)
-    if ranks == 1:
+    crew = current_crew() or Crew(Place(), settings.launch)
+    if ranks == crew.place.nodes == 1:
         torch.set_num_threads(threads)
         train_here(job, settings, lambda step, means: run.log_metrics(_named(job, means), step))
     else:
         marker = RUNS / job.name / "saved.json"
         write_job(replace(job, mlflow_run=run.run_id), settings)
         with following(run, RUNS / job.name / CURVE, job.prefix):
-            spawn(job.name, ranks, ["blip.stages.rank", job.name], marker, threads)
+            crew.run(job.name, ranks, ["blip.stages.rank", job.name], marker, threads)
     run.figures |= training_figures(job)
     finish(job.name)
     length = job.run.steps or f"{job.run.epochs} epochs"
@@ -131,7 +133,12 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
     torch.manual_seed(settings.seed + rank)
     identity = identity_of(job.run, settings) | {"start": digest_of(job.start)}
     flops = published_flops(job, network, model)
-    train(Plan(job.name, objective, loader, collate, job.run, settings.compute, identity, log, flops))
+    patience = settings.launch.hang_timeout, settings.launch.start_timeout
+    train(
+        Plan(
+            job.name, objective, loader, collate, job.run, settings.compute, identity, log, flops, patience
+        )
+    )
     if rank == 0:
         trained = objective.network
         assert isinstance(trained, BlipNetwork)

@@ -11,6 +11,7 @@ from torch import nn
 
 from blip.config import Optimiser, Training
 from blip.model.ranks import whole
+from blip.training.launch.store import ranks_store
 from blip.training.one_rank import leave_gradients, zero_settings
 from blip.training.optimiser import build_optimiser, clip_adam_alone, deepspeed_clips
 from blip.training.switches import apply_switches
@@ -82,7 +83,10 @@ def start_process_group() -> None:
     """The launcher's environment, or a group of one on loopback with a port the system picks."""
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if "RANK" in os.environ:
-        torch.distributed.init_process_group(backend)
+        store = ranks_store()  # of the agent that started this rank; without one, as the environment says
+        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        named = {"store": store, "rank": rank, "world_size": world} if store else {}
+        torch.distributed.init_process_group(backend, **named)
         return
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
     from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]

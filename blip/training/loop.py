@@ -7,10 +7,7 @@ becomes the objective's input.
 import hashlib
 import json
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,10 +25,13 @@ from blip.training.accumulation import losses_of_step
 from blip.training.average import WeightAverage
 from blip.training.checkpoint import CheckpointStore
 from blip.training.engine import build_engine, make_whole, quiet
+from blip.training.heartbeat import Heartbeat
 from blip.training.precision import LossScale, autocast_dtype
+from blip.training.preemption import stop_requested
 from blip.training.progress import Progress
 from blip.training.schedule import Schedule
 from blip.training.telemetry import Meter, open_meter
+from blip.training.vote import Vote
 
 CURVES = Path("metrics/curves")
 RUNS = Path("runs")
@@ -49,6 +49,8 @@ class Plan:
         identity: whatever a checkpoint must agree on to be resumed (settings, digests of the data).
         log: called on rank 0 with the step and the figures every few steps.
         pair_flops: the published work of a pair (`blip.training.flops`), for MFU; None where it is not known.
+        patience: seconds that a step may take and the first may take, before a run in one process ends itself with
+            the stacks of its threads; 0: for ever. Ranks have an agent, which watches them.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Plan:
     identity: dict[str, Any]
     log: Callable[[int, dict[str, float]], None] = lambda step, means: None
     pair_flops: float | None = None
+    patience: tuple[float, float] = (0.0, 0.0)
 
 
 def train(plan: Plan) -> int:
@@ -96,10 +99,12 @@ def train(plan: Plan) -> int:
     )
     for row in progress.kept:  # what was not sent when the run was killed
         plan.log(int(row["step"]), {name: float(text) for name, text in row.items() if text})
-    batches = iter(plan.loader)
     plan.objective.train()
-    with _stop_requested() as stop:
+    vote = Vote()
+    with stop_requested() as stop, Heartbeat.of_this_process(*plan.patience) as beat:
+        batches = beat.watched(iter(plan.loader))
         for step in range(start, schedule.steps):
+            beat.begin(step)
             factor = schedule.factor(step)
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
@@ -117,9 +122,12 @@ def train(plan: Plan) -> int:
             if figures and rank == 0:
                 plan.log(step + 1, figures)
             due = (step + 1) % training.checkpoint_every == 0 and step + 1 < schedule.steps
-            if due or stop.is_set():
+            beat.mark("vote")
+            stopping = vote(stop.is_set())
+            if due or stopping:
+                beat.mark("save")
                 store.save(engine, step + 1, {"loader": plan.loader.state_dict()})
-            if stop.is_set():
+            if stopping:
                 raise Preempted(
                     f"{plan.name}: stopped at step {step + 1} with a checkpoint; run it again to go on"
                 )
@@ -185,20 +193,3 @@ def _keep_curve(name: str, rank: int) -> None:
     if rank == 0:
         CURVES.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(RUNS / name / CURVE, CURVES / f"{name.replace('@', '_')}.csv")
-
-
-@contextmanager
-def _stop_requested() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGUSR1 set, so that a run ends between steps with a checkpoint."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {
-        number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGTERM, signal.SIGUSR1)
-    }
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -34,7 +34,9 @@ def write_dataset(folder: Path, samples: int = 40) -> None:
             writer.add(Sample(f"s{number:03d}", media, "png", captions, width=40, height=40))
 
 
-def plan(steps: int, kill_at: int = 0, ranks: int = 1, zero_stage: int = 1, batch_size: int = 8) -> Plan:
+def plan(
+    steps: int, kill_at: int = 0, ranks: int = 1, zero_stage: int = 1, batch_size: int = 8, workers: int = 0
+) -> Plan:
     """The run; it kills itself with SIGKILL after step `kill_at`, or asks itself to stop before -`kill_at`."""
     torch.manual_seed(1)
     torch.set_num_threads(1)
@@ -50,6 +52,7 @@ def plan(steps: int, kill_at: int = 0, ranks: int = 1, zero_stage: int = 1, batc
         rank=rank,
         world=ranks,
         shuffle_buffer=16,
+        workers=workers,
     )
     training = SETTINGS.pretrain.training.model_copy(
         update={

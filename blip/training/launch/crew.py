@@ -1,0 +1,170 @@
+"""Node 0 of a run: holds the store, gives orders to its own ranks and the other nodes', and says how it ended.
+
+    with Crew(place, settings.launch) as crew:
+        crew.run("pretrain", ranks=16, arguments=[...], marker=saved, threads=1)
+
+Success is the marker that rank 0 writes last, whatever exit codes say.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+from blip.config import Launch
+from blip.errors import FAILED, BlipError, Preempted
+from blip.training.launch import hostfile, node
+from blip.training.launch.node import CAUSES, Report
+from blip.training.launch.place import Place
+from blip.training.launch.ranks import Order
+from blip.training.launch.store import serve
+from blip.training.preemption import stop_requested
+
+SILENCE_SECONDS = 60.0  # without a sign of life of a node's agent, which gives one every 2 s
+LAST_WORDS_SECONDS = 15.0  # for the other nodes' reports, once this node's ranks have ended
+
+_of_stage: ContextVar["Crew | None"] = ContextVar("crew", default=None)
+
+
+class Crew:
+    """The nodes of a run, from the first order to leaving the context. Nothing is opened before the first order."""
+
+    def __init__(self, place: Place, launch: Launch) -> None:
+        self.place, self._launch = place, launch
+        self._orders = 0
+        self._open = ExitStack()
+        self._store = None
+        self._heard: dict[int, tuple[int, float]] = {}
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._store is not None:
+            code = getattr(error, "exit_code", FAILED) if error else 0
+            self._store.set("end", str(code))
+            self._dismiss()
+        self._open.close()
+
+    def run(self, name: str, ranks: int, arguments: Sequence[str], marker: Path, threads: int) -> None:
+        """Have all nodes run a module on their ranks, and wait.
+
+        Raises:
+            Preempted: the ranks were asked to stop; those that trained have saved a checkpoint.
+            BlipError: they ended without writing `marker`; says which rank was the cause.
+            BadArguments: the nodes cannot have that many ranks.
+        """
+        marker.unlink(missing_ok=True)
+        order = self._order(name, ranks, arguments, threads)
+        with stop_requested() as stop:
+            store = self._opened()
+            store.set(f"order/{order.number}", json.dumps(asdict(order)))
+            own = node.work(
+                order, self.place, store, (self.place.master, store.port), stop, self._silent_node
+            )
+            reports = [own, *self._reports(order)]
+        if marker.is_file():
+            return
+        worst = min(reports, key=lambda report: CAUSES.index(report.kind))
+        if worst.kind in ("stopped", "late"):
+            raise Preempted(
+                f"{name}: the ranks were stopped; run it again to go on from the last checkpoint"
+                + (f" ({worst.text}: raise launch.stop_timeout if the disk is slow)" if worst.text else "")
+            )
+        text = worst.text or "no rank gave a reason"
+        raise BlipError(
+            f"{name}: the {ranks} ranks ended before the model was saved: {text}. Messages of the ranks are above. "
+            "Run it again to go on from the last checkpoint"
+        )
+
+    def _order(self, name: str, ranks: int, arguments: Sequence[str], threads: int) -> Order:
+        self._orders += 1
+        launch = self._launch
+        return Order(
+            self._orders,
+            name,
+            tuple(arguments),
+            self.place.slots(ranks),
+            threads,
+            launch.start_timeout,
+            launch.hang_timeout,
+            launch.stop_timeout,
+        )
+
+    def _opened(self):
+        if self._store is None:
+            self._store = _store(self.place)
+            if self.place.remote:
+                self._open.enter_context(hostfile.started(self.place, self._launch, self._store.port))
+            now = time.monotonic()
+            self._heard = dict.fromkeys(range(1, self.place.nodes), (0, now + self._launch.start_timeout))
+            if self.place.nodes > 1:
+                print(f"{self.place.nodes} nodes meet at {self.place.master}:{self._store.port}", flush=True)
+        return self._store
+
+    def _silent_node(self) -> Report | None:
+        """A node whose agent has given no sign for too long: its machine is down, or out of reach."""
+        assert self._store is not None
+        now = time.monotonic()
+        for other, (count, deadline) in self._heard.items():
+            new = self._store.add(f"alive/{other}", 0)
+            if new != count:
+                self._heard[other] = new, now + SILENCE_SECONDS
+            elif now > deadline:
+                waited = SILENCE_SECONDS if count else self._launch.start_timeout
+                said = "has not been heard of" if count else "did not come"
+                return Report(
+                    other, "lost", f"node {other} ({self.place.host(other)}) {said} for {waited:.0f} s"
+                )
+        return None
+
+    def _reports(self, order: Order) -> Iterator[Report]:
+        """What the other nodes say of an order; a node that has never come, or says nothing in time, is left out."""
+        assert self._store is not None
+        deadline = time.monotonic() + LAST_WORDS_SECONDS
+        for other, (count, _) in self._heard.items():
+            key = f"ended/{order.number}/{other}"
+            while count and not self._store.check([key]) and time.monotonic() < deadline:
+                time.sleep(node.POLL_SECONDS)
+            if self._store.check([key]):
+                yield Report.load(self._store.get(key))
+
+    def _dismiss(self) -> None:
+        """Wait a little until the others know that it is over, for the store ends with this process."""
+        deadline = time.monotonic() + LAST_WORDS_SECONDS
+        here = [other for other, (count, _) in self._heard.items() if count]
+        while here and time.monotonic() < deadline:
+            assert self._store is not None
+            here = [other for other in here if not self._store.check([f"gone/{other}"])]
+            time.sleep(node.POLL_SECONDS)
+        for other in here:
+            print(f"warning: node {other} ({self.place.host(other)}) did not say goodbye", file=sys.stderr)
+
+
+def _store(place: Place):
+    from blip.training.launch.store import join
+
+    return join(place.master, place.port, 60.0) if place.served else serve(place.master, place.port)
+
+
+@contextmanager
+def crew_of_stage(place: Place, launch: Launch) -> Iterator[None]:
+    """The nodes that a stage's training runs use, one after the other."""
+    with Crew(place, launch) as crew:
+        token = _of_stage.set(crew)
+        try:
+            yield
+        finally:
+            _of_stage.reset(token)
+
+
+def current_crew() -> Crew | None:
+    """The nodes of the stage that runs; None outside a stage."""
+    return _of_stage.get()

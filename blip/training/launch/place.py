@@ -1,0 +1,110 @@
+"""Which of the nodes of a run this process is on, from the settings and what a launcher left in the environment.
+
+place = find_place(settings.launch, os.environ)
+place.node, place.slots(ranks=16)       # 1, (8, 8)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from blip.config import Launch
+from blip.errors import BadArguments
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node among the nodes of a run; one alone is this machine.
+
+    Attributes:
+        node: its number; node 0 does the stage's bookkeeping.
+        nodes: how many there are.
+        master: name or address of node 0, as the others reach it.
+        port: of the store on node 0; 0 lets the system choose.
+        given: ranks of each node, where a hostfile says so; else they share them equally.
+        before: nodes on this machine that come before this one (a launcher that starts a process for each GPU makes
+            each a node): their ranks have the first GPUs.
+        hosts: names of the nodes, for messages.
+        served: the launcher's own agent holds the store already (torchrun).
+        remote: node 0 starts the other nodes through the remote shell.
+    """
+
+    node: int = 0
+    nodes: int = 1
+    master: str = LOOPBACK
+    port: int = 0
+    given: tuple[int, ...] = ()
+    before: int = 0
+    hosts: tuple[str, ...] = ()
+    served: bool = False
+    remote: bool = False
+
+    def slots(self, ranks: int) -> tuple[int, ...]:
+        """Ranks of each node. Raises BadArguments if `ranks` does not fit the nodes."""
+        if self.given:
+            if sum(self.given) != ranks:
+                raise BadArguments(
+                    f"training.ranks is {ranks}, but the hostfile has {sum(self.given)} slots on "
+                    f"{self.nodes} nodes; make them equal"
+                )
+            return self.given
+        if ranks % self.nodes:
+            raise BadArguments(
+                f"training.ranks is {ranks}, which {self.nodes} nodes cannot share equally; make it a multiple"
+            )
+        return (ranks // self.nodes,) * self.nodes
+
+    def host(self, node: int) -> str:
+        """The name of a node, for messages."""
+        return self.hosts[node] if node < len(self.hosts) else f"node {node}"
+
+
+def find_place(launch: Launch, environment: Mapping[str, str]) -> Place:
+    """This process's place.
+
+    Raises:
+        BadArguments: the launcher that the settings name is not the one that started this process, or the hostfile
+            is not as it should be.
+    """
+    from blip.training.launch import hostfile, kubernetes, slurm
+
+    launcher = launch.launcher if launch.launcher != "auto" else _guess(launch, environment)
+    finders = {
+        "local": Place,
+        "environment": lambda: _of_environment(launch, environment),
+        "hostfile": lambda: hostfile.find_place(launch),
+        "slurm": lambda: slurm.find_place(launch, environment),
+        "kubernetes": lambda: kubernetes.find_place(launch, environment),
+    }
+    try:
+        return finders[launcher]()
+    except KeyError as missing:
+        raise BadArguments(
+            f"launch.launcher is {launcher}, but {missing} is not in the environment: this process was not started by "
+            "it. Start it as infra/README.md shows, or use launch.launcher: local"
+        ) from None
+
+
+def _guess(launch: Launch, environment: Mapping[str, str]) -> str:
+    """Who started this process; a launcher that started one process alone does not count."""
+    if int(environment.get("WORLD_SIZE", "1")) > 1 and "RANK" in environment:
+        return "environment"
+    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        return "slurm"
+    if "JOB_COMPLETION_INDEX" in environment and int(environment.get("BLIP_NODES", "1")) > 1:
+        return "kubernetes"
+    return "hostfile" if launch.hostfile else "local"
+
+
+def _of_environment(launch: Launch, environment: Mapping[str, str]) -> Place:
+    """torchrun, `deepspeed` or mpirun with these names set: each of their processes is a node with one rank."""
+    local = int(environment.get("LOCAL_RANK", "0"))
+    return Place(
+        int(environment["RANK"]),
+        int(environment["WORLD_SIZE"]),
+        environment["MASTER_ADDR"],
+        int(environment.get("MASTER_PORT", launch.master_port)),
+        before=local,
+        served=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+    )

@@ -1,0 +1,147 @@
+"""The ranks of one node as processes: started, asked to stop, ended with all that they started.
+
+    ranks = Ranks(order, place, address=("127.0.0.1", 29400), beats=folder)
+    ranks.codes()        # {0: None, 1: -9}: rank 1 was killed
+    ranks.end(5.0)
+
+Each is the leader of a session of its own, so that a signal reaches what it started, and none that is not meant for
+it comes from a terminal. `tie_to_parent`, called by a rank, has it end when its agent is killed.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from blip.training.heartbeat import BEAT, STACKS
+from blip.training.launch.place import Place
+from blip.training.launch.store import ORDER
+
+PARENT = "BLIP_AGENT"
+PR_SET_PDEATHSIG = 1
+DUMP_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the ranks are to do: `python -m ARGUMENTS` on so many ranks of each node, with these seconds' patience."""
+
+    number: int
+    name: str
+    arguments: tuple[str, ...]
+    slots: tuple[int, ...]
+    threads: int
+    start_timeout: float
+    hang_timeout: float
+    stop_timeout: float
+
+
+class Ranks:
+    """The processes of an order on one node; `beats` is a folder for a heartbeat file each."""
+
+    def __init__(self, order: Order, place: Place, address: tuple[str, int], beats: Path) -> None:
+        self.began = time.monotonic()
+        self.beats = beats
+        first = sum(order.slots[: place.node])
+        local = range(order.slots[place.node])
+        self.processes = {
+            first + number: subprocess.Popen(
+                [sys.executable, "-m", *order.arguments],
+                env=_environment(order, place, address, first, number, beats),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            for number in local
+        }
+
+    def codes(self) -> dict[int, int | None]:
+        """Exit codes by rank; None of one that runs, -N of one that signal N ended."""
+        return {rank: process.poll() for rank, process in self.processes.items()}
+
+    def running(self) -> bool:
+        """Whether any rank still runs."""
+        return None in self.codes().values()
+
+    def beat_file(self, rank: int) -> Path:
+        """Where a rank writes its heartbeat."""
+        return self.beats / f"rank{rank}"
+
+    def send(self, number: int) -> None:
+        """A signal to every rank, which passes it on if it likes."""
+        for process in self.processes.values():
+            process.send_signal(number)
+
+    def dump_stacks(self, ranks: list[int]) -> None:
+        """Have these ranks write the stacks of all their threads to standard error, and end the others.
+
+        A rank that is stopped has to go on for it; without the others it does not get far.
+        """
+        for rank in self.processes.keys() - set(ranks):
+            self.processes[rank].kill()
+        for rank in ranks:
+            self.processes[rank].send_signal(STACKS)
+            self.processes[rank].send_signal(signal.SIGCONT)
+        time.sleep(DUMP_SECONDS)
+
+    def stopped(self) -> list[int]:
+        """Ranks that do not run although they have not ended: stopped, or stuck in the system (a disk, a driver)."""
+        found = []
+        for rank, process in self.processes.items():
+            with suppress(psutil.NoSuchProcess):
+                if psutil.Process(process.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_DISK_SLEEP):
+                    found.append(rank)
+        return found
+
+    def end(self, grace: float) -> None:
+        """SIGTERM to those that run, after `grace` seconds SIGKILL to them and to what any of them started."""
+        self.send(signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        while self.running() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for process in self.processes.values():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for process in self.processes.values():
+            process.wait()
+
+
+def tie_to_parent(environment: Mapping[str, str] = os.environ) -> None:
+    """Have the system kill this process when the agent that started it ends (Linux)."""
+    if sys.platform == "linux" and PARENT in environment:
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != int(environment[PARENT]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _environment(
+    order: Order, place: Place, address: tuple[str, int], first: int, number: int, beats: Path
+) -> dict[str, str]:
+    rank, count = first + number, order.slots[place.node]
+    return {
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(_device(place.before * count + number)),
+        "WORLD_SIZE": str(sum(order.slots)),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": address[0],
+        "MASTER_PORT": str(address[1]),
+        "OMP_NUM_THREADS": str(order.threads),
+        "PYTHONUNBUFFERED": "1",
+        ORDER: str(order.number),
+        BEAT: str(beats / f"rank{rank}"),
+        PARENT: str(os.getpid()),
+    }
+
+
+def _device(number: int) -> int:
+    """Which of the GPUs it sees is a rank's; a launcher may show each process its own alone."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return number % len(visible.split(",")) if visible else number

@@ -194,6 +194,18 @@ class Optimiser(Section):
     decay: float = 0.9
 
 
+class SpikeRule(Section):
+    """What a loss spike is: `threshold` robust deviations above the median of the last `window` steps' losses.
+
+    Not before step `after`, and at most `max_rollbacks` times in a run; explained in blip.training.spikes.
+    """
+
+    threshold: float = Field(8.0, gt=0)
+    window: int = Field(100, ge=8)
+    after: int = Field(0, ge=0)
+    max_rollbacks: int = Field(3, ge=0)
+
+
 class Training(Section):
     """One step is `ranks` x `accumulate` x `batch_size` pairs.
 
@@ -202,7 +214,9 @@ class Training(Section):
     compares all batches of a step, as if they were one (GradCache, Gao et al. 2021); each is then embedded twice, and
     ITM and LM stay as they are. `average` above 0 is the decay of an average of the weights, which is saved in place
     of the last step's (blip.training.average). `zero_stage` divides among the ranks 1 the optimiser's state, 2 the
-    gradients too, 3 the weights too, with the same losses.
+    gradients too, 3 the weights too, with the same losses. A step without a finite gradient is left out on all ranks;
+    more than `max_skipped` in a row end the run. After one of the `spikes`, if there is a rule for them, the run goes
+    back to its last checkpoint.
     """
 
     ranks: int = Field(1, ge=1)
@@ -215,6 +229,8 @@ class Training(Section):
     zero_stage: Literal[0, 1, 2, 3] = 1
     activation_checkpointing: bool = False
     compile: bool = False
+    max_skipped: int = Field(5, ge=0)
+    spikes: SpikeRule | None = None
     crop_scale: tuple[float, float] = (0.2, 1.0)
     flip: bool = True
     randaugment: bool = True

@@ -101,7 +101,8 @@ class FeatureQueue(nn.Module):
     def push(self, image_BP: Tensor, text_BP: Tensor, group_B2: Tensor) -> None:
         """Overwrite the oldest rows with the features of all ranks, in their order, wrapping around.
 
-        Of more rows than the queue has the last stay; a queue of size 0 stays empty. Every rank calls this, with
+        Of more rows than the queue has the last stay; a queue of size 0 stays empty. A row that is not finite
+        leaves the old one where it is. Every rank calls this, with
         as many rows as the others.
         """
         if not self.size:
@@ -109,7 +110,8 @@ class FeatureQueue(nn.Module):
         image_BP, text_BP, group_B2 = gather(image_BP), gather(text_BP), gather(group_B2)
         image_BP, text_BP, group_B2 = (x[-self.size :] for x in (image_BP, text_BP, group_B2))
         rows = (self.position + torch.arange(len(group_B2), device=group_B2.device)) % self.size
+        good = (image_BP.isfinite().all(dim=1) & text_BP.isfinite().all(dim=1))[:, None]
         for name, new in (("image", image_BP), ("text", text_BP), ("group", group_B2)):
             queue = getattr(self, name)
-            queue.index_copy_(0, rows, new.to(queue.dtype))
+            queue.index_copy_(0, rows, torch.where(good, new.to(queue.dtype), queue[rows]))
         self.position.add_(len(group_B2)).remainder_(self.size)

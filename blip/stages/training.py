@@ -135,9 +135,7 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
     flops = published_flops(job, network, model)
     patience = settings.launch.hang_timeout, settings.launch.start_timeout
     train(
-        Plan(
-            job.name, objective, loader, collate, job.run, settings.compute, identity, log, flops, patience
-        )
+        Plan(job.name, objective, loader, collate, job.run, settings.compute, identity, log, flops, patience)
     )
     if rank == 0:
         trained = objective.network

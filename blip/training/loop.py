@@ -7,6 +7,7 @@ becomes the objective's input.
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,17 +26,20 @@ from blip.training.accumulation import losses_of_step
 from blip.training.average import WeightAverage
 from blip.training.checkpoint import CheckpointStore
 from blip.training.engine import build_engine, make_whole, quiet
+from blip.training.guard import Guard
+from blip.training.health import Health
 from blip.training.heartbeat import Heartbeat
 from blip.training.precision import LossScale, autocast_dtype
 from blip.training.preemption import stop_requested
 from blip.training.progress import Progress
 from blip.training.schedule import Schedule
-from blip.training.telemetry import Meter, open_meter
+from blip.training.spikes import Spikes
+from blip.training.telemetry import open_meter
 from blip.training.vote import Vote
 
 CURVES = Path("metrics/curves")
 RUNS = Path("runs")
-CURVE, SUMMARY = "curve.csv", "summary.json"  # of a run, in its folder
+CURVE, SUMMARY, WARNINGS = "curve.csv", "summary.json", "warnings.jsonl"  # of a run, in its folder
 
 
 @dataclass(frozen=True)
@@ -72,73 +76,162 @@ def train(plan: Plan) -> int:
 
     Raises:
         Preempted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
-        BlipError: the loss is not finite, or a checkpoint cannot be written.
+        BlipError: too many steps had no finite gradient, too many rollbacks, or a checkpoint cannot be written.
     """
-    run, training = plan.run, plan.run.training
-    average = WeightAverage.of(plan.objective, training.average) if training.average else None
-    scale = LossScale.of(plan.objective) if plan.compute.dtype == "float16" else None
-    engine = build_engine(plan.objective, training, run.optimiser)
-    if scale:
-        scale.attach(engine)
-    device, optimiser = torch.device(engine.device or "cpu"), cast(torch.optim.Optimizer, engine.optimizer)
-    region = partial(autocast, device, autocast_dtype(plan.compute.dtype, device))
-    rank = torch.distributed.get_rank()
-    store = CheckpointStore(RUNS / plan.name, fingerprint(plan.identity), training.keep_checkpoints, rank)
-    meter = open_meter(plan.name, engine, training, plan.compute, plan.pair_flops)
-    torch.distributed.barrier()
-    peaks = [group["lr"] for group in optimiser.param_groups]  # before a checkpoint brings its own
-    start = _resume(plan, engine, store)
-    schedule = schedule_of(run, plan.loader.batches_per_epoch)
-    progress = Progress(
-        plan.name,
-        schedule.steps,
-        training.log_every,
-        meter,
-        RUNS / plan.name / CURVE if rank == 0 else None,
-        start,
-    )
-    for row in progress.kept:  # what was not sent when the run was killed
-        plan.log(int(row["step"]), {name: float(text) for name, text in row.items() if text})
-    plan.objective.train()
-    vote = Vote()
-    with stop_requested() as stop, Heartbeat.of_this_process(*plan.patience) as beat:
-        batches = beat.watched(iter(plan.loader))
-        for step in range(start, schedule.steps):
-            beat.begin(step)
-            factor = schedule.factor(step)
-            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-                group["lr"] = peak * factor
-            plan.objective.progress = step / schedule.steps  # type: ignore[assignment]
-            progress.expect(step + 1)
-            inputs = _inputs(plan, batches, device, meter)
-            for losses in losses_of_step(engine, plan.objective, inputs, training, region):
-                meter.add(losses)
-                engine.backward(losses["loss"])
-                meter.norms.measure()
-                engine.step()
-            if average:
-                average.update(plan.objective)
-            figures = progress.report(step + 1, peaks[0] * factor)
-            if figures and rank == 0:
-                plan.log(step + 1, figures)
-            due = (step + 1) % training.checkpoint_every == 0 and step + 1 < schedule.steps
-            beat.mark("vote")
-            stopping = vote(stop.is_set())
-            if due or stopping:
-                beat.mark("save")
-                store.save(engine, step + 1, {"loader": plan.loader.state_dict()})
-            if stopping:
-                raise Preempted(
-                    f"{plan.name}: stopped at step {step + 1} with a checkpoint; run it again to go on"
-                )
-    make_whole(engine, plan.objective)
-    if average:
-        average.copy_to(plan.objective)
-    _keep_curve(plan.name, rank)
-    summary = meter.summary() | {"steps": schedule.steps}
-    if rank == 0:
-        write_json(RUNS / plan.name / SUMMARY, summary)
-    return schedule.steps
+    return Trainer(plan).run()
+
+
+class Trainer:
+    """One rank of a run: the engine and all that watches it."""
+
+    def __init__(self, plan: Plan) -> None:
+        training, self.plan = plan.run.training, plan
+        self.average = WeightAverage.of(plan.objective, training.average) if training.average else None
+        scale = LossScale.of(plan.objective) if plan.compute.dtype == "float16" else None
+        self.engine = build_engine(plan.objective, training, plan.run.optimiser)
+        if scale:
+            scale.attach(self.engine)
+        self.device = torch.device(self.engine.device or "cpu")
+        self.region = partial(autocast, self.device, autocast_dtype(plan.compute.dtype, self.device))
+        self.rank, self.folder = torch.distributed.get_rank(), RUNS / plan.name
+        self.store = CheckpointStore(
+            self.folder, fingerprint(plan.identity), training.keep_checkpoints, self.rank
+        )
+        self.meter = open_meter(plan.name, self.engine, training, plan.compute, plan.pair_flops)
+        torch.distributed.barrier()
+        self.optimiser = cast(torch.optim.Optimizer, self.engine.optimizer)
+        self.peaks = [group["lr"] for group in self.optimiser.param_groups]  # a checkpoint brings its own
+        self.schedule = schedule_of(plan.run, plan.loader.batches_per_epoch)
+        self.guard = Guard(
+            plan.name, self.engine, self.folder, training.max_skipped, scaled=scale is not None
+        )
+        self.spikes = Spikes(training.spikes) if training.spikes else None
+        pairs = training.batch_size * plan.run.objective.captions_per_image
+        self.health = Health(plan.objective, self.schedule.steps, pairs)
+
+    def run(self) -> int:
+        """All steps that are left."""
+        plan, steps = self.plan, self.schedule.steps
+        step = self._restore()
+        progress = self._progress(step)
+        plan.objective.train()
+        vote = Vote()
+        with stop_requested() as stop, Heartbeat.of_this_process(*plan.patience) as beat:
+            batches = beat.watched(iter(plan.loader))
+            while step < steps:
+                beat.begin(step)
+                due = (step + 1) % plan.run.training.checkpoint_every == 0 and step + 1 < steps
+                spiked = self._step(step, batches, progress, due)
+                step += 1
+                beat.mark("vote")
+                stopping = vote(stop.is_set())
+                if spiked and (back := self._roll_back(spiked)) is not None:
+                    step, progress = back, self._progress(back)
+                    batches = beat.watched(iter(plan.loader))
+                    continue
+                if due or stopping:
+                    beat.mark("save")
+                    self._save(step)
+                if stopping:
+                    raise Preempted(
+                        f"{plan.name}: stopped at step {step} with a checkpoint; run it again to go on"
+                    )
+        self._end()
+        return steps
+
+    def _step(self, step: int, batches: Iterator[Batch], progress: Progress, due: bool) -> int | None:
+        """One step of the optimiser; a step whose loss turned out to be a spike, if one did."""
+        factor = self.schedule.factor(step)
+        for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        objective = self.plan.objective
+        objective.progress = step / self.schedule.steps  # type: ignore[assignment]
+        progress.expect(step + 1)
+        inputs, found = self._inputs(batches), []
+        for losses in losses_of_step(self.engine, objective, inputs, self.plan.run.training, self.region):
+            found.append({name: loss.detach() for name, loss in losses.items()})
+            self.engine.backward(losses["loss"])
+            self.meter.norms.measure()
+            self.engine.step()
+        if self.guard.skipped(step + 1, found):
+            return None
+        for losses in found:
+            self.meter.add(losses)
+        if self.average:
+            self.average.update(objective)
+        self._tell(step + 1, progress.report(step + 1, self.peaks[0] * factor))
+        return self.spikes.seen(step + 1, found, now=due) if self.spikes else None
+
+    def _inputs(self, batches: Iterator[Batch]) -> Iterator[Any]:
+        """The objective's arguments of one step, each made when it is asked for."""
+        for _ in range(self.plan.run.training.accumulate):
+            with self.meter.waiting():
+                batch = next(batches)
+            self.guard.note(batch)
+            yield self.plan.collate(batch).to(self.device)
+
+    def _tell(self, step: int, figures: dict[str, float] | None) -> None:
+        if not figures or self.rank:
+            return
+        self.plan.log(step, figures)
+        for sign in self.health.examine(step, figures):
+            print(f"{self.plan.name}  warning at step {step}: {sign.text}", file=sys.stderr, flush=True)
+            with (self.folder / WARNINGS).open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps({"step": step, "name": sign.name, "text": sign.text}) + "\n")
+
+    def _save(self, step: int) -> None:
+        state: dict[str, Any] = {"loader": self.plan.loader.state_dict()}
+        if self.spikes:
+            state["spikes"] = self.spikes.state_dict()
+        self.store.save(self.engine, step, state)
+
+    def _restore(self) -> int:
+        """Go on from the newest checkpoint; the step it is of, 0 without one."""
+        checkpoint = self.store.latest()
+        if checkpoint is None:
+            return 0
+        with quiet():
+            state = self.store.load(self.engine, checkpoint)
+        self.plan.loader.load_state_dict(state["loader"])
+        if self.spikes:
+            self.spikes.load_state_dict(state["spikes"])
+        if self.rank == 0:
+            print(f"{self.plan.name}  resuming at step {state['step']} from {checkpoint}", flush=True)
+        return state["step"]
+
+    def _roll_back(self, spiked: int) -> int | None:
+        """To the weights of the last checkpoint, and on with the data after the spike; the step that it is of.
+
+        A run that is killed after this sees the same spike again and does the same.
+        """
+        assert self.spikes is not None
+        number = self.spikes.count_rollback(self.plan.name, spiked)
+        if self.store.latest() is None:
+            return None
+        here = self.plan.loader.state_dict()
+        step = self._restore()
+        self.plan.loader.load_state_dict(here)
+        self.spikes.rollbacks = number
+        return step
+
+    def _progress(self, start: int) -> Progress:
+        steps, every = self.schedule.steps, self.plan.run.training.log_every
+        curve = self.folder / CURVE if self.rank == 0 else None
+        progress = Progress(self.plan.name, steps, every, self.meter, curve, start)
+        for row in progress.kept:  # what was not sent when the run was killed
+            self.plan.log(int(row["step"]), {name: float(text) for name, text in row.items() if text})
+        return progress
+
+    def _end(self) -> None:
+        make_whole(self.engine, self.plan.objective)
+        if self.average:
+            self.average.copy_to(self.plan.objective)
+        _keep_curve(self.plan.name, self.rank)
+        summary = self.meter.summary() | {"steps": self.schedule.steps}
+        if self.spikes:
+            summary["rollbacks"] = self.spikes.rollbacks
+        if self.rank == 0:
+            write_json(self.folder / SUMMARY, summary)
 
 
 def finish(name: str) -> None:
@@ -167,26 +260,6 @@ def schedule_of(run: Run, batches_per_epoch: int) -> Schedule:
         settings.decay,
         settings.final_lr / peak,
     )
-
-
-def _inputs(plan: Plan, batches: Iterator[Batch], device: torch.device, meter: Meter) -> Iterator[Any]:
-    """The objective's arguments of one step, each made when it is asked for."""
-    for _ in range(plan.run.training.accumulate):
-        with meter.waiting():
-            batch = next(batches)
-        yield plan.collate(batch).to(device)
-
-
-def _resume(plan: Plan, engine: Any, store: CheckpointStore) -> int:
-    checkpoint = store.latest()
-    if checkpoint is None:
-        return 0
-    with quiet():
-        state = store.load(engine, checkpoint)
-    plan.loader.load_state_dict(state["loader"])
-    if torch.distributed.get_rank() == 0:
-        print(f"{plan.name}  resuming at step {state['step']} from {checkpoint}", flush=True)
-    return state["step"]
 
 
 def _keep_curve(name: str, rank: int) -> None:

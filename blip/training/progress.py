@@ -47,7 +47,7 @@ class Progress:
         Raises:
             BlipError: a loss is not finite.
         """
-        if not self._due(step):
+        if not self._due(step) or self.meter.empty:
             return None
         figures = self.meter.read()
         losses = {name: value for name, value in figures.items() if name in ("loss", *LOSSES)}

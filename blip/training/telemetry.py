@@ -62,9 +62,14 @@ class Meter:
         self._per_pair = pair_flops / peak_flops if pair_flops and peak_flops else None
         self._world = torch.distributed.get_world_size()
         self._losses: dict[str, Tensor] = {}
-        self._micro_batches = self._steps = 0
+        self._micro_batches = self._micro_batches_in_all = 0
         self._waited = self._waited_in_all = 0.0
         self._began = self._since = time.perf_counter()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing came since the last reading."""
+        return not self._micro_batches
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -79,7 +84,7 @@ class Meter:
             value = loss.detach()
             self._losses[name] = self._losses[name] + value if name in self._losses else value
         self._micro_batches += 1
-        self._steps += self._engine.is_gradient_accumulation_boundary()
+        self._micro_batches_in_all += 1
 
     def read(self) -> dict[str, float]:
         """Means since the last reading; a call of all ranks together. Losses are the mean of the ranks'."""
@@ -100,7 +105,8 @@ class Meter:
     def summary(self) -> dict[str, float]:
         """Of the whole run since it was started or resumed."""
         seconds = max(time.perf_counter() - self._began, 1e-9)
-        rate = self._steps * self._pairs / seconds
+        steps = self._micro_batches_in_all / self._engine.gradient_accumulation_steps()
+        rate = steps * self._pairs / seconds
         wait, memory = self._highest(self._waited_in_all / seconds)
         found = {"pairs_per_second": rate, "data_wait": wait, "memory_gb": memory, "seconds": seconds}
         if self._per_pair:

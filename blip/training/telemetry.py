@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MEASURED = (
     "pairs_per_second",
+    "pairs_per_second_so_far",
     "mfu",
     "data_wait",
     "memory_gb",
@@ -87,7 +88,10 @@ class Meter:
         self._micro_batches_in_all += 1
 
     def read(self) -> dict[str, float]:
-        """Means since the last reading; a call of all ranks together. Losses are the mean of the ranks'."""
+        """Means since the last reading; a call of all ranks together. Losses are the mean of the ranks'.
+
+        Of the whole run since it was started or resumed is ``pairs_per_second_so_far`` alone.
+        """
         losses = torch.stack([value / self._micro_batches for value in self._losses.values()]).float()
         sums = torch.cat((losses, self.norms.squares()))
         if self._world > 1:
@@ -119,7 +123,9 @@ class Meter:
         rate = steps * self._pairs / seconds
         self._waited_in_all += self._waited
         wait, memory = self._highest(self._waited / seconds)
-        found = {"pairs_per_second": rate, "data_wait": wait, "memory_gb": memory}
+        so_far = self._steps * self._pairs / max(now - self._began, 1e-9)
+        found = {"pairs_per_second": rate, "pairs_per_second_so_far": so_far}
+        found |= {"data_wait": wait, "memory_gb": memory}
         return found | ({"mfu": rate * self._per_pair} if self._per_pair else {})
 
     def _highest(self, wait: float) -> tuple[float, float]:

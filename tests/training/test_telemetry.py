@@ -77,12 +77,13 @@ def test_the_losses_are_those_of_all_ranks(found: dict[str, Any]) -> None:
 
 def test_the_wait_of_the_slowest_rank_counts(found: dict[str, Any]) -> None:
     share = found["waiting"]["data_wait"]
-    assert 0.3 < share < WAITING / (WAITING + WORKING) + 0.05
+    assert 0.1 < share < WAITING / (WAITING + WORKING) + 0.05
 
 
 def test_speed_mfu_and_memory_are_of_the_run(found: dict[str, Any]) -> None:
     reading = found["waiting"]
-    assert 0 < reading["pairs_per_second"] < 8 / (WAITING + WORKING)
+    assert 0 < reading["pairs_per_second"] < 8 / WORKING
+    assert reading["pairs_per_second_so_far"] == reading["pairs_per_second"], "it is the first"
     assert reading["mfu"] == pytest.approx(reading["pairs_per_second"] * 1e6 / 1e9)
     assert 0.1 < reading["memory_gb"] < 5
     assert reading["skipped_steps"] == 0

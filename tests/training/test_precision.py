@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from blip.errors import BlipError
 from blip.training import precision
-from blip.training.precision import autocast_dtype, has_fast_bfloat16
+from blip.training.precision import FIRST_SCALE, STEPS_TO_GROW, LossScale, autocast_dtype, has_fast_bfloat16
 
 
 @pytest.mark.parametrize(("fast", "chosen"), [(True, torch.bfloat16), (False, torch.float32)])
@@ -25,3 +26,26 @@ def test_the_processor_is_asked():
     flags = torch.cpu.get_capabilities()
 
     assert has_fast_bfloat16("cpu") == bool(flags.get("amx_tile") or flags.get("avx512_bf16"))
+
+
+def test_the_loss_scale_is_halved_on_overflow_and_doubled_after_many_good_steps():
+    scale = LossScale()
+    scale.update(overflow=True)
+    assert scale.scale == FIRST_SCALE / 2
+    for _ in range(STEPS_TO_GROW):
+        scale.update(overflow=False)
+    assert scale.scale == FIRST_SCALE
+
+
+def test_gradients_that_are_never_finite_end_the_run():
+    scale = LossScale()
+    with pytest.raises(BlipError, match="even without a loss scale"):
+        for _ in range(20):
+            scale.update(overflow=True)
+
+
+def test_a_checkpoint_holds_the_loss_scale():
+    scale, resumed = LossScale(), LossScale()
+    scale.update(overflow=True)
+    resumed.load_state_dict(scale.state_dict())
+    assert (resumed.scale, resumed.good_steps) == (FIRST_SCALE / 2, 0)

@@ -1,0 +1,71 @@
+"""Activation checkpointing and compilation change no gradient, in the image encoder and in the text stacks."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from blip.config import Training
+from blip.model.objectives import ObjectiveConfig, PairObjective
+from blip.training.switches import apply_switches
+from tests import tiny
+from tests.training.test_accumulation import TOKENS, batches
+
+ROOT = Path(__file__).parents[2]
+ALL = ObjectiveConfig(queue=24)
+LM_ALONE = ObjectiveConfig(itc=0.0, itm=0.0)  # both towers, and a third of the minutes that compilation takes
+
+
+def gradients(training: Training, losses: ObjectiveConfig = ALL) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    made = PairObjective(tiny.network(), losses, TOKENS).train()
+    apply_switches(made, training)
+    torch.manual_seed(1)
+    made(batches(8)[0])["loss"].backward()
+    return {name: p.grad for name, p in made.named_parameters() if p.grad is not None}
+
+
+def test_checkpointed_layers_give_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = gradients(Training())
+    recomputed = []
+    from torch.utils.checkpoint import checkpoint
+
+    for module in ("blip.model.vision", "blip.model.text"):
+        monkeypatch.setattr(
+            f"{module}.checkpoint",
+            lambda layer, *a, module=module, **k: recomputed.append(module) or checkpoint(layer, *a, **k),
+        )
+    checkpointed = gradients(Training(activation_checkpointing=True))
+    assert {"blip.model.vision", "blip.model.text"} == set(recomputed)
+    assert checkpointed.keys() == plain.keys()
+    for name, gradient in plain.items():
+        assert torch.equal(checkpointed[name], gradient), name
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_gradients(tmp_path: Path) -> None:
+    """In a process of its own, as other tests switch compilation off."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    environment.pop("TORCHDYNAMO_DISABLE", None)
+    command = [sys.executable, "-m", "tests.training.test_switches"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > 0, "nothing was compiled"
+
+
+def main() -> None:
+    """Compare, and print how many graphs were compiled."""
+    from torch._dynamo.utils import counters
+
+    plain, compiled = gradients(Training(), LM_ALONE), gradients(Training(compile=True), LM_ALONE)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(compiled[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
+    print(counters["stats"]["unique_graphs"])
+
+
+if __name__ == "__main__":
+    main()

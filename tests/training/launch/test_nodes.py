@@ -1,0 +1,174 @@
+"""Several nodes on one machine: by hand under two loopback names, and in network namespaces through a remote shell."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from blip.ports import HOST
+from tests.training.launch.test_node import wait_for
+from tests.training.tiny_run import write_dataset
+
+ROOT = Path(__file__).parents[3]
+NODE = """
+import sys
+from pathlib import Path
+from blip.config import Launch
+from blip.errors import BlipError
+from blip.training.launch.crew import Crew
+from blip.training.launch.follow import follow
+from blip.training.launch.place import find_place
+folder, launch, module, *arguments = sys.argv[1:]
+launch = Launch.model_validate_json(launch)
+place = find_place(launch, {})
+try:
+    if place.node:
+        follow(place, launch.start_timeout)
+    else:
+        with Crew(place, launch) as crew:
+            crew.run("drill", 2, [module, *arguments], Path(folder, "saved.json"), 1)
+except BlipError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+BEATING = "tests.training.launch.beating_run"
+
+
+class Nodes:
+    """A hostfile with two nodes of a rank each, and the command that is started on either."""
+
+    def __init__(self, folder: Path, first: str, second: str, port: int, **launch: object) -> None:
+        self.folder = folder
+        (folder / "hostfile").write_text(f"{first} slots=1\n{second} slots=1\n")
+        self.launch = {
+            "hostfile": str(folder / "hostfile"), "master_port": port, "start_timeout": 60, "hang_timeout": 5,
+            "stop_timeout": 10,
+        } | launch  # fmt: skip
+
+    def start(self, module: str, *arguments: str, node: int | None, prefix: tuple[str, ...] = ()):
+        settings = json.dumps(self.launch | ({} if node is None else {"node_rank": node}))
+        command = [*prefix, sys.executable, "-c", NODE, str(self.folder), settings, module, *arguments]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "DS_ACCELERATOR": "cpu",
+            "TORCHDYNAMO_DISABLE": "1",
+        }
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=self.folder)
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Nodes:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = probe.getsockname()[1]
+    return Nodes(tmp_path, HOST, "127.0.0.2", port)
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, str]:
+    """Exit code and messages; nothing that the process started is left."""
+    said = process.communicate(timeout=seconds)[1]
+    return process.returncode, said
+
+
+def test_two_nodes_started_by_hand_do_what_the_first_says(nodes: Nodes) -> None:
+    started = [nodes.start(BEATING, str(nodes.folder), "none", "4", node=node) for node in (1, 0)]
+    assert [ended(one)[0] for one in started] == [0, 0]
+    assert {(nodes.folder / f"reached{rank}").read_text() for rank in (0, 1)} == {"4"}
+
+
+def test_a_rank_that_dies_on_another_node_is_named_by_the_first(nodes: Nodes) -> None:
+    started = [nodes.start(BEATING, str(nodes.folder), "1:2:kill", "4", node=node) for node in (1, 0)]
+    (second, second_said), (first, first_said) = map(ended, started)
+    assert (second, first) == (1, 1)
+    assert "rank 1 (127.0.0.2, process" in first_said and "was ended by SIGKILL, in step 2" in first_said
+    assert "node 0 (127.0.0.1) says why" in second_said
+
+
+def test_a_request_to_stop_on_one_node_stops_all_with_75(nodes: Nodes) -> None:
+    second, first = (nodes.start(BEATING, str(nodes.folder), "none", "300", node=node) for node in (1, 0))
+    wait_for(nodes.folder / "reached0")
+    wait_for(nodes.folder / "reached1")
+    second.send_signal(signal.SIGUSR1)
+    assert (ended(second)[0], ended(first)[0]) == (75, 75)
+
+
+def test_nodes_whose_first_node_is_gone_end_their_ranks(nodes: Nodes) -> None:
+    second, first = (nodes.start(BEATING, str(nodes.folder), "none", "600", node=node) for node in (1, 0))
+    wait_for(nodes.folder / "reached1")
+    ranks = psutil.Process(second.pid).children()
+    first.kill()
+    code, said = ended(second)
+    assert code == 1 and "node 0 (127.0.0.1) is gone" in said
+    assert ranks and not any(rank.is_running() for rank in ranks)
+    first.wait()
+
+
+def test_a_node_that_does_not_come_is_named(nodes: Nodes) -> None:
+    nodes.launch["start_timeout"] = 2
+    code, said = ended(nodes.start(BEATING, str(nodes.folder), "none", "600", node=0))
+    assert code == 1 and "node 1 (127.0.0.2) did not come for 2 s" in said
+
+
+@contextmanager
+def network() -> Iterator[tuple[str, ...]]:
+    """Two network namespaces joined by a cable, as two machines: what the first is entered by."""
+    names = [f"blip{os.getpid()}{side}" for side in "ab"]
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip(
+            "link",
+            "add",
+            "eth0",
+            "netns",
+            names[0],
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            names[1],
+        )
+        for number, name in enumerate(names, start=1):
+            ip("-n", name, "address", "add", f"10.87.0.{number}/24", "dev", "eth0")
+            ip("-n", name, "link", "set", "eth0", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        yield tuple(names)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not shutil.which("ip") or os.geteuid() != 0, reason="network namespaces need `ip` and root"
+)
+def test_two_machines_train_one_model_through_a_remote_shell(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data")
+    with network() as (first, second):
+        shell = tmp_path / "shell"  # as ssh: a host, then a command for its shell
+        shell.write_text(f'#!/bin/sh\ntest "$1" = 10.87.0.2 && exec ip netns exec {second} sh -c "$2"\n')
+        shell.chmod(0o755)
+        nodes = Nodes(tmp_path, "10.87.0.1", "10.87.0.2", 29400, remote_shell=str(shell), hang_timeout=60)
+        prefix = ("ip", "netns", "exec", first, "env", "GLOO_SOCKET_IFNAME=eth0")
+        head = nodes.start("tests.training.drill_run", str(tmp_path), "4", "2", node=None, prefix=prefix)
+        ended(head, 120)
+    assert (tmp_path / "final.json").is_file()
+    assert len((tmp_path / "metrics/curves/tiny.csv").read_text().splitlines()) == 5

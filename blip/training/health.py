@@ -10,6 +10,7 @@ of keys, LM's the logarithm of the vocabulary.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from blip.model.ranks import world_size
 
 PATIENCE = 0.2  # share of the run that may pass first,
 LEAST_STEPS = 200  # and steps
+IN_A_ROW = 3  # a sign has to last
 MATCHED = 1 / 3  # of ITM's pairs: each has a negative text and a negative image
 NEAR_ENTROPY, NEAR_UNIFORM, NEAR_VOCABULARY = 0.005, 0.05, 0.1
 COLLAPSED = 0.95  # mean cosine of two features
@@ -46,15 +48,22 @@ class Health:
     def __init__(self, objective: nn.Module, steps: int, pairs: int) -> None:
         self._objective, self._pairs = objective, pairs
         self._from = max(PATIENCE * steps, min(LEAST_STEPS, steps))
+        self._seen: Counter[str] = Counter()  # how often in a row
         self._said: set[str] = set()
 
     def examine(self, step: int, figures: Mapping[str, float]) -> list[Warning]:
-        """What is wrong after step `step` and was not said before. `figures` are means over the last steps."""
+        """What is wrong after step `step`, was so the last times and was not said before.
+
+        Args:
+            figures: means over the steps since the last time.
+        """
         if not isinstance(self._objective, PairObjective) or step < self._from:
             return []
         figures = {**figures, PAIRS: self._pairs}
         found = [warning for check in CHECKS for warning in check(self._objective, figures)]
-        new = [warning for warning in found if warning.name not in self._said]
+        self._seen = Counter({warning.name: self._seen[warning.name] + 1 for warning in found})
+        lasting = [warning for warning in found if self._seen[warning.name] >= IN_A_ROW]
+        new = [warning for warning in lasting if warning.name not in self._said]
         self._said |= {warning.name for warning in new}
         return new
 

@@ -129,7 +129,7 @@ class Trainer:
                     step, progress = back, self._progress(back)
                     batches = beat.watched(iter(plan.loader))
                     continue
-                if due or stopping:
+                if (due and not self.guard.in_a_row) or stopping:
                     beat.mark("save")
                     self._save(step)
                 if stopping:

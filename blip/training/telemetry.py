@@ -109,8 +109,7 @@ class Meter:
     def summary(self) -> dict[str, float]:
         """Of the whole run since it was started or resumed."""
         seconds = max(time.perf_counter() - self._began, 1e-9)
-        steps = self._micro_batches_in_all / self._engine.gradient_accumulation_steps()
-        rate = steps * self._pairs / seconds
+        rate = self._pairs_of(self._micro_batches_in_all) / seconds
         wait, memory = self._highest(self._waited_in_all / seconds)
         found = {"pairs_per_second": rate, "data_wait": wait, "memory_gb": memory, "seconds": seconds}
         if self._per_pair:
@@ -119,14 +118,17 @@ class Meter:
 
     def _speed(self, now: float) -> dict[str, float]:
         seconds = max(now - self._since, 1e-9)
-        steps = self._micro_batches / self._engine.gradient_accumulation_steps()
-        rate = steps * self._pairs / seconds
+        rate = self._pairs_of(self._micro_batches) / seconds
         self._waited_in_all += self._waited
         wait, memory = self._highest(self._waited / seconds)
-        so_far = self._steps * self._pairs / max(now - self._began, 1e-9)
+        so_far = self._pairs_of(self._micro_batches_in_all) / max(now - self._began, 1e-9)
         found = {"pairs_per_second": rate, "pairs_per_second_so_far": so_far}
         found |= {"data_wait": wait, "memory_gb": memory}
         return found | ({"mfu": rate * self._per_pair} if self._per_pair else {})
+
+    def _pairs_of(self, micro_batches: int) -> float:
+        """Pairs of all ranks in so many batches of a rank."""
+        return micro_batches / self._engine.gradient_accumulation_steps() * self._pairs
 
     def _highest(self, wait: float) -> tuple[float, float]:
         """Data wait and memory of the rank that has most of it: the others wait for the slowest."""

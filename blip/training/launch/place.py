@@ -82,7 +82,7 @@ def find_place(launch: Launch, environment: Mapping[str, str]) -> Place:
     except KeyError as missing:
         raise BadArguments(
             f"launch.launcher is {launcher}, but {missing} is not in the environment: this process was not started by "
-            "it. Start it as infra/README.md shows, or use launch.launcher: local"
+            "it. Start it as the files of infra show, or use launch.launcher: local"
         ) from None
 
 

@@ -71,7 +71,7 @@ def test_a_hostfile_gives_the_nodes_and_their_ranks(tmp_path: Path) -> None:
     assert first.slots(12) == (8, 4)
     by_hand = find_place(launch(hostfile=str(file), node_rank=1), {})
     assert (by_hand.node, by_hand.remote) == (1, False)
-    with pytest.raises(BadArguments, match="training.ranks is 16, but the hostfile has 12 slots on 2 nodes"):
+    with pytest.raises(BadArguments, match=r"training.ranks is 16, but the hostfile has 12 slots on 2 nodes"):
         first.slots(16)
 
 
@@ -88,5 +88,5 @@ def test_a_line_that_names_no_node_is_refused_with_its_number(tmp_path: Path, li
 
 def test_nodes_share_the_ranks_equally_or_say_that_they_cannot() -> None:
     assert Place(0, 4).slots(16) == (4, 4, 4, 4)
-    with pytest.raises(BadArguments, match="training.ranks is 6, which 4 nodes cannot share equally"):
+    with pytest.raises(BadArguments, match=r"training.ranks is 6, which 4 nodes cannot share equally"):
         Place(0, 4).slots(6)

@@ -1,0 +1,73 @@
+"""The files under infra say what the code expects of them."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from blip.config import Launch
+from blip.errors import PREEMPTED
+from blip.training.launch.hostfile import read_hostfile
+from blip.training.launch.place import Place, find_place
+
+INFRA = Path(__file__).parents[1] / "infra"
+
+
+@pytest.fixture(scope="module")
+def objects() -> dict[str, dict[str, Any]]:
+    """The Kubernetes objects by kind."""
+    return {one["kind"]: one for one in yaml.safe_load_all((INFRA / "k8s/pretrain.yaml").read_text())}
+
+
+def test_a_pod_finds_its_place_from_the_manifest(objects: dict[str, dict[str, Any]]) -> None:
+    job = objects["Job"]["spec"]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {variable["name"]: variable["value"] for variable in container["env"]}
+    place = find_place(
+        Launch.model_validate({"launcher": "kubernetes"}), environment | {"JOB_COMPLETION_INDEX": "1"}
+    )
+    name, service = objects["Job"]["metadata"]["name"], objects["Service"]
+    assert job["completionMode"] == "Indexed" and job["completions"] == job["parallelism"] == place.nodes
+    assert place == Place(
+        1, 2, f"{name}-0.{service['metadata']['name']}", service["spec"]["ports"][0]["port"]
+    )
+    assert pod["subdomain"] == service["metadata"]["name"] and service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"].items() <= job["template"]["metadata"]["labels"].items()
+    gpus = container["resources"]["limits"]["nvidia.com/gpu"]
+    assert f"pretrain.training.ranks={gpus * place.nodes}" in container["args"]
+
+
+def test_a_pod_that_saved_a_checkpoint_is_no_failure(objects: dict[str, dict[str, Any]]) -> None:
+    pod = objects["Job"]["spec"]
+    first = pod["podFailurePolicy"]["rules"][0]
+    assert (first["action"], first["onExitCodes"]["values"]) == ("Ignore", [PREEMPTED])
+    assert pod["template"]["spec"]["restartPolicy"] == "Never", "or the policy is not looked at"
+    seconds = pod["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert seconds >= Launch.model_validate({}).stop_timeout + 10
+
+
+def test_volumes_that_are_mounted_are_there(objects: dict[str, dict[str, Any]]) -> None:
+    pod = objects["Job"]["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    mounted = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert volumes.keys() == mounted.keys()
+    assert (
+        volumes["shared-memory"]["emptyDir"]["medium"] == "Memory" and mounted["shared-memory"] == "/dev/shm"
+    )
+    claim = volumes["project"]["persistentVolumeClaim"]["claimName"]
+    assert claim == objects["PersistentVolumeClaim"]["metadata"]["name"]
+
+
+def test_the_batch_script_is_one_and_asks_for_a_warning_in_time() -> None:
+    script = INFRA / "slurm/pretrain.sbatch"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    text = script.read_text()
+    assert f"PREEMPTED={PREEMPTED}" in text
+    assert "#SBATCH --signal=B:USR1@120" in text and Launch.model_validate({}).stop_timeout <= 110
+
+
+def test_the_hostfile_to_copy_is_one() -> None:
+    assert read_hostfile(INFRA / "hostfile.example") == {"gpu01": 8, "gpu02": 8}

@@ -1,0 +1,124 @@
+"""A real Slurm on this machine: the sbatch script trains with two tasks, is warned, saves, and goes on requeued.
+
+It runs where slurmctld, slurmd and munged are installed (Debian: slurm-wlm, munge) and the user is root.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.parameters import write_parameters
+from tests.flows.test_preemption import CURVE, SETTINGS, STEPS, figures, project
+
+ROOT = Path(__file__).parents[3]
+DAEMONS = ("munged", "slurmctld", "slurmd")
+CONF = """
+ClusterName=drill
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+StateSaveLocation={folder}
+SlurmdSpoolDir={folder}
+SlurmctldPidFile={folder}/ctld.pid
+SlurmdPidFile={folder}/d.pid
+SlurmctldLogFile={folder}/ctld.log
+SlurmdLogFile={folder}/d.log
+SlurmctldPort=26817
+SlurmdPort=26818
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MpiDefault=none
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2
+PartitionName=drill Nodes=ALL Default=YES
+"""
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not all(map(shutil.which, DAEMONS)), reason="needs root, slurm-wlm and munge"
+    ),
+]
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The three daemons in the foreground, with a key and a configuration of their own."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    key = folder / "munge.key"
+    key.write_bytes(secrets.token_bytes(256))
+    key.chmod(0o600)
+    (folder / "slurm.conf").write_text(CONF.format(host=socket.gethostname().split(".")[0], folder=folder))
+    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+    files = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
+    munged = ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files]
+    daemons = [
+        subprocess.Popen(command, stderr=(folder / "said").open("a"))
+        for command in (munged, ["slurmctld", "-D"], ["slurmd", "-D"])
+    ]
+    try:
+        until(lambda: "idle" in slurm_says("sinfo", "--noheader"))
+        yield
+    finally:
+        subprocess.run(["scancel", "--user=root", "--signal=KILL", "--full"], check=False)
+        for daemon in reversed(daemons):
+            daemon.send_signal(signal.SIGTERM)
+            daemon.wait(20)
+
+
+def slurm_says(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def until(true: Callable[[], bool], seconds: float = 150) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+def at_once(job: str) -> bool:
+    """Have a job that waits in the queue start now; False."""
+    slurm_says("scontrol", "update", f"JobId={job}", "StartTime=now")
+    return False
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_job_that_is_warned_saves_and_goes_on_when_it_is_queued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = project(tmp_path / "project", monkeypatch)
+    write_parameters(None, SETTINGS)
+    (root / "runs").mkdir()
+    blip = tmp_path / "blip"
+    blip.write_text('#!/bin/sh\nexec python -m blip "$@"\n')
+    blip.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    size = ["--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=0", "--cpus-per-task=1", "--time=5"]
+    script = str(ROOT / "infra/slurm/pretrain.sbatch")
+    job = slurm_says("sbatch", "--parsable", *size, script, "--set", "launch.start_timeout=120").strip()
+    log = root / f"runs/slurm-{job}.log"
+
+    until(lambda: CURVE.exists() and len(CURVE.read_text().splitlines()) > 20)
+    slurm_says("scancel", "--signal=USR1", "--batch", job)  # as --signal=B:USR1 does before the time is up
+    # Slurm itself would let it wait for two minutes.
+    until(lambda: "resuming at step" in log.read_text() or at_once(job))
+    until((root / "metrics/pretrain.json").exists)
+
+    said = log.read_text()
+    assert "node 1 of 2 takes orders" in said
+    assert "the ranks were stopped; run it again to go on from the last checkpoint" in said
+    assert "resuming at step" in said and f"step {STEPS}/{STEPS}" in said
+    assert figures()["pretrain.validation.itc.i2t_r1"] >= 0

@@ -20,7 +20,7 @@ from tests.flows.toy import make_project
 from tests.stages.conftest import ROOT, TOY_MODEL, pictures, write
 
 pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.slow]
-STEPS = 90
+STEPS = 120
 TRAINING = {"ranks": 2, "threads": 1, "workers": 1, "batch_size": 4, "checkpoint_every": 50, "log_every": 1}
 SETTINGS = {
     **TOY_MODEL,
@@ -65,7 +65,7 @@ def losses() -> list[tuple[str, str]]:
 
 
 class Interrupted(threading.Thread):
-    """Sends SIGTERM to the stage once it has trained 20 steps, and sees how long it takes until all is gone."""
+    """Sends SIGTERM to the stage once it has trained 10 steps, and sees how long it takes until all is gone."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(daemon=True)
@@ -74,7 +74,7 @@ class Interrupted(threading.Thread):
 
     def run(self) -> None:
         deadline = time.monotonic() + 180
-        while not (CURVE.exists() and len(CURVE.read_text().splitlines()) > 20):
+        while not (CURVE.exists() and len(CURVE.read_text().splitlines()) > 10):
             if time.monotonic() > deadline:
                 return
             time.sleep(0.05)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from blip.data.augment import Augmentation
 from blip.data.decode import BadImage, Pixels, decode
-from blip.data.order import Portion, ShardRef, cut, parts_of_epoch, shuffled
+from blip.data.order import Part, Portion, ShardRef, cut, lanes_of, parts_of_epoch, shuffled
 from blip.data.render import Failure, Images, render
 from blip.data.sample import Sample, stable_id
 from blip.data.stream import EpochStream, Picture, PictureCache, Place, Source
@@ -44,6 +44,7 @@ class Batch:
         image_ids: `int64 [B]`, equal for equal keys.
         rng: for choosing among captions or questions; depends on seed, epoch, batch and rank only.
         epoch, index: where in the run the batch stands, both from 0.
+        rngs: one for every sample where the loader has lanes; depends on seed, epoch, lane and place in it only.
     """
 
     images: Tensor
@@ -52,6 +53,11 @@ class Batch:
     rng: Random
     epoch: int
     index: int
+    rngs: tuple[Random, ...] = ()
+
+    def rng_of(self, row: int) -> Random:
+        """What to draw with for a sample: its own if it has one, else that of the batch."""
+        return self.rngs[row] if self.rngs else self.rng
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class _Plan:
 
     epoch: int
     index: int
-    seed: str
+    seeds: tuple[str, ...]
     places: tuple[Place, ...]
     samples: tuple[Sample, ...]
     pictures: tuple[bytes | Pixels, ...]
@@ -73,6 +79,11 @@ class PairLoader:
     the tail that does not fill a batch on every rank is left out, another one each epoch. One thread reads and
     prepares the next batch while the caller uses this one; with `workers`, that many processes make the pictures and
     the thread only reads. The batches are the same bit for bit, however many they are.
+
+    With `lanes` the number of ranks may change within a run: an epoch is cut into that many lanes, of which each gives
+    an equal share of every batch, and a rank reads a run of them. The batches of all ranks laid end to end, and the
+    batches of a step laid end to end within each lane, are then the same samples, crops and draws for any number of
+    ranks that divides the lanes. Without, each rank is a lane.
     """
 
     def __init__(
@@ -84,6 +95,8 @@ class PairLoader:
         seed: int,
         rank: int = 0,
         world: int = 1,
+        lanes: int | None = None,
+        accumulate: int = 1,
         weights: Sequence[float] = (),
         workers: int = 0,
         shuffle_buffer: int = 512,
@@ -97,12 +110,15 @@ class PairLoader:
         Args:
             datasets: each with the keys to leave out.
             batch_size: of this rank.
+            lanes: a multiple of the ranks by which the batch of all ranks can be divided.
+            accumulate: batches of a step; an epoch with lanes is a number of whole steps.
             weights: how often an epoch takes the samples of each dataset; explained in `blip.data.order.Portion`.
-            shuffle_buffer: samples held back to shuffle among, beside the shuffling of shards.
+            shuffle_buffer: samples of each lane held back to shuffle among, beside the shuffling of shards.
             cache_bytes: decoded pictures kept between epochs; none are kept where workers decode.
 
         Raises:
-            BlipError: fewer shards than ranks (or than all workers), or fewer samples than one batch on every rank.
+            BlipError: fewer shards than ranks (or than all workers), fewer samples than one batch on every rank, or
+                lanes that cannot be shared out.
         """
         self._sources = list(datasets)
         weights = weights or [1.0] * len(self._sources)
@@ -116,8 +132,13 @@ class PairLoader:
         self._augmentation = Augmentation(image_size, crop_scale, flip, randaugment)
         self._cache = PictureCache(0 if workers else cache_bytes)
         self._epoch, self._next = 0, 0
+        self._elastic, self._lanes, self._accumulate = lanes is not None, lanes or world, accumulate
+        self._check_lanes()
+        self._own = lanes_of(rank, world, self._lanes)
+        self._of_lane = batch_size * world // self._lanes
         total = sum(portion.samples for portion in self._portions)
-        self.batches_per_epoch = total // (batch_size * world)
+        whole = accumulate if self._elastic else 1
+        self.batches_per_epoch = total // (batch_size * world * whole) * whole
         self._check(total)
 
     @property
@@ -127,12 +148,13 @@ class PairLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the iteration stands, as JSON values; equal on all ranks."""
-        return {"epoch": self._epoch, "batch": self._next, "data": self._fingerprint()}
+        return {"epoch": self._epoch, "taken": self._next * self._of_lane, "data": self._fingerprint()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken: the next iterator begins with the batch after it.
 
-        The number of workers may be another one.
+        The number of workers may be another one; with lanes that of ranks too, if a step has as many samples as
+        before and the state was taken between two steps.
 
         Raises:
             BlipError: the state comes from other data, another seed, batch size or number of ranks.
@@ -142,7 +164,7 @@ class PairLoader:
                 "the checkpoint was made with other data, seed, batch size, shuffle buffer or ranks, so "
                 "its place in the data means nothing here; resume with the same, or start the run anew"
             )
-        self._epoch, self._next = state["epoch"], state["batch"]
+        self._epoch, self._next = state["epoch"], state["taken"] // self._of_lane
 
     def __iter__(self) -> Generator[Batch, None, None]:
         batches = self._batches(self._plans(self._epoch, self._next))
@@ -170,17 +192,25 @@ class PairLoader:
             epoch, start = epoch + 1, 0
 
     def _epoch_plans(self, epoch: int, start: int) -> Iterator[_Plan]:
-        count = self.batches_per_epoch * self._batch_size
-        order = shuffled(count, self._buffer, Random(f"{self._seed}/{epoch}/{self._rank}/samples"))
-        done = bytearray(count)
-        for position in islice(order, start * self._batch_size):
-            done[position] = 1
         line = parts_of_epoch(self._portions, self._seed, epoch)
-        parts = cut(line, self._rank * count, (self._rank + 1) * count)
-        stream = EpochStream(self._sources, parts, self._cache, done)
+        lanes = [self._lane(line, epoch, lane, start * self._of_lane) for lane in self._own]
         for index in range(start, self.batches_per_epoch):
-            taken = [stream.take(position) for position in islice(order, self._batch_size)]
+            taken = [one for lane in lanes for one in islice(lane, self._of_lane)]
             yield self._plan(taken, epoch, index)
+
+    def _lane(
+        self, line: Sequence[Part], epoch: int, lane: int, start: int
+    ) -> Iterator[tuple[Place, Sample | None]]:
+        """The samples of a lane in their order, without the first `start`."""
+        count = self.batches_per_epoch * self._of_lane
+        order = shuffled(count, self._buffer, Random(f"{self._seed}/{epoch}/{lane}/samples"))
+        done = bytearray(count)
+        for position in islice(order, start):
+            done[position] = 1
+        parts = cut(line, lane * count, (lane + 1) * count)
+        stream = EpochStream(self._sources, parts, self._cache, done)
+        for position in order:
+            yield stream.take(position)
 
     def _plan(self, taken: list[tuple[Place, Sample | None]], epoch: int, index: int) -> _Plan:
         samples: list[Sample] = []
@@ -193,15 +223,23 @@ class PairLoader:
             else:
                 samples.append(sample.without_media())
                 pictures.append(sample.media)
-        seed = f"{self._seed}/{epoch}/{index}/{self._rank}"
         places = tuple(place for place, _ in taken)
-        return _Plan(epoch, index, f"{seed}/images", places, tuple(samples), tuple(pictures))
+        return _Plan(epoch, index, self._seeds(epoch, index), places, tuple(samples), tuple(pictures))
+
+    def _seeds(self, epoch: int, index: int) -> tuple[str, ...]:
+        """Of the crops: one for the batch, or with lanes one for every sample."""
+        if not self._elastic:
+            return (f"{self._seed}/{epoch}/{index}/{self._rank}/images",)
+        numbers = range(index * self._of_lane, (index + 1) * self._of_lane)
+        return tuple(
+            f"{self._seed}/{epoch}/{lane}/{number}/lane/images" for lane in self._own for number in numbers
+        )
 
     def _render(self, plan: _Plan) -> Images | Failure:
         size = self._augmentation.size
         images_BSS3 = np.empty((len(plan.pictures), size, size, 3), np.uint8)
         pictures = [self._kept(*one) for one in zip(plan.places, plan.samples, plan.pictures, strict=True)]
-        return render(pictures, self._augmentation, plan.seed, images_BSS3) or images_BSS3
+        return render(pictures, self._augmentation, plan.seeds, images_BSS3) or images_BSS3
 
     def _kept(self, place: Place, sample: Sample, picture: bytes | Pixels) -> bytes | Pixels:
         """The picture's pixels if they are worth keeping and there is room, else what it was."""
@@ -219,13 +257,15 @@ class PairLoader:
     def _batch(self, plan: _Plan, images: Images | Failure) -> Batch:
         if isinstance(images, Failure):
             raise self._broken(plan, images)
+        rngs = tuple(Random(seed.removesuffix("/images") + "/texts") for seed in plan.seeds)
         return Batch(
             images=torch.from_numpy(images).permute(0, 3, 1, 2),
             samples=plan.samples,
             image_ids=torch.tensor([stable_id(sample.key) for sample in plan.samples], dtype=torch.int64),
-            rng=Random(plan.seed.removesuffix("/images") + "/texts"),
+            rng=rngs[0],
             epoch=plan.epoch,
             index=plan.index,
+            rngs=rngs if self._elastic else (),
         )
 
     def _broken(self, plan: _Plan, failure: Failure) -> BlipError:
@@ -233,6 +273,14 @@ class PairLoader:
         source = self._sources[dataset][0]
         path, key = source.path / source.manifest.shards[shard].url, plan.samples[failure.row].key
         return BlipError(f"shard {path}, sample {key}: {failure.reason}; ingest the dataset again")
+
+    def _check_lanes(self) -> None:
+        batch = self._batch_size * self._world
+        if self._lanes % self._world or batch % self._lanes:
+            raise BlipError(
+                f"training.lanes = {self._lanes} must be a multiple of the {self._world} rank(s) and divide "
+                f"the batch of all of them, {self._batch_size} x {self._world} = {batch}"
+            )
 
     def _check(self, total: int) -> None:
         names = ", ".join(str(dataset.path) for dataset, _ in self._sources)
@@ -245,15 +293,19 @@ class PairLoader:
                 f"{' or training.workers' if workers else ''}"
             )
         if not self.batches_per_epoch:
+            step = f"{self._accumulate} x " if self._elastic else ""
             raise BlipError(
-                f"{names}: {total} samples do not fill one batch of {self._batch_size} on each of "
+                f"{names}: {total} samples do not fill one batch of {step}{self._batch_size} on each of "
                 f"{self._world} rank(s); lower training.batch_size"
             )
 
     def _fingerprint(self) -> str:
         data = [(dataset.digest, sorted(exclude)) for dataset, exclude in self._sources]
         weights = [portion.weight for portion in self._portions]
-        value = (data, weights, self._seed, self._batch_size, self._buffer, self._world)
+        size, shares = self._batch_size, self._world
+        if self._elastic:
+            size, shares = self._batch_size * self._world * self._accumulate, self._lanes
+        value = (data, weights, self._seed, size, self._buffer, shares, self._elastic)
         return sha256(repr(value).encode()).hexdigest()[:16]
 
 

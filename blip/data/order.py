@@ -1,7 +1,7 @@
 """In which order an epoch goes through its samples, and which of them are whose, before anything is read.
 
 line = parts_of_epoch([Portion(shards_of_human, 2.0), Portion(shards_of_web, 0.2)], seed=7, epoch=0)
-mine = cut(line, rank * per_rank, (rank + 1) * per_rank)
+mine = [cut(line, lane * per_lane, (lane + 1) * per_lane) for lane in lanes_of(rank, world, lanes)]
 
 Everything here is arithmetic on counts and seeds: a rank can work out where any batch comes from, so that a
 resumed run skips what it has seen without reading it.
@@ -74,8 +74,8 @@ def parts_of_epoch(portions: Sequence[Portion], seed: int, epoch: int) -> list[P
 def cut(line: Sequence[Part], first: int, last: int) -> list[Part]:
     """The samples `first` to `last` (exclusive) of parts laid end to end.
 
-    Rank r owns samples `r * n` to `(r + 1) * n` of an epoch's line, so that no sample is anyone else's and every
-    rank has the same number; what is left at the end of the line sits the epoch out.
+    Lane l has samples `l * n` to `(l + 1) * n` of an epoch's line, so that no sample is in another lane and all are
+    equally long; what is left at the end of the line sits the epoch out.
     """
     parts, begin = [], 0
     for part in line:
@@ -84,6 +84,16 @@ def cut(line: Sequence[Part], first: int, last: int) -> list[Part]:
             parts.append(Part(part.dataset, part.shard, part.start + start, part.start + stop))
         begin += len(part)
     return parts
+
+
+def lanes_of(rank: int, world: int, lanes: int) -> range:
+    """The lanes that a rank reads: a run of `lanes / world` of them.
+
+    Every batch of all ranks takes as many samples of each lane. So what a batch is made of depends on how many lanes
+    there are, and not on how many ranks share them.
+    """
+    own = lanes // world
+    return range(rank * own, (rank + 1) * own)
 
 
 def shuffled(count: int, buffer: int, rng: Random) -> Iterator[int]:

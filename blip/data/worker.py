@@ -2,7 +2,7 @@
 
 python -m blip.data.worker FD SLOTS BATCH AUGMENTATION
 
-Input: for every batch a line of JSON (`slot`, `seed`, `sizes`), then the pictures' files, one after the other. The
+Input: for every batch a line of JSON (`slot`, `seeds`, `sizes`), then the pictures' files, one after the other. The
 pixels go to a slot of the memory behind FD; then a line says null, or which picture failed. It needs no torch.
 """
 
@@ -28,7 +28,7 @@ def work(batches: Images, augmentation: Augmentation, requests: BinaryIO, answer
     while line := requests.readline():
         request = json.loads(line)
         pictures = [requests.read(size) for size in request["sizes"]]
-        failure = render(pictures, augmentation, request["seed"], batches[request["slot"]])
+        failure = render(pictures, augmentation, request["seeds"], batches[request["slot"]])
         answers.write(json.dumps(failure).encode() + b"\n")
         answers.flush()
 

@@ -45,7 +45,7 @@ class Plan(Protocol):
     @property
     def pictures(self) -> Sequence[bytes | Pixels]: ...
     @property
-    def seed(self) -> str: ...
+    def seeds(self) -> Sequence[str]: ...
 
 
 P = TypeVar("P", bound=Plan)
@@ -134,7 +134,7 @@ def _send(process: Process, job: _Job[P]) -> int:
     """Give a process a batch to make; returns the descriptor of its answer."""
     stdin, stdout = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
     files = [picture for picture in job.plan.pictures if isinstance(picture, bytes)]
-    request = {"slot": job.slot, "seed": job.plan.seed, "sizes": [len(file) for file in files]}
+    request = {"slot": job.slot, "seeds": job.plan.seeds, "sizes": [len(file) for file in files]}
     try:
         stdin.write(json.dumps(request).encode() + b"\n")
         stdin.writelines(files)

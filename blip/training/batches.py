@@ -45,7 +45,8 @@ class PairCollate:
     distractors: Sequence[str] = ()
 
     def __call__(self, batch: Batch) -> PairBatch:
-        texts = [clean_caption(text) for sample in batch.samples for text in self._choose(sample, batch)]
+        choices = [self._choose(sample, batch.rng_of(row)) for row, sample in enumerate(batch.samples)]
+        texts = [clean_caption(text) for chosen in choices for text in chosen]
         prompt = clean_caption(self.prompt)
         prompted = [f"{prompt} {text}".strip() for text in texts]
         others = batch.rng.choices(self.distractors, k=len(prompted)) if self.distractors else []
@@ -58,17 +59,17 @@ class PairCollate:
         pairs = PairBatch(batch.images, ids, mask, self._groups(batch, texts), skip, image)
         return replace(pairs, distractor_ids=more[0], distractor_mask=more_masks[0]) if others else pairs
 
-    def _choose(self, sample: Sample, batch: Batch) -> list[str]:
+    def _choose(self, sample: Sample, rng: Random) -> list[str]:
         """Texts of one image; of one caption only, the draw is that of a single choice."""
         texts = [caption.text for caption in sample.captions] or [""]
         if self.captions == "shortest":
             texts = sorted(texts, key=len)
         elif self.weights and sample.captions:
-            texts = _drawn(sample.captions, self.weights, batch.rng)
+            texts = _drawn(sample.captions, self.weights, rng)
         elif self.per_image > 1:
-            texts = batch.rng.sample(texts, len(texts))
+            texts = rng.sample(texts, len(texts))
         elif sample.captions:
-            texts = [batch.rng.choice(texts)]
+            texts = [rng.choice(texts)]
         return [texts[number % len(texts)] for number in range(self.per_image)]
 
     def _groups(self, batch: Batch, texts: list[str]) -> Tensor:
@@ -105,8 +106,9 @@ class QuestionCollate:
         answers: list[str] = []
         weights: list[float] = []
         for row, sample in enumerate(batch.samples):
-            for question in batch.rng.sample(sample.questions, min(self.per_image, len(sample.questions))):
-                answer = batch.rng.choice(list(question.answers))
+            rng = batch.rng_of(row)
+            for question in rng.sample(sample.questions, min(self.per_image, len(sample.questions))):
+                answer = rng.choice(list(question.answers))
                 image.append(row)
                 questions.append(clean_question(question.text))
                 answers.append(clean_question(answer))

@@ -32,7 +32,7 @@ def put_in_place(finished: Path, target: Path) -> None:
     if finished.is_dir() and target.exists():
         _remove(target)
     finished.replace(target)
-    _flush_directory(target.parent)
+    flush_directory(target.parent)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -54,7 +54,8 @@ def flush(path: Path) -> None:
                 os.fsync(handle.fileno())
 
 
-def _flush_directory(path: Path) -> None:
+def flush_directory(path: Path) -> None:
+    """Have the system write to disk which files a directory has."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -207,9 +207,13 @@ class SpikeRule(Section):
 
 
 class Training(Section):
-    """One step is `ranks` x `accumulate` x `batch_size` pairs.
+    """How a run is computed, fed and saved.
 
-    With `accumulate` above 1 ITC compares a batch with its own keys and the queue, into which every batch of a step
+    `batch_size` is that of one rank; a step takes `ranks * batch_size * accumulate` samples. With `lanes`, a multiple
+    of the ranks by which the batch of all ranks can be divided, a run may go on with other ranks, batch size and
+    accumulation, as long as a step has as many samples; explained in blip.data.loader, as `shuffle_buffer` is.
+
+        With `accumulate` above 1 ITC compares a batch with its own keys and the queue, into which every batch of a step
     goes; ITM draws negatives from the batch. The momentum twin moves once a step. With `accumulate_features` ITC
     compares all batches of a step, as if they were one (GradCache, Gao et al. 2021); each is then embedded twice, and
     ITM and LM stay as they are. `average` above 0 is the decay of an average of the weights, which is saved in place
@@ -217,6 +221,10 @@ class Training(Section):
     gradients too, 3 the weights too, with the same losses. A step without a finite gradient is left out on all ranks;
     more than `max_skipped` in a row end the run. After one of the `spikes`, if there is a rule for them, the run goes
     back to its last checkpoint.
+
+    Every `checkpoint_every` steps a checkpoint is saved, of which the newest `keep_checkpoints` stay, and the one with
+    the lowest smoothed loss if `keep_best` says so. With `async_checkpoint` a thread writes it while training goes on,
+    from a copy in the host's memory. Explained in blip.training.checkpoint.
     """
 
     ranks: int = Field(1, ge=1)
@@ -224,6 +232,7 @@ class Training(Section):
     workers: int = Field(0, ge=0)  # processes of each rank that prepare pictures; 0: its loading thread does
     batch_size: int = Field(64, ge=1)
     accumulate: int = Field(1, ge=1)
+    lanes: int | None = Field(None, ge=1)
     accumulate_features: bool = False
     average: float = Field(0.0, ge=0, lt=1)
     zero_stage: Literal[0, 1, 2, 3] = 1
@@ -237,6 +246,8 @@ class Training(Section):
     shuffle_buffer: int = Field(1000, ge=1)
     checkpoint_every: int = Field(1000, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
+    keep_best: Literal["loss"] | None = None
+    async_checkpoint: bool = False
     log_every: int = Field(50, ge=1)
 
     @model_validator(mode="after")

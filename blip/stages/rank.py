@@ -19,7 +19,7 @@ def main() -> int:
     torch.set_flush_denormal(True)
     keep_freed_memory()
     try:
-        with node_metrics(job.mlflow_run):
+        with node_metrics(job.run_id):
             train_here(job, settings, lambda step, means: None)
     except BlipError as error:
         print(f"error: {error}", file=sys.stderr)

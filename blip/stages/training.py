@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from blip.atomic import write_json
-from blip.config import Model, Run, Settings
+from blip.config import Model, Run, Settings, Training
 from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import PairsDataset, excluded_keys
 from blip.data.text import Tokenizer
@@ -55,7 +55,7 @@ class Job:
         start: the model directory to go on from; None starts a new model.
         target: the model directory to write.
         prefix: of what the run tells MLflow, where a stage trains more than one model.
-        mlflow_run: where the ranks' nodes are sampled into.
+        run_id: of the MLflow run, for the checkpoints and for the sampling of the ranks' nodes.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Job:
     start: Path | None
     target: Path
     prefix: str = ""
-    mlflow_run: str = ""
+    run_id: str = ""
 
 
 JOB = TypeAdapter(Job)
@@ -72,6 +72,7 @@ JOB = TypeAdapter(Job)
 
 def run_job(job: Job, settings: Settings, run: StageRun) -> Blip:
     """Train on as many ranks as the settings say and give the saved model back for its validation."""
+    job = replace(job, run_id=run.run_id)
     ranks, threads = job.run.training.ranks, threads_of(job.run, settings)
     crew = current_crew() or Crew(Place(), settings.launch)
     if ranks == crew.place.nodes == 1:
@@ -79,7 +80,7 @@ def run_job(job: Job, settings: Settings, run: StageRun) -> Blip:
         train_here(job, settings, lambda step, means: run.log_metrics(_named(job, means), step))
     else:
         marker = RUNS / job.name / "saved.json"
-        write_job(replace(job, mlflow_run=run.run_id), settings)
+        write_job(job, settings)
         with following(run, RUNS / job.name / CURVE, job.prefix):
             crew.run(job.name, ranks, ["blip.stages.rank", job.name], marker, threads)
     run.figures |= training_figures(job)
@@ -132,11 +133,20 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
     objective, collate = _objective(job, network, tokenizer, model, settings.seed)
     torch.manual_seed(settings.seed + rank)
     identity = identity_of(job.run, settings) | {"start": digest_of(job.start)}
-    flops = published_flops(job, network, model)
-    patience = settings.launch.hang_timeout, settings.launch.start_timeout
-    train(
-        Plan(job.name, objective, loader, collate, job.run, settings.compute, identity, log, flops, patience)
+    plan = Plan(
+        job.name,
+        objective,
+        loader,
+        collate,
+        job.run,
+        settings.compute,
+        identity,
+        log,
+        pair_flops=published_flops(job, network, model),
+        patience=(settings.launch.hang_timeout, settings.launch.start_timeout),
+        run_id=job.run_id,
     )
+    train(plan)
     if rank == 0:
         trained = objective.network
         assert isinstance(trained, BlipNetwork)
@@ -172,7 +182,8 @@ def published_flops(job: Job, network: BlipNetwork, model: Model) -> float:
 def identity_of(run: Run, settings: Settings) -> dict[str, Any]:
     """What a training run is made of, but for the model that it starts from."""
     return {
-        "run": run.model_dump(mode="json", exclude={"training": {"workers"}}),  # they change no batch
+        "run": run.model_dump(mode="json", exclude={"training": _immaterial(run.training)}),
+        "batch": run.training.batch_size * run.training.accumulate * run.training.ranks,
         "model": (run.model or settings.model).model_dump(mode="json"),
         "compute": settings.compute.model_dump(mode="json"),
         "data": [
@@ -180,6 +191,12 @@ def identity_of(run: Run, settings: Settings) -> dict[str, Any]:
         ],
         "seed": settings.seed,
     }
+
+
+def _immaterial(training: Training) -> set[str]:
+    """What another life of a run may have otherwise: with lanes also who computes how much of a step."""
+    always = {"workers", "keep_checkpoints", "keep_best", "async_checkpoint", "checkpoint_every"}
+    return always | ({"ranks", "threads", "batch_size", "accumulate"} if training.lanes else set())
 
 
 def digest_of(directory: Path | None) -> str | None:
@@ -263,6 +280,8 @@ def _loader(job: Job, settings: Settings, image_size: int, rank: int, world: int
         seed=settings.seed,
         rank=rank,
         world=world,
+        lanes=training.lanes,
+        accumulate=training.accumulate,
         shuffle_buffer=training.shuffle_buffer,
         crop_scale=training.crop_scale,
         flip=training.flip,

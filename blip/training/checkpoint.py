@@ -1,25 +1,44 @@
 """Checkpoints of a run: complete or not there, the newest few kept, refused when they belong to other settings.
 
-runs/pretrain/step-000200/   DeepSpeed's files (model, twin, queues, optimiser)
-                 rank0.pt    random state and place in the data of a rank
-                 complete    written last
+    store = CheckpointStore(Path("runs/pretrain"), fingerprint, keep=2)
+    place = store.restore(engine)                 # None: there is nothing to go on from
+    store.save(engine, step, {"loader": ...})
+
+runs/pretrain/step-000200/model.safetensors   weights, momentum twin, queue: what all ranks have alike
+                          rank0.safetensors   a rank's share of the optimiser's state, and its random state
+                          rank0.json          sizes and digests of what the rank wrote
+                          complete            written last: all files with digests, and where the run stands
+
+Nothing in them is a pickle, and nothing says how many ranks go on: see `blip.training.fragments`. All ranks and nodes
+must see one folder.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
-from blip.atomic import atomic_path, write_json
+from blip.atomic import flush_directory, write_json
 from blip.errors import BlipError
+from blip.training.fragments import own_state, restore, whole_state
+from blip.training.random_state import random_state, set_random_state
+from blip.training.tensors import Stored, Written, damage, write_tensors
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
-COMPLETE = "complete"
+COMPLETE, MODEL = "complete", "model.safetensors"
+SMOOTHING = 0.9  # of the loss that tells the best checkpoint, from one logged mean to the next
+LONGEST_WAIT = 1800.0  # seconds that rank 0 gives the others' writing
 
 
 class CheckpointStore:
@@ -29,10 +48,26 @@ class CheckpointStore:
         directory: where they lie; it is emptied when it holds those of another run.
         fingerprint: what the run is made of (settings, data); a checkpoint of another one is never resumed.
         keep: how many complete checkpoints stay.
+        keep_best: whether the one with the lowest smoothed loss stays beside them.
+        behind: write in a thread, from a copy of the state in the host's memory, while training goes on.
     """
 
-    def __init__(self, directory: Path, fingerprint: str, keep: int, rank: int = 0) -> None:
-        self.directory, self.keep, self.rank = directory, keep, rank
+    def __init__(
+        self,
+        directory: Path,
+        fingerprint: str,
+        keep: int,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        keep_best: bool = False,
+        behind: bool = False,
+    ) -> None:
+        self.directory, self.keep, self.rank, self.world = directory, keep, rank, world
+        self.keep_best, self.behind = keep_best, behind
+        self.loss: float | None = None  # smoothed
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
         owner = directory / "run.json"
         if rank == 0 and not (
             owner.is_file() and json.loads(owner.read_text())["fingerprint"] == fingerprint
@@ -42,48 +77,216 @@ class CheckpointStore:
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint."""
-        complete = sorted(path.parent for path in self.directory.glob(f"step-*/{COMPLETE}"))
+        complete = self._complete()
         return complete[-1] if complete else None
+
+    def best(self) -> Path | None:
+        """The complete checkpoint with the lowest smoothed loss; None where no loss was noted."""
+        losses = {path: _marker(path).get("loss") for path in self._complete()}
+        known = {path: loss for path, loss in losses.items() if loss is not None}
+        return min(known, key=lambda path: known[path]) if known else None
+
+    def note(self, loss: float) -> None:
+        """Take a logged loss into the smoothed one, on rank 0."""
+        self.loss = loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * loss
 
     def save(self, engine: "DeepSpeedEngine", step: int, state: Mapping[str, Any]) -> None:
         """Save all ranks; the marker comes last, so that a checkpoint cut short is never taken for one.
 
+        Args:
+            state: JSON values, equal on all ranks.
+
         Raises:
             BlipError: the disk is full or not writable. Earlier checkpoints stay as they are.
         """
+        self.wait()
         target = self.directory / f"step-{step:06d}"
-        try:
-            if self.rank == 0:
-                shutil.rmtree(target, ignore_errors=True)
-            torch.distributed.barrier()
-            engine.save_checkpoint(str(self.directory), tag=target.name, save_latest=False)
-            with atomic_path(target / f"rank{self.rank}.pt") as temporary:
-                torch.save({**state, "random": torch.get_rng_state(), "step": step}, temporary)
-            torch.distributed.barrier()
-            if self.rank == 0:
-                write_json(target / COMPLETE, {"step": step})
-                self._prune()
-        except (OSError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "write" not in str(error):
-                raise
-            shutil.rmtree(target, ignore_errors=True)
-            raise BlipError(
-                f"checkpoint {target} could not be written: {error}. The one before it is good; make room and "
-                "run the stage again to continue from there"
-            ) from error
+        if self.rank == 0:
+            _remove(target)
+            target.mkdir(parents=True)
+            flush_directory(self.directory)
+        _barrier()
+        files = {f"rank{self.rank}.safetensors": own_state(engine) | random_state()}
+        if self.rank == 0:
+            files[MODEL] = whole_state(engine)
+        marker = {"step": step, "world": self.world, "loss": self.loss, **state}
+        if self.behind:
+            copies = {name: _copies(tensors) for name, tensors in files.items()}
+            self._thread = threading.Thread(target=self._behind, args=(target, copies, marker), daemon=True)
+            self._thread.start()
+            return
+        self._all_ranks(target, lambda: self._write(target, files))
+        self._all_ranks(target, lambda: self._finish(target, marker))
 
-    def load(self, engine: "DeepSpeedEngine", checkpoint: Path) -> dict[str, Any]:
-        """Put a checkpoint into the engine and the random generator; returns the saved state with ``step``."""
-        engine.load_checkpoint(str(self.directory), tag=checkpoint.name)
-        state = torch.load(checkpoint / f"rank{self.rank}.pt", weights_only=True)
-        torch.set_rng_state(state.pop("random"))
-        return state
+    def check(self) -> None:
+        """Raise BlipError if a checkpoint could not be written behind the training."""
+        if self._error is not None:
+            raise self._failed(self._error) from self._error
+
+    def wait(self) -> None:
+        """Until no checkpoint is being written any more. All ranks call it; raises BlipError if one failed."""
+        if not self.behind:
+            return
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._all_ranks(None, self.check)
+
+    def usable(self) -> Path | None:
+        """The newest checkpoint that is as it was written. Damaged ones are said and put aside. All ranks call it."""
+        self.wait()
+        while (step := self._newest_step()) >= 0:
+            path = self.directory / f"step-{step:06d}"
+            found = self._damage(path)
+            if found:
+                print(f"warning: checkpoint {path}: {found}; the one before it is used", file=sys.stderr)
+            if _all_agree(not found):
+                return path
+            if self.rank == 0:
+                (path / COMPLETE).rename(path / "damaged")
+            _barrier()
+        return None
+
+    def restore(self, engine: "DeepSpeedEngine", seed: int = 0) -> dict[str, Any] | None:
+        """Put the newest usable checkpoint into the engine and the random generators, and remove broken-off ones.
+
+        A rank goes on with the random state that the rank of its number had; one that there was not is seeded from
+        `seed`, the step and its number.
+
+        Returns:
+            the saved state with ``step`` and ``checkpoint``, its folder; None where there is none.
+        """
+        checkpoint = self.usable()
+        if self.rank == 0:
+            for path in self.directory.glob("step-*"):
+                if not (path / COMPLETE).is_file() and not (path / "damaged").is_file():
+                    _remove(path)
+        if checkpoint is None:
+            return None
+        marker = _marker(checkpoint)
+        stored = Stored([checkpoint / name for name in marker["files"] if name.endswith(".safetensors")])
+        restore(engine, stored)
+        own = checkpoint / f"rank{self.rank}.safetensors"
+        set_random_state(Stored([own]) if own.is_file() else None, f"{seed}/{marker['step']}/{self.rank}")
+        self.loss = marker["loss"]
+        _barrier()
+        return {**marker, "checkpoint": checkpoint}
 
     def clear(self) -> None:
         """Remove the whole folder once the run's model is saved."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def _write(self, target: Path, files: Mapping[str, Mapping[str, Tensor]]) -> None:
+        written = {name: asdict(write_tensors(target / name, tensors)) for name, tensors in files.items()}
+        write_json(target / f"rank{self.rank}.json", written)
+
+    def _finish(self, target: Path, marker: Mapping[str, Any]) -> None:
+        """Rank 0: the marker, once the files of all ranks are on disk, and what need not be kept any longer."""
+        if self.rank:
+            return
+        files: dict[str, Any] = {}
+        for rank in range(self.world):
+            files |= json.loads(_awaited(target / f"rank{rank}.json").read_text(encoding="utf-8"))
+        write_json(target / COMPLETE, {**marker, "files": files})
+        self._prune()
+
+    def _behind(self, target: Path, files: dict[str, dict[str, Tensor]], marker: dict[str, Any]) -> None:
+        try:
+            self._write(target, files)
+            files.clear()
+            self._finish(target, marker)
+        except Exception as error:  # is raised where the training notices it
+            self._error = error
+
+    def _all_ranks(self, target: Path | None, do: Callable[[], None]) -> None:
+        """Do something on every rank; all raise BlipError if one could not."""
+        problem: Exception | None = None
+        try:
+            do()
+        except (OSError, BlipError) as error:
+            problem = error
+        if _all_agree(problem is None):
+            return
+        if self.rank == 0 and target is not None:
+            shutil.rmtree(target, ignore_errors=True)
+        if isinstance(problem, BlipError):
+            raise problem
+        raise self._failed(problem) from problem
+
+    def _failed(self, error: Exception | None) -> BlipError:
+        return BlipError(
+            f"a checkpoint in {self.directory} could not be written: {error or 'another rank failed'}. The one before "
+            "it is good; make room and run the stage again to continue from there"
+        )
+
+    def _newest_step(self) -> int:
+        """As rank 0 sees it; -1 where there is none."""
+        latest = self.latest()
+        step = torch.tensor(_step(latest) if latest else -1, device=_device())
+        if self.world > 1:
+            dist.broadcast(step, src=0)
+        return int(step)
+
+    def _damage(self, path: Path) -> str | None:
+        """What is wrong with a checkpoint, as far as this rank's share of its files tells."""
+        files = list(_marker(path)["files"].items())[self.rank :: self.world]
+        found = (damage(path / name, Written(**written)) for name, written in files)
+        return next((problem for problem in found if problem), None)
+
+    def _complete(self) -> list[Path]:
+        return sorted((path.parent for path in self.directory.glob(f"step-*/{COMPLETE}")), key=_step)
+
     def _prune(self) -> None:
-        complete = sorted(path.parent for path in self.directory.glob(f"step-*/{COMPLETE}"))
-        for old in complete[: -self.keep]:
-            shutil.rmtree(old)
+        best = self.best() if self.keep_best else None
+        for old in self._complete()[: -self.keep]:
+            if old != best:
+                _remove(old)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _marker(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+
+
+def _awaited(path: Path) -> Path:
+    end = time.monotonic() + LONGEST_WAIT
+    while not path.is_file():
+        if time.monotonic() > end:
+            raise BlipError(
+                f"{path} did not appear within {LONGEST_WAIT:.0f} s: the rank that writes it hangs"
+            )
+        time.sleep(0.02)
+    return path
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def _remove(checkpoint: Path) -> None:
+    """The marker goes first: what is left when this is cut short is no checkpoint."""
+    (checkpoint / COMPLETE).unlink(missing_ok=True)
+    if checkpoint.exists():
+        shutil.rmtree(checkpoint)
+
+
+def _all_agree(well: bool) -> bool:
+    if not (dist.is_available() and dist.is_initialized()):
+        return well
+    verdict = torch.tensor(int(well), device=_device())
+    dist.all_reduce(verdict, dist.ReduceOp.MIN)
+    return bool(verdict)
+
+
+def _barrier() -> None:
+    _all_agree(True)
+
+
+def _device() -> torch.device:
+    """Where the process group wants its tensors."""
+    if dist.is_available() and dist.is_initialized() and dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

@@ -51,6 +51,7 @@ class Plan:
         objective: returns a dictionary of losses with ``loss`` the one to minimise.
         collate: turns a loader's batch into the objective's argument.
         identity: whatever a checkpoint must agree on to be resumed (settings, digests of the data).
+        run_id: of the MLflow run, which a checkpoint remembers.
         log: called on rank 0 with the step and the figures every few steps.
         pair_flops: the published work of a pair (`blip.training.flops`), for MFU; None where it is not known.
         patience: seconds that a step may take and the first may take, before a run in one process ends itself with
@@ -67,6 +68,7 @@ class Plan:
     log: Callable[[int, dict[str, float]], None] = lambda step, means: None
     pair_flops: float | None = None
     patience: tuple[float, float] = (0.0, 0.0)
+    run_id: str = ""
 
 
 def train(plan: Plan) -> int:
@@ -95,7 +97,13 @@ class Trainer:
         self.region = partial(autocast, self.device, autocast_dtype(plan.compute.dtype, self.device))
         self.rank, self.folder = torch.distributed.get_rank(), RUNS / plan.name
         self.store = CheckpointStore(
-            self.folder, fingerprint(plan.identity), training.keep_checkpoints, self.rank
+            self.folder,
+            fingerprint(plan.identity),
+            training.keep_checkpoints,
+            self.rank,
+            torch.distributed.get_world_size(),
+            keep_best=training.keep_best == "loss",
+            behind=training.async_checkpoint,
         )
         self.meter = open_meter(plan.name, self.engine, training, plan.compute, plan.pair_flops)
         torch.distributed.barrier()
@@ -125,6 +133,7 @@ class Trainer:
                 step += 1
                 beat.mark("vote")
                 stopping = vote(stop.is_set())
+                self.store.check()
                 if spiked and (back := self._roll_back(spiked)) is not None:
                     step, progress = back, self._progress(back)
                     batches = beat.watched(iter(plan.loader))
@@ -133,6 +142,7 @@ class Trainer:
                     beat.mark("save")
                     self._save(step)
                 if stopping:
+                    self.store.wait()
                     raise Preempted(
                         f"{plan.name}: stopped at step {step} with a checkpoint; run it again to go on"
                     )
@@ -173,6 +183,7 @@ class Trainer:
     def _tell(self, step: int, figures: dict[str, float] | None) -> None:
         if not figures or self.rank:
             return
+        self.store.note(figures["loss"])
         self.plan.log(step, figures)
         for sign in self.health.examine(step, figures):
             print(f"{self.plan.name}  warning at step {step}: {sign.text}", file=sys.stderr, flush=True)
@@ -180,23 +191,27 @@ class Trainer:
                 handle.write(json.dumps({"step": step, "name": sign.name, "text": sign.text}) + "\n")
 
     def _save(self, step: int) -> None:
-        state: dict[str, Any] = {"loader": self.plan.loader.state_dict()}
+        state: dict[str, Any] = {"loader": self.plan.loader.state_dict(), "run_id": self.plan.run_id}
         if self.spikes:
             state["spikes"] = self.spikes.state_dict()
         self.store.save(self.engine, step, state)
 
     def _restore(self) -> int:
         """Go on from the newest checkpoint; the step it is of, 0 without one."""
-        checkpoint = self.store.latest()
-        if checkpoint is None:
-            return 0
         with quiet():
-            state = self.store.load(self.engine, checkpoint)
+            state = self.store.restore(self.engine)
+        if state is None:
+            return 0
         self.plan.loader.load_state_dict(state["loader"])
+        self.engine.global_steps = state["step"]
         if self.spikes:
             self.spikes.load_state_dict(state["spikes"])
         if self.rank == 0:
-            print(f"{self.plan.name}  resuming at step {state['step']} from {checkpoint}", flush=True)
+            other = f" of MLflow run {state['run_id']}" if state["run_id"] != self.plan.run_id else ""
+            print(
+                f"{self.plan.name}  resuming at step {state['step']} from {state['checkpoint']}{other}",
+                flush=True,
+            )
         return state["step"]
 
     def _roll_back(self, spiked: int) -> int | None:
@@ -206,6 +221,7 @@ class Trainer:
         """
         assert self.spikes is not None
         number = self.spikes.count_rollback(self.plan.name, spiked)
+        self.store.wait()
         if self.store.latest() is None:
             return None
         here = self.plan.loader.state_dict()
@@ -223,6 +239,7 @@ class Trainer:
         return progress
 
     def _end(self) -> None:
+        self.store.wait()
         make_whole(self.engine, self.plan.objective)
         if self.average:
             self.average.copy_to(self.plan.objective)

@@ -1,18 +1,28 @@
-"""A training run of a few steps, for tests that kill it: `python -m tests.training.tiny_run FOLDER STEPS [KILL_AT]`."""
+"""A training run of a few steps, for tests that kill it: `python -m tests.training.tiny_run FOLDER STEPS [KILL_AT]`.
 
+Behind KILL_AT may stand the number of ranks and changes of the settings as JSON: `{"training": {"zero_stage": 2}}`.
+"""
+
+import hashlib
 import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 
+from blip.atomic import write_json
 from blip.config import Compute, load_settings
-from blip.data.loader import PairLoader
+from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
-from blip.model.objectives import ObjectiveConfig, PairObjective, SpecialTokens
+from blip.model.blip import BlipNetwork
+from blip.model.checkpoints import ModelCard, save_model
+from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
 from blip.training.batches import PairCollate
 from blip.training.loop import Plan, train
 from tests import tiny
@@ -35,7 +45,13 @@ def write_dataset(folder: Path, samples: int = 40) -> None:
 
 
 def plan(
-    steps: int, kill_at: int = 0, ranks: int = 1, zero_stage: int = 1, batch_size: int = 8, workers: int = 0
+    steps: int,
+    kill_at: int = 0,
+    ranks: int = 1,
+    zero_stage: int = 1,
+    batch_size: int = 8,
+    workers: int = 0,
+    changes: Mapping[str, Any] | None = None,
 ) -> Plan:
     """The run; it kills itself with SIGKILL after step `kill_at`, or asks itself to stop before -`kill_at`."""
     torch.manual_seed(1)
@@ -43,16 +59,9 @@ def plan(
     rank = int(os.environ.get("RANK", "0"))
     tokenizer = tiny.tokenizer()
     t = SpecialTokens(tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.bos, tokenizer.enc)
-    objective = PairObjective(tiny.network(), ObjectiveConfig(queue=24), t)
-    loader = PairLoader(
-        [(PairsDataset.open(Path("data")), frozenset())],
-        batch_size=batch_size,
-        image_size=32,
-        seed=3,
-        rank=rank,
-        world=ranks,
-        shuffle_buffer=16,
-        workers=workers,
+    changes = changes or {}
+    objective = PairObjective(
+        tiny.network(), ObjectiveConfig(**{"queue": 24, **changes.get("objective", {})}), t
     )
     training = SETTINGS.pretrain.training.model_copy(
         update={
@@ -61,9 +70,24 @@ def plan(
             "checkpoint_every": 3,
             "log_every": 1,
             "zero_stage": zero_stage,
+            "workers": workers,
+            **changes.get("training", {}),
         }
     )
-    run = SETTINGS.pretrain.model_copy(update={"steps": steps, "training": training})
+    loader = PairLoader(
+        [(PairsDataset.open(Path("data")), frozenset())],
+        batch_size=training.batch_size,
+        lanes=training.lanes,
+        accumulate=training.accumulate,
+        workers=training.workers,
+        image_size=32,
+        seed=3,
+        rank=rank,
+        world=ranks,
+        shuffle_buffer=16,
+    )
+    optimiser = SETTINGS.pretrain.optimiser.model_copy(update=changes.get("optimiser", {}))
+    run = SETTINGS.pretrain.model_copy(update={"steps": steps, "training": training, "optimiser": optimiser})
 
     def log(step: int, means: dict[str, float]) -> None:
         if step == kill_at:
@@ -71,23 +95,47 @@ def plan(
         if step == -kill_at:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    identity = {"steps": steps, "ranks": ranks}
-    return Plan(
-        "tiny", objective, loader, PairCollate(tokenizer, 12), run, Compute(dtype="float32"), identity, log
-    )
+    identity = {"steps": steps} | ({} if training.lanes else {"ranks": ranks})
+    collate = PairCollate(tokenizer, 12)
+
+    def keep_keys(batch: Batch) -> PairBatch:
+        with Path(f"keys{rank}.txt").open("a") as handle:
+            print(batch.epoch, batch.index, *(sample.key for sample in batch.samples), file=handle)
+        return collate(batch)
+
+    def keep_losses(module: torch.nn.Module, given: Any, losses: dict[str, torch.Tensor]) -> None:
+        with Path(f"losses{rank}.txt").open("a") as handle:
+            print(*(loss.item() for loss in losses.values()), file=handle)
+
+    objective.register_forward_hook(keep_losses)
+    return Plan("tiny", objective, loader, keep_keys, run, Compute(dtype="float32"), identity, log)
 
 
 def main() -> None:
-    """Train in FOLDER and write the final weights' sum of absolute values, exactly, as a fingerprint."""
+    """Train in FOLDER, save the model, and write the final weights' sum of absolute values and digest."""
     folder, steps, *rest = sys.argv[1:]
-    kill_at, ranks = (rest + ["0", "1"][len(rest) :])[:2]
+    kill_at, ranks, changes = (rest + ["0", "1", "{}"][len(rest) :])[:3]
     os.chdir(folder)
-    planned = plan(int(steps), int(kill_at), int(ranks))
+    planned = plan(int(steps), int(kill_at), int(ranks), changes=json.loads(changes))
     torch.manual_seed(5)
     train(planned)
-    weights = torch.cat([p.detach().double().flatten() for p in planned.objective.parameters()])
-    if os.environ.get("RANK", "0") == "0":
-        Path("final.json").write_text(json.dumps({"sum": weights.abs().sum().item()}))
+    with _whole(planned):
+        weights = torch.cat([p.detach().flatten() for p in planned.objective.parameters()]).cpu()
+        if os.environ.get("RANK", "0") == "0":
+            tokens = tiny.tokenizer()
+            ids = {"pad": tokens.pad, "sep": tokens.sep, "bos": tokens.bos, "enc": tokens.enc}
+            save_model(cast(BlipNetwork, planned.objective.network), tokens, Path("model"), ModelCard(), ids)
+            digest = hashlib.sha256(weights.numpy().tobytes()).hexdigest()
+            write_json(Path("final.json"), {"sum": weights.double().abs().sum().item(), "sha256": digest})
+
+
+def _whole(planned: Plan) -> AbstractContextManager[None]:
+    """All weights on every rank, which they are not with ZeRO 3."""
+    if planned.run.training.zero_stage < 3:
+        return nullcontext()
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+
+    return GatheredParameters(list(planned.objective.parameters()))
 
 
 if __name__ == "__main__":

@@ -52,11 +52,14 @@ def drill(folder: Path, kills: int, ranks: int, seed: int, changes: Mapping[str,
     while done < kills:
         plan = rng.choice(("any moment", "any moment", "checkpoint", "export"))
         (killed / "final.json").unlink(missing_ok=True)
+        before = half_written(killed)
         life, began = Ranks(killed, STEPS, ranks, changes), time.monotonic()
         moment = began + rng.uniform(0, length)
-        while not due(plan, killed, moment) and None in [process.poll() for process in life.processes]:
+        while not due(plan, killed, moment, before) and None in [
+            process.poll() for process in life.processes
+        ]:
             time.sleep(0.001)
-        met = where(killed)
+        met = where(killed, before)
         life.kill()
         done += 1
         print(
@@ -72,26 +75,27 @@ def drill(folder: Path, kills: int, ranks: int, seed: int, changes: Mapping[str,
     return 0 if all(same.values()) else 1
 
 
-def due(plan: str, folder: Path, moment: float) -> bool:
+def due(plan: str, folder: Path, moment: float, before: set[Path]) -> bool:
     """Whether it is time to kill."""
     if plan == "checkpoint":
-        return half_written(folder)
+        return bool(half_written(folder) - before)
     if plan == "export":
         return bool(list(folder.glob(".model.*.tmp")))
     return time.monotonic() >= moment
 
 
-def where(folder: Path) -> str:
+def where(folder: Path, before: set[Path]) -> str:
     """What the run is at, as far as its files tell."""
-    if half_written(folder):
+    if half_written(folder) - before:
         return "checkpoint"
     if list(folder.glob(".model.*.tmp")):
         return "export"
     return "finished" if (folder / "final.json").is_file() else "start, step"
 
 
-def half_written(folder: Path) -> bool:
-    return any(not (path / "complete").is_file() for path in folder.glob("runs/tiny/step-*"))
+def half_written(folder: Path) -> set[Path]:
+    """Checkpoints that have no marker yet, or never got one."""
+    return {path for path in folder.glob("runs/tiny/step-*") if not (path / "complete").is_file()}
 
 
 def last_step(folder: Path) -> int:

@@ -278,6 +278,7 @@ class Objective(Section):
     distractor_share: float = Field(0.5, ge=0, le=1)
     itc_keys: Literal["local", "global"] = "local"
     itm_negatives: Literal["local", "global"] = "local"
+    lm_mean: Literal["local", "global"] = "local"
     contrast: Literal["softmax", "sigmoid"] = "softmax"
     sigmoid_bias: float = -10.0
     positives: Literal["pair", "image", "text"] = "pair"

@@ -63,6 +63,7 @@ class ObjectiveConfig:
             ``global``: with the batches of all ranks, so that the loss does not depend on how many there are.
         itm_negatives: ``local``: drawn from the rank's own batch. ``global``: from those of all ranks, as the
             published fine-tuning on COCO does; image tokens are gathered with their gradient.
+        lm_mean: over the tokens of the rank (``local``, as published) or of all ranks (``global``).
         contrast: ``softmax``: ITC as published. ``sigmoid``: SigLIP's loss (Zhai et al. 2023) over the network's own
             features of the batch (of all ranks with global keys). It needs no other batch, so there is no momentum
             twin, queue or soft target, whose settings are then without effect; ITM negatives are drawn by the
@@ -85,6 +86,7 @@ class ObjectiveConfig:
     distractor_share: float = 0.5
     itc_keys: Literal["local", "global"] = "local"
     itm_negatives: Literal["local", "global"] = "local"
+    lm_mean: Literal["local", "global"] = "local"
     contrast: Literal["softmax", "sigmoid"] = "softmax"
     sigmoid_bias: float = -10.0
 
@@ -407,7 +409,11 @@ class PairObjective(nn.Module):
         targets = batch.ids.masked_fill(batch.mask == 0, IGNORED)
         targets[:, : max(batch.prompt_tokens, 1)] = IGNORED
         smoothing = self.config.label_smoothing
-        return decoder_loss(self.network, ids, targets, batch.mask, context, smoothing, at_most=batch.tokens)
+        loss = decoder_loss(self.network, ids, targets, batch.mask, context, smoothing, at_most=batch.tokens)
+        if self.config.lm_mean == "local":
+            return loss
+        own = (targets[:, 1:] != IGNORED).sum().clamp_min(1)
+        return loss * own / gather(own[None]).float().mean()
 
 
 def decoder_loss(

@@ -22,52 +22,45 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.training.ranks import Ranks, finish
 from tests.training.tiny_run import write_dataset
 
-STEPS = 30
+UNFINISHED = ("runs/tiny/step-*/", ".model.*.tmp")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--behind", action="store_true", help="checkpoints are written by a thread")
     options = parser.parse_args()
     changes = {"training": {"checkpoint_every": 2, "batch_size": 4, "async_checkpoint": options.behind}}
     with tempfile.TemporaryDirectory() as folder:
-        return drill(Path(folder), options.kills, options.ranks, options.seed, changes)
+        return drill(Path(folder), options.kills, options.steps, options.ranks, options.seed, changes)
 
 
-def drill(folder: Path, kills: int, ranks: int, seed: int, changes: Mapping[str, Any]) -> int:
+def drill(folder: Path, kills: int, steps: int, ranks: int, seed: int, changes: Mapping[str, Any]) -> int:
     """Both runs; prints a row for every life and returns the exit code."""
     undisturbed, killed = folder / "undisturbed", folder / "killed"
     for place in (undisturbed, killed):
         place.mkdir()
         write_dataset(place / "data")
     began = time.monotonic()
-    expected = finish(undisturbed, STEPS, ranks, changes)
+    expected = finish(undisturbed, steps, ranks, changes)
     length, rng = time.monotonic() - began, Random(seed)
-    print(f"an undisturbed run of {STEPS} steps on {ranks} rank(s) takes {length:.1f} s", flush=True)
+    print(f"an undisturbed run of {steps} steps on {ranks} rank(s) takes {length:.1f} s", flush=True)
     print("kill  planned     met         step  seconds", flush=True)
-    done = 0
-    while done < kills:
-        plan = rng.choice(("any moment", "any moment", "checkpoint", "export"))
-        (killed / "final.json").unlink(missing_ok=True)
-        before = half_written(killed)
-        life, began = Ranks(killed, STEPS, ranks, changes), time.monotonic()
-        moment = began + rng.uniform(0, length)
-        while not due(plan, killed, moment, before) and None in [
-            process.poll() for process in life.processes
-        ]:
+    for number in range(1, kills + 1):
+        exports = number > kills - max(kills // 10, 1)  # the last, as a run that is exported is at its end
+        plan = "export" if exports else rng.choice(("any moment", "checkpoint"))
+        before, began = unfinished(killed), time.monotonic()
+        life, moment = Ranks(killed, steps, ranks, changes), began + rng.uniform(0, length / 3)
+        while not due(plan, unfinished(killed) - before, moment) and None in life.codes():
             time.sleep(0.001)
-        met = where(killed, before)
+        met = where(unfinished(killed) - before, killed)
         life.kill()
-        done += 1
-        print(
-            f"{done:>4}  {plan:<10}  {met:<10}  {last_step(killed):>4}  {time.monotonic() - began:.1f}",
-            flush=True,
-        )
-    (killed / "final.json").unlink(missing_ok=True)
-    found = finish(killed, STEPS, ranks, changes)
+        seconds = time.monotonic() - began
+        print(f"{number:>4}  {plan:<10}  {met:<10}  {last_step(killed):>4}  {seconds:7.1f}", flush=True)
+    found = finish(killed, steps, ranks, changes)
     same = {"weights": found == expected, "curve": losses(killed) == losses(undisturbed)}
     print(
         ", ".join(f"{name} {'the same' if equal else 'DIFFER'}" for name, equal in same.items()), flush=True
@@ -75,27 +68,33 @@ def drill(folder: Path, kills: int, ranks: int, seed: int, changes: Mapping[str,
     return 0 if all(same.values()) else 1
 
 
-def due(plan: str, folder: Path, moment: float, before: set[Path]) -> bool:
-    """Whether it is time to kill."""
-    if plan == "checkpoint":
-        return bool(half_written(folder) - before)
+def due(plan: str, new: set[str], moment: float) -> bool:
+    """Whether it is time to kill, by what this life has begun to write."""
     if plan == "export":
-        return bool(list(folder.glob(".model.*.tmp")))
+        return any(name.startswith(".model") for name in new)
+    if plan == "checkpoint":
+        return time.monotonic() >= moment and any(name.startswith("step") for name in new)
     return time.monotonic() >= moment
 
 
-def where(folder: Path, before: set[Path]) -> str:
+def where(new: set[str], folder: Path) -> str:
     """What the run is at, as far as its files tell."""
-    if half_written(folder) - before:
-        return "checkpoint"
-    if list(folder.glob(".model.*.tmp")):
-        return "export"
-    return "finished" if (folder / "final.json").is_file() else "start, step"
+    if (folder / "final.json").is_file():
+        return "finished"
+    kinds = {name.split("-")[0] for name in new}
+    return (
+        "export"
+        if any(kind.startswith(".model") for kind in kinds)
+        else "checkpoint"
+        if kinds
+        else "start, step"
+    )
 
 
-def half_written(folder: Path) -> set[Path]:
-    """Checkpoints that have no marker yet, or never got one."""
-    return {path for path in folder.glob("runs/tiny/step-*") if not (path / "complete").is_file()}
+def unfinished(folder: Path) -> set[str]:
+    """Checkpoints without a marker and models under a temporary name."""
+    found = [path for pattern in UNFINISHED for path in folder.glob(pattern)]
+    return {path.name for path in found if not (path / "complete").is_file()}
 
 
 def last_step(folder: Path) -> int:

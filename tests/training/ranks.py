@@ -57,7 +57,7 @@ class Ranks:
         """Until all have ended, or one has failed, which ends the others; returns the first code that is not 0."""
         end = time.monotonic() + LONGEST
         while time.monotonic() < end:
-            codes = [process.poll() for process in self.processes]
+            codes = self.codes()
             failed = [code for code in codes if code]
             if failed or None not in codes:
                 self.kill()
@@ -65,6 +65,10 @@ class Ranks:
             time.sleep(0.05)
         self.kill()
         raise TimeoutError(f"the ranks did not end within {LONGEST:.0f} s:\n{self.log()}")
+
+    def codes(self) -> list[int | None]:
+        """How each rank has ended; None for one that has not."""
+        return [process.poll() for process in self.processes]
 
     def kill(self) -> None:
         """SIGKILL to the whole group."""

@@ -1,0 +1,202 @@
+"""What is kept, what is recognised as damaged, and what happens when a checkpoint cannot be written."""
+
+import json
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from blip.config import Optimiser, Training
+from blip.errors import BlipError
+from blip.training import checkpoint
+from blip.training.checkpoint import COMPLETE, CheckpointStore
+from blip.training.engine import build_engine, start_process_group
+from blip.training.tensors import Stored, Written, damage, write_tensors
+
+
+class Two(torch.nn.Module):
+    """Two layers with one weight, and a counter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.get_buffer("count").add_(1)
+        return self.second(self.first(x)).square().mean()
+
+
+def step(engine: Any) -> float:
+    loss = engine(torch.rand(3, 4))
+    engine.backward(loss)
+    engine.step()
+    return loss.item()
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    if not torch.distributed.is_initialized():
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name, None)
+        start_process_group()  # of one, which lives as long as this process
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    torch.manual_seed(0)
+    optimiser = Optimiser.model_validate({"lr": 0.1, "adam_lr": 0.1})
+    return build_engine(Two(), Training.model_validate({"batch_size": 3}), optimiser)
+
+
+def store_of(folder: Path, **options: Any) -> CheckpointStore:
+    return CheckpointStore(folder / "run", "one", keep=options.pop("keep", 2), **options)
+
+
+def steps_of(store: CheckpointStore) -> list[int]:
+    return sorted(int(path.parent.name[5:]) for path in store.directory.glob(f"step-*/{COMPLETE}"))
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_comes_after_a_checkpoint_comes_again_bit_for_bit(
+    engine: Any, tmp_path: Path, behind: bool
+) -> None:
+    store = store_of(tmp_path, behind=behind)
+    step(engine)
+    store.save(engine, 1, {"loader": {"epoch": 3}})
+    expected = [step(engine) for _ in range(3)]
+    count = int(engine.module.count)
+    place = store.restore(engine)
+    assert place is not None
+    assert (place["step"], place["loader"], place["world"]) == (1, {"epoch": 3}, 1)
+    assert int(engine.module.count) == count - 3
+    assert [step(engine) for _ in range(3)] == expected
+    assert engine.module.first.weight is engine.module.second.weight
+
+
+def test_the_best_stays_beside_the_newest(engine: Any, tmp_path: Path) -> None:
+    store = store_of(tmp_path, keep_best=True)
+    for number, loss in enumerate((5.0, 1.0, 9.0, 9.0, 9.0), 1):
+        store.note(loss)
+        store.save(engine, number, {})
+    assert steps_of(store) == [2, 4, 5]
+    assert store.best() == store.directory / "step-000002"
+    again = store_of(tmp_path, keep_best=True)
+    again.restore(engine)
+    assert again.loss == pytest.approx(store.loss)
+    plain = store_of(tmp_path / "plain")
+    for number in range(1, 5):
+        plain.save(engine, number, {})
+    assert steps_of(plain) == [3, 4]
+
+
+def test_steps_are_numbers_and_not_texts(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    for number in (999_999, 1_000_000):
+        (store.directory / f"step-{number:06d}").mkdir()
+        (store.directory / f"step-{number:06d}" / COMPLETE).write_text("{}")
+    latest = store.latest()
+    assert latest is not None and latest.name == "step-1000000"
+
+
+@pytest.mark.parametrize("how", ["cut", "changed", "missing"])
+def test_a_damaged_checkpoint_is_said_and_the_one_before_it_is_used(
+    engine: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], how: str
+) -> None:
+    store = store_of(tmp_path)
+    for number in (1, 2):
+        step(engine)
+        store.save(engine, number, {})
+    file = store.directory / "step-000002/rank0.safetensors"
+    content = file.read_bytes()
+    file.unlink()
+    if how != "missing":
+        file.write_bytes(content[:-9] if how == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
+    place = store.restore(engine)
+    assert place is not None and place["step"] == 1
+    said = capfd.readouterr().err
+    assert "step-000002: rank0.safetensors" in said and "the one before it is used" in said
+    assert store.latest() == store.directory / "step-000001"
+
+
+def test_what_was_broken_off_is_removed(engine: Any, tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    store.save(engine, 1, {})
+    (store.directory / "step-000002").mkdir()
+    (store.directory / "step-000002/model.safetensors").write_bytes(b"half")
+    assert store.restore(engine) is not None
+    assert not (store.directory / "step-000002").exists()
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_full_disk_leaves_the_checkpoint_before_it(engine: Any, tmp_path: Path, behind: bool) -> None:
+    store = store_of(tmp_path, behind=behind)
+    store.save(engine, 1, {})
+    store.wait()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(BlipError, match=r"could not be written: .*make room") as raised:
+            store.save(engine, 2, {})
+            store.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert isinstance(raised.value.__cause__, OSError)
+    assert store_of(tmp_path).usable() == store.directory / "step-000001"
+
+
+def test_an_error_behind_the_training_is_raised_at_the_next_step(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(tmp_path, behind=True)
+    monkeypatch.setattr(checkpoint, "LONGEST_WAIT", 0.1)
+    store.world = 2  # of whom the other never writes
+    store.save(engine, 1, {})
+    assert store._thread is not None
+    store._thread.join()
+    with pytest.raises(BlipError, match=r"rank1\.json did not appear within"):
+        store.check()
+    assert store.latest() is None
+
+
+def test_a_run_of_other_settings_starts_anew(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    (store.directory / "step-000003").mkdir()
+    assert store.latest() is None, "without its marker a checkpoint does not count"
+    (store.directory / "step-000003" / COMPLETE).write_text("{}")
+    assert store_of(tmp_path).latest() == store.directory / "step-000003"
+    assert CheckpointStore(store.directory, "other", keep=2).latest() is None
+
+
+def test_nothing_in_a_checkpoint_is_a_pickle(engine: Any, tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    step(engine)
+    store.save(engine, 1, {})
+    files = {path.name for path in (store.directory / "step-000001").iterdir()}
+    assert files == {"model.safetensors", "rank0.safetensors", "rank0.json", COMPLETE}
+    marker = json.loads((store.directory / "step-000001" / COMPLETE).read_text())
+    assert set(marker["files"]) == {"model.safetensors", "rank0.safetensors"}
+
+
+def test_tensors_come_back_as_they_were_and_in_slices(tmp_path: Path) -> None:
+    tensors = {
+        "a": torch.arange(6.0).view(2, 3).T,
+        "b": torch.tensor(7),
+        "c": torch.zeros(0),
+        "d": torch.ones(3, dtype=torch.bfloat16),
+        "p|m|0": torch.arange(4.0),
+    }
+    first = write_tensors(tmp_path / "1.safetensors", tensors)
+    write_tensors(tmp_path / "2.safetensors", {"p|m|4": torch.arange(4.0, 9.0), "p|step": torch.tensor(3.0)})
+    stored = Stored([tmp_path / "1.safetensors", tmp_path / "2.safetensors"])
+    for name in "abcd":
+        assert (
+            torch.equal(stored.whole(name), tensors[name]) and stored.whole(name).dtype == tensors[name].dtype
+        )
+    assert stored.keys_of("p") == ["m", "step"] and stored.whole("p|step") == 3
+    assert stored.slice("p", "m", 2, 5).tolist() == [2, 3, 4, 5, 6]
+    with pytest.raises(KeyError, match="2 of 4 elements from 7 on"):
+        stored.slice("p", "m", 7, 4)
+    assert damage(tmp_path / "1.safetensors", first) is None
+    assert damage(tmp_path / "2.safetensors", Written(first.bytes, first.sha256)) is not None

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.training.ranks import Ranks, finish
 from tests.training.tiny_run import write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -60,12 +62,49 @@ def test_sigterm_saves_a_checkpoint_at_the_step_it_came(undisturbed: Path, tmp_p
     assert losses(tmp_path) == losses(undisturbed)
 
 
-def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path: Path) -> None:
-    from blip.training.checkpoint import COMPLETE, CheckpointStore
+CHANGES = {"training": {"batch_size": 2, "accumulate": 2, "workers": 2}}
 
-    store = CheckpointStore(tmp_path / "run", "one", keep=2)
-    (tmp_path / "run/step-000003").mkdir()
-    assert store.latest() is None, "without its marker a checkpoint does not count"
-    (tmp_path / "run/step-000003" / COMPLETE).write_text("{}")
-    assert CheckpointStore(tmp_path / "run", "one", keep=2).latest() == tmp_path / "run/step-000003"
-    assert CheckpointStore(tmp_path / "run", "other", keep=2).latest() is None
+
+def keys_of(folder: Path, rank: int) -> dict[tuple[int, int], list[str]]:
+    """The samples of every batch, by epoch and number; of one that came twice as it came last."""
+    lines = [line.split() for line in (folder / f"keys{rank}.txt").read_text().splitlines()]
+    return {(int(epoch), int(number)): names for epoch, number, *names in lines}
+
+
+@pytest.mark.slow
+def test_two_ranks_with_workers_and_accumulation_go_on_exactly_and_see_every_sample_once(
+    tmp_path: Path,
+) -> None:
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        write_dataset(tmp_path / name / "data")
+    expected = finish(tmp_path / "whole", 20, 2, CHANGES)
+    assert Ranks(tmp_path / "killed", 20, 2, CHANGES, kill_at=7).wait() != 0
+    assert finish(tmp_path / "killed", 20, 2, CHANGES) == expected
+    assert "resuming at step 6" in (tmp_path / "killed/rank0.log").read_text()
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert len(losses(tmp_path / "killed")) == 20
+    epochs: dict[int, Counter[str]] = {}
+    for rank in range(2):
+        found = keys_of(tmp_path / "killed", rank)
+        assert found == keys_of(tmp_path / "whole", rank)
+        for (epoch, _), names in found.items():
+            epochs.setdefault(epoch, Counter()).update(names)
+    assert [len(epochs[epoch]) for epoch in range(4)] == [40] * 4
+    assert all(set(seen.values()) == {1} for seen in epochs.values())
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_a_run_ends_with_the_same_weights() -> None:
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks/kill_drill.py"),
+        "--kills",
+        "4",
+        "--steps",
+        "16",
+        "--behind",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "weights the same, curve the same" in done.stdout

@@ -34,6 +34,7 @@ def build_engine(objective: nn.Module, training: Training, optimiser: Optimiser)
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         if not torch.distributed.is_initialized():
             start_process_group()
+        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it, of a group of one too
         client = build_optimiser(objective, optimiser)
         engine, *_ = deepspeed.initialize(
             model=objective, optimizer=client, config=deepspeed_config(training, optimiser)

@@ -16,8 +16,8 @@ from tests import tiny
 
 WORDS = tiny.tokenizer()
 TOKENS = SpecialTokens(WORDS.pad, WORDS.cls, WORDS.sep, WORDS.bos, WORDS.enc)
-CACHED = Training(accumulate=4, accumulate_features=True)
-PLAIN = Training(accumulate=4)
+CACHED = Training.model_validate({"accumulate": 4, "accumulate_features": True})
+PLAIN = Training.model_validate({"accumulate": 4})
 ITC_ALONE = {"itm": 0.0, "lm": 0.0, "queue": 24, "alpha_ramp": 0.0}
 
 
@@ -55,7 +55,7 @@ def test_four_batches_of_four_are_one_of_sixteen(contrast: str) -> None:
     four, one = (objective(**ITC_ALONE, contrast=contrast) for _ in range(2))
     for _ in range(2):  # the second step compares with the queue that the first has filled
         loss4, gradients4 = step(four, batches(4), CACHED)
-        loss1, gradients1 = step(one, batches(16), Training())
+        loss1, gradients1 = step(one, batches(16), Training.model_validate({}))
         assert loss4.item() == pytest.approx(loss1.item(), abs=1e-5)
         assert gradients4.keys() == gradients1.keys()
         for name, gradient in gradients1.items():
@@ -108,4 +108,4 @@ def test_itm_and_lm_are_those_of_each_batch() -> None:
 
 def test_divided_weights_are_refused() -> None:
     with pytest.raises(ValidationError, match="zero_stage 0, 1 or 2"):
-        Training(accumulate_features=True, zero_stage=3)
+        Training.model_validate({"accumulate_features": True, "zero_stage": 3})

@@ -7,18 +7,25 @@ from torch import nn
 from blip.training.average import WeightAverage
 
 
-def objective() -> nn.Module:
+def objective() -> nn.Sequential:
     made = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
     made[1].requires_grad_(False)
-    nn.init.zeros_(made[0].weight)
+    nn.init.zeros_(first(made).weight)
     return made
+
+
+def first(made: nn.Sequential) -> nn.Linear:
+    """Its layer that is trained."""
+    layer = made[0]
+    assert isinstance(layer, nn.Linear)
+    return layer
 
 
 def test_it_is_the_exponential_average_in_float32() -> None:
     made = objective()
     average = WeightAverage.of(made, decay=0.5)
     for weight in (1.0, 2.0, 3.0, 4.0):
-        nn.init.constant_(made[0].weight, weight)
+        nn.init.constant_(first(made).weight, weight)
         average.update(made)
     # decay (1 + n) / (10 + n) is 2/11, 3/12, 4/13, 5/14 after 1 to 4 steps
     expected = 0.0
@@ -26,7 +33,7 @@ def test_it_is_the_exponential_average_in_float32() -> None:
         decay = min(0.5, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * weight
     average.copy_to(made)
-    assert made[0].weight.item() == pytest.approx(expected)
+    assert first(made).weight.item() == pytest.approx(expected)
     assert average.get_buffer("0/weight").dtype is torch.float32
 
 
@@ -38,7 +45,7 @@ def test_what_is_not_trained_is_left_alone() -> None:
 def test_a_checkpoint_of_the_objective_holds_it_and_its_age() -> None:
     made, resumed = objective(), objective()
     average = WeightAverage.of(made, decay=0.9)
-    nn.init.ones_(made[0].weight)
+    nn.init.ones_(first(made).weight)
     average.update(made)
     again = WeightAverage.of(resumed, decay=0.9)
     resumed.load_state_dict(made.state_dict())

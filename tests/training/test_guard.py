@@ -1,8 +1,6 @@
 """A step without a finite gradient is left out on all ranks, whatever the ZeRO stage; the samples are listed."""
 
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,26 +18,17 @@ from tests.training.drill_run import spoiled
 from tests.training.tiny_run import plan, write_dataset
 
 ROOT = Path(__file__).parents[2]
-RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A run's folder to work in; whatever the run sets in the environment goes again."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("DS_ACCELERATOR", "cpu")
-        patch.setenv("TORCHDYNAMO_DISABLE", "1")
-        for name in RANKS:
-            patch.delenv(name, raising=False)
-        if torch.distributed.is_initialized():  # by an earlier test of this process
-            for name, value in zip(RANKS, ("0", "0", "1", "127.0.0.1", "1"), strict=True):
-                patch.setenv(name, value)
-        write_dataset(tmp_path / "data")
-        yield tmp_path
-        for name in RANKS:
-            os.environ.pop(name, None)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run's folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    write_dataset(tmp_path / "data")
+    return tmp_path
 
 
 def bad_batches(folder: Path) -> list[dict[str, Any]]:
@@ -110,7 +99,5 @@ def test_one_rank_of_two_has_it_for_ever_and_both_stop(
 
 
 def run(folder: Path, fault: str) -> None:
-    for name in RANKS:
-        os.environ.pop(name, None)
     arguments = ["tests.training.drill_run", str(folder), "8", "2", fault]
     spawn("tiny", 2, arguments, folder / "final.json", 1, Launch.model_validate({}))

@@ -12,10 +12,7 @@ FLAT = [5.0, 5.1, 4.9, 5.05, 4.95, 5.0, 5.1, 4.9]
 
 
 @pytest.fixture(autouse=True)
-def group(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.setenv(name, "0")
-        monkeypatch.delenv(name)
+def group() -> None:
     if not torch.distributed.is_initialized():
         start_process_group()
 

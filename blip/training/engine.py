@@ -59,10 +59,14 @@ def deepspeed_config(training: Training, optimiser: Optimiser) -> dict[str, obje
 
 
 def zero_config(stage: int, optimiser: str) -> dict[str, object]:
-    """Stage 3 as exact as the others: without a linear layer of its own, and Muon on whole gradients."""
+    """Stage 3 as exact as the others: without a linear layer of its own, and Muon on whole gradients.
+
+    All weights are divided, however small: those that DeepSpeed would keep whole stop a resumed run in its second step.
+    """
     if stage < 3:
         return zero_settings(stage)
-    return {"stage": stage, "memory_efficient_linear": False, "reduce_scatter": optimiser != "muon"}
+    exact = {"memory_efficient_linear": False, "reduce_scatter": optimiser != "muon"}
+    return {"stage": stage, "stage3_param_persistence_threshold": 0, **exact}
 
 
 def make_whole(engine: "DeepSpeedEngine", objective: nn.Module) -> None:

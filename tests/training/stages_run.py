@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from blip.config import Compute
-from blip.training import engine, precision
+from blip.training import precision
 from blip.training.loop import train
 from tests.training.tiny_run import plan
 
@@ -75,10 +75,6 @@ def run(case: Case, ranks: int) -> None:
 def main() -> None:
     folder, ranks = sys.argv[1], int(sys.argv[2])
     os.chdir(folder)
-    whole = engine.zero_config  # weights as small as these stay whole, unless told otherwise
-    engine.zero_config = lambda stage, name: (
-        whole(stage, name) | ({"stage3_param_persistence_threshold": 0} if stage == 3 else {})
-    )
     for case in cases(ranks):
         run(case, ranks)
     Path("done").touch()

@@ -35,7 +35,7 @@ from blip.training.batches import PairCollate, QuestionCollate
 from blip.training.flops import answer_flops, pair_flops
 from blip.training.launch.crew import Crew, current_crew
 from blip.training.launch.place import Place
-from blip.training.loop import CURVE, RUNS, SUMMARY, Plan, finish, train
+from blip.training.loop import CURVE, RUNS, SUMMARY, WARNINGS, Plan, finish, train
 
 DATASETS = Path("data/datasets")
 VALIDATED = DATASETS / "validated"
@@ -84,6 +84,7 @@ def run_job(job: Job, settings: Settings, run: StageRun) -> Blip:
         with following(run, RUNS / job.name / CURVE, job.prefix):
             crew.run(job.name, ranks, ["blip.stages.rank", job.name], marker, threads)
     run.figures |= training_figures(job)
+    run.set_tags(warnings_of(job))
     finish(job.name)
     length = job.run.steps or f"{job.run.epochs} epochs"
     run.log_params(_named(job, {"trained.steps": length, "ranks": ranks}))
@@ -95,6 +96,13 @@ def training_figures(job: Job) -> dict[str, float]:
     summary = json.loads((RUNS / job.name / SUMMARY).read_text(encoding="utf-8"))
     name = job.name.replace("@", ".")
     return {f"{name}.training.{key}": float(f"{value:.6g}") for key, value in summary.items()}
+
+
+def warnings_of(job: Job) -> dict[str, str]:
+    """The signs that the run learnt nothing, as tags of its MLflow run: ``warning.itm_at_prior``."""
+    path = RUNS / job.name / WARNINGS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {f"warning.{job.prefix}{row['name']}": row["text"] for row in map(json.loads, lines)}
 
 
 def write_job(job: Job, settings: Settings) -> None:

@@ -21,7 +21,7 @@ from blip.model.objectives import TEMPERATURE_RANGE, PairObjective
 from blip.model.ranks import world_size
 
 PATIENCE = 0.2  # share of the run that may pass first,
-LEAST_STEPS = 200  # and steps
+LEAST_STEPS = 200  # and steps (of a short run half)
 IN_A_ROW = 3  # a sign has to last
 MATCHED = 1 / 3  # of ITM's pairs: each has a negative text and a negative image
 NEAR_ENTROPY, NEAR_UNIFORM, NEAR_VOCABULARY = 0.005, 0.05, 0.1
@@ -47,7 +47,7 @@ class Health:
 
     def __init__(self, objective: nn.Module, steps: int, pairs: int) -> None:
         self._objective, self._pairs = objective, pairs
-        self._from = max(PATIENCE * steps, min(LEAST_STEPS, steps))
+        self._from = max(PATIENCE * steps, min(LEAST_STEPS, steps / 2))
         self._seen: Counter[str] = Counter()  # how often in a row
         self._said: set[str] = set()
 

@@ -1,0 +1,91 @@
+"""A run that learns nothing says so once, with what to try."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from blip.data.loader import Batch
+from blip.model.objectives import ObjectiveConfig, PairObjective, SpecialTokens
+from blip.training.health import Health, prior_entropy
+from blip.training.loop import WARNINGS, train
+from tests import tiny
+from tests.training.tiny_run import plan, write_dataset
+
+PAIRS, QUEUE = 8, 24
+GOOD = {"itc": 1.0, "itm": 0.3, "lm": 2.0, "temperature": 0.07}
+
+
+def objective() -> PairObjective:
+    torch.manual_seed(0)
+    t = tiny.tokenizer()
+    tokens = SpecialTokens(t.pad, t.cls, t.sep, t.bos, t.enc)
+    made = PairObjective(tiny.network(), ObjectiveConfig(queue=QUEUE), tokens)
+    assert made.queue is not None
+    made.queue.group.copy_(torch.arange(QUEUE)[:, None].expand(-1, 2))
+    return made
+
+
+def said(made: PairObjective, times: int = 3, **figures: float) -> list[str]:
+    health = Health(made, steps=10, pairs=PAIRS)
+    found = [health.examine(step, GOOD | figures) for step in range(10, 10 + times)]
+    return [sign.name for signs in found for sign in signs]
+
+
+def test_the_prior_of_itm_is_the_one_that_users_know() -> None:
+    assert prior_entropy() == pytest.approx(0.6365, abs=5e-5)
+
+
+def test_a_run_that_learns_says_nothing() -> None:
+    assert said(objective()) == []
+
+
+@pytest.mark.parametrize(
+    ("figures", "name"),
+    [
+        ({"itm": 0.636}, "itm_at_prior"),
+        ({"itc": math.log(PAIRS + QUEUE) - 0.01}, "itc_uniform"),
+        ({"lm": 9.0}, "lm_uniform"),
+        ({"temperature": 0.001}, "temperature_at_its_bound"),
+        ({"temperature": 0.5}, "temperature_at_its_bound"),
+    ],
+)
+def test_each_sign_is_said_once_and_only_if_it_lasts(figures: dict[str, float], name: str) -> None:
+    assert said(objective(), times=2, **figures) == []
+    assert said(objective(), times=9, **figures) == [name]
+
+
+def test_features_that_are_all_alike_are_found_in_the_queue() -> None:
+    made = objective()
+    assert made.queue is not None
+    one = torch.randn(1, made.queue.image.shape[1])
+    made.queue.image.copy_(F.normalize(one + 0.05 * torch.randn_like(made.queue.image), dim=-1))
+    assert said(made) == ["image_features_collapsed"]
+
+
+def test_nothing_is_said_of_the_first_steps() -> None:
+    health = Health(objective(), steps=1000, pairs=PAIRS)
+    early = [health.examine(step, GOOD | {"itm": 0.7}) for step in range(0, 200, 20)]
+    assert not any(early)
+
+
+def test_training_on_one_picture_for_all_captions_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path / "data")
+    planned = plan(24)
+
+    def all_alike(batch: Batch) -> Any:
+        pairs = planned.collate(batch)
+        return replace(pairs, images=torch.full_like(pairs.images, 128))
+
+    train(replace(planned, collate=all_alike))
+    lines = (tmp_path / "runs/tiny" / WARNINGS).read_text().splitlines()
+    names = {json.loads(line)["name"] for line in lines}
+    assert {"itm_at_prior", "image_features_collapsed"} <= names

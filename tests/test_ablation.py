@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import torch
 from scipy import stats
 
 from blip import ablation
@@ -72,7 +71,6 @@ def own_process_group() -> Iterator[None]:
     """Training in this process makes it a rank; what follows is to know nothing of it."""
     before = dict(os.environ)
     yield
-    torch.distributed.destroy_process_group()
     os.environ.clear()
     os.environ.update(before)
 

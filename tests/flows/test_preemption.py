@@ -30,7 +30,7 @@ SETTINGS = {
     "pretrain.objective.queue": 16,
     **{f"pretrain.training.{name}": value for name, value in TRAINING.items()},
 }
-CURVE = Path("runs/pretrain/curve0.csv")
+CURVE = Path("runs/pretrain/curve.csv")
 
 
 def project(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

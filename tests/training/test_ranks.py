@@ -34,16 +34,17 @@ def environment() -> Iterator[None]:
 def run(folder: Path, fault: str = "", **launch: float) -> None:
     """Train two ranks in `folder`; at its end no process of it may be left."""
     arguments = ["tests.training.drill_run", str(folder), str(STEPS), "2", *([fault] if fault else [])]
+    before = set(psutil.Process().children(recursive=True))  # servers of other tests
     try:
         spawn("tiny", 2, arguments, folder / "final.json", 1, Launch.model_validate(launch))
     finally:
-        assert left_of(folder) == []
+        assert left_beside(before) == []
 
 
-def left_of(folder: Path) -> list[str]:
-    """Descendants of this process: ranks and their workers. They have a moment, for the kernel has too."""
+def left_beside(before: set[psutil.Process]) -> list[str]:
+    """Other descendants of this process: ranks and their workers. They have a moment, for the kernel has too."""
     deadline = time.monotonic() + 5
-    while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
+    while (left := set(psutil.Process().children(recursive=True)) - before) and time.monotonic() < deadline:
         time.sleep(0.1)
     return [" ".join(process.cmdline()) for process in left]
 

@@ -22,16 +22,17 @@ MODULE = "tests.training.launch.beating_run"
 @pytest.fixture(autouse=True)
 def no_process_is_left(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    before = still_there()  # servers of other tests
     yield
     deadline = time.monotonic() + 5  # the kernel has a moment too
-    while (left := still_there()) and time.monotonic() < deadline:
+    while (left := still_there() - before) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert left == []
+    assert left == set()
 
 
-def still_there() -> list[int]:
+def still_there() -> set[int]:
     """Children of this process, and those of ranks, whoever is their parent by now."""
-    return [process.pid for process in psutil.Process().children(recursive=True)] + sleepers()
+    return {process.pid for process in psutil.Process().children(recursive=True)} | set(sleepers())
 
 
 def sleepers() -> list[int]:

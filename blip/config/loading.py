@@ -1,4 +1,8 @@
-"""Reading params.yaml: a recipe laid over it, single settings over both, and what is wrong in words."""
+"""Reading params.yaml: a recipe laid over it, single settings over both, and what is wrong in words.
+
+A recipe may be laid over another one in its turn: its first line then is `extends: base-14m`, and it says only in what
+it differs.
+"""
 
 import difflib
 import re
@@ -17,6 +21,7 @@ RECIPES = Path("infra/recipes")
 NO_RECIPE = "none"
 SCIENTIFIC = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")  # 1e-4 is a word to YAML 1.1
 MIXTURE = "data"  # the one table that is a value
+EXTENDS = "extends"
 ANCHORS = ("optimiser", "training", "objective")  # shared YAML blocks, not settings of their own
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -29,19 +34,20 @@ def load_settings(
 
     Args:
         path: the params.yaml.
-        recipe: name of a file in infra/recipes or a path to one; None takes the one that `path` names, if any;
-            "none" takes none.
+        recipe: name of a file in infra/recipes or a path to one, with what it extends below it; None takes the one
+            that `path` names, if any; "none" takes none.
         overrides: dotted names to values, laid over both.
 
     Raises:
-        BadArguments: a file is missing or not YAML, or a name or value is not known; the message lists each.
+        BadArguments: a file is missing or not YAML, recipes extend each other in a circle, or a name or value is not
+            known; the message lists each.
     """
     values = _read_yaml(path)
     recipe = recipe or values.get("recipe")
     if recipe == NO_RECIPE:
         values["recipe"] = None
     elif recipe:
-        values = _merge(values, _read_yaml(_recipe_path(recipe, path.parent)))
+        values = _merge(values, _read_recipe(_recipe_path(recipe, path.parent), path.parent))
         values["recipe"] = recipe
     for name, value in (overrides or {}).items():
         _set(values, name, value)
@@ -85,6 +91,22 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise BadArguments(f"{path}: not valid YAML: {error}") from None
+
+
+def _read_recipe(path: Path, root: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What a recipe says, laid over what the one that it extends says."""
+    if path in above:
+        circle = " -> ".join(recipe.stem for recipe in (*above[above.index(path) :], path))
+        raise BadArguments(
+            f"{above[-1]}: recipes extend each other in a circle: {circle}; take one extends out"
+        )
+    values = _read_yaml(path)
+    below = values.pop(EXTENDS, None)
+    if below is None:
+        return values
+    if not isinstance(below, str):
+        raise BadArguments(f"{path}: extends: give the name of one recipe (got {below!r})")
+    return _merge(_read_recipe(_recipe_path(below, root), root, (*above, path)), values)
 
 
 def _recipe_path(recipe: str, root: Path) -> Path:

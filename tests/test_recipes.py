@@ -1,0 +1,206 @@
+"""The recipes have the paper's numbers (arXiv 2201.12086, sections 4 and 5, appendix), each run of them."""
+
+from pathlib import Path
+
+import pytest
+
+from blip.config import Run, Settings, load_settings
+from blip.errors import BadArguments
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+BASE, LARGE = 768, 1024  # widths of the image encoders
+FULL_SCALE = ("base-14m", "base-129m", "large-129m", "capfilt-large", "retrieval-flickr", "captioning-nocaps")
+
+
+def of(recipe: str) -> Settings:
+    return load_settings(PARAMS, recipe)
+
+
+def batch(run: Run) -> int:
+    """Pairs, or questions, of a step."""
+    return (
+        run.objective.questions_per_image
+        * run.training.ranks
+        * run.training.batch_size
+        * run.training.accumulate
+    )
+
+
+def numbers(run: Run, settings: Settings) -> tuple[int, float, int, float | None, int]:
+    """Width of the image encoder, learning rate, batch, epochs, pixels."""
+    model = run.model or settings.model
+    assert run.optimiser.adam_lr == run.optimiser.lr
+    return model.vision.width, run.optimiser.lr, batch(run), run.epochs, model.image_size
+
+
+@pytest.mark.parametrize(
+    ("recipe", "width", "rate", "size", "bootstrapped"),
+    [
+        ("base-14m", BASE, 3e-4, 2880, BASE),
+        ("base-129m", BASE, 3e-4, 2880, BASE),
+        ("large-129m", LARGE, 2e-4, 2400, LARGE),
+        ("capfilt-large", LARGE, 2e-4, 2400, BASE),
+        ("one-gpu-14m", BASE, 3e-4, 2880, BASE),
+    ],
+)
+def test_pre_training_is_the_papers(recipe: str, width: int, rate: float, size: int, bootstrapped: int):
+    settings = of(recipe)
+    assert numbers(settings.pretrain, settings) == (width, rate, size, 20, 224)
+    again = (BASE, 3e-4, 2880) if bootstrapped == BASE else (LARGE, 2e-4, 2400)
+    assert numbers(settings.pretrain_bootstrapped, settings) == (*again, 20, 224)
+    for run in (settings.pretrain, settings.pretrain_bootstrapped):
+        optimiser, objective = run.optimiser, run.objective
+        assert (optimiser.name, optimiser.schedule, optimiser.decay) == ("adamw", "epoch_decay", 0.9)
+        assert (optimiser.warmup, optimiser.warmup_lr, optimiser.final_lr) == (3000, 1e-6, 1e-6)
+        assert (optimiser.weight_decay, optimiser.decay_all) == (0.05, True)
+        assert (objective.queue, objective.momentum, objective.alpha) == (57600, 0.995, 0.4)
+        assert objective.alpha_ramp * 20 == 2
+        assert run.training.crop_scale == (0.2, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "task", "width", "rate", "epochs", "pixels"),
+    [
+        ("base-14m", "retrieval", BASE, 1e-5, 6, 384),
+        ("base-129m", "retrieval", BASE, 1e-5, 6, 384),
+        ("capfilt-large", "retrieval", BASE, 1e-5, 6, 384),
+        ("large-129m", "retrieval", LARGE, 5e-6, 6, 384),
+        ("retrieval-flickr", "retrieval", BASE, 1e-5, 6, 384),
+        ("base-14m", "captioning", BASE, 1e-5, 5, 384),
+        ("capfilt-large", "captioning", BASE, 1e-5, 5, 384),
+        ("large-129m", "captioning", LARGE, 2e-6, 5, 384),
+        ("base-14m", "vqa", BASE, 2e-5, 13.3, 480),
+        ("capfilt-large", "vqa", BASE, 2e-5, 13.3, 480),
+        ("large-129m", "vqa", LARGE, 2e-5, 13.3, 480),
+        ("one-gpu-14m", "retrieval", BASE, 1e-5, 6, 384),
+        ("one-gpu-14m", "captioning", BASE, 1e-5, 5, 384),
+        ("one-gpu-14m", "vqa", BASE, 2e-5, 13.3, 480),
+    ],
+)
+def test_fine_tuning_is_the_papers(
+    recipe: str, task: str, width: int, rate: float, epochs: float, pixels: int
+):
+    settings = of(recipe)
+    run: Run = getattr(settings.finetune, task)
+    assert numbers(run, settings) == (width, rate, 256, epochs, pixels)
+    assert (run.optimiser.schedule, run.optimiser.warmup, run.optimiser.final_lr) == ("epoch_cosine", 0, 0.0)
+    assert (run.optimiser.weight_decay, run.optimiser.decay_all) == (0.05, True)
+    assert run.training.crop_scale == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "width"),
+    [("base-14m", BASE), ("base-129m", BASE), ("large-129m", LARGE), ("capfilt-large", LARGE)],
+)
+def test_captioner_and_filter_are_fine_tuned_as_for_the_tasks(recipe: str, width: int):
+    settings = of(recipe)
+    captioner, judge = (2e-6, 5e-6) if width == LARGE else (1e-5, 1e-5)
+    assert numbers(settings.captioner, settings) == (width, captioner, 256, 5, 384)
+    assert numbers(settings.filter, settings) == (width, judge, 256, 6, 384)
+    assert (settings.filter.members, settings.filter.distractors) == (1, [])
+
+
+def test_vqa_sees_every_question_ten_times():
+    run = of("base-14m").finetune.vqa
+    questions_of_an_image = (443_757 + 214_354) / (82_783 + 40_504)  # VQA v2, train and validation
+    assert (
+        run.epochs
+        and run.epochs * run.objective.questions_per_image / questions_of_an_image
+        == pytest.approx(10, rel=0.01)
+    )
+
+
+def test_what_each_task_is_trained_and_evaluated_with_is_the_papers():
+    settings = of("base-14m")
+    tuned, evaluate = settings.finetune, settings.evaluate
+    assert tuned.retrieval.model and tuned.retrieval.model.text.max_tokens == 35
+    assert tuned.captioning.objective.prompt == "a picture of "
+    assert tuned.vqa.model and tuned.vqa.model.vision.drop_path == 0.1
+    assert (evaluate.captioning.beams, evaluate.captioning.min_tokens, evaluate.captioning.max_tokens) == (
+        3,
+        5,
+        20,
+    )
+    assert (evaluate.retrieval.rerank, evaluate.vqa.candidates) == (256, 128)
+
+
+def test_flickr_draws_its_negatives_locally_and_scores_128_again():
+    coco, flickr = of("base-14m"), of("retrieval-flickr")
+    assert flickr.finetune.retrieval.objective.itm_negatives == "local"
+    assert coco.finetune.retrieval.objective.itm_negatives == "global"
+    assert (flickr.evaluate.retrieval.data, flickr.evaluate.retrieval.rerank) == ("flickr_test", 128)
+    assert flickr.ingest.datasets["flickr_test"].split == "test"
+    assert flickr.finetune.retrieval.mixture == [("flickr", 1.0)]
+
+
+def test_nocaps_is_captioned_by_the_model_of_coco():
+    coco, nocaps = of("base-14m"), of("captioning-nocaps")
+    assert nocaps.evaluate.captioning.data == "nocaps"
+    assert nocaps.ingest.datasets["nocaps"].role == "evaluation"
+    assert nocaps.finetune == coco.finetune
+
+
+def test_an_epoch_of_129m_is_37_million_images():
+    human, rest, laion = 113_000 + 100_000, 860_000 + 3_000_000 + 10_000_000, 115_000_000
+    weights = dict(of("base-129m").pretrain.mixture)
+    epoch = weights["human"] * human + weights["web"] * (rest + laion)
+    assert epoch == pytest.approx(human + rest + laion / 5, rel=0.005)
+    bootstrapped = dict(of("base-129m").pretrain_bootstrapped.mixture)["bootstrapped"]
+    assert bootstrapped * (human + rest + laion) == pytest.approx(epoch, rel=0.005)
+
+
+@pytest.mark.parametrize("recipe", FULL_SCALE)
+def test_every_dataset_of_a_run_is_ingested_or_made(recipe: str):
+    settings = of(recipe)
+    known = {*settings.ingest.datasets, "bootstrapped"}
+    tuned = settings.finetune
+    for run in (
+        settings.pretrain,
+        settings.captioner,
+        settings.filter,
+        tuned.retrieval,
+        tuned.captioning,
+        tuned.vqa,
+    ):
+        assert known >= {name for name, _ in run.mixture}
+
+
+def write(folder: Path, **recipes: str) -> Path:
+    """params.yaml and recipes beside it; the path of the first."""
+    (folder / "infra/recipes").mkdir(parents=True)
+    (folder / "params.yaml").write_text(PARAMS.read_text())
+    for name, text in recipes.items():
+        (folder / f"infra/recipes/{name}.yaml").write_text(text)
+    return folder / "params.yaml"
+
+
+def test_a_recipe_says_only_in_what_it_differs_from_the_one_it_extends(tmp_path: Path):
+    params = write(
+        tmp_path,
+        low="pretrain: {epochs: 3, training: {batch_size: 5, ranks: 2}}",
+        middle="{extends: low, pretrain: {training: {batch_size: 7}}}",
+        top="{extends: middle, pretrain: {steps: 9}}",
+    )
+    run = load_settings(params, "top").pretrain
+    assert (run.steps, run.epochs, run.training.batch_size, run.training.ranks) == (9, None, 7, 2)
+    assert load_settings(params, "middle").pretrain.epochs == 3
+    assert load_settings(params, "top").recipe == "top"
+
+
+def test_recipes_that_extend_each_other_in_a_circle_are_refused(tmp_path: Path):
+    params = write(tmp_path, a="extends: b", b="extends: c", c="extends: b")
+    with pytest.raises(BadArguments, match=r"c\.yaml: .* in a circle: b -> c -> b; take one extends out"):
+        load_settings(params, "a")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: base-15m", r"unknown recipe 'base-15m'; infra/recipes has: a"),
+        ("extends: [a, b]", r"a\.yaml: extends: give the name of one recipe \(got \['a', 'b'\]\)"),
+        ("extends: none.yaml", r"none\.yaml: no such file"),
+    ],
+)
+def test_what_cannot_be_extended_is_named(tmp_path: Path, text: str, message: str):
+    with pytest.raises(BadArguments, match=message):
+        load_settings(write(tmp_path, a=text), "a")

@@ -45,7 +45,7 @@ def test_the_command_measures_both_in_turns() -> None:
     found = json.loads(done.stdout[done.stdout.index("{") :])
     assert len(found["trainer"]) == len(found["bare"]) == 4
     assert len(found["logging"]) == 2
-    assert found["of_step"] > 0, "the trainer does all that the bare step does, and more"
+    assert min(*found["trainer"], *found["bare"]) > 0
 
 
 def test_the_shares_are_medians_of_the_turns() -> None:

@@ -9,10 +9,12 @@ pairs (0.6365 for one in three, a frequent complaint of users of the published c
 of keys, LM's the logarithm of the vocabulary.
 """
 
+import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -43,13 +45,14 @@ class Health:
     Args:
         steps: of the whole run.
         pairs: of a batch on one rank.
+        said: names of the signs that need not be said again.
     """
 
-    def __init__(self, objective: nn.Module, steps: int, pairs: int) -> None:
+    def __init__(self, objective: nn.Module, steps: int, pairs: int, said: Iterable[str] = ()) -> None:
         self._objective, self._pairs = objective, pairs
         self._from = max(PATIENCE * steps, min(LEAST_STEPS, steps / 2))
         self._seen: Counter[str] = Counter()  # how often in a row
-        self._said: set[str] = set()
+        self._said = set(said)
 
     def examine(self, step: int, figures: Mapping[str, float]) -> list[Warning]:
         """What is wrong after step `step`, was so the last times and was not said before.
@@ -69,6 +72,12 @@ class Health:
 
 
 Check = Callable[[PairObjective, Mapping[str, float]], Iterator[Warning]]
+
+
+def said_in(path: Path) -> set[str]:
+    """The names of the signs that a run's file has, which it gave before it was ended."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {json.loads(line)["name"] for line in lines}
 
 
 def prior_entropy(matched: float = MATCHED) -> float:

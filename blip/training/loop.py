@@ -27,7 +27,7 @@ from blip.training.average import WeightAverage
 from blip.training.checkpoint import CheckpointStore
 from blip.training.engine import build_engine, make_whole, quiet
 from blip.training.guard import Guard
-from blip.training.health import Health
+from blip.training.health import Health, said_in
 from blip.training.heartbeat import Heartbeat
 from blip.training.precision import LossScale, autocast_dtype
 from blip.training.preemption import stop_requested
@@ -115,7 +115,7 @@ class Trainer:
         )
         self.spikes = Spikes(training.spikes) if training.spikes else None
         pairs = training.batch_size * plan.run.objective.captions_per_image
-        self.health = Health(plan.objective, self.schedule.steps, pairs)
+        self.health = Health(plan.objective, self.schedule.steps, pairs, said_in(self.folder / WARNINGS))
 
     def run(self) -> int:
         """All steps that are left."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from blip.data.loader import Batch
 from blip.model.objectives import ObjectiveConfig, PairObjective, SpecialTokens
-from blip.training.health import Health, prior_entropy
+from blip.training.health import Health, prior_entropy, said_in
 from blip.training.loop import WARNINGS, train
 from tests import tiny
 from tests.training.tiny_run import plan, write_dataset
@@ -60,6 +60,11 @@ def test_each_sign_is_said_once_and_only_if_it_lasts(figures: dict[str, float], 
     assert said(objective(), times=9, **figures) == [name]
 
 
+def test_what_was_said_before_the_run_was_ended_is_not_said_again() -> None:
+    health = Health(objective(), steps=10, pairs=PAIRS, said=["itm_at_prior"])
+    assert not any(health.examine(step, GOOD | {"itm": 0.7}) for step in range(10, 20))
+
+
 def test_features_that_are_all_alike_are_found_in_the_queue() -> None:
     made = objective()
     assert made.queue is not None
@@ -89,3 +94,4 @@ def test_training_on_one_picture_for_all_captions_is_found(
     lines = (tmp_path / "runs/tiny" / WARNINGS).read_text().splitlines()
     names = {json.loads(line)["name"] for line in lines}
     assert {"itm_at_prior", "image_features_collapsed"} <= names
+    assert said_in(tmp_path / "runs/tiny" / WARNINGS) == names

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import nn
@@ -138,14 +138,12 @@ class Trainer:
                     step, progress = back, self._progress(back)
                     batches = beat.watched(iter(plan.loader))
                     continue
-                if (due and not self.guard.in_a_row) or stopping:
+                if due or stopping:
                     beat.mark("save")
-                    self._save(step)
                 if stopping:
-                    self.store.wait()
-                    raise Preempted(
-                        f"{plan.name}: stopped at step {step} with a checkpoint; run it again to go on"
-                    )
+                    self._stop(step)
+                if due and not self.guard.in_a_row:
+                    self._save(step)
         self._end()
         return steps
 
@@ -196,6 +194,16 @@ class Trainer:
             state["spikes"] = self.spikes.state_dict()
         self.store.save(self.engine, step, state)
 
+    def _stop(self, step: int) -> NoReturn:
+        """Save and end; not behind a spike, which the next step would have gone back from."""
+        if self.spikes and self.spikes.settle() and self.store.usable():
+            kept = "whose loss shot up: the checkpoint before it stays"
+        else:
+            self._save(step)
+            self.store.wait()
+            kept = "with a checkpoint"
+        raise Preempted(f"{self.plan.name}: stopped at step {step} {kept}; run it again to go on")
+
     def _restore(self) -> int:
         """Go on from the newest checkpoint; the step it is of, 0 without one."""
         with quiet():
@@ -217,13 +225,18 @@ class Trainer:
     def _roll_back(self, spiked: int) -> int | None:
         """To the weights of the last checkpoint, and on with the data after the spike; the step that it is of.
 
-        A run that is killed after this sees the same spike again and does the same.
+        A run that is killed after this sees the same spike again and does the same. Without a checkpoint it goes on.
         """
         assert self.spikes is not None
-        number = self.spikes.count_rollback(self.plan.name, spiked)
-        self.store.wait()
-        if self.store.latest() is None:
+        if self.store.usable() is None:
+            if self.rank == 0:
+                print(
+                    f"{self.plan.name}  the loss shot up at step {spiked}, before there is a checkpoint to go back to",
+                    file=sys.stderr,
+                    flush=True,
+                )
             return None
+        number = self.spikes.count_rollback(self.plan.name, spiked)
         here = self.plan.loader.state_dict()
         step = self._restore()
         self.plan.loader.load_state_dict(here)

@@ -47,6 +47,10 @@ class Spikes:
         self._pending = (step, loss)
         return self._judge() or spiked if now else spiked
 
+    def settle(self) -> int | None:
+        """Judge the last step now; its number if it was a spike. Every rank calls this after the same step."""
+        return self._judge()
+
     def count_rollback(self, name: str, spiked: int) -> int:
         """Another one; how many there are with it.
 

@@ -1,7 +1,8 @@
-"""A tiny run whose data has a spike: `python -m tests.training.spike_run FOLDER [kill|always]`.
+"""A tiny run whose data has a spike: `python -m tests.training.spike_run FOLDER [HOW]`.
 
-The samples of one batch have texts of a word that no other has (always: those of all batches from then on). `kill`
-ends the process right after the rollback that follows.
+The samples of one batch have texts of a word that no other has; with HOW `always` those of all batches from then on.
+`kill` ends the process right after the rollback that follows, `term` asks it to stop in the step of the spike, and
+`unsaved` saves no checkpoint.
 """
 
 import os
@@ -27,9 +28,10 @@ def main() -> int:
     """Train in FOLDER."""
     folder, *how = sys.argv[1:]
     os.chdir(folder)
-    planned = plan(24)
+    planned = plan(24, ranks=int(os.environ.get("WORLD_SIZE", "1")))
     rule = SpikeRule(threshold=4.0, window=8, after=10, max_rollbacks=2)
-    training = planned.run.training.model_copy(update={"spikes": rule})
+    saved = {"checkpoint_every": 1000} if how == ["unsaved"] else {}
+    training = planned.run.training.model_copy(update={"spikes": rule, **saved})
     run = planned.run.model_copy(update={"training": training})
     steps: list[int] = []
 
@@ -44,6 +46,8 @@ def main() -> int:
     def log(step: int, figures: dict[str, float]) -> None:
         if how == ["kill"] and steps and step < steps[-1]:
             os.kill(os.getpid(), signal.SIGKILL)
+        if how == ["term"] and step == BATCH + 1:
+            os.kill(os.getpid(), signal.SIGTERM)
         steps.append(step)
 
     torch.manual_seed(5)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from blip.config import Launch
+from blip.errors import PREEMPTED
+from blip.training.launch import spawn
 from tests.training.tiny_run import write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +55,39 @@ def test_killed_after_the_rollback_it_ends_the_same(undisturbed: Path, tmp_path:
     again = start(tmp_path)
     assert again.returncode == 0, again.stderr
     assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_asked_to_stop_at_the_spike_it_keeps_the_checkpoint_before_and_ends_the_same(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    write_dataset(tmp_path / "data", 120)
+    stopped = start(tmp_path, "term")
+    assert stopped.returncode == PREEMPTED, stopped.stderr
+    assert "stopped at step 17 whose loss shot up: the checkpoint before it stays" in stopped.stderr
+    assert not (tmp_path / "runs/tiny/step-000017").exists()
+    again = start(tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_two_ranks_go_back_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    write_dataset(tmp_path / "data", 240)
+    arguments = ["tests.training.spike_run", str(tmp_path)]
+    spawn("tiny", 2, arguments, tmp_path / "runs/tiny/summary.json", 1, Launch.model_validate({}))
+    assert capfd.readouterr().err.count("the loss shot up at step 17: back to the last checkpoint") == 1
+    assert [step for step, _ in losses(tmp_path)] == [str(step) for step in range(1, 25)]
+
+
+def test_without_a_checkpoint_to_go_back_to_it_goes_on(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", 120)
+    done = start(tmp_path, "unsaved")
+    assert done.returncode == 0, done.stderr
+    assert "shot up at step 17, before there is a checkpoint" in done.stderr
+    assert json.loads((tmp_path / "runs/tiny/summary.json").read_text())["rollbacks"] == 0
 
 
 def test_without_an_end_of_spikes_it_stops_with_the_way_out(tmp_path: Path) -> None:

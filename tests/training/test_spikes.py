@@ -36,6 +36,14 @@ def test_before_a_checkpoint_it_is_found_at_once() -> None:
     assert feed(spikes(), [*FLAT, 9.0], now=True) == [9]
 
 
+def test_before_a_run_stops_it_is_found_at_once_too() -> None:
+    watch = spikes()
+    assert feed(watch, [*FLAT, 9.0]) == []
+    assert watch.settle() == 9
+    assert feed(watch, [5.0], first=10) == []
+    assert watch.settle() is None
+
+
 def test_noise_and_a_loss_that_falls_are_no_spikes() -> None:
     assert feed(spikes(), [*FLAT, 5.3, 4.0, 3.0, 2.0, 2.0]) == []
 

@@ -1,0 +1,197 @@
+"""What a forward pass of the pair objective keeps for its backward, in bytes a pair, by formula and not by trial.
+
+    kept = activation_bytes(network.config, Texts(mean=12, longest=24), "cuda", torch.bfloat16, pairs=320)
+    kept.total * 320                    # of a batch
+
+Counted are the tensors that autograd saves. A CPU and a GPU save different ones: attention over few keys is plain on a
+CPU, which keeps the weights and copies of keys and values, and fused on a GPU; autocast on a GPU computes LayerNorm in
+float32, which keeps its input in float32 and a copy of its output for each product that reads it. The formulas for a
+CPU are compared with the tensors that are saved there (tests/training/test_activations.py); those for a GPU are read
+from the same code, and have not been compared.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from blip.model.attention import SHORT_TRAINING
+from blip.model.blip import BlipConfig
+from blip.model.packing import PACKED_WIDTH
+from blip.model.text import TextConfig
+from blip.model.vision import VisionConfig
+
+FLOAT = 4
+
+
+@dataclass(frozen=True)
+class Texts:
+    """How long the texts of a batch are: tokens in the mean, and of the longest, to which all are padded."""
+
+    mean: float
+    longest: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a forward runs.
+
+    Attributes:
+        cuda: on a GPU; else on a CPU.
+        item: bytes of a number in products.
+    """
+
+    cuda: bool
+    item: int
+
+    @property
+    def mask(self) -> int:
+        """Bytes of an element of a dropout mask."""
+        return 1 if self.cuda else self.item
+
+    def plain(self, keys: int) -> bool:
+        """Whether attention over so many keys is made of three plain operations."""
+        return not self.cuda and keys <= SHORT_TRAINING
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Bytes a pair by part; `constant` are those of a batch of any size."""
+
+    vision: float
+    text: float
+    cross: float
+    contrast: float
+    words: float
+    constant: float
+
+    @property
+    def total(self) -> float:
+        """Of a pair."""
+        return self.vision + self.text + self.cross + self.contrast + self.words
+
+
+def activation_bytes(
+    config: BlipConfig,
+    texts: Texts,
+    device: str,
+    dtype: torch.dtype,
+    *,
+    pairs: int,
+    captions: int = 1,
+    queue: int = 57600,
+    losses: tuple[bool, bool, bool] = (True, True, True),
+    checkpointing: bool = False,
+    locked_vision: bool = False,
+) -> Kept:
+    """What a batch of `pairs` images keeps, an image with its texts.
+
+    Args:
+        captions: texts of an image.
+        losses: whether there are ITC, ITM and LM.
+        checkpointing: a layer keeps its input alone; one layer at a time is computed again.
+        locked_vision: the image encoder has no backward, and keeps nothing.
+    """
+    machine = Machine(device == "cuda", dtype.itemsize)
+    itc, itm, lm = losses
+    vision = 0.0 if locked_vision else vision_bytes(config.vision, machine, checkpointing)
+    passes = [(1, False)] * (itc or itm) + [(3, True)] * itm
+    text = sum(n * _stack(config.text, texts, machine, seen, checkpointing, 1) for n, seen in passes)
+    words = 0.0
+    if lm:
+        shifted = Texts(texts.mean - 1, texts.longest - 1)
+        text += _stack(config.text, shifted, machine, True, checkpointing, shifted.mean)
+        words = _words(config.text, shifted.mean, machine)
+    cross = _cross(config, texts, machine, itm, lm, checkpointing)
+    keys = queue + pairs * captions
+    contrast = itc * 6 * keys * FLOAT
+    constant = itc * (queue > 0) * 2 * keys * config.projection * FLOAT
+    text, cross, contrast, words = (captions * part for part in (text, cross, contrast, words))
+    return Kept(vision, text, cross, contrast, words, constant)
+
+
+def answer_bytes(
+    config: BlipConfig, texts: Texts, device: str, dtype: torch.dtype, questions: int, checkpointing: bool
+) -> float:
+    """An image with its questions: the encoder reads each with the image, the decoder reads that and answers."""
+    machine = Machine(device == "cuda", dtype.itemsize)
+    question = _stack(config.text, texts, machine, True, checkpointing, texts.mean)
+    answer = _stack(config.text, texts, machine, True, checkpointing, texts.mean)
+    seen = _cross(config, texts, machine, itm=False, lm=True, checkpointing=checkpointing)
+    read = 2 * config.text.layers * texts.longest * config.text.width * machine.item
+    each = question + answer + seen + read + 2 * _words(config.text, texts.mean, machine)
+    return vision_bytes(config.vision, machine, checkpointing) + questions * each
+
+
+def vision_bytes(config: VisionConfig, machine: Machine, checkpointing: bool = False) -> float:
+    """The image encoder, an image."""
+    patches = max(round((config.tokens - 1) * (1 - config.patch_dropout)), 1)
+    n, d, s = patches + 1, config.width, machine.item
+    norm = d * (
+        FLOAT + s if machine.cuda and s < FLOAT else 2 * s
+    )  # its input and, for the product, its output
+    mlp = config.mlp_ratio * d * s
+    attention = (3 + 1) * d * s + _weights(machine, config.heads, n, s)
+    layer = n * (2 * norm + attention + mlp)
+    ends = n * norm + (config.tokens - 1) * 3 * config.patch_size**2 * s
+    if checkpointing:
+        return ends + config.layers * n * d * s + layer
+    return ends + config.layers * layer
+
+
+def _weights(machine: Machine, heads: int, keys: int, item: int) -> float:
+    """What attention keeps for a query beside queries, keys, values and result."""
+    return heads * (keys * item if machine.plain(keys) else FLOAT)
+
+
+def _stack(
+    config: TextConfig, texts: Texts, machine: Machine, context: bool, checkpointing: bool, last: float
+) -> float:
+    """One text through all layers, without what cross-attention keeps of the image; `last` tokens of the last layer."""
+    d, s = config.width, machine.item
+    packed = d >= PACKED_WIDTH or (not machine.cuda and s == FLOAT)
+    tokens = texts.mean if packed else texts.longest
+    last = tokens if last > 1 else last
+    mask = machine.mask if config.dropout else 0
+    ends = (
+        FLOAT + s + mask
+    )  # of a block: LayerNorm's input, its output for the next product, the dropout mask
+    dense = tokens * d * (s + ends)  # the attended values and the end of self-attention
+    dense_last = last * d * (s + ends)
+    crossing = d * (s + ends) if context else 0
+    feeding = d * (2 * config.mlp_ratio * s + ends)
+    kept = 3 * texts.longest * d * s
+    fused = 0 if machine.plain(texts.longest) else texts.longest * d * s * packed
+    weights = texts.longest * _weights(machine, config.heads, texts.longest, s)
+    layer = dense + tokens * (crossing + feeding) + kept + fused + weights
+    final = dense_last + last * (crossing + feeding) + kept + weights * last / tokens
+    words = texts.longest * d * (FLOAT + (FLOAT if mask and not machine.cuda else mask))
+    if checkpointing:
+        return words + config.layers * tokens * d * FLOAT + layer
+    return words + (config.layers - 1) * layer + final
+
+
+def _cross(
+    config: BlipConfig, texts: Texts, machine: Machine, itm: bool, lm: bool, checkpointing: bool
+) -> float:
+    """Keys, values and attention weights of all text layers, a pair, and the image tokens that they are made of."""
+    if not (itm or lm):
+        return 0.0
+    n, text, s = config.vision.tokens, config.text, machine.item
+    pair = 2 * n * text.width * s
+    copies = (
+        (2 * itm + lm) if machine.plain(n) else (1 + itm)
+    )  # the pair's own, the negative image's, the decoder's
+    tokens = n * config.vision.width * s * (text.layers if machine.cuda and s < FLOAT else 0)
+    query = text.width * s * (1 if machine.plain(n) else 2) + _weights(machine, text.heads, n, s)
+    full, first = text.layers - 1, 1
+    queries = itm * 3 * (full * texts.longest + first) + lm * text.layers * (texts.longest - 1)
+    kept = text.layers * pair * copies
+    if checkpointing:
+        return kept + tokens + queries * query / text.layers
+    return kept + tokens + queries * query
+
+
+def _words(config: TextConfig, tokens: float, machine: Machine) -> float:
+    """The language-model head where a next token is to be told."""
+    s = machine.item
+    return tokens * (config.vocabulary * FLOAT + config.width * (3 * s + FLOAT))

@@ -1,0 +1,147 @@
+"""The memory that a rank of a training run needs at most, reckoned before it starts.
+
+    found = footprint(objective_on_meta, run, texts, "cuda", torch.bfloat16)
+    found.peak, found.parts             # bytes; by what they are for
+
+A step has two heights: when its forward is done, all activations are there; when the optimiser moves the weights, all
+gradients and what DeepSpeed makes of them. What ZeRO divides among R ranks was read in DeepSpeed's source. On a CPU
+benchmarks/memory.py compares this with what a training process takes; on a GPU it has not been compared.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from blip.config import Run
+from blip.model.objectives import PairObjective
+from blip.model.vqa import AnswerObjective
+from blip.training.activations import Kept, Texts, activation_bytes, answer_bytes
+from blip.training.groups import parameter_groups, trainable
+
+FLOAT = 4
+BUCKET = 500_000_000 * FLOAT  # DeepSpeed's, into which gradients are copied to be reduced
+GATHERED = 0.2  # of the weights are whole at a time under ZeRO 3
+FIXED = {"cpu": 125e6, "cuda": 1.5e9}  # libraries, thread pools, the CUDA context and NCCL's buffers
+REORDERED = 80e6  # what oneDNN keeps for products in bfloat16 on a CPU
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of one rank.
+
+    Attributes:
+        state: what stays from step to step: weights, optimiser, twin and queue, average.
+        forward: on top of it when a forward is done.
+        update: on top of it while the optimiser moves the weights.
+        parts: the same by name, of the higher of the two.
+    """
+
+    state: dict[str, float]
+    forward: dict[str, float]
+    update: dict[str, float]
+
+    @property
+    def peak(self) -> float:
+        """The most that is held at a time."""
+        return sum(self.parts.values())
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """What is held at the peak."""
+        higher = max(self.forward, self.update, key=lambda parts: sum(parts.values()))
+        return {**self.state, **higher}
+
+
+def footprint(objective: nn.Module, run: Run, texts: Texts, device: str, dtype: torch.dtype) -> Footprint:
+    """The memory of one rank of a run.
+
+    Args:
+        objective: with the run's locked parts locked; it may be on the device ``meta``.
+        texts: how long they are.
+        device: ``cpu`` or ``cuda``.
+        dtype: of products; weights are float32.
+    """
+    training, ranks = run.training, run.training.ranks
+    groups = [sum(p.numel() for p in group["params"]) for group in parameter_groups(objective, run.optimiser)]
+    weights = FLOAT * sum(p.numel() for _, p in trainable(objective))
+    narrow = dtype.itemsize < FLOAT
+    state = _state(objective, run, weights) | {
+        "fixed": FIXED[device] + REORDERED * (narrow and device == "cpu")
+    }
+    gradients = weights / (ranks if training.zero_stage >= 2 else 1)
+    bucket = BUCKET if ranks > 1 and training.zero_stage in (1, 2) else 0.0
+    bucket = bucket if device == "cuda" else min(bucket, weights)  # what a CPU does not touch takes no memory
+    forward = _forward(objective, run, texts, device, dtype)
+    if training.accumulate > 1:
+        forward |= {"gradients": gradients}
+    update = {"gradients": gradients + bucket, "update": _update(groups, run, device, gradients)}
+    if narrow:
+        forward["copies of weights"] = dtype.itemsize * weights / FLOAT
+    return Footprint(state, forward, update)
+
+
+def _state(objective: nn.Module, run: Run, weights: float) -> dict[str, float]:
+    """Weights, optimiser, what is no parameter, and the average."""
+    stage, ranks = run.training.zero_stage, run.training.ranks
+    muon = sum(
+        FLOAT * p.numel()
+        for group in parameter_groups(objective, run.optimiser)
+        if group.get("use_muon")
+        for p in group["params"]
+    )
+    moments = 2 * weights - muon
+    master = weights if stage else 0.0  # ZeRO's own copy, which the optimiser moves
+    divided = (master + moments) / (ranks if stage else 1)
+    whole = weights / ranks + GATHERED * weights * (ranks > 1) if stage == 3 else weights
+    frozen = FLOAT * sum(p.numel() for p in objective.parameters() if not p.requires_grad)
+    kept = sum(b.numel() * b.element_size() for b in objective.buffers())
+    found = {"weights": whole + frozen, "optimiser": divided, "twin and queue": float(kept)}
+    return found | ({"average": weights} if run.training.average else {})
+
+
+def _update(groups: list[int], run: Run, device: str, gradients: float) -> float:
+    """What DeepSpeed and the optimiser make beside the gradients, group by group, whose own gradients then go."""
+    if not run.training.zero_stage:
+        return 0.0
+    ranks, total = run.training.ranks, sum(groups)
+    flat = 1 + (
+        device == "cpu"
+    )  # the group's gradients as one vector; and without a fused kernel a root of its size
+    left, highest = float(total), 0.0
+    for group in groups:
+        highest = max(highest, gradients * (left / total - 1) + flat * FLOAT * group / ranks)
+        left -= group
+    return highest
+
+
+def _forward(
+    objective: nn.Module, run: Run, texts: Texts, device: str, dtype: torch.dtype
+) -> dict[str, float]:
+    images = run.training.batch_size
+    checkpointing = run.training.activation_checkpointing
+    network = objective.network
+    size = network.config.vision.image_size
+    pictures = images * 3 * size**2 * (FLOAT + 1)
+    if isinstance(objective, AnswerObjective):
+        each = answer_bytes(
+            network.config, texts, device, dtype, run.objective.questions_per_image, checkpointing
+        )
+        return {"activations": images * each, "batch": pictures}
+    assert isinstance(objective, PairObjective)
+    wanted = run.objective
+    kept: Kept = activation_bytes(
+        network.config,
+        texts,
+        device,
+        dtype,
+        pairs=images,
+        captions=wanted.captions_per_image,
+        queue=wanted.queue if wanted.contrast == "softmax" else 0,
+        losses=(bool(wanted.itc), bool(wanted.itm), bool(wanted.lm)),
+        checkpointing=checkpointing,
+        locked_vision=not run.optimiser.vision_lr,
+    )
+    activations = kept.constant + images * kept.total
+    backward = images * kept.words if wanted.lm else 0.0  # logits' gradient, while all else is there
+    return {"activations": activations, "logits": backward, "batch": pictures}

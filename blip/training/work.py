@@ -1,0 +1,98 @@
+"""The products that our training step really computes for a pair; `blip.training.flops` has the published count.
+
+    sum(pair_work(network.config, Texts(mean=12, longest=24)).values())        # 200e9 for ViT-B/16 at 224 px, not 306.8e9
+
+The losses are the published ones for less work: an image's keys and values are projected once for the matched pair,
+its wrong text and the decoder; dense layers see no padding; the encoder's last layer computes position 0 alone.
+"""
+
+from blip.model.blip import BlipConfig
+from blip.model.text import TextConfig
+from blip.training.activations import Texts
+from blip.training.flops import BACKWARD, vision_flops
+
+
+def pair_work(
+    config: BlipConfig,
+    texts: Texts,
+    *,
+    losses: tuple[bool, bool, bool] = (True, True, True),
+    queue: int = 57600,
+    momentum: bool = True,
+    locked_vision: bool = False,
+    captions: int = 1,
+    checkpointing: bool = False,
+) -> dict[str, float]:
+    """FLOP of an image with its texts, by part.
+
+    Args:
+        texts: how many tokens; attention is padded to the longest.
+        losses: whether there are ITC, ITM and LM.
+        queue: keys that ITC compares with.
+        checkpointing: layers are computed once more in the backward.
+    """
+    itc, itm, lm = losses
+    both = BACKWARD + checkpointing
+    twin = itc and momentum
+    image, text = vision_flops(config.vision), config.text
+    parts = {"vision": image if locked_vision else both * image}
+    if twin and not locked_vision:
+        parts["momentum vision"] = vision_flops(config.vision, dropped=False)
+    if itc or itm:
+        learnt = both if itc else 1  # ITM alone draws its negatives by it
+        parts["text"] = captions * learnt * _stack(text, texts, 0, first_only=True)
+    if twin:
+        parts["momentum text"] = captions * _stack(text, texts, 0, first_only=True)
+        parts["similarities"] = (
+            captions * 2 * 2 * 4 * queue * config.projection
+        )  # ours twice, the twin's, backward
+    seen = config.vision.tokens
+    if itm or lm:
+        projected = 4 * text.layers * seen * config.vision.width * text.width
+        parts["keys and values"] = BACKWARD * projected
+    if itm:
+        parts["itm"] = captions * both * 3 * _stack(text, texts, seen, first_only=True)
+    if lm:
+        shifted = Texts(texts.mean - 1, texts.longest - 1)
+        head = 2 * shifted.mean * text.width * (text.width + text.vocabulary)
+        parts["lm"] = captions * (both * _stack(text, shifted, seen, first_only=False) + BACKWARD * head)
+    return parts
+
+
+def answer_work(
+    config: BlipConfig,
+    texts: Texts,
+    *,
+    questions: int = 1,
+    locked_vision: bool = False,
+    checkpointing: bool = False,
+) -> dict[str, float]:
+    """FLOP of an image with its questions, each answered once."""
+    both, text, seen = BACKWARD + checkpointing, config.text, config.vision.tokens
+    image = vision_flops(config.vision)
+    of_image = 4 * text.layers * seen * config.vision.width * text.width
+    of_question = 4 * text.layers * texts.mean * text.width**2
+    head = 2 * texts.mean * text.width * (text.width + text.vocabulary)
+    answer = _stack(text, texts, texts.longest, first_only=False)
+    return {
+        "vision": image if locked_vision else both * image,
+        "keys and values": BACKWARD * (of_image + questions * of_question),
+        "question": both * questions * _stack(text, texts, seen, first_only=False),
+        "answer": questions * (both * answer + BACKWARD * head),
+    }
+
+
+def _stack(config: TextConfig, texts: Texts, context: int, first_only: bool) -> float:
+    """One text through all layers; what it looks at is projected already."""
+    layer = _layer(config, texts.mean, texts.longest, texts, context)
+    last = _layer(config, 1, 1, texts, context) if first_only else layer
+    return (config.layers - 1) * layer + last
+
+
+def _layer(config: TextConfig, tokens: float, queries: int, texts: Texts, context: int) -> float:
+    """`tokens` in dense layers and `queries`, with padding, in attention; keys and values of every token."""
+    d = config.width
+    dense = (1 + 2 * config.mlp_ratio) * tokens * d**2 + 3 * texts.mean * d**2
+    attention = 2 * queries * texts.longest * d
+    crossing = 2 * tokens * d**2 + 2 * queries * context * d if context else 0.0
+    return 2 * (dense + attention + crossing)

@@ -1,0 +1,82 @@
+"""What the formulas say that a forward keeps is what autograd saves here, within 2%."""
+
+import pytest
+import torch
+
+from blip.model.blip import BlipConfig, BlipNetwork
+from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.precision import autocast
+from blip.model.text import TextConfig
+from blip.model.vision import VisionConfig
+from blip.training.activations import Machine, Texts, activation_bytes, vision_bytes
+
+TOKENS = SpecialTokens(pad=0, cls=1, sep=2, decode=3, encode=4)
+LENGTH, QUEUE = 14, 500
+Losses = tuple[bool, bool, bool]
+ALL = (True, True, True)
+
+
+def config(width: int, pixels: int) -> BlipConfig:
+    text = TextConfig(vocabulary=2000, width=width, layers=2, heads=4, context_width=width)
+    return BlipConfig(VisionConfig(pixels, 16, width, 2, 4), text)
+
+
+def saved_bytes(config: BlipConfig, batch: int, dtype: torch.dtype, losses: Losses) -> int:
+    """Bytes of the distinct storages that autograd saves, parameters and buffers apart."""
+    itc, itm, lm = map(float, losses)
+    objective = PairObjective(BlipNetwork(config), ObjectiveConfig(itc, itm, lm, queue=QUEUE), TOKENS).train()
+    ids = torch.randint(10, 2000, (batch, LENGTH))
+    group = torch.arange(batch)[:, None].expand(-1, 2)
+    side = config.vision.image_size
+    pairs = PairBatch(torch.randn(batch, 3, side, side), ids, torch.ones_like(ids), group)
+    own = {t.untyped_storage().data_ptr() for t in (*objective.parameters(), *objective.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(saved: torch.Tensor) -> torch.Tensor:
+        storage = saved.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), autocast("cpu", dtype):
+        objective(pairs)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("width", "pixels", "losses"),
+    [
+        (128, 96, ALL),
+        (128, 96, (True, False, False)),
+        (128, 96, (False, True, False)),
+        (128, 96, (False, False, True)),
+        (128, 272, ALL),  # more keys than plain attention is for
+        (512, 64, ALL),  # texts without padding in bfloat16 too
+    ],
+)
+def test_a_pair_keeps_what_the_formulas_say(dtype: torch.dtype, width: int, pixels: int, losses: Losses):
+    made = config(width, pixels)
+    a_pair = (saved_bytes(made, 4, dtype, losses) - saved_bytes(made, 2, dtype, losses)) / 2
+    reckoned = activation_bytes(
+        made, Texts(LENGTH, LENGTH), "cpu", dtype, pairs=3, queue=QUEUE, losses=losses
+    )
+    assert reckoned.total == pytest.approx(a_pair, rel=0.02)
+
+
+def test_a_checkpointed_image_encoder_keeps_little_more_than_its_layers_inputs():
+    vision = VisionConfig()
+    whole, little = (vision_bytes(vision, Machine(True, 2), checkpointing) for checkpointing in (False, True))
+    inputs = vision.layers * vision.tokens * vision.width * 2
+    assert inputs < little < inputs + 0.15 * whole
+    assert little < whole / 4
+
+
+def test_a_gpu_keeps_no_attention_weights_and_norms_in_float32():
+    vision = VisionConfig()
+    n, d = vision.tokens, vision.width
+    a_layer = (
+        n * (2 * (4 + 2) + 3 * 2 + 2 + 4 * 2) * d + n * vision.heads * 4
+    )  # norms, q k v, result, MLP, log-sums
+    ends = n * (4 + 2) * d + (n - 1) * 768 * 2
+    assert vision_bytes(vision, Machine(True, 2)) == vision.layers * a_layer + ends

@@ -1,0 +1,53 @@
+"""The work that is reckoned for a pair is what torch counts in a real step of ours."""
+
+import pytest
+import torch
+
+from blip.bench.inputs import random_images
+from blip.bench.measure import counted_flops
+from blip.model.blip import BlipConfig, BlipNetwork
+from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.text import TextConfig
+from blip.model.vision import VisionConfig
+from blip.training.activations import Texts
+from blip.training.work import answer_work, pair_work
+
+LENGTH, QUEUE, PAIRS = 12, 400, 2
+CONFIG = BlipConfig(VisionConfig(64, 16, 128, 3, 4), TextConfig(2000, 128, 3, 4, context_width=128), 64)
+ALL = (True, True, True)
+
+
+def counted(losses: tuple[bool, bool, bool], checkpointing: bool = False) -> float:
+    """FLOP of a pair's forward and backward."""
+    itc, itm, lm = map(float, losses)
+    network = BlipNetwork(CONFIG)
+    for part in (network.vision, network.text_encoder, network.text_decoder):
+        part.activation_checkpointing = checkpointing
+    tokens = SpecialTokens(pad=0, cls=1, sep=2, decode=3, encode=4)
+    objective = PairObjective(network, ObjectiveConfig(itc, itm, lm, queue=QUEUE), tokens).train()
+    ids = torch.randint(10, 2000, (PAIRS, LENGTH))
+    group = torch.arange(PAIRS)[:, None].expand(-1, 2)
+    batch = PairBatch(random_images(PAIRS, 64), ids, torch.ones_like(ids), group)
+    return counted_flops(lambda: objective(batch)["loss"].backward()) / PAIRS
+
+
+@pytest.mark.parametrize("losses", [ALL, (True, False, False), (False, True, False), (False, False, True)])
+def test_a_pair_costs_what_torch_counts(losses: tuple[bool, bool, bool]):
+    reckoned = sum(pair_work(CONFIG, Texts(LENGTH, LENGTH), losses=losses, queue=QUEUE).values())
+    assert reckoned == pytest.approx(counted(losses), rel=0.03)
+
+
+def test_checkpointing_costs_another_forward_of_the_layers():
+    reckoned = sum(pair_work(CONFIG, Texts(LENGTH, LENGTH), queue=QUEUE, checkpointing=True).values())
+    assert reckoned == pytest.approx(counted(ALL, checkpointing=True), rel=0.03)
+
+
+def test_a_base_pair_costs_two_thirds_of_the_published_work():
+    assert sum(pair_work(BlipConfig(), Texts(12, 20)).values()) == pytest.approx(200e9, rel=0.03)
+
+
+def test_questions_of_an_image_share_its_keys_and_values():
+    one, four = (answer_work(CONFIG, Texts(12, 20), questions=n) for n in (1, 4))
+    assert four["vision"] == one["vision"]
+    assert four["answer"] == 4 * one["answer"]
+    assert four["keys and values"] < 3 * one["keys and values"]

@@ -1,6 +1,6 @@
 """The products that our training step really computes for a pair; `blip.training.flops` has the published count.
 
-    sum(pair_work(network.config, Texts(mean=12, longest=24)).values())        # 200e9 for ViT-B/16 at 224 px, not 306.8e9
+    sum(pair_work(network.config, Texts(mean=12, longest=24)).values())     # 200e9 for ViT-B/16 at 224 px
 
 The losses are the published ones for less work: an image's keys and values are projected once for the matched pair,
 its wrong text and the decoder; dense layers see no padding; the encoder's last layer computes position 0 alone.

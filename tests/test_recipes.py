@@ -71,7 +71,6 @@ def test_pre_training_is_the_papers(recipe: str, width: int, rate: float, size: 
         ("large-129m", "captioning", LARGE, 2e-6, 5, 384),
         ("base-14m", "vqa", BASE, 2e-5, 13.3, 480),
         ("capfilt-large", "vqa", BASE, 2e-5, 13.3, 480),
-        ("large-129m", "vqa", LARGE, 2e-5, 13.3, 480),
         ("one-gpu-14m", "retrieval", BASE, 1e-5, 6, 384),
         ("one-gpu-14m", "captioning", BASE, 1e-5, 5, 384),
         ("one-gpu-14m", "vqa", BASE, 2e-5, 13.3, 480),

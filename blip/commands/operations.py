@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from blip.commands.options import Changes, Recipe
 from blip.commands.output import JsonFlag, columns, show
 from blip.errors import FAILED
 
@@ -29,14 +30,41 @@ def promote(
 
 
 @app.command(rich_help_panel=PANEL)
-def doctor(as_json: JsonFlag = False) -> None:
+def doctor(
+    recipe: Recipe = None,
+    stage: Annotated[str | None, typer.Option(help="The training stage to look at, with its recipe.")] = None,
+    changes: Changes = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Plan for this GPU, as h100, instead of this machine.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs of a node.")] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes.")] = 1,
+    samples: Annotated[
+        float | None, typer.Option(min=1, help="Samples of an epoch, where the data are not here.")
+    ] = None,
+    price_per_gpu_hour: Annotated[
+        float | None, typer.Option(min=0, help="What a GPU costs for an hour.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Look at this machine and folder, and say what stands in the way of a run; exit 1 if something does.
 
-    Example: [bold]blip doctor[/bold]
-    """
-    from blip.doctor import examine
+    With a recipe or a stage: all that a training stage needs, its memory, speed and cost, before it starts.
 
-    findings = list(examine())
+    Example: [bold]blip doctor --recipe base-14m --gpu h100 --gpus 8 --nodes 4 --samples 14e6[/bold]
+    """
+    if recipe or stage or gpu or changes:
+        from blip.config import load_settings, read_override
+        from blip.doctor.plan import Devices
+        from blip.doctor.recipe import examine_recipe
+
+        settings = load_settings(recipe=recipe, overrides=dict(map(read_override, changes or [])))
+        devices = Devices(gpu, gpus, nodes)
+        findings = list(examine_recipe(settings, stage or "pretrain", devices, samples, price_per_gpu_hour))
+    else:
+        from blip.doctor import examine
+
+        findings = list(examine())
     rows = [(finding.state, finding.subject, finding.text) for finding in findings]
     show([vars(finding) for finding in findings], as_json, columns(rows))
     if any(finding.state == "bad" for finding in findings):

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from blip.atomic import write_json
-from blip.config import Model, Run, Settings, Training
+from blip.config import Model, Objective, Run, Settings, Training
 from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import PairsDataset, excluded_keys
 from blip.data.text import Tokenizer
@@ -305,8 +305,6 @@ def _objective(
     if job.task == "questions":
         objective = AnswerObjective(network, tokens, settings.label_smoothing)
         return objective, QuestionCollate(tokenizer, model.text.max_tokens, settings.questions_per_image)
-    names = {field.name for field in fields(ObjectiveConfig)}
-    config = ObjectiveConfig(**{n: v for n, v in settings.model_dump().items() if n in names})
     collate = PairCollate(
         tokenizer,
         model.text.max_tokens,
@@ -317,7 +315,13 @@ def _objective(
         {**settings.caption_weights},
         _distractors(job.run, seed),
     )
-    return PairObjective(network, config, tokens), collate
+    return PairObjective(network, objective_config(settings), tokens), collate
+
+
+def objective_config(settings: Objective) -> ObjectiveConfig:
+    """The settings that are the network's objective, and not the batches'."""
+    names = {field.name for field in fields(ObjectiveConfig)}
+    return ObjectiveConfig(**{n: v for n, v in settings.model_dump().items() if n in names})
 
 
 def _distractors(run: Run, seed: int) -> list[str]:

@@ -11,13 +11,14 @@ benchmarks/memory.py compares this with what a training process takes; on a GPU 
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from blip.config import Run
 from blip.model.objectives import PairObjective
 from blip.model.vqa import AnswerObjective
 from blip.training.activations import Kept, Texts, activation_bytes, answer_bytes
 from blip.training.groups import parameter_groups, trainable
+
+Objective = PairObjective | AnswerObjective
 
 FLOAT = 4
 BUCKET = 500_000_000 * FLOAT  # DeepSpeed's, into which gradients are copied to be reduced
@@ -53,7 +54,7 @@ class Footprint:
         return {**self.state, **higher}
 
 
-def footprint(objective: nn.Module, run: Run, texts: Texts, device: str, dtype: torch.dtype) -> Footprint:
+def footprint(objective: Objective, run: Run, texts: Texts, device: str, dtype: torch.dtype) -> Footprint:
     """The memory of one rank of a run.
 
     Args:
@@ -81,7 +82,7 @@ def footprint(objective: nn.Module, run: Run, texts: Texts, device: str, dtype: 
     return Footprint(state, forward, update)
 
 
-def _state(objective: nn.Module, run: Run, weights: float) -> dict[str, float]:
+def _state(objective: Objective, run: Run, weights: float) -> dict[str, float]:
     """Weights, optimiser, what is no parameter, and the average."""
     stage, ranks = run.training.zero_stage, run.training.ranks
     muon = sum(
@@ -116,7 +117,7 @@ def _update(groups: list[int], run: Run, device: str, gradients: float) -> float
 
 
 def _forward(
-    objective: nn.Module, run: Run, texts: Texts, device: str, dtype: torch.dtype
+    objective: Objective, run: Run, texts: Texts, device: str, dtype: torch.dtype
 ) -> dict[str, float]:
     images = run.training.batch_size
     checkpointing = run.training.activation_checkpointing
@@ -128,7 +129,6 @@ def _forward(
             network.config, texts, device, dtype, run.objective.questions_per_image, checkpointing
         )
         return {"activations": images * each, "batch": pictures}
-    assert isinstance(objective, PairObjective)
     wanted = run.objective
     kept: Kept = activation_bytes(
         network.config,

@@ -1,7 +1,4 @@
-"""What this machine and folder offer, and what stands in the way of a run.
-
-blip doctor
-"""
+"""What this machine and folder offer: `blip doctor`."""
 
 import os
 import platform
@@ -9,25 +6,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from blip.config import PARAMS, load_settings
-from blip.errors import BlipError
+from blip.doctor.finding import GIB, Finding, found
 from blip.ports import PORTS, is_free
 
-GIB = 2**30
 MEMORY_GIB, DISK_GIB = 4, 5  # what the embedded demo needs, with some to spare
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the table. `bad` stops a run; `note` is worth knowing."""
-
-    subject: str
-    state: Literal["good", "note", "bad"]
-    text: str
 
 
 def examine() -> Iterator[Finding]:
@@ -35,11 +20,7 @@ def examine() -> Iterator[Finding]:
     checks: tuple[Callable[[], Finding], ...] = (
         _python, _cores, _memory, _disk, _torch, _gpu, _git, _dvc, _settings, _tracking, _ports,
     )  # fmt: skip
-    for check in checks:
-        try:
-            yield check()
-        except BlipError as error:
-            yield Finding(check.__name__.strip("_"), "bad", str(error))
+    yield from found(checks)
 
 
 def _python() -> Finding:

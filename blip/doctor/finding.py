@@ -1,0 +1,28 @@
+"""One line of what the doctor says."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from blip.errors import BlipError
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table. `bad` stops a run; `note` is worth knowing; `figures` are for programs."""
+
+    subject: str
+    state: Literal["good", "note", "bad"]
+    text: str
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def found(checks: Iterable[Callable[[], Finding]]) -> Iterator[Finding]:
+    """Look at everything in turn; a check that breaks is a finding of its own."""
+    for check in checks:
+        try:
+            yield check()
+        except (BlipError, OSError) as error:
+            yield Finding(check.__name__.strip("_"), "bad", str(error))

@@ -1,0 +1,126 @@
+"""Datasets, starting weights, vocabulary and disk of a run."""
+
+import shutil
+from pathlib import Path
+
+import fsspec
+
+from blip.config import Source
+from blip.data.pairs import PairsDataset
+from blip.doctor.finding import GIB, Finding
+from blip.doctor.plan import Plan
+from blip.stages.training import DATASETS, VOCABULARY
+from blip.training.loop import RUNS
+
+FLOAT = 4
+
+
+def datasets(plan: Plan) -> list[Finding]:
+    """One for each dataset that the run reads, and one for their shards and samples together."""
+    names = [*dict(plan.run.mixture), *plan.run.distractors]
+    found = [_dataset(plan, name) for name in names]
+    here = [name for name, _ in plan.run.mixture if (DATASETS / name / "manifest.json").is_file()]
+    if len(here) == len(plan.run.mixture):
+        found.append(_enough(plan))
+    return found
+
+
+def _dataset(plan: Plan, name: str) -> Finding:
+    """What there is of one: the dataset itself, or what it will be made of."""
+    subject, folder = f"data {name}", DATASETS / name
+    if (folder / "manifest.json").is_file():
+        dataset = PairsDataset.open(folder)
+        shards, size = dataset.manifest.shards, dataset.manifest.bytes
+        missing = [shard.url for shard in shards if not (folder / shard.url).is_file()]
+        if missing:
+            return Finding(
+                subject, "bad", f"{len(missing)} of {len(shards)} shards are missing, {missing[0]} first"
+            )
+        figures = {"samples": float(len(dataset)), "shards": float(len(shards)), "bytes": float(size)}
+        return Finding(
+            subject,
+            "good",
+            f"{len(dataset):,} samples in {len(shards):,} shards, {size / GIB:.1f} GiB",
+            figures,
+        )
+    source = plan.settings.ingest.datasets.get(name)
+    if source is None:
+        return Finding(subject, "note", f"not there; an earlier stage makes {folder}")
+    there, where = _reachable(source)
+    if there:
+        return Finding(subject, "note", f"not ingested yet; its source {where} is there")
+    return Finding(
+        subject, "bad", f"neither {folder} nor its source {where} is there; see the head of the recipe"
+    )
+
+
+def _reachable(source: Source) -> tuple[bool, str]:
+    """Whether a source can be read, local or by fsspec. What goes wrong there is told as an answer."""
+    try:
+        filesystem, path = fsspec.url_to_fs(source.source)
+        return filesystem.exists(path), source.source
+    except Exception as error:  # each filesystem has exceptions of its own, a missing package among them
+        return False, f"{source.source} ({type(error).__name__}: {error})"[:200]
+
+
+def _enough(plan: Plan) -> Finding:
+    """Shards for all ranks and workers, samples for a step. The loader asks for the same, after ranks have started."""
+    training = plan.run.training
+    opened = [(PairsDataset.open(DATASETS / name), weight) for name, weight in plan.run.mixture]
+    shards = sum(len(dataset.manifest.shards) for dataset, _ in opened)
+    samples = sum(weight * len(dataset) for dataset, weight in opened)
+    wanted = training.ranks * max(training.workers, 1)
+    text = f"{shards:,} shards for {training.ranks} x {max(training.workers, 1)} readers"
+    figures = {"shards": float(shards), "readers": float(wanted), "samples": samples}
+    if shards < wanted:
+        way = "lower ingest.samples_per_shard and ingest again, or take fewer training.workers"
+        return Finding("shards", "bad", f"{text}: {way}", figures)
+    if samples < plan.batch:
+        return Finding(
+            "shards", "bad", f"{samples:,.0f} samples do not fill a step of {plan.batch:,} pairs", figures
+        )
+    return Finding("shards", "good", f"{text}, {samples:,.0f} samples an epoch", figures)
+
+
+def start(plan: Plan) -> Finding:
+    """The weights that the run starts from."""
+    if plan.job.start is not None:
+        if (plan.job.start / "model.safetensors").is_file():
+            return Finding("start", "good", f"{plan.job.start}")
+        return Finding("start", "note", f"{plan.job.start} is not there; an earlier stage makes it")
+    if plan.model.start is None:
+        return Finding(
+            "start", "note", "from random weights; the paper starts the image encoder from ImageNet's"
+        )
+    path = Path(plan.model.start)
+    if not path.is_file():
+        return Finding("start", "bad", f"{path} is not there (model.start); put it there, or give null")
+    return Finding("start", "good", f"image encoder from {path}")
+
+
+def vocabulary(plan: Plan) -> Finding:
+    """The vocabulary of a run that starts a new model."""
+    named = plan.settings.ingest.vocabulary.file
+    path = Path(named or VOCABULARY)
+    if path.is_file():
+        return Finding("vocabulary", "good", f"{plan.vocabulary:,} entries, {path}")
+    if named:
+        return Finding("vocabulary", "bad", f"{path} is not there (ingest.vocabulary.file)")
+    return Finding("vocabulary", "note", f"{path} is not there; the stage ingest makes it")
+
+
+def disk(plan: Plan) -> Finding:
+    """Room for the checkpoints, one more than are kept while it is written, and the model at the end."""
+    state, training = plan.footprint.state, plan.run.training
+    ranks = training.ranks if training.zero_stage else 1
+    weights = FLOAT * sum(p.numel() for p in plan.objective.parameters())
+    each = weights + ranks * state["optimiser"] + state["twin and queue"] + state.get("average", 0.0)
+    count = training.keep_checkpoints + 1 + (training.keep_best is not None)
+    need = count * each + weights
+    place = next(path for path in (RUNS, Path.cwd()) if path.exists())
+    free = shutil.disk_usage(place).free
+    text = f"{need / GIB:.1f} of {free / GIB:.1f} GiB free, for {count} checkpoints of {each / GIB:.1f} and the model"
+    figures = {"needed_gib": need / GIB, "free_gib": free / GIB, "checkpoint_gib": each / GIB}
+    if need > free:
+        return Finding("disk", "bad", f"{text}; make room or lower keep_checkpoints", figures)
+    return Finding("disk", "good", text, figures)

@@ -1,0 +1,222 @@
+"""The training run that the doctor looks at, and what it is planned to run on.
+
+plan = make_plan(settings, "pretrain", Devices(gpu="h100", per_node=8, nodes=4))
+plan.footprint.peak, plan.work.flops
+"""
+
+import importlib
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from blip.config import Model, Run, Settings
+from blip.data.text import Tokenizer
+from blip.errors import BadArguments
+from blip.model.blip import BlipNetwork
+from blip.model.objectives import PairObjective, SpecialTokens
+from blip.model.vqa import AnswerObjective, untie
+from blip.stages import STAGES
+from blip.stages.training import VOCABULARY, Job, network_config, objective_config
+from blip.training.activations import Texts
+from blip.training.footprint import Footprint, footprint
+from blip.training.peak import device_peak
+from blip.training.precision import autocast_dtype
+from blip.training.scaling import GPUS, LOADER, Hardware, Work
+from blip.training.work import answer_work, pair_work
+
+TRAINED = ("pretrain", "captioner", "filter", "pretrain_bootstrapped", "finetune@retrieval", "finetune@captioning",
+           "finetune@vqa")  # fmt: skip
+MEAN_TOKENS = 13.0  # of a caption with its two special tokens
+BERT = 30524  # entries of its vocabulary with [DEC] and [ENC]
+CPU_EFFICIENCY, CPU_BANDWIDTH, CPU_RING = 0.6, 6e9, 0.7e9  # measured by benchmarks/scaling.py on an EPYC
+ASSUMED = "h100"
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What a user says of them; None where this machine's are meant."""
+
+    gpu: str | None = None
+    per_node: int | None = None
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run and its devices.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        count: devices that there are, on all nodes.
+        assumed: the settings want a GPU, there is none and none was named; figures are those of an H100.
+    """
+
+    stage: str
+    job: Job
+    settings: Settings
+    device: str
+    hardware: Hardware
+    count: int
+    assumed: bool = False
+
+    @property
+    def loaded(self) -> Hardware:
+        """The devices with workers that make pictures of this size: measured, 224 px take 54% of the time of 384."""
+        return replace(self.hardware, loader=LOADER * min(224 / self.model.image_size, 1.0))
+
+    @property
+    def run(self) -> Run:
+        """The training run."""
+        return self.job.run
+
+    @property
+    def model(self) -> Model:
+        """Sizes of the network."""
+        return self.run.model or self.settings.model
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of products."""
+        wanted = self.settings.compute.dtype
+        if wanted == "auto" and self.device == "cuda":
+            return torch.bfloat16
+        return autocast_dtype(wanted, "cpu") if self.device == "cpu" else autocast_dtype(wanted, "cuda")
+
+    @property
+    def texts(self) -> Texts:
+        """How long the texts are taken to be."""
+        longest = self.model.text.max_tokens
+        return Texts(min(MEAN_TOKENS, longest), longest)
+
+    @property
+    def batch(self) -> int:
+        """Pairs of a step."""
+        training = self.run.training
+        return training.ranks * training.batch_size * training.accumulate
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """Entries of the vocabulary, or what it will have: BERT's where a file is named."""
+        wanted = self.settings.ingest.vocabulary
+        path = Path(wanted.file or VOCABULARY)
+        if path.is_file():
+            return len(Tokenizer.from_vocabulary(path))
+        return BERT if wanted.file else wanted.size
+
+    @cached_property
+    def objective(self) -> PairObjective | AnswerObjective:
+        """Network, twin and queue without memory of their own. Raises ValueError if the sizes do not fit each other."""
+        config, tokens = network_config(self.model, self.vocabulary), SpecialTokens(0, 1, 2, 3, 4)
+        with torch.device("meta"):
+            network = BlipNetwork(config)
+            if not self.run.optimiser.vision_lr:
+                network.vision.requires_grad_(False)
+            if self.job.task == "questions":
+                return AnswerObjective(untie(network), tokens, self.run.objective.label_smoothing)
+            return PairObjective(network, objective_config(self.run.objective), tokens)
+
+    @cached_property
+    def footprint(self) -> Footprint:
+        """Memory of a rank."""
+        return footprint(self.objective, self.run, self.texts, self.device, self.dtype)
+
+    @cached_property
+    def work(self) -> Work:
+        """A step of a rank."""
+        wanted, training = self.run.objective, self.run.training
+        config, locked = network_config(self.model, self.vocabulary), not self.run.optimiser.vision_lr
+        again = training.activation_checkpointing
+        if self.job.task == "questions":
+            questions = wanted.questions_per_image
+            parts = answer_work(
+                config, self.texts, questions=questions, locked_vision=locked, checkpointing=again
+            )
+        else:
+            parts = pair_work(
+                config,
+                self.texts,
+                losses=(bool(wanted.itc), bool(wanted.itm), bool(wanted.lm)),
+                queue=wanted.queue,
+                momentum=wanted.contrast == "softmax",
+                locked_vision=locked,
+                captions=wanted.captions_per_image,
+                checkpointing=again,
+            )
+        weights = sum(p.numel() * 4 for p in self.objective.parameters() if p.requires_grad)
+        twin = sum(b.numel() * 4 for b in self.objective.buffers() if b.is_floating_point())
+        width = config.vision.tokens * config.vision.width * 4
+        tokens = (
+            3 * width if wanted.itm and wanted.itm_negatives == "global" else 0
+        )  # there, and the gradient back
+        gathered = 2 * (config.projection * 4 + 16) + tokens
+        pairs = training.batch_size * training.accumulate
+        return Work(
+            sum(parts.values()),
+            pairs,
+            weights,
+            twin,
+            gathered,
+            collectives=8 * training.accumulate,
+            zero_stage=training.zero_stage,
+            workers=max(training.workers, 1),
+        )
+
+
+def make_plan(settings: Settings, stage: str, devices: Devices) -> Plan:
+    """What is looked at.
+
+    Raises:
+        BadArguments: there is no such stage, it does not train, or no such GPU is known.
+    """
+    if stage not in TRAINED:
+        raise BadArguments(f"{stage!r} does not train; stages that do: {', '.join(TRAINED)}")
+    where = STAGES[stage]
+    job: Job = importlib.import_module(where.module).job(settings, where.variant)
+    if devices.gpu:
+        return Plan(stage, job, settings, "cuda", _named(devices.gpu), _count(devices, 1))
+    if settings.compute.device != "cpu" and torch.cuda.is_available():
+        return Plan(stage, job, settings, "cuda", _own_gpu(), _count(devices, torch.cuda.device_count()))
+    if settings.compute.device == "cuda":
+        count = _count(devices, 0)
+        return Plan(stage, job, settings, "cuda", GPUS[ASSUMED], count, assumed=True)
+    threads = job.run.training.threads or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Plan(stage, job, settings, "cpu", _own_cpu(settings, threads, cores), max(cores // threads, 1))
+
+
+def _count(devices: Devices, here: int) -> int:
+    """Devices on all nodes; of a named GPU there are as many as is said, or one a node."""
+    return (devices.per_node or here) * devices.nodes
+
+
+def _named(name: str) -> Hardware:
+    if name.lower() not in GPUS:
+        raise BadArguments(f"--gpu {name}: no figures of it here; there are those of {', '.join(GPUS)}")
+    return GPUS[name.lower()]
+
+
+def _own_gpu() -> Hardware:
+    """This machine's, with the data sheet that its name is found in, or its measured peak."""
+    properties = torch.cuda.get_device_properties(0)
+    known = [key for key in GPUS if key.upper() in properties.name.upper()]
+    peak = device_peak(torch.device("cuda"), torch.bfloat16)
+    own = replace(GPUS[known[0] if known else "a100"], name=properties.name, flops=peak.flops)
+    return replace(own, capacity=float(properties.total_memory), per_node=torch.cuda.device_count())
+
+
+def _own_cpu(settings: Settings, threads: int, cores: int) -> Hardware:
+    import psutil
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    dtype = autocast_dtype(settings.compute.dtype, "cpu")
+    peak = device_peak(torch.device("cpu"), dtype)
+    torch.set_num_threads(before)
+    memory = float(psutil.virtual_memory().available)
+    return Hardware(
+        f"{threads} core(s) of this CPU", peak.flops, CPU_EFFICIENCY, CPU_BANDWIDTH, CPU_RING, CPU_RING,
+        per_node=cores, latency=1e-3, capacity=memory, cores=cores / threads,
+    )  # fmt: skip

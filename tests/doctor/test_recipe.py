@@ -1,0 +1,255 @@
+"""The doctor says what stands in the way of a training stage before it starts."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blip.config import Settings, load_settings
+from blip.doctor import Finding
+from blip.doctor.plan import Devices
+from blip.doctor.recipe import examine_recipe
+from blip.errors import BadArguments
+from tests.training.tiny_run import write_dataset
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+FOUR_NODES = Devices("h100", per_node=8, nodes=4)
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with _server(200) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        yield tmp_path  # type: ignore[misc]
+
+
+@contextmanager
+def _server(code: int) -> Iterator[str]:
+    """A server on loopback that answers everything with a code."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def settings(recipe: str | None = "base-14m", **changes: Any) -> Settings:
+    overrides = {name.replace("__", "."): value for name, value in changes.items()}
+    return load_settings(PARAMS, recipe or "none", overrides)
+
+
+def examined(
+    of: Settings, stage: str = "pretrain", devices: Devices = FOUR_NODES, **more: float
+) -> dict[str, Finding]:
+    return {finding.subject: finding for finding in examine_recipe(of, stage, devices, **more)}
+
+
+def test_what_a_run_has_and_what_it_lacks():
+    found = examined(settings(), samples=14e6)
+    assert {name for name, finding in found.items() if finding.state == "bad"} == {
+        "data human", "data web", "start", "vocabulary",
+    }  # fmt: skip
+    assert found["devices"].text == "32 ranks on 32 x H100"
+    assert found["batch"].figures == {"pairs_per_step": 2880}
+    assert found["steps"].figures == {"steps": 97220, "pairs": 97220 * 2880}
+    assert "data/full/human" in found["data human"].text
+
+
+def test_too_few_devices_are_told_with_what_keeps_the_step():
+    short = examined(settings(), devices=Devices("h100", per_node=8))["devices"]
+    assert short.state == "bad"
+    assert (
+        "pretrain.training.ranks=8 --set pretrain.training.accumulate=4 keeps a step of 2,880" in short.text
+    )
+    kept = settings(pretrain__training__ranks=8, pretrain__training__accumulate=4)
+    found = examined(kept, devices=Devices("h100", per_node=8))
+    assert (found["devices"].state, found["batch"].figures["pairs_per_step"]) == ("good", 2880)
+
+
+def test_idle_devices_are_noted():
+    assert examined(settings(), devices=Devices("h100", 8, 5))["devices"].state == "note"
+
+
+def test_a_recipe_for_gpus_on_a_machine_without_asks_which_are_meant():
+    found = examined(settings(), devices=Devices())
+    assert found["devices"].state == "bad"
+    assert "--gpu h100 --gpus 8 --nodes 4" in found["devices"].text
+    assert found["speed"].figures["pairs_per_second"] > 0
+
+
+def test_a_batch_that_does_not_fit_is_told_with_one_that_does():
+    wide = settings("one-gpu-14m")
+    memory = examined(wide, devices=Devices("l40s"))["memory"]
+    assert memory.state == "bad"
+    assert "batch_size 320 with accumulate 9 fits" in memory.text
+    narrow = settings("one-gpu-14m", pretrain__training__batch_size=320, pretrain__training__accumulate=9)
+    assert examined(narrow, devices=Devices("l40s"))["memory"].state != "bad"
+    recomputed = settings("one-gpu-14m", pretrain__training__activation_checkpointing=True)
+    assert examined(recomputed, devices=Devices("l40s"))["memory"].state == "good"
+
+
+@pytest.mark.parametrize("gpu", ["h100", "h200", "a100"])
+def test_one_gpu_14m_fits_the_gpus_that_it_is_for(gpu: str):
+    assert examined(settings("one-gpu-14m"), devices=Devices(gpu))["memory"].state == "good"
+
+
+@pytest.mark.parametrize(
+    "stage", ["pretrain", "captioner", "filter", "pretrain_bootstrapped", "finetune@vqa"]
+)
+@pytest.mark.parametrize("recipe", ["base-14m", "base-129m", "capfilt-large"])
+def test_the_papers_recipes_fit_gpus_of_40_gigabytes(recipe: str, stage: str):
+    found = examined(settings(recipe), stage, Devices("a100-40", 8, 4))
+    assert (found["network"].state, found["memory"].state, found["batch"].state) == ("good", "good", "good")
+
+
+def test_vqa_with_the_large_encoder_is_refused_and_the_rest_is_looked_at_all_the_same():
+    found = examined(settings("large-129m"), "finetune@vqa", Devices("h100", 8))
+    assert found["network"].state == "bad"
+    assert "width 768 must be the image tokens' 1024" in found["network"].text
+    assert "memory" not in found
+    assert found["data vqa_train"].state == "bad"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("model__vision__heads", 7, "width 768 is not a multiple of 7 heads"),
+        ("model__image_size", 225, "no multiple of patch_size 16"),
+        ("model__text__max_tokens", 600, "above 512 positions"),
+    ],
+)
+def test_sizes_that_do_not_fit_each_other_are_named(name: str, value: int, text: str):
+    network = examined(settings(**{name: value}))["network"]
+    assert network.state == "bad"
+    assert text in network.text
+
+
+def test_lanes_that_cannot_be_shared_out_are_named():
+    assert examined(settings(pretrain__training__lanes=96))["batch"].state == "good"
+    batch = examined(settings(pretrain__training__lanes=50))["batch"]
+    assert batch.state == "bad"
+    assert "lanes 50 must be a multiple of 32 rank(s) and divide 2880" in batch.text
+
+
+def small(**changes: Any) -> Settings:
+    """The demo's settings on the CPU, reading one dataset."""
+    return settings(None, compute__device="cpu", pretrain__data=["human"], **changes)
+
+
+def test_datasets_are_counted_against_readers_and_a_step():
+    write_dataset(Path("data/datasets/human"), samples=40)
+    found = examined(small(pretrain__training__batch_size=8), devices=Devices())
+    assert found["data human"].figures["samples"] == 40
+    assert found["shards"].state == "good"
+    assert examined(small(), devices=Devices())["shards"].text == "40 samples do not fill a step of 64 pairs"
+    readers = examined(
+        small(pretrain__training__batch_size=8, pretrain__training__workers=5), devices=Devices()
+    )
+    assert readers["shards"].state == "bad"
+    assert "4 shards for 1 x 5 readers" in readers["shards"].text
+
+
+def test_a_lost_shard_is_named():
+    write_dataset(Path("data/datasets/human"), samples=40)
+    lost = sorted(Path("data/datasets/human/shards").iterdir())[1]
+    lost.unlink()
+    data = examined(small(), devices=Devices())["data human"]
+    assert data.state == "bad"
+    assert "1 of 4 shards are missing" in data.text
+    assert lost.name in data.text
+
+
+def test_a_source_that_no_filesystem_reads_is_told_and_not_fatal():
+    changes = {"ingest.datasets.human.source": "nowhere://bucket/human"}
+    found = examined(load_settings(PARAMS, "base-14m", changes))
+    assert found["data human"].state == "bad"
+    assert "nowhere://bucket/human (ValueError" in found["data human"].text
+
+
+def test_the_disk_has_to_hold_the_checkpoints_and_one_more():
+    two = examined(settings())["disk"].figures
+    many = examined(settings(pretrain__training__keep_checkpoints=1_000_000))["disk"]
+    assert many.state == "bad"
+    each = two["checkpoint_gib"]
+    assert 4.5 < each < 4.8  # 252M weights, their copy and moments in float32; the twin's 195M, the queue
+    assert many.figures["needed_gib"] - two["needed_gib"] == pytest.approx(999_998 * each)
+
+
+def test_servers_that_answer_are_good(monkeypatch: pytest.MonkeyPatch):
+    with _server(200) as address:
+        monkeypatch.setenv("PREFECT_API_URL", f"{address}/api")
+        found = examined(settings())
+    assert (found["tracking"].state, found["prefect"].state) == ("good", "good")
+
+
+def test_servers_that_do_not_are_told_within_seconds(monkeypatch: pytest.MonkeyPatch):
+    with _server(500) as broken:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", broken)
+        monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+        start = time.monotonic()
+        found = examined(settings())
+    assert time.monotonic() - start < 20
+    assert found["tracking"].state == found["prefect"].state == "bad"
+    assert "answers 500" in found["tracking"].text
+    assert "unset PREFECT_API_URL" in found["prefect"].text
+
+
+def test_without_a_prefect_server_a_stage_runs_all_the_same():
+    assert examined(settings())["prefect"].state == "note"
+
+
+def test_hours_and_cost_follow_from_the_speed():
+    found = examined(settings("one-gpu-14m"), devices=Devices("h200"), samples=14e6, price=3.0)
+    rate, cost = found["speed"].figures["pairs_per_second"], found["cost"].figures
+    assert cost["pairs"] == 20 * 14e6
+    assert cost["hours"] == pytest.approx(cost["pairs"] / rate / 3600)
+    assert cost["device_hours"] == cost["hours"]
+    assert cost["cost_per_million"] == pytest.approx(3.0 * 1e6 / rate / 3600)
+    assert cost["cost"] == pytest.approx(3.0 * cost["hours"])
+
+
+def test_a_run_that_waits_for_its_loader_is_told_how_many_workers_keep_up():
+    starved = examined(settings("one-gpu-14m", pretrain__training__workers=1), devices=Devices("h200"))[
+        "speed"
+    ]
+    assert starved.state == "note"
+    assert "training.workers 2 would keep up" in starved.text
+
+
+@pytest.mark.parametrize(
+    ("stage", "gpu", "message"),
+    [("ingest", "h100", "'ingest' does not train"), ("pretrain", "h1000", "--gpu h1000: no figures of it")],
+)
+def test_what_cannot_be_planned_is_refused(stage: str, gpu: str, message: str):
+    with pytest.raises(BadArguments, match=message):
+        examined(settings(), stage, Devices(gpu))
+
+
+def test_the_command_shows_the_table_and_fails_when_something_is_bad(blip: Any, tmp_path: Path):
+    (tmp_path / "params.yaml").write_text(PARAMS.read_text())
+    ended = blip("doctor", "--stage", "captioner", "--gpu", "h100", "--price-per-gpu-hour", 2, "--json")
+    rows = {row["subject"]: row for row in json.loads(ended.out)}
+    assert ended.code == 1
+    assert rows["data human"]["state"] == "bad"
+    assert rows["cost"]["figures"]["cost"] > 0
+    shown = blip("doctor", "--stage", "captioner", "--gpu", "h100")
+    assert "note  start" in shown.out

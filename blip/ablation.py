@@ -158,7 +158,7 @@ def _run(settings: Settings, arm: str, seed: int, steps: int) -> dict[str, float
     target = MODELS / f"{arm}-{seed}"
     job = Job(f"ablation-{arm}-{seed}", run, "pairs", None, target)
     torch.set_num_threads(threads_of(job.run, seeded))
-    train_here(job, seeded, lambda step, means: None)
+    train_here(job, seeded)
     finish(job.name)
     figures = measure(settings, Blip.open(target))
     shutil.rmtree(target)

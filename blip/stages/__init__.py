@@ -104,6 +104,7 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
         run.log_metrics(figures)
         if stage.keeps_metrics:
             write_json(METRICS / f"{name.replace('@', '_')}.json", figures)
+        _forget_checkpoints(run.trained)
     return figures
 
 
@@ -113,6 +114,14 @@ def _follow(place: Place, settings: Settings) -> dict[str, float]:
     began = time.monotonic()
     follow(place, settings.launch.start_timeout)
     return {"seconds": round(time.monotonic() - began, 2)}
+
+
+def _forget_checkpoints(trained: list[str]) -> None:
+    if trained:
+        from blip.training.loop import finish
+
+        for name in trained:
+            finish(name)
 
 
 def _crew(stage: Stage, place: Place, settings: Settings) -> AbstractContextManager[None]:

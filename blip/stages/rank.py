@@ -20,7 +20,7 @@ def main() -> int:
     keep_freed_memory()
     try:
         with node_metrics(job.run_id):
-            train_here(job, settings, lambda step, means: None)
+            train_here(job, settings)
     except BlipError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

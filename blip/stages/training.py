@@ -35,7 +35,7 @@ from blip.training.batches import PairCollate, QuestionCollate
 from blip.training.flops import answer_flops, pair_flops
 from blip.training.launch.crew import Crew, current_crew
 from blip.training.launch.place import Place
-from blip.training.loop import CURVE, RUNS, SUMMARY, WARNINGS, Plan, finish, train
+from blip.training.loop import CURVE, RUNS, SUMMARY, WARNINGS, Plan, train
 
 DATASETS = Path("data/datasets")
 VALIDATED = DATASETS / "validated"
@@ -71,21 +71,24 @@ JOB = TypeAdapter(Job)
 
 
 def run_job(job: Job, settings: Settings, run: StageRun) -> Blip:
-    """Train on as many ranks as the settings say and give the saved model back for its validation."""
+    """Train on as many ranks as the settings say and give the saved model back for its validation.
+
+    Its checkpoints stay until the stage has written its figures: one that is ended before goes on from the last step.
+    """
     job = replace(job, run_id=run.run_id)
     ranks, threads = job.run.training.ranks, threads_of(job.run, settings)
     crew = current_crew() or Crew(Place(), settings.launch)
-    if ranks == crew.place.nodes == 1:
-        torch.set_num_threads(threads)
-        train_here(job, settings, lambda step, means: run.log_metrics(_named(job, means), step))
-    else:
-        marker = RUNS / job.name / "saved.json"
-        write_job(job, settings)
-        with following(run, RUNS / job.name / CURVE, job.prefix):
+    with following(run, RUNS / job.name / CURVE, job.prefix):
+        if ranks == crew.place.nodes == 1:
+            torch.set_num_threads(threads)
+            train_here(job, settings)
+        else:
+            marker = RUNS / job.name / "saved.json"
+            write_job(job, settings)
             crew.run(job.name, ranks, ["blip.stages.rank", job.name], marker, threads)
     run.figures |= training_figures(job)
     run.set_tags(warnings_of(job))
-    finish(job.name)
+    run.trained.append(job.name)
     length = job.run.steps or f"{job.run.epochs} epochs"
     run.log_params(_named(job, {"trained.steps": length, "ranks": ranks}))
     return Blip.open(job.target)
@@ -129,7 +132,7 @@ def threads_of(run: Run, settings: Settings) -> int:
     return run.training.threads or max(settings.compute.threads // run.training.ranks, 1)
 
 
-def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float]], None]) -> None:
+def train_here(job: Job, settings: Settings) -> None:
     """Train in this process, one rank of however many, and save the model on rank 0."""
     torch.manual_seed(settings.seed)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -149,7 +152,6 @@ def train_here(job: Job, settings: Settings, log: Callable[[int, dict[str, float
         job.run,
         settings.compute,
         identity,
-        log,
         pair_flops=published_flops(job, network, model),
         patience=(settings.launch.hang_timeout, settings.launch.start_timeout),
         run_id=job.run_id,

@@ -47,6 +47,7 @@ class StageRun:
         self._parameters = dict(logged.params)
         self._last_steps = {name: self._last_step(name) for name in logged.metrics if "system/" not in name}
         self.figures: dict[str, float] = {}  # of what was done in the stage, to stand beside its own figures
+        self.trained: list[str] = []  # training runs of the stage, whose checkpoints stay until it is done
         self._pending: list[Metric] = []
         self._flushed = time.monotonic()
 

@@ -74,7 +74,7 @@ class Plan:
 def train(plan: Plan) -> int:
     """Run, or resume, to the last step; the objective holds the result. Returns the number of steps.
 
-    The checkpoints stay until `finish` is called, after the model is saved.
+    The checkpoints, the last step's among them, stay until `finish` is called.
 
     Raises:
         Preempted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
@@ -128,7 +128,7 @@ class Trainer:
             batches = beat.watched(iter(plan.loader))
             while step < steps:
                 beat.begin(step)
-                due = (step + 1) % plan.run.training.checkpoint_every == 0 and step + 1 < steps
+                due = (step + 1) % plan.run.training.checkpoint_every == 0 or step + 1 == steps
                 spiked = self._step(step, batches, progress, due)
                 step += 1
                 beat.mark("vote")
@@ -140,6 +140,8 @@ class Trainer:
                     continue
                 if due or stopping:
                     beat.mark("save")
+                if step == steps:
+                    self._summarise()
                 if stopping:
                     self._stop(step)
                 if due and not self.guard.in_a_row:
@@ -246,10 +248,7 @@ class Trainer:
     def _progress(self, start: int) -> Progress:
         steps, every = self.schedule.steps, self.plan.run.training.log_every
         curve = self.folder / CURVE if self.rank == 0 else None
-        progress = Progress(self.plan.name, steps, every, self.meter, curve, start)
-        for row in progress.kept:  # what was not sent when the run was killed
-            self.plan.log(int(row["step"]), {name: float(text) for name, text in row.items() if text})
-        return progress
+        return Progress(self.plan.name, steps, every, self.meter, curve, start)
 
     def _end(self) -> None:
         self.store.wait()
@@ -257,6 +256,9 @@ class Trainer:
         if self.average:
             self.average.copy_to(self.plan.objective)
         _keep_curve(self.plan.name, self.rank)
+
+    def _summarise(self) -> None:
+        """Write down how it went, before the checkpoint of the last step: going on from that does no step more."""
         summary = self.meter.summary() | {"steps": self.schedule.steps}
         if self.spikes:
             summary["rollbacks"] = self.spikes.rollbacks
@@ -265,7 +267,7 @@ class Trainer:
 
 
 def finish(name: str) -> None:
-    """Forget the checkpoints of a run whose model is saved."""
+    """Forget the checkpoints of a run whose model is saved and whose stage is done."""
     shutil.rmtree(RUNS / name, ignore_errors=True)
 
 

@@ -24,9 +24,6 @@ class Progress:
     Args:
         curve: the CSV file, None on other ranks than 0.
         start: the step that the run goes on from.
-
-    Attributes:
-        kept: the curve's rows up to there.
     """
 
     def __init__(
@@ -35,7 +32,8 @@ class Progress:
         self.name, self.steps, self.every, self.meter, self.curve = name, steps, every, meter, curve
         self._began = time.monotonic()
         self._start = start
-        self.kept = _cut_curve(curve, start) if curve else []
+        if curve:
+            _cut_curve(curve, start)
 
     def expect(self, step: int) -> None:
         """Before step `step` (from 1): let the meter know if it will be read after it."""
@@ -93,8 +91,8 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def _cut_curve(path: Path, start: int) -> list[dict[str, str]]:
-    """Keep the rows up to the step the run resumes from, so that nothing stands twice; gives them."""
+def _cut_curve(path: Path, start: int) -> None:
+    """Keep the rows up to the step the run resumes from, so that nothing stands twice."""
     rows: list[dict[str, str]] = []
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as handle:
@@ -103,7 +101,6 @@ def _cut_curve(path: Path, start: int) -> list[dict[str, str]]:
         writer = csv.DictWriter(handle, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    return rows
 
 
 def _short(value: float) -> str:

@@ -1,6 +1,6 @@
 """Stage captioner at toy size, for tests that kill it: `python -m tests.stages.captioner_run FOLDER RANKS [KILL_AT]`.
 
-With KILL_AT kill -9 comes when the figures of that step are about to be noted for MLflow.
+With KILL_AT kill -9 comes when that step is about to be reported, or behind the last step when its model is validated.
 """
 
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from blip.config import Settings, load_settings
 from blip.data.text import Tokenizer, train_vocabulary
-from blip.stages import run_stage
-from blip.tracking.runs import StageRun
+from blip.stages import captioner, run_stage
+from blip.training.progress import Progress
 from tests.stages.conftest import ROOT, TOY_MODEL, make_models, pictures, write
 from tests.stages.rounds_run import die_before
 
@@ -45,8 +45,10 @@ def main() -> None:
     """Run the stage in FOLDER."""
     folder, ranks, *kill_at = sys.argv[1:]
     os.chdir(folder)
-    for step in kill_at:
-        die_before(StageRun, "log_metrics", lambda _, __, at=None, step=int(step): at == step)
+    for step in map(int, kill_at):
+        if step > STEPS:
+            die_before(captioner, "caption_scores", lambda *_: True)
+        die_before(Progress, "report", lambda _, at, __, step=step: at == step)
     run_stage("captioner", toy_settings(int(ranks)))
 
 

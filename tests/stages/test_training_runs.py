@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,11 +85,26 @@ def check(folder: Path, ranks: int) -> None:
 
 
 def test_steps_that_were_not_sent_before_kill_9_are_sent_by_the_next_attempt(folder: Path) -> None:
-    killed = start(folder, 1, 8)  # steps wait up to 10 s, so that none of them is in the store yet
+    killed = start(folder, 1, 8)
     killed.communicate(timeout=300)
     assert killed.returncode == -signal.SIGKILL
     assert len(steps(the_run().info.run_id, "loss")) < 7
     assert "resuming at step 6" in finished(folder, 1)
+    check(folder, 1)
+
+
+def test_a_stage_that_is_killed_in_its_validation_trains_no_step_again(folder: Path) -> None:
+    killed = start(folder, 1, STEPS + 1)
+    killed.communicate(timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    model = folder / "models/captioner/model.safetensors"
+    trained = model.read_bytes()
+    shutil.rmtree(model.parent)  # as DVC does before it starts a stage
+    said = finished(folder, 1)
+    assert f"resuming at step {STEPS}" in said
+    assert f"step {STEPS}/{STEPS}" not in said
+    assert model.read_bytes() == trained
+    assert not (folder / "runs/captioner").exists()
     check(folder, 1)
 
 

@@ -20,7 +20,17 @@ import pyarrow.parquet as pq
 from blip.capfilt.calibration import measure, threshold_for_share
 from blip.capfilt.check import check_models
 from blip.capfilt.decision import SCHEMA
-from blip.capfilt.shard import AUDIT, Models, Pairs, ShardJob, Tally, bootstrap_shard, forget_models, jury_of
+from blip.capfilt.shard import (
+    AUDIT,
+    Models,
+    Pairs,
+    ShardJob,
+    Tally,
+    Thresholds,
+    bootstrap_shard,
+    forget_models,
+    jury_of,
+)
 from blip.config import CapFilt, Wish
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset, excluded_in
@@ -85,12 +95,12 @@ def bootstrap(
     if not len(PairsDataset.open(web.dataset)):
         raise BlipError(f"{web.dataset} has no sample to caption; is it a dataset of web pairs?")
     check_models(models)
-    threshold = find_threshold(settings, models, web, human, held_out, seed)
+    thresholds = find_thresholds(settings, models, web, human, held_out, seed)
     if pool.executor:
         forget_models()
-    plan = _plan(web, human, models, settings, seed) | {"threshold": threshold}
+    plan = _plan(web, human, models, settings, seed) | {"thresholds": thresholds}
     work = begin(target, plan) if ranks.rank == 0 else join(target, plan)
-    jobs = _jobs(work, web, human, models, settings, threshold, seed)
+    jobs = _jobs(work, web, human, models, settings, thresholds, seed)
     shards = sum(len(PairsDataset.open(pairs.dataset).manifest.shards) for pairs in (web, human) if pairs)
     mine = range(ranks.rank, shards, ranks.world)
     total = _work(work, jobs, mine, pool)
@@ -99,10 +109,24 @@ def bootstrap(
     _wait_for(work, shards)
     parents = [PairsDataset.open(pairs.dataset).digest for pairs in (web, human) if pairs]
     how = settings.model_dump(include=HOW)
-    parameters = how | {"threshold": threshold, "asked": _asked(settings), "seed": seed}
+    cut = {
+        "threshold": thresholds.web,
+        "synthetic_threshold": thresholds.synthetic,
+        "asked": _asked(settings),
+    }
+    parameters = how | cut | {"seed": seed}
     assemble(work, parents, parameters, {AUDIT: SCHEMA})
     complete(work, target)
     return count(target / AUDIT_FILE)
+
+
+def find_thresholds(
+    settings: CapFilt, models: Models, web: Pairs, human: Pairs | None, held_out: Pairs | None, seed: int
+) -> Thresholds:
+    """Those of web texts and synthetic captions; raises BlipError as `find_threshold` does."""
+    found = find_threshold(settings, models, web, human, held_out, seed)
+    given = settings.synthetic_threshold
+    return Thresholds(found, found if given is None else given)
 
 
 def find_threshold(
@@ -168,14 +192,14 @@ def _jobs(
     human: Pairs | None,
     models: Models,
     settings: CapFilt,
-    threshold: float,
+    thresholds: Thresholds,
     seed: int,
 ) -> Iterator[ShardJob]:
     """The web shards, then the human ones."""
     sides = [(pairs, pairs is not web) for pairs in (web, human) if pairs]
     shards = ((*found, is_human) for pairs, is_human in sides for found in pairs.shards())
     for number, (shard, hashes, is_human) in enumerate(shards):
-        yield ShardJob(work, number, shard, hashes, web, human, models, settings, threshold, seed, is_human)
+        yield ShardJob(work, number, shard, hashes, web, human, models, settings, thresholds, seed, is_human)
 
 
 def _plan(web: Pairs, human: Pairs | None, models: Models, settings: CapFilt, seed: int) -> dict[str, Any]:

@@ -97,6 +97,13 @@ def _members(directory: Path) -> list[Path]:
     return sorted(members, key=lambda path: int(path.name))
 
 
+class Thresholds(NamedTuple):
+    """Probabilities of matching from which web texts and synthetic captions are kept."""
+
+    web: float
+    synthetic: float
+
+
 @dataclass(frozen=True)
 class ShardJob:
     """One shard to bootstrap, or, of the human pairs, to take over as it is.
@@ -105,7 +112,7 @@ class ShardJob:
         directory: of the dataset that grows.
         number: of the part to write.
         human: whose texts the filter's embeddings are compared with.
-        threshold: probability of matching from which a text is kept.
+        thresholds: probabilities of matching from which a text is kept, by its origin.
         hashes: perceptual hashes of the shard's pictures by key.
     """
 
@@ -117,7 +124,7 @@ class ShardJob:
     human: Pairs | None
     models: Models
     settings: CapFilt
-    threshold: float
+    thresholds: Thresholds
     seed: int
     is_human: bool = False
 
@@ -210,7 +217,8 @@ def _decide(batch: Sequence[Sample], job: ShardJob) -> list[Decision]:
     judged: dict[tuple[int, str], list[Judged]] = defaultdict(list)
     for text, itm, itc, score in zip(doubtful, *(values.tolist() for values in verdicts), strict=True):
         caption = Caption(text.text, text.origin, round(itm, 6), round(itc, 6))
-        judged[text.place, text.origin].append(_judged(caption, text.reason, score, job.threshold))
+        threshold = job.thresholds.synthetic if text.origin == "synthetic" else job.thresholds.web
+        judged[text.place, text.origin].append(_judged(caption, text.reason, score, threshold))
     return [
         Decision(sample, tuple(judged[place, "web"]), tuple(judged[place, "synthetic"]))
         for place, sample in enumerate(batch)

@@ -59,6 +59,9 @@ def capfilt(
     threshold: Annotated[
         str, typer.Option(help="Probability a text must reach; or keep=0.4, precision=0.95 with --held-out.")
     ] = "0.5",
+    synthetic_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="That of synthetic captions; the same.")
+    ] = None,
     held_out: HeldOut = None,
     noise: Noise = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
@@ -88,7 +91,7 @@ def capfilt(
             "decoding": decoding, "captions_per_image": captions_per_image, "top_p": top_p,
             "max_tokens": max_tokens, "min_tokens": min_tokens, "head": head, "views": views or [1.0],
             "likelihood": likelihood,
-            "threshold": cut, "noise": noise, "batch_size": batch_size,
+            "threshold": cut, "synthetic_threshold": synthetic_threshold, "noise": noise, "batch_size": batch_size,
         }
     )  # fmt: skip
     chosen, ranks = device_of_rank(device), Ranks.of_environment()

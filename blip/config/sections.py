@@ -359,9 +359,11 @@ class CapFilt(Section):
 
     `rounds` is how often all of CapFilt is done, each time from the model that the time before made. `web` and `human`
     name datasets of the pipeline; 0.5 is the argmax of the ITM head, as published. For a wished precision the
-    threshold is measured on the dataset `held_out`, with a share `noise` of the texts assumed wrong. The filter sees
-    each picture in some `views`, shares of both sides about the middle, and their mean decides; to their log-odds is
-    added, `likelihood` times, how likely the captioner finds the text (blip.capfilt.judge).
+    threshold is measured on the dataset `held_out`, with a share `noise` of the texts assumed wrong. Synthetic captions
+    have to reach `synthetic_threshold`, where that is given: a captioner's mistakes are plausible ones, and what is low
+    enough for web texts lets too many of them pass. The filter sees each picture in some `views`, shares of both sides
+    about the middle, and their mean decides; to their log-odds is added, `likelihood` times, how likely the captioner
+    finds the text (blip.capfilt.judge).
     """
 
     rounds: int = Field(1, ge=1)
@@ -376,6 +378,7 @@ class CapFilt(Section):
     views: Annotated[tuple[View, ...], Field(min_length=1)] = (1.0,)
     likelihood: float = Field(0.0, ge=0)
     threshold: Annotated[float, Field(ge=0, le=1)] | Wish = 0.5
+    synthetic_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     held_out: str = "validation"
     noise: float = Field(0.5, ge=0, lt=1)
     batch_size: int = Field(64, ge=1)

@@ -67,9 +67,9 @@ class Bootstrapping:
         return cls(web, target, audit, made.manifest.parameters, len(made), seed)
 
     @property
-    def threshold(self) -> float:
-        """The probability from which a text was kept."""
-        return float(self.parameters["threshold"])
+    def thresholds(self) -> tuple[float, float]:
+        """The probabilities from which a web text and a synthetic caption were kept."""
+        return float(self.parameters["threshold"]), float(self.parameters["synthetic_threshold"])
 
     @property
     def headline(self) -> str:
@@ -85,12 +85,14 @@ class Bootstrapping:
     def facts(self) -> dict[str, str]:
         """How the dataset was made, in words."""
         known = self.parameters
-        written = f"{known['captions_per_image']} an image, {known['decoding']}"
+        web, written = self.thresholds
+        captions = f"{known['captions_per_image']} an image, {known['decoding']}"
         passed = self.samples - self.audit.pictures + self.audit.count("dropped")
         return {
-            "Kept from a probability of": f"{self.threshold:.3g}",
+            "Kept from a probability of": f"{web:.3g}"
+            + (f", captions {written:.3g}" if written != web else ""),
             "Head of the filter": str(known["head"]),
-            "Captions": written + (f", p {known['top_p']:g}" if known["decoding"] == "nucleus" else ""),
+            "Captions": captions + (f", p {known['top_p']:g}" if known["decoding"] == "nucleus" else ""),
             "Seed of the captions": str(known["seed"]),
             "Human pairs beside them": f"{passed:,}",
         }
@@ -119,8 +121,8 @@ class Bootstrapping:
 
     @cached_property
     def scores(self) -> list[Chart]:
-        """Histograms of the scores with the threshold."""
-        return score_charts(self.audit, self.threshold)
+        """Histograms of the scores with the thresholds."""
+        return score_charts(self.audit, *self.thresholds)
 
     @property
     def charts(self) -> list[Chart]:

@@ -84,13 +84,13 @@ def finetuning_charts(curves: Mapping[str, Curve], colours: Mapping[str, str]) -
     ]
 
 
-def score_charts(audit: Audit, threshold: float) -> list[Chart]:
+def score_charts(audit: Audit, threshold: float, synthetic_threshold: float) -> list[Chart]:
     """How the filter scored the web texts, by truth where it is known, and the synthetic captions."""
     web = [("web right", "right", "good"), ("web wrong", "wrong", "bad"), ("web", "web texts", "web")]
     panels = [
         ("score", "Web texts, probability", web, threshold),
         ("itc", "Web texts, ITC cosine", web, None),
-        ("score", "Synthetic captions, probability", [("synthetic", "", "synthetic")], threshold),
+        ("score", "Synthetic captions, probability", [("synthetic", "", "synthetic")], synthetic_threshold),
     ]
     charts = []
     for score, title, groups, line in panels:

@@ -72,9 +72,14 @@ def draw_charts(settings: Settings, found: Artefacts, audit: Audit | None) -> Ch
         figures.finetuning_charts(
             found.curves, {stage: _learns_from(settings, stage) for stage in found.curves}
         ),
-        figures.score_charts(audit, found.figures.get("capfilt.threshold", 0.5)) if audit else [],
+        figures.score_charts(audit, *_thresholds(found.figures)) if audit else [],
         figures.compare_charts(found.figures),
     )
+
+
+def _thresholds(figures: Mapping[str, float]) -> tuple[float, float]:
+    web = figures.get("capfilt.threshold", 0.5)
+    return web, figures.get("capfilt.synthetic_threshold", web)
 
 
 def _learns_from(settings: Settings, stage: str) -> str:

@@ -35,14 +35,15 @@ def write_bootstrapped(target: Path, captioner: Path, judge: Path, settings: Set
 
 
 def bootstrapped_figures(target: Path, settings: Settings) -> dict[str, float]:
-    """The threshold, what was kept, and how right that was where the pool's truth is known.
+    """The thresholds, what was kept, and how right that was where the pool's truth is known.
 
     The truth is read here, after the decisions, and nowhere before.
     """
-    threshold = PairsDataset.open(target).manifest.parameters["threshold"]
+    parameters = PairsDataset.open(target).manifest.parameters
+    cut = {f"capfilt.{name}": parameters[name] for name in ("threshold", "synthetic_threshold")}
     kept = _kept_figures(count(target / AUDIT_FILE))
     web = PairsDataset.open(DATASETS / settings.capfilt.web)
-    return {"capfilt.threshold": threshold} | kept | truth_figures(web, target / AUDIT_FILE)
+    return cut | kept | truth_figures(web, target / AUDIT_FILE)
 
 
 def _kept_figures(tally: Tally) -> dict[str, float]:

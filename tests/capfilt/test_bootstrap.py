@@ -63,6 +63,18 @@ def test_every_image_is_in_the_audit_and_what_is_kept_is_in_the_dataset(
     assert out.verify() == []
 
 
+def test_synthetic_captions_can_have_a_threshold_of_their_own(
+    web: PairsDataset, models: Models, tmp_path: Path
+) -> None:
+    run(web, tmp_path / "out", models, threshold=0.0, synthetic_threshold=1.0)
+    rows = audit(tmp_path / "out")
+    assert not any("no_match" in row["web_reason"] for row in rows)
+    assert not any(any(row["synthetic_kept"]) for row in rows)
+    assert {"no_match"} <= {why for row in rows for why in row["synthetic_reason"]}
+    made = PairsDataset.open(tmp_path / "out").manifest.parameters
+    assert (made["threshold"], made["synthetic_threshold"]) == (0.0, 1.0)
+
+
 def texts_of(target: Path) -> list[list[str]]:
     return [row["synthetic_texts"] for row in audit(target)]
 

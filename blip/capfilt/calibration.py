@@ -138,7 +138,8 @@ def judge_texts(jury: Jury, samples: list[Sample], texts: list[tuple[int, str]])
     if not texts:
         return []
     places, asked = zip(*texts, strict=True)
-    verdicts = jury([sample.media for sample in samples], asked, torch.tensor(places))
+    pictures, keys = [sample.media for sample in samples], [sample.key for sample in samples]
+    verdicts = jury(pictures, keys, asked, torch.tensor(places))
     return [round(value, 6) for value in verdicts.probability.tolist()]
 
 

@@ -1,13 +1,15 @@
 """What the filter says of a text and its image: one probability, from its ITM head, its embeddings or both.
 
     jury = Jury([Judge.of(filter_, "both", human_texts)])
-    verdicts = jury(pictures, texts, image_index)
+    verdicts = jury(pictures, keys, texts, image_index)
 
 ``itm`` is the matching head, as published. ``itc`` asks the embeddings how much better the text fits the image than
 human texts drawn at random do: the log-odds are cosine / temperature less the log-mean-exp of that over the human
 texts. ``both`` is the mean of the two log-odds: they err on different pairs. Several filters are averaged likewise, and
 several views of a picture: the whole of it, and its middle. The captioner can have a say, too: to the log-odds is added
 how likely it finds the text: what nobody would write under a picture, such as a file name, it finds unlikely.
+
+A filter that has learnt from one half of the web pool knows its wrong texts by heart: it judges the other half alone.
 """
 
 import math
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor
 
 from blip.config import FilterHead
+from blip.data.halves import half_of
 from blip.data.images import ImageInput, preprocess
 from blip.errors import BlipError
 from blip.model.api import Blip
@@ -44,11 +47,12 @@ class Opinion(NamedTuple):
 
 @dataclass(frozen=True)
 class Judge:
-    """A filter with the head it decides by and the embeddings ``[R, P]`` of the texts it compares with."""
+    """A filter, the head it decides by, the embeddings ``[R, P]`` of the texts it compares with, and its half."""
 
     model: Blip
     head: FilterHead
     references: Tensor | None
+    half: int | None = None
 
     @classmethod
     def of(cls, model: Blip, head: FilterHead, human_texts: Iterable[str]) -> "Judge":
@@ -58,14 +62,14 @@ class Judge:
             BlipError: the embeddings are to decide and there is no human text to compare with.
         """
         if head == "itm":
-            return cls(model, head, None)
+            return cls(model, head, None, model.card.half)
         texts = sorted({text for text in human_texts if text})
         if not texts:
             raise BlipError(
                 f"capfilt.head {head} compares with human texts and there are none; itm needs none"
             )
         step = math.ceil(len(texts) / REFERENCES)
-        return cls(model, head, model.embed_texts(texts[::step]))
+        return cls(model, head, model.embed_texts(texts[::step]), model.card.half)
 
     def __call__(self, tokens_NTD: Tensor, texts: Sequence[str], image_index: Tensor) -> Opinion:
         """Judge text i with image ``image_index[i]`` of those whose tokens these are."""
@@ -73,6 +77,10 @@ class Judge:
         images, embedded = self.model.project_images(tokens_NTD), self.model.embed_texts(texts)
         itc = (images[image_index.to(images.device)] * embedded).sum(1).cpu()
         return Opinion(itm, itc, self._log_odds(itm, itc, images, image_index))
+
+    def judges(self, halves: Tensor) -> Tensor:
+        """Which texts it judges, by the halves of their pictures: places, int64."""
+        return (halves != (-1 if self.half is None else self.half)).nonzero()[:, 0]
 
     def _log_odds(self, itm: Tensor, itc: Tensor, images_NP: Tensor, image_index: Tensor) -> Tensor:
         if self.references is None:
@@ -97,16 +105,31 @@ class Jury:
     captioner: Blip | None = None
     likelihood: float = 0.0
 
-    def __call__(self, pictures: Sequence[ImageInput], texts: Sequence[str], image_index: Tensor) -> Verdicts:
-        """Judge text i with picture ``image_index[i]``; each view is encoded once by each filter."""
-        opinions: list[Opinion] = []
+    def __call__(
+        self, pictures: Sequence[ImageInput], keys: Sequence[str], texts: Sequence[str], image_index: Tensor
+    ) -> Verdicts:
+        """Judge text i with picture ``image_index[i]``; each view is encoded once by each filter.
+
+        Raises:
+            BlipError: no filter has not learnt from a picture.
+        """
+        halves = torch.tensor([half_of(key) for key in keys])[image_index]
+        sums, counts = torch.zeros(3, len(texts)), torch.zeros(len(texts))
         for view in self.views:
             sizes = {judge.model.image_size for judge in self.judges}
             pixels = {size: preprocess(pictures, size, view) for size in sizes}
             for judge in self.judges:
-                tokens = judge.model.encode_images(pixels[judge.model.image_size], len(pictures))
-                opinions.append(judge(tokens, texts, image_index))
-        itm, itc, deciding = (torch.stack(values).mean(0) for values in zip(*opinions, strict=True))
+                mine = judge.judges(halves)
+                if len(mine):
+                    tokens = judge.model.encode_images(pixels[judge.model.image_size], len(pictures))
+                    opinion = judge(tokens, [texts[int(n)] for n in mine], image_index[mine])
+                    sums[:, mine] += torch.stack(opinion)
+                    counts[mine] += 1
+        if len(texts) and not counts.min():
+            raise BlipError(
+                "a picture is judged by no filter: each has learnt from its half of the pool; add one"
+            )
+        itm, itc, deciding = sums / counts
         if self.captioner and self.likelihood:
             deciding = deciding + self.likelihood * self._likelihood(
                 self.captioner, pictures, texts, image_index

@@ -211,9 +211,8 @@ def _decide(batch: Sequence[Sample], job: ShardJob) -> list[Decision]:
     pictures = [to_pil(sample.media) for sample in batch]
     written = _write_captions(batch, captioner, preprocess(pictures, captioner.image_size), job)
     doubtful = [*_web_texts(batch), *_synthetic_texts(written, captioner.card.prompt, len(batch))]
-    verdicts = jury(
-        pictures, [text.text for text in doubtful], torch.tensor([text.place for text in doubtful])
-    )
+    keys, texts = [sample.key for sample in batch], [text.text for text in doubtful]
+    verdicts = jury(pictures, keys, texts, torch.tensor([text.place for text in doubtful]))
     judged: dict[tuple[int, str], list[Judged]] = defaultdict(list)
     for text, itm, itc, score in zip(doubtful, *(values.tolist() for values in verdicts), strict=True):
         caption = Caption(text.text, text.origin, round(itm, 6), round(itc, 6))

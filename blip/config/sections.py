@@ -295,16 +295,21 @@ class Objective(Section):
         return self
 
 
+Half = Literal[0, 1]
+
+
 class Run(Section):
     """One training run: its data, length, optimiser and objective.
 
     `data` names datasets, each taken once an epoch; or maps them to how often (`{human: 2.0, web: 0.2}`: every human
     sample twice, and a fifth of the web's, another one each epoch). `distractors` names datasets whose texts are shown
-    as texts that match no image: a noisy pool's, to a filter that is to tell them from captions.
+    as texts that match no image: a noisy pool's, to a filter that is to tell them from captions. Of those that `halves`
+    names only the samples of half 0 or 1 are taken, by their keys (blip.data.halves).
     """
 
     data: Annotated[list[str], Field(min_length=1)] | Annotated[dict[str, Weight], Field(min_length=1)]
     distractors: list[str] = []
+    halves: dict[str, Half] = {}
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
     model: Model | None = None
@@ -331,14 +336,32 @@ class Run(Section):
 
 
 class Filter(Run):
-    """The filter's training. `members` of it, trained alike with other seeds, decide together."""
+    """The filter's training. `members` of it, trained alike with other seeds, decide together.
+
+    Beside them decide `crossed` pairs of members that learn from the web pool as it is, too: each from one half of it,
+    and it judges the pictures of the other. What people never wrote, but the web writes often under like pictures, a
+    filter that has learnt from human captions alone holds to be wrong.
+    """
 
     members: int = Field(1, ge=1)
+    crossed: int = Field(0, ge=0)
+
+    @property
+    def others(self) -> list[Half | None]:
+        """All that decide beside the first member, by the half of the web pool that they learn from, if they do."""
+        alike: list[Half | None] = [None] * (self.members - 1)
+        pair: list[Half | None] = [0, 1]
+        return alike + self.crossed * pair
 
     @property
     def of_member(self) -> Run:
-        """The training of one of them."""
-        return Run.model_validate(self.model_dump(exclude={"members"}))
+        """The training of one of the members."""
+        return Run.model_validate(self.model_dump(exclude={"members", "crossed"}))
+
+    def of_crossed(self, web: str, half: Half) -> Run:
+        """The training of one that learns from a half of the web pool."""
+        run = self.of_member
+        return run.model_copy(update={"data": {**dict(run.mixture), web: 1.0}, "halves": {web: half}})
 
 
 class Wish(Section):

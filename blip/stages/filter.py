@@ -2,7 +2,8 @@
 
 Beyond the paper, texts of the web pool drawn at random are shown as such that match no picture (`distractors`), for
 what the web writes, file names and advertisements, stands in no human caption. Several members, trained alike with
-other seeds, can decide together: the first is the model of the stage, the others lie in its folder `members`.
+other seeds, can decide together, and pairs of `crossed` ones, of which each learns from a half of the web pool and
+judges the other: the first member is the model of the stage, the others lie in its folder `members`.
 """
 
 import shutil
@@ -40,13 +41,14 @@ def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings
     """
     made_of = identity_of(settings.filter, settings) | {"start": digest_of(first.start)}
     work = begin(first.target, made_of)
-    for number in range(1, settings.filter.members + 1):
-        member = _member(first, number, work)
+    members = 1 + len(settings.filter.others)
+    for number in range(1, members + 1):
+        member = _member(first, number, work, settings)
         if member.target.is_dir():
             finish(member.name)
         else:
             train(member, settings.model_copy(update={"seed": settings.seed + number - 1}))
-    for number in range(2, settings.filter.members + 1):
+    for number in range(2, members + 1):
         (work / "1" / MEMBERS).mkdir(exist_ok=True)
         put_in_place(work / str(number), work / "1" / MEMBERS / str(number))
     put_in_place(work / "1", first.target)
@@ -54,10 +56,12 @@ def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings
     return Blip.open(first.target)
 
 
-def _member(first: Job, number: int, work: Path) -> Job:
+def _member(first: Job, number: int, work: Path, settings: Settings) -> Job:
     target = work / str(number)
     if number == 1:
         return replace(first, target=target)
-    return replace(
-        first, name=f"{first.name}-{number}", target=target, prefix=f"{first.prefix}member{number}."
-    )
+    half, run = settings.filter.others[number - 2], settings.filter.of_member
+    if half is not None:
+        run = settings.filter.of_crossed(settings.capfilt.web, half)
+    named = {"name": f"{first.name}-{number}", "prefix": f"{first.prefix}member{number}."}
+    return replace(first, target=target, run=run, **named)

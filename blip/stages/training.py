@@ -16,6 +16,7 @@ from torch import nn
 
 from blip.atomic import write_json
 from blip.config import Model, Objective, Run, Settings, Training
+from blip.data.halves import but_half
 from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import PairsDataset, excluded_keys
 from blip.data.text import Tokenizer
@@ -161,7 +162,8 @@ def train_here(job: Job, settings: Settings) -> None:
         trained = objective.network
         assert isinstance(trained, BlipNetwork)
         left = still_missing(missing, _losses(job))
-        card = ModelCard(job.name, job.run.objective.prompt, model.text.max_tokens, missing=left)
+        learnt = next(iter(job.run.halves.values()), None)
+        card = ModelCard(job.name, job.run.objective.prompt, model.text.max_tokens, missing=left, half=learnt)
         ids = {"bos": tokenizer.bos, "sep": tokenizer.sep, "pad": tokenizer.pad, "enc": tokenizer.enc}
         save_model(trained, tokenizer, job.target, card, ids)
         write_json(RUNS / job.name / "saved.json", {"model": str(job.target)})
@@ -220,9 +222,12 @@ def digest_of(directory: Path | None) -> str | None:
         return file_digest(handle, "sha256").hexdigest()
 
 
-def open_dataset(name: str) -> tuple[PairsDataset, frozenset[str]]:
-    """A dataset of the pipeline and the keys that validation set aside."""
-    return PairsDataset.open(DATASETS / name), excluded_keys(VALIDATED, name)
+def open_dataset(name: str, halves: Mapping[str, int] = {}) -> tuple[PairsDataset, frozenset[str]]:
+    """A dataset of the pipeline and the keys that validation set aside, with those of the half that is not taken."""
+    excluded = excluded_keys(VALIDATED, name)
+    return PairsDataset.open(DATASETS / name), but_half(
+        excluded, halves[name]
+    ) if name in halves else excluded
 
 
 def _losses(job: Job) -> list[str]:
@@ -282,7 +287,7 @@ def _loader(job: Job, settings: Settings, image_size: int, rank: int, world: int
     if world != training.ranks:
         raise BlipError(f"{job.name}: {world} ranks were started, training.ranks says {training.ranks}")
     return PairLoader(
-        [open_dataset(name) for name, _ in job.run.mixture],
+        [open_dataset(name, job.run.halves) for name, _ in job.run.mixture],
         weights=[weight for _, weight in job.run.mixture],
         workers=training.workers,
         batch_size=training.batch_size,
@@ -330,7 +335,7 @@ def _distractors(run: Run, seed: int) -> list[str]:
     """Texts of the run's distractor datasets, at most `DISTRACTORS` of each, from parts of it drawn at random."""
     found: list[str] = []
     for name in run.distractors:
-        dataset, excluded = open_dataset(name)
+        dataset, excluded = open_dataset(name, run.halves)
         texts = (text for text in dataset.texts(excluded, Random(seed)) if text)
         found += islice(texts, DISTRACTORS)
     if run.distractors and not found:

@@ -13,6 +13,7 @@ from tests import tiny
 
 TEXTS = ["red apple", "the dog", "green"]
 PICTURES = list(np.random.default_rng(0).integers(0, 255, (2, 40, 40, 3), dtype=np.uint8))
+KEYS = ("web-0", "web-1")
 HUMAN = ["red apple", "table", "the dog on the table"]
 
 
@@ -24,7 +25,7 @@ def judge(head: str, human: list[str] = HUMAN) -> tuple[Judge, torch.Tensor]:
 def test_the_published_filter_decides_by_its_matching_head_alone() -> None:
     made, tokens = judge("itm", human=[])
     index = torch.tensor([0, 1, 1])
-    verdicts = Jury([made])(PICTURES, TEXTS, index)
+    verdicts = Jury([made])(PICTURES, KEYS, TEXTS, index)
     expected = made.model.score_pairs(tokens, index, TEXTS, torch.arange(3)).sigmoid()
     assert torch.allclose(verdicts.probability, expected, atol=1e-6)
     assert torch.equal(verdicts.probability, verdicts.itm)
@@ -70,7 +71,7 @@ def test_the_views_of_a_picture_are_averaged() -> None:
     index = torch.tensor([0, 1, 1])
     tokens = [made.model.encode_images(preprocess(PICTURES, 32, share)) for share in (1.0, 0.5)]
     alone = [made(one, TEXTS, index) for one in tokens]
-    both = Jury([made], (1.0, 0.5))(PICTURES, TEXTS, index)
+    both = Jury([made], (1.0, 0.5))(PICTURES, KEYS, TEXTS, index)
     expected = (alone[0].deciding + alone[1].deciding) / 2
     assert torch.allclose(both.probability.logit(), expected, atol=1e-4)
     assert torch.allclose(both.itc, (alone[0].itc + alone[1].itc) / 2, atol=1e-6)
@@ -79,8 +80,8 @@ def test_the_views_of_a_picture_are_averaged() -> None:
 def test_what_the_captioner_finds_likely_is_added() -> None:
     made, _ = judge("both")
     captioner, index = tiny.blip(5), torch.tensor([0, 1, 1])
-    alone = Jury([made])(PICTURES, TEXTS, index)
-    both = Jury([made], captioner=captioner, likelihood=0.5)(PICTURES, TEXTS, index)
+    alone = Jury([made])(PICTURES, KEYS, TEXTS, index)
+    both = Jury([made], captioner=captioner, likelihood=0.5)(PICTURES, KEYS, TEXTS, index)
     found = captioner.likelihood(captioner.encode_images(PICTURES), index, TEXTS)
     assert torch.allclose(both.probability.logit(), alone.probability.logit() + found / 2, atol=1e-4)
     assert torch.equal(both.itm, alone.itm)

@@ -1,19 +1,21 @@
 """The filter's verdict: which of its heads decides, and against what the embeddings are compared."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from blip.capfilt.judge import REFERENCES, Judge, Jury
+from blip.data.halves import half_of
 from blip.data.images import preprocess
 from blip.errors import BlipError
 from tests import tiny
 
 TEXTS = ["red apple", "the dog", "green"]
 PICTURES = list(np.random.default_rng(0).integers(0, 255, (2, 40, 40, 3), dtype=np.uint8))
-KEYS = ("web-0", "web-1")
+KEYS = ("web-1", "web-2")
 HUMAN = ["red apple", "table", "the dog on the table"]
 
 
@@ -85,3 +87,30 @@ def test_what_the_captioner_finds_likely_is_added() -> None:
     found = captioner.likelihood(captioner.encode_images(PICTURES), index, TEXTS)
     assert torch.allclose(both.probability.logit(), alone.probability.logit() + found / 2, atol=1e-4)
     assert torch.equal(both.itm, alone.itm)
+
+
+def of_half(half: int, seed: int) -> Judge:
+    model = tiny.blip(seed)
+    model.card = replace(model.card, half=half)
+    return Judge.of(model, "both", HUMAN)
+
+
+def test_a_filter_does_not_judge_the_half_that_it_has_learnt_from() -> None:
+    everything, index = judge("both")[0], torch.tensor([0, 1, 1])
+    halves = [half_of(key) for key in KEYS]
+    assert sorted(halves) == [0, 1], "a picture of each half"
+    pair = [of_half(0, 3), of_half(1, 4)]
+    found = Jury([everything, *pair])(PICTURES, KEYS, TEXTS, index)
+    for n, text in enumerate(TEXTS):
+        picture, key = [PICTURES[index[n]]], [KEYS[index[n]]]
+        alone, other = (
+            Jury([one])(picture, key, [text], torch.tensor([0]))
+            for one in (everything, pair[1 - halves[index[n]]])
+        )
+        expected = (alone.probability.logit() + other.probability.logit()) / 2
+        assert torch.allclose(found.probability[n].logit(), expected, atol=1e-3)
+
+
+def test_a_picture_that_every_filter_has_learnt_from_is_an_error() -> None:
+    with pytest.raises(BlipError, match="judged by no filter"):
+        Jury([of_half(0, 3)])(PICTURES, KEYS, TEXTS, torch.tensor([0, 1, 1]))

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from blip.config import Settings, load_settings
+from blip.config import Run, Settings, load_settings
 from blip.model.api import Blip
 from blip.stages.filter import train_members
 from blip.stages.training import Job
 from tests import tiny
 
 from .conftest import ROOT, pictures, write
+
+THREE = {"filter.members": 3, "filter.crossed": 0}
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         write(tmp_path, name, [next(pictures(name))])
     monkeypatch.chdir(tmp_path)
     tiny.save(Path("models/pretrain"), 0)
-    return load_settings(ROOT / "params.yaml", overrides={"filter.members": 3})
+    return load_settings(ROOT / "params.yaml", overrides=THREE)
 
 
 class Trainer:
@@ -29,11 +31,12 @@ class Trainer:
     def __init__(self, ended_at: str = "") -> None:
         self.ended_at = ended_at
         self.seeds: dict[str, int] = {}
+        self.runs: dict[str, Run] = {}
 
     def __call__(self, job: Job, settings: Settings) -> Blip:
         if job.name == self.ended_at:
             raise KeyboardInterrupt
-        self.seeds[job.name] = settings.seed
+        self.seeds[job.name], self.runs[job.name] = settings.seed, job.run
         return Blip.open(tiny.save(job.target, settings.seed))
 
 
@@ -52,6 +55,20 @@ def test_every_member_has_a_seed_of_its_own(settings: Settings) -> None:
     assert sorted(path.name for path in Path("models").iterdir()) == ["filter", "pretrain"]
 
 
+def test_crossed_members_learn_from_a_half_of_the_web_pool_each(settings: Settings) -> None:
+    trainer, judge = Trainer(), settings.filter.model_copy(update={"members": 2, "crossed": 1})
+    train(settings.model_copy(update={"filter": judge}), trainer)
+    assert {name: run.halves for name, run in trainer.runs.items()} == {
+        "filter": {},
+        "filter-2": {},
+        "filter-3": {"web": 0},
+        "filter-4": {"web": 1},
+    }
+    assert dict(trainer.runs["filter-2"].mixture) == {"human": 1.0}
+    assert dict(trainer.runs["filter-3"].mixture) == {"human": 1.0, "web": 1.0}
+    assert (Path("models/filter/members") / "4" / "model.safetensors").is_file()
+
+
 def test_members_that_are_trained_are_not_trained_again(settings: Settings) -> None:
     first, second = Trainer(ended_at="filter-3"), Trainer()
     with pytest.raises(KeyboardInterrupt):
@@ -64,7 +81,9 @@ def test_members_that_are_trained_are_not_trained_again(settings: Settings) -> N
 def test_members_of_other_settings_are_trained_anew(settings: Settings) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(settings, Trainer(ended_at="filter-2"))
-    longer = load_settings(ROOT / "params.yaml", overrides={"filter.members": 3, "filter.steps": 7})
+    longer = load_settings(
+        ROOT / "params.yaml", overrides={"filter.members": 3, "filter.crossed": 0, "filter.steps": 7}
+    )
     trainer = Trainer()
     train(longer, trainer)
     assert list(trainer.seeds) == ["filter", "filter-2", "filter-3"]

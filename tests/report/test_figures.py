@@ -48,7 +48,7 @@ def test_a_run_that_has_not_begun_is_left_out(finished: Path) -> None:
 def test_scores_are_drawn_by_truth(finished: Path) -> None:
     audit = read_audit(finished / "data/datasets/bootstrapped", finished / "data/datasets/web", seed=7)
     assert audit
-    charts = score_charts(audit, 0.5)
+    charts = score_charts(audit, 0.5, 0.5)
     assert [chart.title for chart in charts][1] == "Web texts, ITC cosine"
     assert "right: 12; wrong: 12" in charts[0].text
 

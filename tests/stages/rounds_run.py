@@ -18,7 +18,7 @@ from blip.capfilt.shard import Models, Pairs
 from blip.config import CapFilt, Settings, load_settings
 from blip.data.text import Tokenizer, train_vocabulary
 from blip.stages import one_round, rounds, run_stage
-from blip.tracking.runs import StageRun
+from blip.training.progress import Progress
 from tests.stages.conftest import ROOT, TOY_MODEL, make_models, pictures, write
 
 RUNS = ("captioner", "filter", "pretrain_bootstrapped")
@@ -26,6 +26,7 @@ TRAINING = {"batch_size": 8, "checkpoint_every": 2, "log_every": 1}
 SMALL: dict[str, Any] = {
     **TOY_MODEL,
     "filter.members": 2,
+    "filter.crossed": 0,
     "capfilt.min_tokens": 3,
     "capfilt.threshold": {"keep": 0.6},
     "evaluate.captioning.beams": 1,
@@ -81,11 +82,7 @@ def main() -> None:
     os.chdir(folder)
     for point in kill_at:
         if point == "filter":
-            die_before(
-                StageRun,
-                "log_metrics",
-                lambda _, found, step=None: "rounds.2.filter.loss" in found and step == 3,
-            )
+            die_before(Progress, "report", lambda run, at, _: (run.name, at) == ("rounds.2.filter", 3))
         elif point == "handover":
             die_before(rounds, "put_in_place", lambda *_: True)
         else:

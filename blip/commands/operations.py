@@ -53,7 +53,7 @@ def doctor(
 
     Example: [bold]blip doctor --recipe base-14m --gpu h100 --gpus 8 --nodes 4 --samples 14e6[/bold]
     """
-    if recipe or stage or gpu or changes:
+    if any((recipe, stage, gpu, changes, gpus, nodes > 1, samples, price_per_gpu_hour)):
         from blip.config import load_settings, read_override
         from blip.doctor.plan import Devices
         from blip.doctor.recipe import examine_recipe

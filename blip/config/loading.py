@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from blip.config.sections import Section, Settings
+from blip.config.section import Section
+from blip.config.sections import Settings
 from blip.errors import BadArguments
 
 PARAMS = Path("params.yaml")

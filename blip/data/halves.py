@@ -29,3 +29,8 @@ def but_half(excluded: frozenset[str], half: int) -> ButHalf:
     found = ButHalf(excluded)
     found.half = half
     return found
+
+
+def left_out(excluded: frozenset[str]) -> int | None:
+    """The half that is left out beside what is listed, if one is."""
+    return 1 - excluded.half if isinstance(excluded, ButHalf) else None

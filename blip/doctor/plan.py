@@ -19,7 +19,7 @@ from blip.model.blip import BlipNetwork
 from blip.model.objectives import PairObjective, SpecialTokens
 from blip.model.vqa import AnswerObjective, untie
 from blip.stages import STAGES
-from blip.stages.training import VOCABULARY, Job, network_config, objective_config
+from blip.stages.training import VOCABULARY, Job, network_config, objective_config, threads_of
 from blip.training.activations import Texts
 from blip.training.footprint import Footprint, footprint
 from blip.training.peak import device_peak
@@ -27,8 +27,9 @@ from blip.training.precision import autocast_dtype
 from blip.training.scaling import GPUS, LOADER, Hardware, Work
 from blip.training.work import answer_work, pair_work
 
-TRAINED = ("pretrain", "captioner", "filter", "pretrain_bootstrapped", "finetune@retrieval", "finetune@captioning",
-           "finetune@vqa")  # fmt: skip
+TRAINED = tuple(
+    name for name, stage in STAGES.items() if stage.trains and name != "rounds"
+)  # of the others' runs
 MEAN_TOKENS = 13.0  # of a caption with its two special tokens
 BERT = 30524  # entries of its vocabulary with [DEC] and [ENC]
 CPU_EFFICIENCY, CPU_BANDWIDTH, CPU_RING = 0.6, 6e9, 0.7e9  # measured by benchmarks/scaling.py on an EPYC
@@ -148,9 +149,8 @@ class Plan:
         weights = sum(p.numel() * 4 for p in self.objective.parameters() if p.requires_grad)
         twin = sum(b.numel() * 4 for b in self.objective.buffers() if b.is_floating_point())
         width = config.vision.tokens * config.vision.width * 4
-        tokens = (
-            3 * width if wanted.itm and wanted.itm_negatives == "global" else 0
-        )  # there, and the gradient back
+        # Image tokens go there, and their gradient comes back.
+        tokens = 3 * width if wanted.itm and wanted.itm_negatives == "global" else 0
         gathered = 2 * (config.projection * 4 + 16) + tokens
         pairs = training.batch_size * training.accumulate
         return Work(
@@ -182,7 +182,7 @@ def make_plan(settings: Settings, stage: str, devices: Devices) -> Plan:
     if settings.compute.device == "cuda":
         count = _count(devices, 0)
         return Plan(stage, job, settings, "cuda", GPUS[ASSUMED], count, assumed=True)
-    threads = job.run.training.threads or 1
+    threads = threads_of(job.run, settings)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Plan(stage, job, settings, "cpu", _own_cpu(settings, threads, cores), max(cores // threads, 1))
 

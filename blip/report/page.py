@@ -67,19 +67,15 @@ class TrainingRun:
 
 def draw_charts(settings: Settings, found: Artefacts, audit: Audit | None) -> Charts:
     """Draw whatever there are figures for."""
+    thresholds = (found.figures.get(f"capfilt.{name}", 0.5) for name in ("threshold", "synthetic_threshold"))
     return Charts(
         figures.loss_charts(found.curves),
         figures.finetuning_charts(
             found.curves, {stage: _learns_from(settings, stage) for stage in found.curves}
         ),
-        figures.score_charts(audit, *_thresholds(found.figures)) if audit else [],
+        figures.score_charts(audit, *thresholds) if audit else [],
         figures.compare_charts(found.figures),
     )
-
-
-def _thresholds(figures: Mapping[str, float]) -> tuple[float, float]:
-    web = figures.get("capfilt.threshold", 0.5)
-    return web, figures.get("capfilt.synthetic_threshold", web)
 
 
 def _learns_from(settings: Settings, stage: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from blip.atomic import put_in_place
 from blip.capfilt.shard import MEMBERS
-from blip.config import Settings
+from blip.config import Run, Settings
 from blip.data.partial import begin
 from blip.model.api import Blip
 from blip.stages.training import Job, digest_of, identity_of, run_job
@@ -39,16 +39,16 @@ def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings
 
     Until all are there they lie beside the place of the first, where a run that was ended finds them.
     """
-    made_of = identity_of(settings.filter, settings) | {"start": digest_of(first.start)}
-    work = begin(first.target, made_of)
-    members = 1 + len(settings.filter.others)
-    for number in range(1, members + 1):
-        member = _member(first, number, work, settings)
+    runs = settings.filter.runs(settings.capfilt.web)
+    start = {"start": digest_of(first.start)}
+    work = begin(first.target, {"members": [identity_of(run, settings) for run in runs]} | start)
+    for number, run in enumerate(runs, 1):
+        member = _member(first, number, run, work)
         if member.target.is_dir():
             finish(member.name)
         else:
             train(member, settings.model_copy(update={"seed": settings.seed + number - 1}))
-    for number in range(2, members + 1):
+    for number in range(2, len(runs) + 1):
         (work / "1" / MEMBERS).mkdir(exist_ok=True)
         put_in_place(work / str(number), work / "1" / MEMBERS / str(number))
     put_in_place(work / "1", first.target)
@@ -56,12 +56,8 @@ def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings
     return Blip.open(first.target)
 
 
-def _member(first: Job, number: int, work: Path, settings: Settings) -> Job:
-    target = work / str(number)
+def _member(first: Job, number: int, run: Run, work: Path) -> Job:
     if number == 1:
-        return replace(first, target=target)
-    half, run = settings.filter.others[number - 2], settings.filter.of_member
-    if half is not None:
-        run = settings.filter.of_crossed(settings.capfilt.web, half)
+        return replace(first, target=work / "1")
     named = {"name": f"{first.name}-{number}", "prefix": f"{first.prefix}member{number}."}
-    return replace(first, target=target, run=run, **named)
+    return replace(first, target=work / str(number), run=run, **named)

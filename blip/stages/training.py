@@ -222,12 +222,10 @@ def digest_of(directory: Path | None) -> str | None:
         return file_digest(handle, "sha256").hexdigest()
 
 
-def open_dataset(name: str, halves: Mapping[str, int] = {}) -> tuple[PairsDataset, frozenset[str]]:
-    """A dataset of the pipeline and the keys that validation set aside, with those of the half that is not taken."""
+def open_dataset(name: str, half: int | None = None) -> tuple[PairsDataset, frozenset[str]]:
+    """A dataset of the pipeline, or one half of it, and the keys to leave out; validation set them aside."""
     excluded = excluded_keys(VALIDATED, name)
-    return PairsDataset.open(DATASETS / name), but_half(
-        excluded, halves[name]
-    ) if name in halves else excluded
+    return PairsDataset.open(DATASETS / name), excluded if half is None else but_half(excluded, half)
 
 
 def _losses(job: Job) -> list[str]:
@@ -287,7 +285,7 @@ def _loader(job: Job, settings: Settings, image_size: int, rank: int, world: int
     if world != training.ranks:
         raise BlipError(f"{job.name}: {world} ranks were started, training.ranks says {training.ranks}")
     return PairLoader(
-        [open_dataset(name, job.run.halves) for name, _ in job.run.mixture],
+        [open_dataset(name, job.run.halves.get(name)) for name, _ in job.run.mixture],
         weights=[weight for _, weight in job.run.mixture],
         workers=training.workers,
         batch_size=training.batch_size,
@@ -335,7 +333,7 @@ def _distractors(run: Run, seed: int) -> list[str]:
     """Texts of the run's distractor datasets, at most `DISTRACTORS` of each, from parts of it drawn at random."""
     found: list[str] = []
     for name in run.distractors:
-        dataset, excluded = open_dataset(name, run.halves)
+        dataset, excluded = open_dataset(name, run.halves.get(name))
         texts = (text for text in dataset.texts(excluded, Random(seed)) if text)
         found += islice(texts, DISTRACTORS)
     if run.distractors and not found:

@@ -126,9 +126,8 @@ def vision_bytes(config: VisionConfig, machine: Machine, checkpointing: bool = F
     """The image encoder, an image."""
     patches = max(round((config.tokens - 1) * (1 - config.patch_dropout)), 1)
     n, d, s = patches + 1, config.width, machine.item
-    norm = d * (
-        FLOAT + s if machine.cuda and s < FLOAT else 2 * s
-    )  # its input and, for the product, its output
+    # LayerNorm keeps its input and, for the product behind it, its output.
+    norm = d * (FLOAT + s if machine.cuda and s < FLOAT else 2 * s)
     mlp = config.mlp_ratio * d * s
     attention = (3 + 1) * d * s + _weights(machine, config.heads, n, s)
     layer = n * (2 * norm + attention + mlp)
@@ -152,9 +151,7 @@ def _stack(
     tokens = texts.mean if packed else texts.longest
     last = tokens if last > 1 else last
     mask = machine.mask if config.dropout else 0
-    ends = (
-        FLOAT + s + mask
-    )  # of a block: LayerNorm's input, its output for the next product, the dropout mask
+    ends = FLOAT + s + mask  # LayerNorm's input, its output for the next product, the dropout mask
     dense = tokens * d * (s + ends)  # the attended values and the end of self-attention
     dense_last = last * d * (s + ends)
     crossing = d * (s + ends) if context else 0
@@ -178,9 +175,8 @@ def _cross(
         return 0.0
     n, text, s = config.vision.tokens, config.text, machine.item
     pair = 2 * n * text.width * s
-    copies = (
-        (2 * itm + lm) if machine.plain(n) else (1 + itm)
-    )  # the pair's own, the negative image's, the decoder's
+    # The pair's own, the negative image's, and the decoder's where attention copies them.
+    copies = (2 * itm + lm) if machine.plain(n) else (1 + itm)
     tokens = n * config.vision.width * s * (text.layers if machine.cuda and s < FLOAT else 0)
     query = text.width * s * (1 if machine.plain(n) else 2) + _weights(machine, text.heads, n, s)
     full, first = text.layers - 1, 1

@@ -106,9 +106,8 @@ def _update(groups: list[int], run: Run, device: str, gradients: float) -> float
     if not run.training.zero_stage:
         return 0.0
     ranks, total = run.training.ranks, sum(groups)
-    flat = 1 + (
-        device == "cpu"
-    )  # the group's gradients as one vector; and without a fused kernel a root of its size
+    # The group's gradients as one vector; and on a CPU one more of its size.
+    flat = 1 + (device == "cpu")
     left, highest = float(total), 0.0
     for group in groups:
         highest = max(highest, gradients * (left / total - 1) + flat * FLOAT * group / ranks)

@@ -23,9 +23,8 @@ def build_optimiser(objective: nn.Module, settings: Optimiser) -> torch.optim.Op
     """The optimiser of a run, over the objective's trainable parameters."""
     groups = parameter_groups(objective, settings)
     if settings.name == "adamw":
-        return torch.optim.AdamW(
-            groups, fused=True
-        )  # on a CPU 0.07 s a step of 100M weights, where a loop takes 0.8
+        # On a CPU, too: 0.07 s a step of 100M weights, where a loop takes 0.8.
+        return torch.optim.AdamW(groups, fused=True)
     from deepspeed.runtime.zero.muon import original_muon
     from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
 

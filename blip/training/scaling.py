@@ -13,11 +13,10 @@ CPU ranks. The figures of GPUs are data sheets', and the shares of them that are
 from dataclasses import dataclass, replace
 from math import ceil, log2
 
-ADAM_PASSES = (
-    11  # of the weights' bytes: moments, weights and gradients read and written, copied flat and back
-)
-TWIN_PASSES = 3  # of the twin's bytes
-REDUCE_PASSES = 6  # of the weights' bytes, where gradients are copied into buckets, divided and copied back
+# How often the bytes of what they move are read or written.
+ADAM_PASSES = 11  # weights: with moments and gradients, copied flat and back
+TWIN_PASSES = 3
+REDUCE_PASSES = 6  # weights: gradients are copied into buckets, divided and copied back
 LOADER = 1000.0  # pictures/s of a worker: 256 px JPEG to 224 px with RandAugment, on a core of an EPYC
 
 

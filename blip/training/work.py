@@ -43,9 +43,8 @@ def pair_work(
         parts["text"] = captions * learnt * _stack(text, texts, 0, first_only=True)
     if twin:
         parts["momentum text"] = captions * _stack(text, texts, 0, first_only=True)
-        parts["similarities"] = (
-            captions * 2 * 2 * 4 * queue * config.projection
-        )  # ours twice, the twin's, backward
+        # To the texts' keys and to the images', each four times: ours twice, the twin's, and the backward.
+        parts["similarities"] = captions * 2 * 2 * 4 * queue * config.projection
     seen = config.vision.tokens
     if itm or lm:
         projected = 4 * text.layers * seen * config.vision.width * text.width

@@ -2,7 +2,7 @@
 
 import pickle
 
-from blip.data.halves import but_half, half_of
+from blip.data.halves import but_half, half_of, left_out
 
 KEYS = [f"web-{number:04d}" for number in range(2000)]
 
@@ -20,3 +20,8 @@ def test_what_is_excluded_stays_excluded_in_a_worker_too() -> None:
     assert mine in left_out
     assert [key in left_out for key in KEYS[:50]] == [key == mine or half_of(key) == 0 for key in KEYS[:50]]
     assert but_half(frozenset(), 0), "it leaves something out though it lists nothing"
+
+
+def test_a_loader_tells_halves_apart() -> None:
+    assert [left_out(but_half(frozenset(), half)) for half in (0, 1)] == [1, 0]
+    assert left_out(frozenset(KEYS)) is None

@@ -1,5 +1,7 @@
 """The members of the filter: each trained once with a seed of its own, and put in their place together."""
 
+import shutil
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -86,4 +88,17 @@ def test_members_of_other_settings_are_trained_anew(settings: Settings) -> None:
     )
     trainer = Trainer()
     train(longer, trainer)
+    assert list(trainer.seeds) == ["filter", "filter-2", "filter-3"]
+
+
+def test_another_web_pool_is_another_filter_where_members_learn_from_it(settings: Settings) -> None:
+    """Though nothing else of the filter reads the pool."""
+    alone = {"filter.members": 1, "filter.crossed": 1, "filter.distractors": []}
+    crossed = load_settings(ROOT / "params.yaml", overrides=alone)
+    with pytest.raises(KeyboardInterrupt):
+        train(crossed, Trainer(ended_at="filter-3"))
+    shutil.rmtree("data/datasets/web")
+    write(Path(), "web", list(islice(pictures("web"), 2)))
+    trainer = Trainer()
+    train(crossed, trainer)
     assert list(trainer.seeds) == ["filter", "filter-2", "filter-3"]

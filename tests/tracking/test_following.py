@@ -36,6 +36,7 @@ def test_rows_are_logged_as_they_come(settings: Settings, tmp_path: Path) -> Non
         wait_for(run, [20])
         append(curve, (40, 2.0), (60, 1.0))
         wait_for(run, [20, 40, 60])
+        assert [p.value for p in run.client.get_metric_history(run.run_id, "loss")] == [3.0, 2.0, 1.0]
 
 
 def test_half_a_line_waits_for_its_end_and_the_last_row_is_not_lost(

@@ -1,0 +1,99 @@
+"""Settings of ingestion and validation, documented at their fields' names."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from blip.config.section import Section
+
+SourceKind = Literal[  # one file each in blip.data.sources
+    "table", "folder", "imagefolder", "webdataset", "hf", "urls", "coco", "karpathy", "nocaps",
+    "vqa", "vqav2", "visual_genome", "visdial", "nlvr2", "video", "msrvtt", "msvd",
+]  # fmt: skip
+Origin = Literal["human", "web", "synthetic"]  # who wrote a text
+
+
+class Columns(Section):
+    """What the columns of a table are called, where their names do not tell."""
+
+    image: str | None = None
+    caption: str | None = None
+
+
+class Source(Section):
+    """Where a dataset comes from: a file or folder, its format, who wrote the texts and what they are for.
+
+    `images` is the folder of the pictures that an annotation file names, where they are not beside it; `split`
+    the part to read of a file or folder that holds several.
+    """
+
+    source: str
+    kind: SourceKind
+    origin: Origin
+    role: Literal["train", "evaluation"]
+    images: str | None = None
+    split: str | None = None
+    columns: Columns | None = None
+
+
+class Vocabulary(Section):
+    size: int = Field(default=3000, ge=64)
+    file: str | None = None
+
+
+class Download(Section):
+    """How pictures of URL lists are fetched; explained in blip.data.download.
+
+    `connections` and `connections_per_host` are those of a whole run, shared out among its workers (which have one at
+    least); `seconds_between` is what lies at least between two requests to a host. A URL may take `total_seconds`
+    with all its tries, each `connect_seconds` to find the host and connect, and `read_seconds` without a byte.
+    `networks` are private ones to allow, as 10.1.0.0/16, for a mirror; `opt_outs` the X-Robots-Tag directives to
+    respect; `agent` who we are, as `blip/1.0 (+mailto:...)`: a robots.txt or tag calls us by what is before the `/`.
+    """
+
+    connections: int = Field(128, ge=1)
+    connections_per_host: int = Field(8, ge=1)
+    seconds_between: float = Field(0.0, ge=0)
+    connect_seconds: float = Field(5.0, gt=0)
+    read_seconds: float = Field(10.0, gt=0)
+    total_seconds: float = Field(60.0, gt=0)
+    retries: int = Field(2, ge=0)
+    backoff_seconds: float = Field(0.5, ge=0)
+    max_wait_seconds: float = Field(30.0, ge=0)
+    max_bytes: int = Field(20_000_000, ge=1)
+    max_redirects: int = Field(5, ge=0)
+    agent: str = Field("blip", pattern=r"^[\x21-\x7e][\x20-\x7e]*$")
+    opt_outs: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
+    robots_txt: bool = False
+    networks: tuple[str, ...] = ()
+
+
+class Ingest(Section):
+    samples_per_shard: int = Field(1000, ge=1)
+    max_bad_fraction: float = Field(0.02, ge=0, le=1)
+    max_pixels: int = Field(100_000_000, ge=1)
+    max_caption_chars: int = Field(10_000, ge=1)
+    near_duplicate_bits: int = Field(4, ge=0, le=64)
+    vocabulary: Vocabulary = Vocabulary()
+    download: Download = Download.model_validate({})
+    datasets: dict[str, Source]
+
+
+class Validate(Section):
+    """Thresholds of the rules of blip.data.validation.rules; explained in params.yaml."""
+
+    min_side: int = Field(ge=1)
+    max_aspect_ratio: float = Field(ge=1)
+    caption_words: tuple[int, int]
+    max_non_ascii_share: float = Field(ge=0, le=1)
+    min_letter_share: float = Field(0.1, ge=0, le=1)
+    max_control_characters: int = Field(0, ge=0)
+    max_caption_repeats: float = Field(ge=0, le=1)
+    max_duplicate_share: float = Field(ge=0, le=1)
+    near_duplicate_bits: int = Field(4, ge=0, le=64)
+    max_near_duplicate_share: float | None = Field(None, ge=0, le=1)
+    near_duplicates: Literal["report", "set_aside"] = "report"
+    max_missing_share: float = Field(0.0, ge=0, le=1)
+    max_bad_share: float = Field(0.02, ge=0, le=1)
+    min_samples: int = Field(ge=1)
+    max_excluded_share: float = Field(ge=0, le=1)

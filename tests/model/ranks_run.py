@@ -1,4 +1,4 @@
-"""Two training steps of the objective on this rank's share of six pairs, as the processes of test_ranks.py run it."""
+"""Two training steps of the objective on this rank's share of the pairs, as the processes of test_ranks.py run it."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,9 @@ TEXTS = (
     "red apple", "dog", "the dog on the table", "green x", "table", "picture of the red dog in the picture",
     "the apple", "green dog in the picture", "on", "the red table", "red", "dog on the green table",
 )  # fmt: skip
-IMAGE_OF_GROUP = (1, 2, 1, 3, 4, 2)  # images 0 and 2 are one and the same, so are 1 and 5
+PAIRS = {2: 16, 4: 16, 3: 6}  # of a step, by the number of ranks
+IMAGE_OF_GROUP = (1, 2, 1, 3, 4, 2, *range(5, 15))  # images 0 and 2 are one and the same, so are 1 and 5
+QUEUE = 21
 STEPS = 2
 GLOBAL: dict[str, Any] = {"itc_keys": "global", "itm_negatives": "global", "lm": 0.0}
 CASES: dict[str, dict[str, Any]] = {
@@ -33,21 +35,22 @@ def objective(case: str) -> PairObjective:
     settings = {name: value for name, value in CASES[case].items() if name != "captions"}
     network = tiny.network(2, width=32)
     torch.manual_seed(1)
-    config = ObjectiveConfig(**{"queue": 9, "momentum": 0.9} | settings)
+    config = ObjectiveConfig(**{"queue": QUEUE, "momentum": 0.9} | settings)
     return PairObjective(network, config, SpecialTokens(t.pad, t.cls, t.sep, t.bos, t.enc)).train()
 
 
-def share(case: str, step: int, rank: int, world: int) -> PairBatch:
+def share(case: str, step: int, rank: int, world: int, pairs: int) -> PairBatch:
     """This rank's images with their texts, padded to the longest of the rank alone."""
     per_image = CASES[case].get("captions", 1)
-    own = range(6 // world * rank, 6 // world * (rank + 1))
-    pairs = [(image, number) for image in own for number in range(per_image)]
-    texts = [TEXTS[(per_image * image + number + 5 * step) % len(TEXTS)] for image, number in pairs]
+    each = pairs // world
+    own = range(each * rank, each * (rank + 1))
+    chosen = [(image, number) for image in own for number in range(per_image)]
+    texts = [TEXTS[(per_image * image + number + 5 * step) % len(TEXTS)] for image, number in chosen]
     ids, mask = tiny.tokenizer().encode(texts, 12)
-    groups = [(IMAGE_OF_GROUP[image], 100 * image + number) for image, number in pairs]
-    pictures = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(step))[own.start : own.stop]
-    index = torch.tensor([image - own.start for image, _ in pairs]) if per_image > 1 else None
-    return PairBatch(pictures, ids, mask, torch.tensor(groups), image=index)
+    groups = [(IMAGE_OF_GROUP[image], 100 * image + number) for image, number in chosen]
+    noise = torch.randn(pairs, 3, 32, 32, generator=torch.Generator().manual_seed(step))
+    index = torch.tensor([image - own.start for image, _ in chosen]) if per_image > 1 else None
+    return PairBatch(noise[own.start : own.stop], ids, mask, torch.tensor(groups), image=index)
 
 
 def step_of(made: PairObjective, given: PairBatch, seed: int) -> dict[str, Any]:
@@ -89,7 +92,10 @@ def run(rank: int, world: int, folder: str) -> None:
     for case in CASES:
         made = objective(case)
         # Only rank 0 has the seed of a run with one rank: what is drawn for all is its draw.
-        steps = [step_of(made, share(case, step, rank, world), seed(step, rank)) for step in range(STEPS)]
+        steps = [
+            step_of(made, share(case, step, rank, world, PAIRS[world]), seed(step, rank))
+            for step in range(STEPS)
+        ]
         results[case] = steps
     torch.save(results, Path(folder) / f"{world}-{rank}.pt")
     dist.barrier()

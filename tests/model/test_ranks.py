@@ -9,6 +9,8 @@ import torch.multiprocessing as processes
 
 from tests.model.ranks_run import (
     CASES,
+    PAIRS,
+    QUEUE,
     STEPS,
     mean_gradient,
     objective,
@@ -21,9 +23,9 @@ from tests.model.ranks_run import (
 PUBLISHED = "as published"
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=PAIRS)
 def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The results of each of two, and of each of three ranks."""
+    """The results of each rank: 2 x 8 pairs, 4 x 4, 3 x 2."""
     world, folder = request.param, tmp_path_factory.mktemp("ranks")
     processes.start_processes(run, (world, str(folder)), nprocs=world, start_method="spawn")
     return [torch.load(Path(folder) / f"{world}-{rank}.pt") for rank in range(world)]
@@ -53,7 +55,7 @@ def test_as_published_a_rank_has_the_loss_of_its_own_pairs_and_everyones_queue(
     alone = [objective(PUBLISHED) for _ in ranks]
     for step in range(STEPS):
         for rank, made in enumerate(alone):
-            expected = step_of(made, share(PUBLISHED, step, rank, world), seed(step, rank))
+            expected = step_of(made, share(PUBLISHED, step, rank, world, PAIRS[world]), seed(step, rank))
             found = ranks[rank][PUBLISHED][step]
             assert found["losses"] == pytest.approx(expected["losses"], abs=1e-5)
             assert_close(found["gradients"], expected["gradients"])
@@ -66,11 +68,11 @@ def test_the_queue_has_the_features_of_all_ranks_in_their_order(ranks: list[dict
     world, found = len(ranks), ranks[0][PUBLISHED]
     alone = [objective(PUBLISHED) for _ in ranks]
     for rank, made in enumerate(alone):
-        step_of(made, share(PUBLISHED, 0, rank, world), seed(0, rank))
+        step_of(made, share(PUBLISHED, 0, rank, world, PAIRS[world]), seed(0, rank))
     for name in ("image", "text", "group"):
-        own = torch.cat([getattr(made.queue, name)[: 6 // world] for made in alone])
-        assert torch.allclose(found[0]["queue"][name][:6], own, atol=1e-6)
-    assert found[-1]["queue"]["position"] == 6 * STEPS % 9, "it has wrapped around"
+        own = torch.cat([getattr(made.queue, name)[: PAIRS[world] // world] for made in alone])
+        assert torch.allclose(found[0]["queue"][name][: PAIRS[world]], own, atol=1e-6)
+    assert found[-1]["queue"]["position"] == PAIRS[world] * STEPS % QUEUE, "16 pairs a step wrap around"
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != PUBLISHED])
@@ -79,7 +81,7 @@ def test_with_global_keys_and_negatives_it_does_not_matter_how_many_ranks_there_
 ) -> None:
     one = objective(case)
     for step in range(STEPS):
-        expected = step_of(one, share(case, step, 0, 1), seed(step, 0))
+        expected = step_of(one, share(case, step, 0, 1, PAIRS[len(ranks)]), seed(step, 0))
         found = [result[case][step] for result in ranks]
         for name, loss in expected["losses"].items():
             mean = sum(rank["losses"][name] for rank in found) / len(found)
@@ -91,7 +93,7 @@ def test_with_global_keys_and_negatives_it_does_not_matter_how_many_ranks_there_
 
 def test_with_local_keys_it_does(ranks: list[dict[str, Any]]) -> None:
     """The comparison above can fail."""
-    expected = step_of(objective(PUBLISHED), share(PUBLISHED, 0, 0, 1), seed(0, 0))
+    expected = step_of(objective(PUBLISHED), share(PUBLISHED, 0, 0, 1, PAIRS[len(ranks)]), seed(0, 0))
     mean = sum(rank[PUBLISHED][0]["losses"]["itc"] for rank in ranks) / len(ranks)
     assert abs(mean - expected["losses"]["itc"]) > 1e-3
 

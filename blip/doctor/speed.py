@@ -53,7 +53,7 @@ def cost(given: float | None, price: float | None) -> Callable[[Plan], Finding]:
             return Finding("cost", "good", text, figures)
         whole = pairs / rate / HOUR
         figures |= {"hours": whole, "device_hours": whole * ranks, "pairs": pairs}
-        text = f"{_hours(whole)} for {pairs / 1e6:,.3g} M pairs, {whole * ranks:,.3g} {device}; {text}"
+        text = f"{_hours(whole)} for {_number(pairs / 1e6)} M pairs, {_number(whole * ranks)} {device}; {text}"
         if price is not None:
             figures["cost"] = whole * ranks * price
             text += f", {whole * ranks * price:,.0f} in all"
@@ -89,4 +89,4 @@ def _time(seconds: float) -> str:
 
 def _hours(hours: float) -> str:
     """Hours, or what is short in minutes."""
-    return f"{hours:,.3g} hours" if hours >= 1 else f"{hours * 60:.2g} minutes"
+    return f"{_number(hours)} hours" if hours >= 1 else f"{hours * 60:.2g} minutes"

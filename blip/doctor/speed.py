@@ -53,7 +53,9 @@ def cost(given: float | None, price: float | None) -> Callable[[Plan], Finding]:
             return Finding("cost", "good", text, figures)
         whole = pairs / rate / HOUR
         figures |= {"hours": whole, "device_hours": whole * ranks, "pairs": pairs}
-        text = f"{_hours(whole)} for {_number(pairs / 1e6)} M pairs, {_number(whole * ranks)} {device}; {text}"
+        text = (
+            f"{_hours(whole)} for {_number(pairs / 1e6)} M pairs, {_number(whole * ranks)} {device}; {text}"
+        )
         if price is not None:
             figures["cost"] = whole * ranks * price
             text += f", {whole * ranks * price:,.0f} in all"

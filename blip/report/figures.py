@@ -179,6 +179,8 @@ def _histogram(
         if threshold is not None:
             _threshold(axes, threshold)
             axes.set_xticks([log_odds(tick) for tick in TICKS], [f"{tick:g}" for tick in TICKS])
+        else:
+            axes.locator_params(axis="x", nbins=5)
         low, high = _occupied([counts for _, _, counts in series], edges)
         axes.set_xlim(low, high)
         axes.set_ylim(bottom=0)

@@ -40,8 +40,8 @@ class Batch:
 
     Attributes:
         images: `uint8 [B, 3, S, S]`, channels last in memory; `blip.data.images.normalise` makes them the network's
-            input, on its device.
-        samples: captions and questions; `media` is empty.
+            input, on its device. With partners `[2 * B, 3, S, S]`, the partners last.
+        samples: captions and questions; `media` is empty, and `partner` None.
         image_ids: `int64 [B]`, equal for equal keys.
         rng: for choosing among captions or questions; depends on seed, epoch, batch and rank only.
         epoch, index: where in the run the batch stands, both from 0.
@@ -63,7 +63,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A batch before its pictures are made: a file of each, or pixels where the cache has them."""
+    """A batch before its pictures are made: a file of each, or pixels where the cache has them.
+
+    Behind the pictures of the samples are those of their partners, where these are wanted; `seeds` are of all.
+    """
 
     epoch: int
     index: int
@@ -105,6 +108,7 @@ class PairLoader:
         flip: bool = True,
         randaugment: bool = False,
         cache_bytes: int = 256 << 20,
+        partners: bool = False,
     ) -> None:
         """Plan the epochs; read are manifests only, and the keys of datasets with exclusions.
 
@@ -115,7 +119,8 @@ class PairLoader:
             accumulate: batches of a step; an epoch with lanes is a number of whole steps.
             weights: how often an epoch takes the samples of each dataset; explained in `blip.data.order.Portion`.
             shuffle_buffer: samples of each lane held back to shuffle among, beside the shuffling of shards.
-            cache_bytes: decoded pictures kept between epochs; none are kept where workers decode.
+            cache_bytes: decoded pictures kept between epochs; none are kept where workers decode, or of pairs.
+            partners: every sample has two pictures, and a batch both.
 
         Raises:
             BlipError: fewer shards than ranks (or than all workers), fewer samples than one batch on every rank, or
@@ -131,7 +136,8 @@ class PairLoader:
         self._seed, self._rank, self._world = seed, rank, world
         self._buffer = shuffle_buffer
         self._augmentation = Augmentation(image_size, crop_scale, flip, randaugment)
-        self._cache = PictureCache(0 if workers else cache_bytes)
+        self._partners = partners
+        self._cache = PictureCache(0 if workers or partners else cache_bytes)
         self._epoch, self._next = 0, 0
         self._elastic, self._lanes, self._accumulate = lanes is not None, lanes or world, accumulate
         self._check_lanes()
@@ -141,6 +147,11 @@ class PairLoader:
         whole = accumulate if self._elastic else 1
         self.batches_per_epoch = total // (batch_size * world * whole) * whole
         self._check(total)
+
+    @property
+    def _pictures(self) -> int:
+        """Of a batch."""
+        return self._batch_size * (2 if self._partners else 1)
 
     @property
     def samples_per_epoch(self) -> int:
@@ -180,7 +191,7 @@ class PairLoader:
 
     def _batches(self, plans: Iterator[_Plan]) -> Generator[Batch, None, None]:
         if self._workers:
-            with Workers(self._workers, self._augmentation, self._batch_size) as workers:
+            with Workers(self._workers, self._augmentation, self._pictures) as workers:
                 for plan, images in workers.render(plans):
                     yield self._batch(plan, images)
         else:
@@ -224,8 +235,20 @@ class PairLoader:
             else:
                 samples.append(sample.without_media())
                 pictures.append(sample.media)
-        places = tuple(place for place, _ in taken)
-        return _Plan(epoch, index, self._seeds(epoch, index), places, tuple(samples), tuple(pictures))
+        seeds, places = self._seeds(epoch, index), tuple(place for place, _ in taken)
+        if self._partners:
+            pictures += [self._partner(place, sample) for place, sample in taken]
+            seeds += tuple(f"{seed}/partner" for seed in seeds)
+        return _Plan(epoch, index, seeds, places, tuple(samples), tuple(pictures))
+
+    def _partner(self, place: Place, sample: Sample | None) -> bytes:
+        if sample is None or sample.partner is None:
+            name = sample.key if sample else ""
+            raise BlipError(
+                f"{self._sources[place[0]][0].path}, sample {name} has one picture, and what is learnt here is of two; "
+                "ingest a dataset of pairs (kind: nlvr2)"
+            )
+        return sample.partner
 
     def _seeds(self, epoch: int, index: int) -> tuple[str, ...]:
         """Of the crops: one for the batch, or with lanes one for every sample."""
@@ -239,7 +262,10 @@ class PairLoader:
     def _render(self, plan: _Plan) -> Images | Failure:
         size = self._augmentation.size
         images_BSS3 = np.empty((len(plan.pictures), size, size, 3), np.uint8)
-        pictures = [self._kept(*one) for one in zip(plan.places, plan.samples, plan.pictures, strict=True)]
+        pictures = plan.pictures
+        if not self._partners:
+            places = zip(plan.places, plan.samples, plan.pictures, strict=True)
+            pictures = tuple(self._kept(*one) for one in places)
         return render(pictures, self._augmentation, plan.seeds, images_BSS3) or images_BSS3
 
     def _kept(self, place: Place, sample: Sample, picture: bytes | Pixels) -> bytes | Pixels:
@@ -258,7 +284,8 @@ class PairLoader:
     def _batch(self, plan: _Plan, images: Images | Failure) -> Batch:
         if isinstance(images, Failure):
             raise self._broken(plan, images)
-        rngs = tuple(Random(seed.removesuffix("/images") + "/texts") for seed in plan.seeds)
+        seeds = plan.seeds[: len(plan.seeds) // 2] if self._partners else plan.seeds
+        rngs = tuple(Random(seed.removesuffix("/images") + "/texts") for seed in seeds)
         return Batch(
             images=torch.from_numpy(images).permute(0, 3, 1, 2),
             samples=plan.samples,
@@ -270,9 +297,10 @@ class PairLoader:
         )
 
     def _broken(self, plan: _Plan, failure: Failure) -> BlipError:
-        dataset, shard, _ = plan.places[failure.row]
+        row = failure.row % len(plan.places)
+        dataset, shard, _ = plan.places[row]
         source = self._sources[dataset][0]
-        path, key = source.path / source.manifest.shards[shard].url, plan.samples[failure.row].key
+        path, key = source.path / source.manifest.shards[shard].url, plan.samples[row].key
         return BlipError(f"shard {path}, sample {key}: {failure.reason}; ingest the dataset again")
 
     def _check_lanes(self) -> None:

@@ -68,8 +68,8 @@ class Sample:
     partner_extension: str = ""
 
     def without_media(self) -> Sample:
-        """The sample with no `media`, as training keeps it beside the picture that was made of it."""
-        return replace(self, media=b"")
+        """The sample without its pictures, as training keeps it beside what was made of them."""
+        return replace(self, media=b"", partner=None)
 
     @property
     def is_video(self) -> bool:

@@ -85,7 +85,7 @@ def test_all_that_is_known_of_a_sample_comes_with_its_picture(tmp_path: Path) ->
     with PairsWriter(tmp_path / "pairs", samples_per_shard=1, parents=[], parameters={}) as writer:
         writer.add(replace(one, width=40, height=40))
     (found,) = next(iter(loader_of(PairsDataset.open(tmp_path / "pairs"), batch_size=1))).samples
-    assert found == replace(one, media=b"", width=40, height=40)
+    assert found == replace(one, media=b"", partner=None, width=40, height=40)
 
 
 def test_equal_weights_are_no_weights(make_dataset: Make) -> None:

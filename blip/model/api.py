@@ -81,7 +81,7 @@ class Blip:
         if not isinstance(opened.network, BlipNetwork):
             raise BlipError(
                 f"{path} is a model for NLVR2, which reads two images and writes nothing: `blip import` converts it, "
-                "blip.model.nlvr.load_nlvr opens the result"
+                "blip.model.two_images.TwoImages opens the result"
             )
         tokenizer = find_tokenizer(opened.network.config.text.vocabulary, None, path.parent)
         return cls(opened.network, tokenizer, opened.card, device, dtype)

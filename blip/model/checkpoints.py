@@ -99,10 +99,10 @@ def load_network(directory: Path) -> tuple[BlipNetwork, ModelCard]:
     """
     values, state = read_files(directory)
     config, card = parse_config(values, str(directory))
-    if card.task == "nlvr":
+    if values.get("model_type") == "blip_nlvr":
         raise BlipError(
             f"{directory} is a model for NLVR2, which reads two images and writes nothing: "
-            "blip.model.nlvr.load_nlvr opens it"
+            "blip.model.two_images.TwoImages opens it"
         )
     network = BlipNetwork(config)
     missing = load_transformers(network, state, str(directory))

@@ -30,6 +30,7 @@ LEARNS: dict[str, tuple[str, ...]] = {
     "itm": ("text_encoder", "itm_head"),
     "lm": ("text_decoder", "lm_head"),
     "answers": ("text_encoder", "text_decoder", "lm_head"),
+    "statements": ("text_encoder",),
 }
 
 

@@ -79,6 +79,11 @@ def picture_of(key: str) -> str:
     return f"images/{key}.webp"
 
 
+def partner_of(key: str) -> str:
+    """Where the second picture of a sample lies, relative to examples.json."""
+    return f"images/{key}-partner.webp"
+
+
 def frames_of(key: str) -> list[str]:
     """Where the frames of a clip lie, relative to examples.json."""
     return [f"images/{key}-{number}.webp" for number in range(FRAMES_SHOWN)]
@@ -108,6 +113,8 @@ def _write_pictures(folder: Path, sample: Sample) -> None:
         names = frames_of(sample.key)
     else:
         images, names = [to_pil(sample.media)], [picture_of(sample.key)]
+        if sample.partner is not None:
+            images, names = [*images, to_pil(sample.partner)], [*names, partner_of(sample.key)]
     for image, name in zip(images, names, strict=True):
         image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         image.save(folder / name, "WEBP", quality=90)

@@ -1,5 +1,6 @@
 """From a loader's batch to the input of an objective: choose texts for every image, encode, normalise."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -12,9 +13,12 @@ from blip.data.loader import Batch
 from blip.data.sample import Caption, Sample, stable_id
 from blip.data.text import Tokenizer, clean_caption, clean_question
 from blip.model.objectives import PairBatch
+from blip.model.statements import StatementBatch
 from blip.model.vqa import QuestionBatch
 
 Positives = Literal["pair", "image", "text"]
+
+SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -124,3 +128,44 @@ class QuestionCollate:
             answer_mask,
             torch.tensor(weights),
         )
+
+
+@dataclass(frozen=True)
+class StatementCollate:
+    """Some statements about every pair of images; in half of the pairs, left and right change places.
+
+    So do the words in the statements then, which stay as true as they were (the public code did so, and at evaluation
+    as well, where it has no place).
+    """
+
+    tokenizer: Tokenizer
+    max_tokens: int
+    per_pair: int
+
+    def __call__(self, batch: Batch) -> StatementBatch:
+        count = len(batch.samples)
+        pair: list[int] = []
+        texts: list[str] = []
+        true: list[int] = []
+        left, right = list(range(count)), list(range(count, 2 * count))
+        for row, sample in enumerate(batch.samples):
+            rng = batch.rng_of(row)
+            swapped = rng.random() < 0.5
+            if swapped:
+                left[row], right[row] = right[row], left[row]
+            told = [question for question in sample.questions if question.answers]
+            for question in rng.sample(told, min(self.per_pair, len(told))):
+                text = clean_question(question.text)
+                pair.append(row)
+                texts.append(mirrored(text) if swapped else text)
+                true.append(int(question.answers.get("true", 0.0) >= 0.5))
+        ids, mask = self.tokenizer.encode(texts, self.max_tokens)
+        ids[:, 0] = self.tokenizer.enc
+        return StatementBatch(
+            batch.images[left + right], torch.tensor(pair), ids, mask, torch.tensor(true, dtype=torch.int64)
+        )
+
+
+def mirrored(text: str) -> str:
+    """The text with the words left and right in each other's place."""
+    return SIDE.sub(lambda found: "right" if found[1].lower() == "left" else "left", text)

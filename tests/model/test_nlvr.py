@@ -166,8 +166,7 @@ def test_a_saved_model_opens_unchanged(network: NlvrNetwork, tmp_path: Path) -> 
     t, opened = tiny.tokenizer(), open_public(tmp_path / "model_base_nlvr.pth")
     tokens = {"bos": t.bos, "sep": t.sep, "pad": t.pad, "enc": t.enc}
     save_nlvr(network, t, tmp_path / "nlvr", opened.card, tokens)
-    again, tokenizer = load_nlvr(tmp_path / "nlvr")
-    assert tokenizer.vocabulary == t.vocabulary
+    again, _ = load_nlvr(tmp_path / "nlvr")
     assert torch.equal(again(*pairs()), network(*pairs()))
 
 
@@ -176,7 +175,7 @@ def test_it_does_not_open_as_another_model(network: NlvrNetwork, tmp_path: Path)
     tokens = {"bos": t.bos, "sep": t.sep, "pad": t.pad, "enc": t.enc}
     save_nlvr(network, t, tmp_path / "nlvr", open_public(path).card, tokens)
     for model in (tmp_path / "nlvr", path):
-        with pytest.raises(BlipError, match=r"a model for NLVR2.*load_nlvr opens"):
+        with pytest.raises(BlipError, match=r"a model for NLVR2.*TwoImages opens"):
             blip.load(str(model))
 
 

@@ -1,0 +1,73 @@
+"""A model for NLVR2 as people use it: is a statement true of two images?
+
+model = TwoImages.open("models/nlvr")
+model.judge(["left.jpg"], ["right.jpg"], ["both pictures show a dog"])      # tensor([0.93]), the probability
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from blip.data.images import ImageInput, preprocess
+from blip.data.text import Tokenizer, clean_question
+from blip.errors import BlipError
+from blip.model.nlvr import NlvrNetwork, load_nlvr
+from blip.model.precision import autocast
+
+
+class TwoImages:
+    """A network with its tokenizer, ready for inference."""
+
+    def __init__(
+        self,
+        network: NlvrNetwork,
+        tokenizer: Tokenizer,
+        max_tokens: int,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        self.network = network.to(device).eval()
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        self.device, self.dtype = torch.device(device), getattr(torch, dtype)
+
+    @classmethod
+    def open(cls, directory: Path | str, device: str = "cpu", dtype: str = "float32") -> "TwoImages":
+        """Open a model directory. Raises BlipError if it is none of an NLVR2 model."""
+        network, card = load_nlvr(Path(directory))
+        return cls(network, Tokenizer.from_directory(Path(directory)), card.max_tokens, device, dtype)
+
+    @torch.inference_mode()
+    def judge(
+        self,
+        left: Sequence[ImageInput],
+        right: Sequence[ImageInput],
+        statements: Sequence[str],
+        pair: Sequence[int] | None = None,
+    ) -> Tensor:
+        """The probability of being true, float32 ``[Q]``, of statements about P pairs of images.
+
+        Args:
+            left, right: P images each.
+            pair: which pair each statement is about; None where statement i is about pair i.
+
+        Raises:
+            BlipError: the numbers do not go together.
+        """
+        pairs = list(range(len(left)) if pair is None else pair)
+        if len(left) != len(right) or len(pairs) != len(statements):
+            raise BlipError(
+                f"{len(left)} left and {len(right)} right images, {len(statements)} statements about {len(pairs)} "
+                "pairs: every left image needs a right one, and every statement a pair"
+            )
+        if not statements:
+            return torch.empty(0)
+        ids, mask = self.tokenizer.encode([clean_question(text) for text in statements], self.max_tokens)
+        ids[:, 0] = self.tokenizer.enc
+        images = preprocess([*left, *right], self.network.config.vision.image_size).to(self.device)
+        with autocast(self.device, self.dtype):
+            index = torch.tensor(pairs, device=self.device)
+            tokens = self.network.vision(images)
+            logits = self.network.judge(tokens, ids.to(self.device), mask.to(self.device), index)
+        return logits.softmax(-1)[:, 1].cpu()

@@ -16,16 +16,18 @@ from blip.config import Model, Run, Settings
 from blip.data.text import Tokenizer
 from blip.errors import BadArguments
 from blip.model.blip import BlipNetwork
+from blip.model.nlvr import NlvrConfig, NlvrNetwork
 from blip.model.objectives import PairObjective, SpecialTokens
+from blip.model.statements import StatementObjective
 from blip.model.vqa import AnswerObjective, untie
 from blip.stages import STAGES
-from blip.stages.training import VOCABULARY, Job, network_config, objective_config, threads_of
+from blip.stages.training import VOCABULARY, Job, Objectives, network_config, objective_config, threads_of
 from blip.training.activations import Texts
 from blip.training.footprint import Footprint, footprint
 from blip.training.peak import device_peak
 from blip.training.precision import autocast_dtype
 from blip.training.scaling import GPUS, LOADER, Hardware, Work
-from blip.training.work import answer_work, pair_work
+from blip.training.work import answer_work, pair_work, statement_work
 
 TRAINED = tuple(
     name for name, stage in STAGES.items() if stage.trains and name != "rounds"
@@ -108,7 +110,7 @@ class Plan:
         return BERT if wanted.file else wanted.size
 
     @cached_property
-    def objective(self) -> PairObjective | AnswerObjective:
+    def objective(self) -> Objectives:
         """Network, twin and queue without memory of their own. Raises ValueError if the sizes do not fit each other."""
         config, tokens = network_config(self.model, self.vocabulary), SpecialTokens(0, 1, 2, 3, 4)
         with torch.device("meta"):
@@ -117,6 +119,10 @@ class Plan:
                 network.vision.requires_grad_(False)
             if self.job.task == "questions":
                 return AnswerObjective(untie(network), tokens, self.run.objective.label_smoothing)
+            if self.job.task == "statements":
+                return StatementObjective(
+                    NlvrNetwork(NlvrConfig(config.vision, config.text, config.text.layers // 2))
+                )
             return PairObjective(network, objective_config(self.run.objective), tokens)
 
     @cached_property
@@ -129,11 +135,14 @@ class Plan:
         """A step of a rank."""
         wanted, training = self.run.objective, self.run.training
         config, locked = network_config(self.model, self.vocabulary), not self.run.optimiser.vision_lr
-        again = training.activation_checkpointing
+        again, asked = training.activation_checkpointing, wanted.questions_per_image
         if self.job.task == "questions":
-            questions = wanted.questions_per_image
             parts = answer_work(
-                config, self.texts, questions=questions, locked_vision=locked, checkpointing=again
+                config, self.texts, questions=asked, locked_vision=locked, checkpointing=again
+            )
+        elif self.job.task == "statements":
+            parts = statement_work(
+                config, self.texts, statements=asked, locked_vision=locked, checkpointing=again
             )
         else:
             parts = pair_work(

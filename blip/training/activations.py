@@ -122,6 +122,22 @@ def answer_bytes(
     return vision_bytes(config.vision, machine, checkpointing) + questions * each
 
 
+def statement_bytes(
+    config: BlipConfig, texts: Texts, device: str, dtype: torch.dtype, statements: int, checkpointing: bool
+) -> float:
+    """Two images with their statements, each of which looks at a copy of both images' keys and values."""
+    machine, text = Machine(device == "cuda", dtype.itemsize), config.text
+    read = _stack(text, texts, machine, True, checkpointing, 1)
+    queries = (text.layers - 1) * texts.longest + 1
+    looked = 2 * _seen(config, machine, 1, queries, checkpointing)
+    images = 2 * (vision_bytes(config.vision, machine, checkpointing) + _projected(config, machine))
+    # The second attended values everywhere, and what both found side by side where layers merge.
+    merges = text.layers - text.layers // 2
+    found = (text.layers - 1) * texts.mean + 1 + 2 * ((merges - 1) * texts.mean + 1)
+    second = found * text.width * machine.item
+    return images + statements * (read + looked + second)
+
+
 def vision_bytes(config: VisionConfig, machine: Machine, checkpointing: bool = False) -> float:
     """The image encoder, an image."""
     patches = max(round((config.tokens - 1) * (1 - config.patch_dropout)), 1)
@@ -173,18 +189,25 @@ def _cross(
     """Keys, values and attention weights of all text layers, a pair, and the image tokens that they are made of."""
     if not (itm or lm):
         return 0.0
-    n, text, s = config.vision.tokens, config.text, machine.item
-    pair = 2 * n * text.width * s
     # The pair's own, the negative image's, and the decoder's where attention copies them.
-    copies = (2 * itm + lm) if machine.plain(n) else (1 + itm)
-    tokens = n * config.vision.width * s * (text.layers if machine.cuda and s < FLOAT else 0)
+    copies = (2 * itm + lm) if machine.plain(config.vision.tokens) else (1 + itm)
+    full, first = config.text.layers - 1, 1
+    queries = itm * 3 * (full * texts.longest + first) + lm * (full + 1) * (texts.longest - 1)
+    return _projected(config, machine) + _seen(config, machine, copies, queries, checkpointing)
+
+
+def _projected(config: BlipConfig, machine: Machine) -> float:
+    """An image's tokens as each text layer projects them: autocast on a GPU makes every layer a copy."""
+    copied = machine.cuda and machine.item < FLOAT
+    return copied * config.vision.tokens * config.vision.width * machine.item * config.text.layers
+
+
+def _seen(config: BlipConfig, machine: Machine, copies: int, queries: float, checkpointing: bool) -> float:
+    """So many copies of an image's keys and values, and what so many queries of all layers keep of them."""
+    n, text, s = config.vision.tokens, config.text, machine.item
+    kept = text.layers * 2 * n * text.width * s * copies
     query = text.width * s * (1 if machine.plain(n) else 2) + _weights(machine, text.heads, n, s)
-    full, first = text.layers - 1, 1
-    queries = itm * 3 * (full * texts.longest + first) + lm * text.layers * (texts.longest - 1)
-    kept = text.layers * pair * copies
-    if checkpointing:
-        return kept + tokens + queries * query / text.layers
-    return kept + tokens + queries * query
+    return kept + queries * query / (text.layers if checkpointing else 1)
 
 
 def _words(config: TextConfig, tokens: float, machine: Machine) -> float:

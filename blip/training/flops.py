@@ -67,6 +67,20 @@ def answer_flops(
     }
 
 
+def statement_flops(
+    config: BlipConfig, tokens: int, *, statements: int = 1, locked_vision: bool = False
+) -> dict[str, float]:
+    """FLOPs of two images with their statements: each is read with both (5.4); half of the layers merge the two."""
+    image, text, seen = vision_flops(config.vision), config.text, _seen(config.vision)
+    alone = text_flops(text, tokens)
+    read = alone + 2 * (text_flops(text, tokens, context=seen) - alone)
+    merging = 2 * (text.layers - text.layers // 2) * tokens * 2 * text.width**2
+    return {
+        "vision": (1 if locked_vision else BACKWARD) * 2 * image,
+        "statements": BACKWARD * statements * (read + merging),
+    }
+
+
 def vision_flops(config: VisionConfig, dropped: bool = True) -> float:
     """One forward pass of the image encoder; `dropped`: of the patches that patch dropout leaves."""
     patches = (config.tokens - 1) * 3 * config.patch_size**2 * config.width

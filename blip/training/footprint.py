@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import torch
 
 from blip.config import Run
+from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.objectives import PairObjective
+from blip.model.statements import StatementObjective
 from blip.model.vqa import AnswerObjective
-from blip.training.activations import Kept, Texts, activation_bytes, answer_bytes
+from blip.training.activations import Kept, Texts, activation_bytes, answer_bytes, statement_bytes
 from blip.training.groups import parameter_groups, trainable
 
-Objective = PairObjective | AnswerObjective
+Objective = PairObjective | AnswerObjective | StatementObjective
 
 FLOAT = 4
 BUCKET = 500_000_000 * FLOAT  # DeepSpeed's, into which gradients are copied to be reduced
@@ -120,15 +122,17 @@ def _forward(
 ) -> dict[str, float]:
     images = run.training.batch_size
     checkpointing = run.training.activation_checkpointing
-    network = objective.network
-    size = network.config.vision.image_size
+    network, wanted = objective.network, run.objective
+    size, asked = network.config.vision.image_size, wanted.questions_per_image
     pictures = images * 3 * size**2 * (FLOAT + 1)
+    if isinstance(objective, StatementObjective):
+        sizes = BlipConfig(network.config.vision, network.config.text)
+        each = statement_bytes(sizes, texts, device, dtype, asked, checkpointing)
+        return {"activations": images * each, "batch": 2 * pictures}
+    assert isinstance(network, BlipNetwork)
     if isinstance(objective, AnswerObjective):
-        each = answer_bytes(
-            network.config, texts, device, dtype, run.objective.questions_per_image, checkpointing
-        )
+        each = answer_bytes(network.config, texts, device, dtype, asked, checkpointing)
         return {"activations": images * each, "batch": pictures}
-    wanted = run.objective
     kept: Kept = activation_bytes(
         network.config,
         texts,

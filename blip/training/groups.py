@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from blip.config import Optimiser
 
-NOT_HIDDEN = ("embedding", "lm_head", "itm_head", "vision_projection", "text_projection")
+NOT_HIDDEN = ("embedding", "lm_head", "itm_head", "cls_head", "vision_projection", "text_projection")
 LAYER = re.compile(r"\.(?:blocks|layers)\.(\d+)\.")
 EMBEDDINGS = ("embedding",)  # of patches, CLS, words, positions: below the first layer
 

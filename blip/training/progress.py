@@ -13,7 +13,7 @@ from blip.atomic import atomic_path
 from blip.errors import BlipError
 from blip.training.telemetry import MEASURED, Meter
 
-LOSSES = ("itc", "itm", "lm")
+LOSSES = ("itc", "itm", "lm", "statements")
 COLUMNS: tuple[str, ...] = ("step", "loss", *LOSSES, "lr", *MEASURED)
 WORTH_SAYING = 0.05  # of the time is spent waiting for data
 

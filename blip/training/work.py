@@ -34,8 +34,8 @@ def pair_work(
     itc, itm, lm = losses
     both = BACKWARD + checkpointing
     twin = itc and momentum
-    image, text = vision_flops(config.vision), config.text
-    parts = {"vision": image if locked_vision else both * image}
+    text = config.text
+    parts = {"vision": _vision(config, both, locked_vision)}
     if twin and not locked_vision:
         parts["momentum vision"] = vision_flops(config.vision, dropped=False)
     if itc or itm:
@@ -68,17 +68,45 @@ def answer_work(
 ) -> dict[str, float]:
     """FLOP of an image with its questions, each answered once."""
     both, text, seen = BACKWARD + checkpointing, config.text, config.vision.tokens
-    image = vision_flops(config.vision)
     of_image = 4 * text.layers * seen * config.vision.width * text.width
     of_question = 4 * text.layers * texts.mean * text.width**2
     head = 2 * texts.mean * text.width * (text.width + text.vocabulary)
     answer = _stack(text, texts, texts.longest, first_only=False)
     return {
-        "vision": image if locked_vision else both * image,
+        "vision": _vision(config, both, locked_vision),
         "keys and values": BACKWARD * (of_image + questions * of_question),
         "question": both * questions * _stack(text, texts, seen, first_only=False),
         "answer": questions * (both * answer + BACKWARD * head),
     }
+
+
+def statement_work(
+    config: BlipConfig,
+    texts: Texts,
+    *,
+    statements: int = 1,
+    locked_vision: bool = False,
+    checkpointing: bool = False,
+) -> dict[str, float]:
+    """FLOP of two images with their statements, each read once with both."""
+    both, text, seen = BACKWARD + checkpointing, config.text, config.vision.tokens
+    alone, read = (_stack(text, texts, context, first_only=True) for context in (0, seen))
+    merged = (text.layers - text.layers // 2 - 1) * texts.mean + 1
+    merging = 2 * merged * 2 * text.width**2
+    return {
+        "vision": 2 * _vision(config, both, locked_vision),
+        "keys and values": 2 * BACKWARD * 4 * text.layers * seen * config.vision.width * text.width,
+        "statements": both * statements * (2 * read - alone + merging),
+    }
+
+
+def _vision(config: BlipConfig, both: int, locked: bool) -> float:
+    """An image through its encoder and back; pixels have no gradient, and what makes tokens of them is done once."""
+    vision, image = config.vision, vision_flops(config.vision)
+    if locked:
+        return image
+    embedded = 2 * (vision.tokens - 1) * 3 * vision.patch_size**2 * vision.width
+    return both * (image - embedded) + 2 * embedded
 
 
 def _stack(config: TextConfig, texts: Texts, context: int, first_only: bool) -> float:

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from blip.model.blip import BlipConfig, BlipNetwork
+from blip.model.nlvr import pre_trained
 from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
 from blip.model.precision import autocast
+from blip.model.statements import StatementBatch, StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
-from blip.training.activations import Machine, Texts, activation_bytes, vision_bytes
+from blip.training.activations import Machine, Texts, activation_bytes, statement_bytes, vision_bytes
 
 TOKENS = SpecialTokens(pad=0, cls=1, sep=2, decode=3, encode=4)
 LENGTH, QUEUE = 14, 500
@@ -22,13 +24,18 @@ def config(width: int, pixels: int) -> BlipConfig:
 
 
 def saved_bytes(config: BlipConfig, batch: int, dtype: torch.dtype, losses: Losses) -> int:
-    """Bytes of the distinct storages that autograd saves, parameters and buffers apart."""
+    """Bytes that a forward pass over pairs keeps."""
     itc, itm, lm = map(float, losses)
     objective = PairObjective(BlipNetwork(config), ObjectiveConfig(itc, itm, lm, queue=QUEUE), TOKENS).train()
     ids = torch.randint(10, 2000, (batch, LENGTH))
     group = torch.arange(batch)[:, None].expand(-1, 2)
     side = config.vision.image_size
     pairs = PairBatch(torch.randn(batch, 3, side, side), ids, torch.ones_like(ids), group)
+    return kept_bytes(objective, pairs, dtype)
+
+
+def kept_bytes(objective: torch.nn.Module, batch: object, dtype: torch.dtype) -> int:
+    """Bytes of the distinct storages that autograd saves, parameters and buffers apart."""
     own = {t.untyped_storage().data_ptr() for t in (*objective.parameters(), *objective.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -39,7 +46,7 @@ def saved_bytes(config: BlipConfig, batch: int, dtype: torch.dtype, losses: Loss
         return saved
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), autocast("cpu", dtype):
-        objective(pairs)
+        objective(batch)
     return sum(storage.nbytes() for storage in kept.values())
 
 
@@ -62,6 +69,24 @@ def test_a_pair_keeps_what_the_formulas_say(dtype: torch.dtype, width: int, pixe
         made, Texts(LENGTH, LENGTH), "cpu", dtype, pairs=3, queue=QUEUE, losses=losses
     )
     assert reckoned.total == pytest.approx(a_pair, rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("statements", [1, 3])
+def test_two_images_and_their_statements_keep_what_the_formulas_say(dtype: torch.dtype, statements: int):
+    made = config(128, 96)
+
+    def saved(images: int) -> int:
+        objective = StatementObjective(pre_trained(BlipNetwork(made))).train()
+        pair = torch.arange(images).repeat_interleave(statements)
+        ids = torch.randint(10, 2000, (len(pair), LENGTH))
+        batch = StatementBatch(
+            torch.randn(2 * images, 3, 96, 96), pair, ids, torch.ones_like(ids), pair.fmod(2)
+        )
+        return kept_bytes(objective, batch, dtype)
+
+    reckoned = statement_bytes(made, Texts(LENGTH, LENGTH), "cpu", dtype, statements, False)
+    assert reckoned == pytest.approx((saved(8) - saved(4)) / 4, rel=0.02)
 
 
 def test_a_checkpointed_image_encoder_keeps_little_more_than_its_layers_inputs():

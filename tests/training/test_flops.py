@@ -8,7 +8,7 @@ from blip.bench.inputs import random_images, random_network, random_texts
 from blip.bench.measure import counted_flops
 from blip.model.blip import BlipConfig
 from blip.model.vision import VisionConfig
-from blip.training.flops import answer_flops, pair_flops, text_flops, vision_flops
+from blip.training.flops import answer_flops, pair_flops, statement_flops, text_flops, vision_flops
 
 BASE = BlipConfig()
 LARGE = replace(
@@ -78,6 +78,15 @@ def test_questions_cost_an_encoder_and_a_decoder_each() -> None:
     one, four = answer_flops(BASE, 30), answer_flops(BASE, 30, questions=4)
     assert one["question"] == pytest.approx(35.3e9, rel=0.01)
     assert (four["vision"], four["answer"]) == (one["vision"], 4 * one["answer"])
+
+
+def test_a_statement_is_read_once_with_two_cross_attentions_a_layer() -> None:
+    one, three = statement_flops(BASE, 30), statement_flops(BASE, 30, statements=3)
+    assert one["vision"] == 2 * answer_flops(BASE, 30)["vision"]
+    assert (three["vision"], three["statements"]) == (one["vision"], 3 * one["statements"])
+    single = answer_flops(BASE, 30)["question"]
+    assert single < one["statements"] < 2 * single
+    assert statement_flops(BASE, 30, locked_vision=True)["vision"] == pytest.approx(one["vision"] / 3)
 
 
 def test_the_towers_compute_what_is_counted_here() -> None:

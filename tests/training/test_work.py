@@ -6,11 +6,13 @@ import torch
 from blip.bench.inputs import random_images
 from blip.bench.measure import counted_flops
 from blip.model.blip import BlipConfig, BlipNetwork
+from blip.model.nlvr import pre_trained
 from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.statements import StatementBatch, StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.training.activations import Texts
-from blip.training.work import answer_work, pair_work
+from blip.training.work import answer_work, pair_work, statement_work
 
 LENGTH, QUEUE, PAIRS = 12, 400, 2
 CONFIG = BlipConfig(VisionConfig(64, 16, 128, 3, 4), TextConfig(2000, 128, 3, 4, context_width=128), 64)
@@ -55,3 +57,21 @@ def test_questions_of_an_image_share_its_keys_and_values():
     assert four["vision"] == one["vision"]
     assert four["answer"] == 4 * one["answer"]
     assert four["keys and values"] < 3 * one["keys and values"]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_statements_about_two_images_cost_what_torch_counts(checkpointing: bool):
+    network = pre_trained(BlipNetwork(CONFIG))
+    for part in (network.vision, network.text_encoder):
+        part.activation_checkpointing = checkpointing
+    objective = StatementObjective(network).train()
+    pair = torch.arange(PAIRS).repeat_interleave(2)
+    ids = torch.randint(10, 2000, (len(pair), LENGTH))
+    batch = StatementBatch(random_images(2 * PAIRS, 64), pair, ids, torch.ones_like(ids), pair.fmod(2))
+
+    def step() -> None:
+        objective(batch)["loss"].backward()
+
+    texts = Texts(LENGTH, LENGTH)
+    reckoned = sum(statement_work(CONFIG, texts, statements=2, checkpointing=checkpointing).values())
+    assert reckoned == pytest.approx(counted_flops(step) / PAIRS, rel=0.03)

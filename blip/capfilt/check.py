@@ -41,4 +41,6 @@ def _check(role: str, directory: Path, device: str, task: Task) -> None:
 def _answers(directory: Path, device: str) -> bool:
     """Whether it is a model for VQA: one of ours says so itself, one of `transformers` by its class."""
     classes = read_config(directory).get("architectures") if directory.is_dir() else None
-    return open_model(directory, device).card.task == "vqa" or "BlipForQuestionAnswering" in (classes or ())
+    return open_model(directory, device).card.task.endswith("vqa") or "BlipForQuestionAnswering" in (
+        classes or ()
+    )

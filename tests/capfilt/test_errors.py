@@ -68,8 +68,8 @@ def without(*parts: str):
     return lambda folder: save_with(folder, tiny.tokenizer(), tiny.network(), ModelCard(missing=parts))
 
 
-def of_questions(folder: Path) -> Path:
-    return save_with(folder, tiny.tokenizer(), tiny.network(), ModelCard(task="vqa"))
+def answering(task: str):
+    return lambda folder: save_with(folder, tiny.tokenizer(), tiny.network(), ModelCard(task=task))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,8 @@ def of_questions(folder: Path) -> Path:
         ("captioner", clip_model, "model_type is 'clip'"),
         ("captioner", without("text_decoder", "lm_head"), "cannot caption: its weights have no text_decoder"),
         ("filter", without("text_encoder", "itm_head"), "cannot match: its weights have no text_encoder"),
-        ("captioner", of_questions, "answers questions"),
+        ("captioner", answering("vqa"), "answers questions"),
+        ("captioner", answering("finetune@vqa"), "answers questions"),
         ("captioner", question_model, "answers questions"),
         ("filter", question_model, "cannot match: its weights have no itm_head"),
     ],

@@ -9,7 +9,9 @@ from blip.errors import BadArguments
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 BASE, LARGE = 768, 1024  # widths of the image encoders
-FULL_SCALE = ("base-14m", "base-129m", "large-129m", "capfilt-large", "retrieval-flickr", "captioning-nocaps")
+FULL_SCALE = (
+    "base-14m", "base-129m", "large-129m", "capfilt-large", "retrieval-flickr", "captioning-nocaps", "nlvr2"
+)  # fmt: skip
 
 
 def of(recipe: str) -> Settings:
@@ -107,6 +109,16 @@ def test_vqa_sees_every_question_ten_times():
         and run.epochs * run.objective.questions_per_image / questions_of_an_image
         == pytest.approx(10, rel=0.01)
     )
+
+
+def test_nlvr2_sees_every_statement_fifteen_times():
+    settings = of("nlvr2")
+    run, evaluate = settings.finetune.nlvr, settings.evaluate.nlvr
+    assert run and run.steps and evaluate
+    assert run.steps * batch(run) / 86_373 == pytest.approx(15, rel=0.001)  # statements of its training part
+    assert numbers(run, settings) == (BASE, 3e-5, 256, None, 384)
+    assert run.model and run.model.vision.drop_path == 0.1
+    assert {evaluate.data, evaluate.validation, *dict(run.mixture)} <= set(settings.ingest.datasets)
 
 
 def test_what_each_task_is_trained_and_evaluated_with_is_the_papers():

@@ -97,14 +97,20 @@ class CapFilt(Section):
 
 
 class Finetune(Section):
+    """The runs of the tasks; those for which the sample has no data may be left out."""
+
     retrieval: Run
     captioning: Run
     vqa: Run
+    nlvr: Run | None = None
 
     @model_validator(mode="after")
-    def _questions_have_no_distractors(self) -> "Finetune":
-        if self.vqa.distractors:
-            raise ValueError("vqa learns answers, which are matched with nothing; it takes no distractors")
+    def _answers_have_no_distractors(self) -> "Finetune":
+        for task, run in (("vqa", self.vqa), ("nlvr", self.nlvr)):
+            if run and run.distractors:
+                raise ValueError(
+                    f"{task} learns answers, which are matched with nothing; it takes no distractors"
+                )
         return self
 
 
@@ -139,6 +145,11 @@ class VideoEvaluation(Section):
     rerank_by: RerankBy = "published"
 
 
+class NlvrEvaluation(Section):
+    data: str
+    validation: str
+
+
 class Evaluate(Section):
     batch_size: int = 64
     retrieval: RetrievalEvaluation
@@ -146,6 +157,7 @@ class Evaluate(Section):
     vqa: VqaEvaluation
     classification: ClassificationEvaluation
     video: VideoEvaluation
+    nlvr: NlvrEvaluation | None = None
 
 
 class Register(Section):

@@ -35,7 +35,7 @@ COLOURS = {
     "good": "#1b7a43",
     "bad": "#b9322a",
 }
-LOSSES = {"itc": "ITC", "itm": "ITM", "lm": "LM"}
+LOSSES = {"itc": "ITC", "itm": "ITM", "lm": "LM", "statements": "statement"}
 ITM_PRIOR = 0.6365  # cross-entropy of a head that knows only that one pair in three matches: nothing learnt
 PRETRAINING = {"pretrain": ("noisy pool", "web"), "pretrain_bootstrapped": ("bootstrapped", "synthetic")}
 MODELS = {

@@ -39,12 +39,16 @@ class StageModule(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a stage is: its module, its variant of it, if its figures get a file of their own, if it trains."""
+    """Where a stage is: its module, its variant of it, if its figures get a file of their own, if it trains.
+
+    `by_hand`: it is no part of the graph, as the sample has no data for it.
+    """
 
     module: str
     variant: str | None = None
     keeps_metrics: bool = True
     trains: bool = False
+    by_hand: bool = False
 
 
 STAGES: dict[str, Stage] = {
@@ -64,6 +68,8 @@ STAGES: dict[str, Stage] = {
         f"evaluate@{task}": Stage("blip.stages.evaluate", task)
         for task in ("retrieval", "captioning", "vqa", "classification", "video")
     },
+    "finetune@nlvr": Stage("blip.stages.finetune", "nlvr", trains=True, by_hand=True),
+    "evaluate@nlvr": Stage("blip.stages.evaluate", "nlvr", by_hand=True),
     "compare": Stage("blip.stages.compare"),
     "register": Stage("blip.stages.register"),
     "report": Stage("blip.stages.report", keeps_metrics=False),  # it writes metrics/summary.json

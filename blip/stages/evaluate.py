@@ -11,9 +11,9 @@ from pathlib import Path
 from blip.atomic import atomic_path
 from blip.config import Settings
 from blip.errors import BadArguments
-from blip.model.api import Blip
-from blip.tasks import captioning, classification, retrieval, video, vqa
-from blip.tasks.inputs import open_model, read_labels, read_samples
+from blip.model.two_images import TwoImages
+from blip.tasks import captioning, classification, nlvr, retrieval, video, vqa
+from blip.tasks.inputs import device_of, model_directory, open_model, read_labels, read_samples
 from blip.tasks.outcome import Outcome, write_outcome
 from blip.tracking.runs import StageRun
 
@@ -24,12 +24,15 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     """Evaluate the task that `variant` names and return its metrics.
 
     Raises:
-        BadArguments: there is no such task. BlipError: the model or the data is not there.
+        BadArguments: there is no such task, or no settings for it. BlipError: the model or the data is not there.
     """
     if variant not in TASKS:
         raise BadArguments(f"evaluate@{variant}: no such task; there are: {', '.join(TASKS)}")
-    model_name, evaluate = TASKS[variant]
-    outcome = evaluate(settings, open_model(model_name, settings.compute))
+    if getattr(settings.evaluate, variant) is None:
+        raise BadArguments(
+            f"evaluate@{variant}: the settings have no evaluate.{variant}; choose a recipe that has it (--recipe)"
+        )
+    outcome = TASKS[variant](settings)
     folder = REPORTS / variant
     with atomic_path(folder) as temporary:
         samples = read_samples(getattr(settings.evaluate, variant).data)
@@ -39,8 +42,8 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     return outcome.metrics
 
 
-def _retrieval(settings: Settings, model: Blip) -> Outcome:
-    task = settings.evaluate.retrieval
+def _retrieval(settings: Settings) -> Outcome:
+    task, model = settings.evaluate.retrieval, open_model("retrieval", settings.compute)
     return retrieval.evaluate(
         model,
         read_samples(task.data),
@@ -51,8 +54,8 @@ def _retrieval(settings: Settings, model: Blip) -> Outcome:
     )
 
 
-def _captioning(settings: Settings, model: Blip) -> Outcome:
-    task = settings.evaluate.captioning
+def _captioning(settings: Settings) -> Outcome:
+    task, model = settings.evaluate.captioning, open_model("captioning", settings.compute)
     decoding = "beam" if task.beams > 1 else "greedy"
     lengths = {"max_length": task.max_tokens, "min_length": task.min_tokens}
     caption: Callable[[Sequence[bytes]], list[str]] = partial(
@@ -62,8 +65,8 @@ def _captioning(settings: Settings, model: Blip) -> Outcome:
     return captioning.evaluate(caption, read_samples(task.data), batch_size=batch_size, seed=settings.seed)
 
 
-def _vqa(settings: Settings, model: Blip) -> Outcome:
-    task = settings.evaluate.vqa
+def _vqa(settings: Settings) -> Outcome:
+    task, model = settings.evaluate.vqa, open_model("vqa", settings.compute)
     return vqa.evaluate(
         model,
         read_samples(task.data),
@@ -75,8 +78,8 @@ def _vqa(settings: Settings, model: Blip) -> Outcome:
     )
 
 
-def _classification(settings: Settings, model: Blip) -> Outcome:
-    task = settings.evaluate.classification
+def _classification(settings: Settings) -> Outcome:
+    task, model = settings.evaluate.classification, open_model("retrieval", settings.compute)
     return classification.evaluate(
         model,
         read_samples(task.data),
@@ -88,8 +91,8 @@ def _classification(settings: Settings, model: Blip) -> Outcome:
     )
 
 
-def _video(settings: Settings, model: Blip) -> Outcome:
-    task = settings.evaluate.video
+def _video(settings: Settings) -> Outcome:
+    task, model = settings.evaluate.video, open_model("retrieval", settings.compute)
     return video.evaluate(
         model,
         read_samples(task.data),
@@ -101,10 +104,20 @@ def _video(settings: Settings, model: Blip) -> Outcome:
     )
 
 
-TASKS: dict[str, tuple[str, Callable[[Settings, Blip], Outcome]]] = {  # task: its model, its evaluation
-    "retrieval": ("retrieval", _retrieval),
-    "captioning": ("captioning", _captioning),
-    "vqa": ("vqa", _vqa),
-    "classification": ("retrieval", _classification),
-    "video": ("retrieval", _video),
+def _nlvr(settings: Settings) -> Outcome:
+    task = settings.evaluate.nlvr
+    assert task is not None
+    model = TwoImages.open(model_directory("nlvr"), device_of(settings.compute))
+    return nlvr.evaluate(
+        model, read_samples(task.data), batch_size=settings.evaluate.batch_size, seed=settings.seed
+    )
+
+
+TASKS: dict[str, Callable[[Settings], Outcome]] = {
+    "retrieval": _retrieval,
+    "captioning": _captioning,
+    "vqa": _vqa,
+    "classification": _classification,
+    "video": _video,
+    "nlvr": _nlvr,
 }

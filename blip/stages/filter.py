@@ -16,7 +16,6 @@ from blip.atomic import put_in_place
 from blip.capfilt.shard import MEMBERS
 from blip.config import Run, Settings
 from blip.data.partial import begin
-from blip.model.api import Blip
 from blip.stages.training import Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import match_scores
 from blip.tracking.runs import StageRun
@@ -34,8 +33,8 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     return match_scores("filter", model, settings)
 
 
-def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings], Blip]) -> Blip:
-    """Train what is not trained yet of the members, put all in their place, and give the first.
+def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings], Path]) -> Path:
+    """Train what is not trained yet of the members, put all in their place; returns that of the first.
 
     Until all are there they lie beside the place of the first, where a run that was ended finds them.
     """
@@ -53,7 +52,7 @@ def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings
         put_in_place(work / str(number), work / "1" / MEMBERS / str(number))
     put_in_place(work / "1", first.target)
     shutil.rmtree(work)
-    return Blip.open(first.target)
+    return first.target
 
 
 def _member(first: Job, number: int, run: Run, work: Path) -> Job:

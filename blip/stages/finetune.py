@@ -1,22 +1,37 @@
-"""Stages finetune@retrieval, finetune@captioning, finetune@vqa: CapFilt's last model, for one task each."""
+"""Stages finetune@TASK (retrieval, captioning, vqa, nlvr): CapFilt's last model, for one task each."""
 
 from blip.config import Settings
+from blip.errors import BadArguments
 from blip.stages.training import Job, run_job
-from blip.stages.validation_scores import caption_scores, question_scores, retrieval_scores
+from blip.stages.validation_scores import caption_scores, question_scores, retrieval_scores, statement_scores
 from blip.tasks.inputs import MODELS
 from blip.tasks.rounds import last_dataset, last_model, reading
 from blip.tracking.runs import StageRun
 
-SCORES = {"retrieval": retrieval_scores, "captioning": caption_scores, "vqa": question_scores}
+SCORES = {
+    "retrieval": retrieval_scores,
+    "captioning": caption_scores,
+    "vqa": question_scores,
+    "nlvr": statement_scores,
+}
+LEARNT = {"vqa": "questions", "nlvr": "statements"}  # all others learn from pairs
 
 
 def job(settings: Settings, variant: str | None) -> Job:
-    """The training run of one task."""
+    """The training run of one task.
+
+    Raises:
+        BadArguments: the settings have none.
+    """
     assert variant is not None
-    task = "questions" if variant == "vqa" else "pairs"
-    run = reading(getattr(settings.finetune, variant), last_dataset(settings))
+    wanted = getattr(settings.finetune, variant)
+    if wanted is None:
+        raise BadArguments(
+            f"finetune@{variant}: the settings have no finetune.{variant}; choose a recipe that has it (--recipe)"
+        )
+    run = reading(wanted, last_dataset(settings))
     start = MODELS / last_model("pretrain_bootstrapped", settings)
-    return Job(f"finetune@{variant}", run, task, start, MODELS / variant)
+    return Job(f"finetune@{variant}", run, LEARNT.get(variant, "pairs"), start, MODELS / variant)
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:

@@ -16,7 +16,6 @@ from typing import Any
 from blip.atomic import write_json
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Run, Settings
-from blip.model.api import Blip
 from blip.stages.bootstrapping import bootstrapped_figures, write_bootstrapped
 from blip.stages.filter import train_members
 from blip.stages.training import DATASETS, VALIDATED, Job, digest_of, identity_of, run_job
@@ -99,21 +98,22 @@ def _once(file: Path, do: Callable[[], Figures]) -> Figures:
     return figures
 
 
-def _train(job: Job, settings: Settings, run: StageRun) -> Blip:
+def _train(job: Job, settings: Settings, run: StageRun) -> Path:
     """Train a model that is not there yet; its curve goes beside it."""
     if job.target.is_dir():
         finish(job.name)
-    model = Blip.open(job.target) if job.target.is_dir() else run_job(job, settings, run)
+    else:
+        run_job(job, settings, run)
     _keep_curves(job)
-    return model
+    return job.target
 
 
-def _train_filter(job: Job, settings: Settings, run: StageRun) -> Blip:
+def _train_filter(job: Job, settings: Settings, run: StageRun) -> Path:
     """Train the members that are not there yet."""
     if not job.target.is_dir():
         train_members(job, settings, partial(run_job, run=run))
     _keep_curves(job)
-    return Blip.open(job.target)
+    return job.target
 
 
 def _keep_curves(job: Job) -> None:

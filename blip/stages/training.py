@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import torch
 from pydantic import TypeAdapter
-from torch import nn
 
 from blip.atomic import write_json
 from blip.config import Model, Objective, Run, Settings, Training
@@ -25,15 +24,17 @@ from blip.model.adapt import adapted
 from blip.model.api import Blip
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.checkpoints import ModelCard, load_starting_vision, save_model
+from blip.model.nlvr import NlvrNetwork, pre_trained, save_nlvr
 from blip.model.objectives import ObjectiveConfig, PairObjective, SpecialTokens
 from blip.model.parts import still_missing
+from blip.model.statements import StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.model.vqa import AnswerObjective, untie
 from blip.tracking.following import following
 from blip.tracking.runs import StageRun
-from blip.training.batches import PairCollate, QuestionCollate
-from blip.training.flops import answer_flops, pair_flops
+from blip.training.batches import PairCollate, QuestionCollate, StatementCollate
+from blip.training.flops import answer_flops, pair_flops, statement_flops
 from blip.training.launch.crew import Crew, current_crew
 from blip.training.launch.place import Place
 from blip.training.loop import CURVE, RUNS, SUMMARY, WARNINGS, Plan, train
@@ -43,7 +44,11 @@ VALIDATED = DATASETS / "validated"
 DISTRACTORS = 100_000  # texts of a dataset to draw distractors from
 VOCABULARY = DATASETS / "vocabulary" / "vocab.txt"
 
+LOSSES = {"questions": "answers", "statements": "statements"}  # of tasks that have one loss
+
 Value = TypeVar("Value")
+Network = BlipNetwork | NlvrNetwork
+Objectives = PairObjective | AnswerObjective | StatementObjective
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Job:
 
     Attributes:
         name: of the stage, or of the part of it that is trained here.
-        task: ``pairs`` (ITC, ITM, LM) or ``questions``.
+        task: ``pairs`` (ITC, ITM, LM), ``questions`` (VQA) or ``statements`` (NLVR2).
         start: the model directory to go on from; None starts a new model.
         target: the model directory to write.
         prefix: of what the run tells MLflow, where a stage trains more than one model.
@@ -71,8 +76,8 @@ class Job:
 JOB = TypeAdapter(Job)
 
 
-def run_job(job: Job, settings: Settings, run: StageRun) -> Blip:
-    """Train on as many ranks as the settings say and give the saved model back for its validation.
+def run_job(job: Job, settings: Settings, run: StageRun) -> Path:
+    """Train on as many ranks as the settings say; returns the directory of the saved model, for its validation.
 
     Its checkpoints stay until the stage has written its figures: one that is ended before goes on from the last step.
     """
@@ -92,7 +97,7 @@ def run_job(job: Job, settings: Settings, run: StageRun) -> Blip:
     run.trained.append(job.name)
     length = job.run.steps or f"{job.run.epochs} epochs"
     run.log_params(_named(job, {"trained.steps": length, "ranks": ranks}))
-    return Blip.open(job.target)
+    return job.target
 
 
 def training_figures(job: Job) -> dict[str, float]:
@@ -159,27 +164,29 @@ def train_here(job: Job, settings: Settings) -> None:
     )
     train(plan)
     if rank == 0:
-        trained = objective.network
-        assert isinstance(trained, BlipNetwork)
         left = still_missing(missing, _losses(job))
         learnt = next(iter(job.run.halves.values()), None)
         card = ModelCard(job.name, job.run.objective.prompt, model.text.max_tokens, missing=left, half=learnt)
         ids = {"bos": tokenizer.bos, "sep": tokenizer.sep, "pad": tokenizer.pad, "enc": tokenizer.enc}
-        save_model(trained, tokenizer, job.target, card, ids)
+        if isinstance(objective, StatementObjective):
+            save_nlvr(objective.network, tokenizer, job.target, card, ids)
+        else:
+            save_model(objective.network, tokenizer, job.target, card, ids)
         write_json(RUNS / job.name / "saved.json", {"model": str(job.target)})
 
 
-def published_flops(job: Job, network: BlipNetwork, model: Model) -> float:
-    """The published work of one picture of the run, in FLOP."""
+def published_flops(job: Job, network: Network, model: Model) -> float:
+    """The published work of one picture (or pair of pictures) of the run, in FLOP."""
     objective, locked = job.run.objective, not job.run.optimiser.vision_lr
-    tokens = model.text.max_tokens
+    tokens, asked = model.text.max_tokens, objective.questions_per_image
+    config = BlipConfig(network.config.vision, network.config.text)
     if job.task == "questions":
-        parts = answer_flops(
-            network.config, tokens, questions=objective.questions_per_image, locked_vision=locked
-        )
+        parts = answer_flops(config, tokens, questions=asked, locked_vision=locked)
+    elif job.task == "statements":
+        parts = statement_flops(config, tokens, statements=asked, locked_vision=locked)
     else:
         parts = pair_flops(
-            network.config,
+            config,
             tokens,
             itc=bool(objective.itc),
             itm=bool(objective.itm),
@@ -230,12 +237,12 @@ def open_dataset(name: str, half: int | None = None) -> tuple[PairsDataset, froz
 
 def _losses(job: Job) -> list[str]:
     """The losses that a job trains by, as `blip.model.parts` names them."""
-    if job.task == "questions":
-        return ["answers"]
+    if job.task in LOSSES:
+        return [LOSSES[job.task]]
     return [name for name in ("itc", "itm", "lm") if getattr(job.run.objective, name)]
 
 
-def _network(job: Job, settings: Settings, model: Model) -> tuple[BlipNetwork, Tokenizer, tuple[str, ...]]:
+def _network(job: Job, settings: Settings, model: Model) -> tuple[Network, Tokenizer, tuple[str, ...]]:
     """A new network of the settings' sizes; or that of the starting model, with the settings' pixels and rates.
 
     Returns:
@@ -247,7 +254,8 @@ def _network(job: Job, settings: Settings, model: Model) -> tuple[BlipNetwork, T
         network = adapted(
             network, model.image_size, vision.drop_path, vision.patch_dropout, model.text.dropout
         )
-        return network.train(), opened.tokenizer, opened.card.missing
+        made = pre_trained(network) if job.task == "statements" else network
+        return made.train(), opened.tokenizer, opened.card.missing
     tokenizer = Tokenizer.from_vocabulary(settings.ingest.vocabulary.file or VOCABULARY)
     network = BlipNetwork(network_config(model, len(tokenizer)))
     if model.start:
@@ -299,13 +307,17 @@ def _loader(job: Job, settings: Settings, image_size: int, rank: int, world: int
         crop_scale=training.crop_scale,
         flip=training.flip,
         randaugment=training.randaugment,
+        partners=job.task == "statements",
     )
 
 
 def _objective(
-    job: Job, network: BlipNetwork, tokenizer: Tokenizer, model: Model, seed: int
-) -> tuple[nn.Module, Callable[[Batch], Any]]:
+    job: Job, network: Network, tokenizer: Tokenizer, model: Model, seed: int
+) -> tuple[Objectives, Callable[[Batch], Any]]:
     settings = job.run.objective
+    if isinstance(network, NlvrNetwork):
+        statements = StatementCollate(tokenizer, model.text.max_tokens, settings.questions_per_image)
+        return StatementObjective(network), statements
     tokens = SpecialTokens(tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.bos, tokenizer.enc)
     if job.task == "questions":
         objective = AnswerObjective(network, tokens, settings.label_smoothing)

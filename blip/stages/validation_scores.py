@@ -1,21 +1,24 @@
-"""What a training stage says of its model, on the validation style; every choice is made on these figures."""
+"""What a training stage says of the model in a directory, on the validation style; every choice is made on that."""
 
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from blip.config import Settings
 from blip.data.text import clean_caption
 from blip.model.api import Blip
-from blip.tasks import captioning, retrieval, vqa
+from blip.model.two_images import TwoImages
+from blip.tasks import captioning, nlvr, retrieval, vqa
 from blip.tasks.inputs import read_samples
 from blip.tasks.matching import roc_auc
 
 VALIDATION = "validation"
 
 
-def retrieval_scores(prefix: str, model: Blip, settings: Settings) -> dict[str, float]:
+def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
     """Recall both ways, by embeddings alone (``.itc``) and re-ranked."""
+    model = Blip.open(directory)
     encode = partial(retrieval.encode_pictures, model)
     gallery = retrieval.gather(read_samples(VALIDATION), encode, settings.evaluate.batch_size)
     task = settings.evaluate.retrieval
@@ -25,11 +28,15 @@ def retrieval_scores(prefix: str, model: Blip, settings: Settings) -> dict[str, 
     return scores | {f"{prefix}.validation.{n}": v for n, v in reranked.items()}
 
 
-def caption_scores(prefix: str, model: Blip, settings: Settings) -> dict[str, float]:
+def caption_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
     """Exact match and the usual caption figures."""
     how = settings.evaluate.captioning
     write = partial(
-        model.caption, decoding="beam", beams=how.beams, max_length=how.max_tokens, min_length=how.min_tokens
+        Blip.open(directory).caption,
+        decoding="beam",
+        beams=how.beams,
+        max_length=how.max_tokens,
+        min_length=how.min_tokens,
     )
     outcome = captioning.evaluate(
         write, read_samples(VALIDATION), batch_size=settings.evaluate.batch_size, seed=settings.seed
@@ -37,10 +44,11 @@ def caption_scores(prefix: str, model: Blip, settings: Settings) -> dict[str, fl
     return {f"{prefix}.{name.split('.')[-1]}": value for name, value in outcome.metrics.items()}
 
 
-def match_scores(prefix: str, model: Blip, settings: Settings) -> dict[str, float]:
+def match_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
     """How well the ITM head tells a picture's own label from another's: ROC AUC and accuracy at the argmax."""
     samples = list(read_samples(VALIDATION))
     texts = [clean_caption(sample.captions[0].text) for sample in samples]
+    model = Blip.open(directory)
     tokens = model.encode_images([sample.media for sample in samples], settings.evaluate.batch_size)
     generator = torch.Generator().manual_seed(settings.seed)
     rows = torch.arange(len(samples)).repeat(2)
@@ -52,14 +60,28 @@ def match_scores(prefix: str, model: Blip, settings: Settings) -> dict[str, floa
     return {f"{prefix}.validation_auc": roc_auc(scores, matched), f"{prefix}.validation_accuracy": accuracy}
 
 
-def question_scores(prefix: str, model: Blip, settings: Settings) -> dict[str, float]:
+def question_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
     """The official accuracy on the validation questions."""
     how = settings.evaluate.vqa
     outcome = vqa.evaluate(
-        model,
+        Blip.open(directory),
         read_samples("vqa_validation"),
         vqa.QuestionOnly.count(read_samples(how.train)),
         keep=how.candidates,
+        batch_size=settings.evaluate.batch_size,
+        seed=settings.seed,
+    )
+    return {f"{prefix}.validation.{n.split('.')[-1]}": v for n, v in outcome.metrics.items()}
+
+
+def statement_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
+    """How many statements about two pictures are judged rightly, on the validation pairs."""
+    how = settings.evaluate.nlvr
+    if how is None:
+        return {}
+    outcome = nlvr.evaluate(
+        TwoImages.open(directory),
+        read_samples(how.validation),
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,
     )

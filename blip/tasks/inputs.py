@@ -13,6 +13,7 @@ from blip.model.api import Blip
 
 DATASETS = Path("data/datasets")
 MODELS = Path("models")
+FINETUNED = ("retrieval", "captioning", "vqa", "nlvr")
 
 
 def open_model(name: str, compute: Compute) -> Blip:
@@ -28,7 +29,7 @@ def model_directory(name: str) -> Path:
     """Where a model of the pipeline is. Raises BlipError if it is not there."""
     directory = MODELS / name
     if not directory.is_dir():
-        stage = f"finetune@{name}" if name in ("retrieval", "captioning", "vqa") else name.partition("/")[0]
+        stage = f"finetune@{name}" if name in FINETUNED else name.partition("/")[0]
         raise BlipError(f"{directory}: there is no such model; `dvc repro {stage}` makes it")
     return directory
 

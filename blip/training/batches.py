@@ -12,6 +12,8 @@ from torch import Tensor
 from blip.data.loader import Batch
 from blip.data.sample import Caption, Sample, stable_id
 from blip.data.text import Tokenizer, clean_caption, clean_question
+from blip.errors import BlipError
+from blip.model.dialogs import CAPTION_TOKENS, DialogBatch, encode_dialogs
 from blip.model.objectives import PairBatch
 from blip.model.statements import StatementBatch
 from blip.model.vqa import QuestionBatch
@@ -169,3 +171,40 @@ class StatementCollate:
 def mirrored(text: str) -> str:
     """The text with the words left and right in each other's place."""
     return SIDE.sub(lambda found: "right" if found[1].lower() == "left" else "left", text)
+
+
+@dataclass(frozen=True)
+class DialogCollate:
+    """Some questions of every dialog, each twice: with its right answer, and with another of its candidates."""
+
+    tokenizer: Tokenizer
+    max_tokens: int
+    per_image: int
+
+    def __call__(self, batch: Batch) -> DialogBatch:
+        image: list[int] = []
+        dialogs: list[str] = []
+        answers: list[str] = []
+        for row, sample in enumerate(batch.samples):
+            rng = batch.rng_of(row)
+            asked = [question for question in sample.questions if question.answers and question.candidates]
+            for question in rng.sample(asked, min(self.per_image, len(asked))):
+                (right,) = question.answers
+                wrong = rng.choice([text for text in question.candidates if text != right] or [""])
+                image += [row, row]
+                dialogs += [question.text] * 2
+                answers += [right, wrong]
+        if not image:
+            raise BlipError(
+                f"none of {len(batch.samples)} samples ({batch.samples[0].key}, ...) has a question with its answer "
+                "among candidates; ingest a dataset of dialogs (kind: visdial)"
+            )
+        captions = [
+            clean_caption(sample.captions[0].text if sample.captions else "") for sample in batch.samples
+        ]
+        caption_ids, caption_mask = self.tokenizer.encode(captions, CAPTION_TOKENS)
+        ids, mask = encode_dialogs(self.tokenizer, dialogs, answers, self.max_tokens)
+        right_or_wrong = torch.tensor([1, 0] * (len(image) // 2))
+        return DialogBatch(
+            batch.images, caption_ids, caption_mask, torch.tensor(image), ids, mask, right_or_wrong
+        )

@@ -16,6 +16,7 @@ from blip.config import Model, Run, Settings
 from blip.data.text import Tokenizer
 from blip.errors import BadArguments
 from blip.model.blip import BlipNetwork
+from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrConfig, NlvrNetwork
 from blip.model.objectives import PairObjective, SpecialTokens
 from blip.model.statements import StatementObjective
@@ -27,12 +28,13 @@ from blip.training.footprint import Footprint, footprint
 from blip.training.peak import device_peak
 from blip.training.precision import autocast_dtype
 from blip.training.scaling import GPUS, LOADER, Hardware, Work
-from blip.training.work import answer_work, pair_work, statement_work
+from blip.training.work import answer_work, dialog_work, pair_work, statement_work
 
 TRAINED = tuple(
     name for name, stage in STAGES.items() if stage.trains and name != "rounds"
 )  # of the others' runs
 MEAN_TOKENS = 13.0  # of a caption with its two special tokens
+MEAN_DIALOG = 65.0  # of half of a dialog's ten rounds, with an answer
 BERT = 30524  # entries of its vocabulary with [DEC] and [ENC]
 CPU_EFFICIENCY, CPU_BANDWIDTH, CPU_RING = 0.6, 6e9, 0.7e9  # measured by benchmarks/scaling.py on an EPYC
 ASSUMED = "h100"
@@ -92,7 +94,7 @@ class Plan:
     def texts(self) -> Texts:
         """How long the texts are taken to be."""
         longest = self.model.text.max_tokens
-        return Texts(min(MEAN_TOKENS, longest), longest)
+        return Texts(min(MEAN_DIALOG if self.job.task == "dialogs" else MEAN_TOKENS, longest), longest)
 
     @property
     def batch(self) -> int:
@@ -123,6 +125,8 @@ class Plan:
                 return StatementObjective(
                     NlvrNetwork(NlvrConfig(config.vision, config.text, config.text.layers // 2))
                 )
+            if self.job.task == "dialogs":
+                return DialogObjective(network)
             return PairObjective(network, objective_config(self.run.objective), tokens)
 
     @cached_property
@@ -143,6 +147,10 @@ class Plan:
         elif self.job.task == "statements":
             parts = statement_work(
                 config, self.texts, statements=asked, locked_vision=locked, checkpointing=again
+            )
+        elif self.job.task == "dialogs":
+            parts = dialog_work(
+                config, self.texts, questions=asked, locked_vision=locked, checkpointing=again
             )
         else:
             parts = pair_work(

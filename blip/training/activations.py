@@ -16,6 +16,7 @@ import torch
 
 from blip.model.attention import SHORT_TRAINING
 from blip.model.blip import BlipConfig
+from blip.model.dialogs import CAPTION_TOKENS
 from blip.model.packing import PACKED_WIDTH
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
@@ -29,6 +30,10 @@ class Texts:
 
     mean: float
     longest: int
+
+    def at_most(self, tokens: int) -> "Texts":
+        """The same texts, were they cut."""
+        return Texts(min(self.mean, tokens), min(self.longest, tokens))
 
 
 @dataclass(frozen=True)
@@ -129,13 +134,30 @@ def statement_bytes(
     machine, text = Machine(device == "cuda", dtype.itemsize), config.text
     read = _stack(text, texts, machine, True, checkpointing, 1)
     queries = (text.layers - 1) * texts.longest + 1
-    looked = 2 * _seen(config, machine, 1, queries, checkpointing)
-    images = 2 * (vision_bytes(config.vision, machine, checkpointing) + _projected(config, machine))
+    seen = config.vision.tokens
+    looked = 2 * _seen(config, machine, seen, 1, queries, checkpointing)
+    images = 2 * (vision_bytes(config.vision, machine, checkpointing) + _projected(config, machine, seen))
     # The second attended values everywhere, and what both found side by side where layers merge.
     merges = text.layers - text.layers // 2
     found = (text.layers - 1) * texts.mean + 1 + 2 * ((merges - 1) * texts.mean + 1)
     second = found * text.width * machine.item
     return images + statements * (read + looked + second)
+
+
+def dialog_bytes(
+    config: BlipConfig, texts: Texts, device: str, dtype: torch.dtype, questions: int, checkpointing: bool
+) -> float:
+    """An image with its caption, and questions, each with two answers, which look at copies of the keys and values."""
+    machine, text = Machine(device == "cuda", dtype.itemsize), config.text
+    caption = texts.at_most(CAPTION_TOKENS)
+    written = _stack(text, caption, machine, False, checkpointing, caption.mean)
+    seen = config.vision.tokens + caption.longest
+    joined = seen * text.width * machine.item
+    queries = (text.layers - 1) * texts.longest + 1
+    looked = _seen(config, machine, seen, 1, queries, checkpointing)
+    read = _stack(text, texts, machine, True, checkpointing, 1)
+    image = vision_bytes(config.vision, machine, checkpointing) + _projected(config, machine, seen)
+    return image + written + joined + 2 * questions * (read + looked)
 
 
 def vision_bytes(config: VisionConfig, machine: Machine, checkpointing: bool = False) -> float:
@@ -193,18 +215,21 @@ def _cross(
     copies = (2 * itm + lm) if machine.plain(config.vision.tokens) else (1 + itm)
     full, first = config.text.layers - 1, 1
     queries = itm * 3 * (full * texts.longest + first) + lm * (full + 1) * (texts.longest - 1)
-    return _projected(config, machine) + _seen(config, machine, copies, queries, checkpointing)
+    seen = config.vision.tokens
+    return _projected(config, machine, seen) + _seen(config, machine, seen, copies, queries, checkpointing)
 
 
-def _projected(config: BlipConfig, machine: Machine) -> float:
-    """An image's tokens as each text layer projects them: autocast on a GPU makes every layer a copy."""
+def _projected(config: BlipConfig, machine: Machine, seen: int) -> float:
+    """The `seen` tokens as each text layer projects them: autocast on a GPU makes every layer a copy."""
     copied = machine.cuda and machine.item < FLOAT
-    return copied * config.vision.tokens * config.vision.width * machine.item * config.text.layers
+    return copied * seen * config.vision.width * machine.item * config.text.layers
 
 
-def _seen(config: BlipConfig, machine: Machine, copies: int, queries: float, checkpointing: bool) -> float:
-    """So many copies of an image's keys and values, and what so many queries of all layers keep of them."""
-    n, text, s = config.vision.tokens, config.text, machine.item
+def _seen(
+    config: BlipConfig, machine: Machine, n: int, copies: int, queries: float, checkpointing: bool
+) -> float:
+    """So many copies of the keys and values of `n` tokens, and what so many queries of all layers keep of them."""
+    text, s = config.text, machine.item
     kept = text.layers * 2 * n * text.width * s * copies
     query = text.width * s * (1 if machine.plain(n) else 2) + _weights(machine, text.heads, n, s)
     return kept + queries * query / (text.layers if checkpointing else 1)

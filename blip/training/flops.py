@@ -9,6 +9,7 @@ count says how fast a run is among runs, and may exceed what the hardware did.
 """
 
 from blip.model.blip import BlipConfig
+from blip.model.dialogs import CAPTION_TOKENS
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 
@@ -78,6 +79,19 @@ def statement_flops(
     return {
         "vision": (1 if locked_vision else BACKWARD) * 2 * image,
         "statements": BACKWARD * statements * (read + merging),
+    }
+
+
+def dialog_flops(
+    config: BlipConfig, tokens: int, *, questions: int = 1, locked_vision: bool = False
+) -> dict[str, float]:
+    """FLOPs of an image, its caption and questions, each read with its right answer and with a wrong one (5.5)."""
+    image, caption = vision_flops(config.vision), min(tokens, CAPTION_TOKENS)
+    read = text_flops(config.text, tokens, context=_seen(config.vision) + caption)
+    return {
+        "vision": image if locked_vision else BACKWARD * image,
+        "caption": BACKWARD * text_flops(config.text, caption),
+        "dialogs": BACKWARD * 2 * questions * read,
     }
 
 

@@ -14,13 +14,21 @@ import torch
 
 from blip.config import Run
 from blip.model.blip import BlipConfig, BlipNetwork
+from blip.model.dialogs import DialogObjective
 from blip.model.objectives import PairObjective
 from blip.model.statements import StatementObjective
 from blip.model.vqa import AnswerObjective
-from blip.training.activations import Kept, Texts, activation_bytes, answer_bytes, statement_bytes
+from blip.training.activations import (
+    Kept,
+    Texts,
+    activation_bytes,
+    answer_bytes,
+    dialog_bytes,
+    statement_bytes,
+)
 from blip.training.groups import parameter_groups, trainable
 
-Objective = PairObjective | AnswerObjective | StatementObjective
+Objective = PairObjective | AnswerObjective | StatementObjective | DialogObjective
 
 FLOAT = 4
 BUCKET = 500_000_000 * FLOAT  # DeepSpeed's, into which gradients are copied to be reduced
@@ -132,6 +140,9 @@ def _forward(
     assert isinstance(network, BlipNetwork)
     if isinstance(objective, AnswerObjective):
         each = answer_bytes(network.config, texts, device, dtype, asked, checkpointing)
+        return {"activations": images * each, "batch": pictures}
+    if isinstance(objective, DialogObjective):
+        each = dialog_bytes(network.config, texts, device, dtype, asked, checkpointing)
         return {"activations": images * each, "batch": pictures}
     kept: Kept = activation_bytes(
         network.config,

@@ -7,6 +7,7 @@ its wrong text and the decoder; dense layers see no padding; the encoder's last 
 """
 
 from blip.model.blip import BlipConfig
+from blip.model.dialogs import CAPTION_TOKENS
 from blip.model.text import TextConfig
 from blip.training.activations import Texts
 from blip.training.flops import BACKWARD, vision_flops
@@ -97,6 +98,26 @@ def statement_work(
         "vision": 2 * _vision(config, both, locked_vision),
         "keys and values": 2 * BACKWARD * 4 * text.layers * seen * config.vision.width * text.width,
         "statements": both * statements * (2 * read - alone + merging),
+    }
+
+
+def dialog_work(
+    config: BlipConfig,
+    texts: Texts,
+    *,
+    questions: int = 1,
+    locked_vision: bool = False,
+    checkpointing: bool = False,
+) -> dict[str, float]:
+    """FLOP of an image, its caption and questions, each read with its right answer and with a wrong one."""
+    both, text = BACKWARD + checkpointing, config.text
+    caption = texts.at_most(CAPTION_TOKENS)
+    seen = config.vision.tokens + caption.longest
+    return {
+        "vision": _vision(config, both, locked_vision),
+        "caption": both * _stack(text, caption, 0, first_only=False),
+        "keys and values": BACKWARD * 4 * text.layers * seen * config.vision.width * text.width,
+        "dialogs": both * 2 * questions * _stack(text, texts, seen, first_only=True),
     }
 
 

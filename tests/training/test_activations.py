@@ -4,13 +4,21 @@ import pytest
 import torch
 
 from blip.model.blip import BlipConfig, BlipNetwork
+from blip.model.dialogs import CAPTION_TOKENS, DialogBatch, DialogObjective
 from blip.model.nlvr import pre_trained
 from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
 from blip.model.precision import autocast
 from blip.model.statements import StatementBatch, StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
-from blip.training.activations import Machine, Texts, activation_bytes, statement_bytes, vision_bytes
+from blip.training.activations import (
+    Machine,
+    Texts,
+    activation_bytes,
+    dialog_bytes,
+    statement_bytes,
+    vision_bytes,
+)
 
 TOKENS = SpecialTokens(pad=0, cls=1, sep=2, decode=3, encode=4)
 LENGTH, QUEUE = 14, 500
@@ -86,6 +94,25 @@ def test_two_images_and_their_statements_keep_what_the_formulas_say(dtype: torch
         return kept_bytes(objective, batch, dtype)
 
     reckoned = statement_bytes(made, Texts(LENGTH, LENGTH), "cpu", dtype, statements, False)
+    assert reckoned == pytest.approx((saved(8) - saved(4)) / 4, rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("questions", "length"), [(1, LENGTH), (2, 50)])
+def test_an_image_and_its_dialogs_keep_what_the_formulas_say(dtype: torch.dtype, questions: int, length: int):
+    made = config(128, 96)
+
+    def saved(images: int) -> int:
+        image = torch.arange(images).repeat_interleave(2 * questions)
+        captions = torch.randint(10, 2000, (images, min(length, CAPTION_TOKENS)))
+        dialogs = torch.randint(10, 2000, (len(image), length))
+        masks = torch.ones_like(captions), torch.ones_like(dialogs)
+        batch = DialogBatch(
+            torch.randn(images, 3, 96, 96), captions, masks[0], image, dialogs, masks[1], image.fmod(2)
+        )
+        return kept_bytes(DialogObjective(BlipNetwork(made)).train(), batch, dtype)
+
+    reckoned = dialog_bytes(made, Texts(length, length), "cpu", dtype, questions, False)
     assert reckoned == pytest.approx((saved(8) - saved(4)) / 4, rel=0.02)
 
 

@@ -8,7 +8,14 @@ from blip.bench.inputs import random_images, random_network, random_texts
 from blip.bench.measure import counted_flops
 from blip.model.blip import BlipConfig
 from blip.model.vision import VisionConfig
-from blip.training.flops import answer_flops, pair_flops, statement_flops, text_flops, vision_flops
+from blip.training.flops import (
+    answer_flops,
+    dialog_flops,
+    pair_flops,
+    statement_flops,
+    text_flops,
+    vision_flops,
+)
 
 BASE = BlipConfig()
 LARGE = replace(
@@ -87,6 +94,13 @@ def test_a_statement_is_read_once_with_two_cross_attentions_a_layer() -> None:
     single = answer_flops(BASE, 30)["question"]
     assert single < one["statements"] < 2 * single
     assert statement_flops(BASE, 30, locked_vision=True)["vision"] == pytest.approx(one["vision"] / 3)
+
+
+def test_a_question_of_a_dialog_is_read_with_two_answers() -> None:
+    one, three = dialog_flops(BASE, 200), dialog_flops(BASE, 200, questions=3)
+    assert (one["vision"], one["caption"]) == (three["vision"], three["caption"])
+    assert three["dialogs"] == 3 * one["dialogs"]
+    assert one["dialogs"] > 2 * answer_flops(BASE, 200)["question"], "the caption is looked at, too"
 
 
 def test_the_towers_compute_what_is_counted_here() -> None:

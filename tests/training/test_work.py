@@ -6,13 +6,14 @@ import torch
 from blip.bench.inputs import random_images
 from blip.bench.measure import counted_flops
 from blip.model.blip import BlipConfig, BlipNetwork
+from blip.model.dialogs import DialogBatch, DialogObjective
 from blip.model.nlvr import pre_trained
 from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
 from blip.model.statements import StatementBatch, StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.training.activations import Texts
-from blip.training.work import answer_work, pair_work, statement_work
+from blip.training.work import answer_work, dialog_work, pair_work, statement_work
 
 LENGTH, QUEUE, PAIRS = 12, 400, 2
 CONFIG = BlipConfig(VisionConfig(64, 16, 128, 3, 4), TextConfig(2000, 128, 3, 4, context_width=128), 64)
@@ -74,4 +75,18 @@ def test_statements_about_two_images_cost_what_torch_counts(checkpointing: bool)
 
     texts = Texts(LENGTH, LENGTH)
     reckoned = sum(statement_work(CONFIG, texts, statements=2, checkpointing=checkpointing).values())
+    assert reckoned == pytest.approx(counted_flops(step) / PAIRS, rel=0.03)
+
+
+def test_dialogs_cost_what_torch_counts():
+    objective = DialogObjective(BlipNetwork(CONFIG)).train()
+    image = torch.arange(PAIRS).repeat_interleave(2)
+    captions, dialogs = (torch.randint(10, 2000, (rows, LENGTH)) for rows in (PAIRS, len(image)))
+    masks = torch.ones_like(captions), torch.ones_like(dialogs)
+    batch = DialogBatch(random_images(PAIRS, 64), captions, masks[0], image, dialogs, masks[1], image.fmod(2))
+
+    def step() -> None:
+        objective(batch)["loss"].backward()
+
+    reckoned = sum(dialog_work(CONFIG, Texts(LENGTH, LENGTH)).values())
     assert reckoned == pytest.approx(counted_flops(step) / PAIRS, rel=0.03)

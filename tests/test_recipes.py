@@ -10,7 +10,8 @@ from blip.errors import BadArguments
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 BASE, LARGE = 768, 1024  # widths of the image encoders
 FULL_SCALE = (
-    "base-14m", "base-129m", "large-129m", "capfilt-large", "retrieval-flickr", "captioning-nocaps", "nlvr2"
+    "base-14m", "base-129m", "large-129m", "capfilt-large", "retrieval-flickr", "captioning-nocaps", "nlvr2",
+    "visdial",
 )  # fmt: skip
 
 
@@ -118,6 +119,14 @@ def test_nlvr2_sees_every_statement_fifteen_times():
     assert run.steps * batch(run) / 86_373 == pytest.approx(15, rel=0.001)  # statements of its training part
     assert numbers(run, settings) == (BASE, 3e-5, 256, None, 384)
     assert run.model and run.model.vision.drop_path == 0.1
+    assert {evaluate.data, evaluate.validation, *dict(run.mixture)} <= set(settings.ingest.datasets)
+
+
+def test_visdial_is_the_papers():
+    settings = of("visdial")
+    run, evaluate = settings.finetune.visdial, settings.evaluate.visdial
+    assert run and evaluate
+    assert numbers(run, settings) == (BASE, 2e-5, 240, 20, 384)
     assert {evaluate.data, evaluate.validation, *dict(run.mixture)} <= set(settings.ingest.datasets)
 
 

@@ -103,10 +103,11 @@ class Finetune(Section):
     captioning: Run
     vqa: Run
     nlvr: Run | None = None
+    visdial: Run | None = None
 
     @model_validator(mode="after")
     def _answers_have_no_distractors(self) -> "Finetune":
-        for task, run in (("vqa", self.vqa), ("nlvr", self.nlvr)):
+        for task, run in (("vqa", self.vqa), ("nlvr", self.nlvr), ("visdial", self.visdial)):
             if run and run.distractors:
                 raise ValueError(
                     f"{task} learns answers, which are matched with nothing; it takes no distractors"
@@ -145,7 +146,9 @@ class VideoEvaluation(Section):
     rerank_by: RerankBy = "published"
 
 
-class NlvrEvaluation(Section):
+class HeldOut(Section):
+    """Datasets of a task for which the sample has no data: to evaluate on, and to validate training."""
+
     data: str
     validation: str
 
@@ -157,7 +160,8 @@ class Evaluate(Section):
     vqa: VqaEvaluation
     classification: ClassificationEvaluation
     video: VideoEvaluation
-    nlvr: NlvrEvaluation | None = None
+    nlvr: HeldOut | None = None
+    visdial: HeldOut | None = None
 
 
 class Register(Section):

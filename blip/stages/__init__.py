@@ -69,7 +69,9 @@ STAGES: dict[str, Stage] = {
         for task in ("retrieval", "captioning", "vqa", "classification", "video")
     },
     "finetune@nlvr": Stage("blip.stages.finetune", "nlvr", trains=True, by_hand=True),
+    "finetune@visdial": Stage("blip.stages.finetune", "visdial", trains=True, by_hand=True),
     "evaluate@nlvr": Stage("blip.stages.evaluate", "nlvr", by_hand=True),
+    "evaluate@visdial": Stage("blip.stages.evaluate", "visdial", by_hand=True),
     "compare": Stage("blip.stages.compare"),
     "register": Stage("blip.stages.register"),
     "report": Stage("blip.stages.report", keeps_metrics=False),  # it writes metrics/summary.json

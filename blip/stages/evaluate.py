@@ -11,8 +11,9 @@ from pathlib import Path
 from blip.atomic import atomic_path
 from blip.config import Settings
 from blip.errors import BadArguments
+from blip.model.dialogs import answer_ranker
 from blip.model.two_images import TwoImages
-from blip.tasks import captioning, classification, nlvr, retrieval, video, vqa
+from blip.tasks import captioning, classification, nlvr, retrieval, video, visdial, vqa
 from blip.tasks.inputs import device_of, model_directory, open_model, read_labels, read_samples
 from blip.tasks.outcome import Outcome, write_outcome
 from blip.tracking.runs import StageRun
@@ -113,6 +114,15 @@ def _nlvr(settings: Settings) -> Outcome:
     )
 
 
+def _visdial(settings: Settings) -> Outcome:
+    task = settings.evaluate.visdial
+    assert task is not None
+    rank = answer_ranker(open_model("visdial", settings.compute))
+    return visdial.evaluate(
+        rank, read_samples(task.data), batch_size=settings.evaluate.batch_size, seed=settings.seed
+    )
+
+
 TASKS: dict[str, Callable[[Settings], Outcome]] = {
     "retrieval": _retrieval,
     "captioning": _captioning,
@@ -120,4 +130,5 @@ TASKS: dict[str, Callable[[Settings], Outcome]] = {
     "classification": _classification,
     "video": _video,
     "nlvr": _nlvr,
+    "visdial": _visdial,
 }

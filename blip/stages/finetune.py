@@ -1,9 +1,15 @@
-"""Stages finetune@TASK (retrieval, captioning, vqa, nlvr): CapFilt's last model, for one task each."""
+"""Stages finetune@TASK (retrieval, captioning, vqa, nlvr, visdial): CapFilt's last model, for one task each."""
 
 from blip.config import Settings
 from blip.errors import BadArguments
 from blip.stages.training import Job, run_job
-from blip.stages.validation_scores import caption_scores, question_scores, retrieval_scores, statement_scores
+from blip.stages.validation_scores import (
+    caption_scores,
+    dialog_scores,
+    question_scores,
+    retrieval_scores,
+    statement_scores,
+)
 from blip.tasks.inputs import MODELS
 from blip.tasks.rounds import last_dataset, last_model, reading
 from blip.tracking.runs import StageRun
@@ -13,8 +19,9 @@ SCORES = {
     "captioning": caption_scores,
     "vqa": question_scores,
     "nlvr": statement_scores,
+    "visdial": dialog_scores,
 }
-LEARNT = {"vqa": "questions", "nlvr": "statements"}  # all others learn from pairs
+LEARNT = {"vqa": "questions", "nlvr": "statements", "visdial": "dialogs"}  # all others learn from pairs
 
 
 def job(settings: Settings, variant: str | None) -> Job:

@@ -24,6 +24,7 @@ from blip.model.adapt import adapted
 from blip.model.api import Blip
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.checkpoints import ModelCard, load_starting_vision, save_model
+from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrNetwork, pre_trained, save_nlvr
 from blip.model.objectives import ObjectiveConfig, PairObjective, SpecialTokens
 from blip.model.parts import still_missing
@@ -33,8 +34,8 @@ from blip.model.vision import VisionConfig
 from blip.model.vqa import AnswerObjective, untie
 from blip.tracking.following import following
 from blip.tracking.runs import StageRun
-from blip.training.batches import PairCollate, QuestionCollate, StatementCollate
-from blip.training.flops import answer_flops, pair_flops, statement_flops
+from blip.training.batches import DialogCollate, PairCollate, QuestionCollate, StatementCollate
+from blip.training.flops import answer_flops, dialog_flops, pair_flops, statement_flops
 from blip.training.launch.crew import Crew, current_crew
 from blip.training.launch.place import Place
 from blip.training.loop import CURVE, RUNS, SUMMARY, WARNINGS, Plan, train
@@ -44,11 +45,11 @@ VALIDATED = DATASETS / "validated"
 DISTRACTORS = 100_000  # texts of a dataset to draw distractors from
 VOCABULARY = DATASETS / "vocabulary" / "vocab.txt"
 
-LOSSES = {"questions": "answers", "statements": "statements"}  # of tasks that have one loss
+LOSSES = {"questions": "answers", "statements": "statements", "dialogs": "itm"}  # of tasks that have one loss
 
 Value = TypeVar("Value")
 Network = BlipNetwork | NlvrNetwork
-Objectives = PairObjective | AnswerObjective | StatementObjective
+Objectives = PairObjective | AnswerObjective | StatementObjective | DialogObjective
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Job:
 
     Attributes:
         name: of the stage, or of the part of it that is trained here.
-        task: ``pairs`` (ITC, ITM, LM), ``questions`` (VQA) or ``statements`` (NLVR2).
+        task: ``pairs`` (ITC, ITM, LM), ``questions`` (VQA), ``statements`` (NLVR2) or ``dialogs`` (VisDial).
         start: the model directory to go on from; None starts a new model.
         target: the model directory to write.
         prefix: of what the run tells MLflow, where a stage trains more than one model.
@@ -184,6 +185,8 @@ def published_flops(job: Job, network: Network, model: Model) -> float:
         parts = answer_flops(config, tokens, questions=asked, locked_vision=locked)
     elif job.task == "statements":
         parts = statement_flops(config, tokens, statements=asked, locked_vision=locked)
+    elif job.task == "dialogs":
+        parts = dialog_flops(config, tokens, questions=asked, locked_vision=locked)
     else:
         parts = pair_flops(
             config,
@@ -318,6 +321,9 @@ def _objective(
     if isinstance(network, NlvrNetwork):
         statements = StatementCollate(tokenizer, model.text.max_tokens, settings.questions_per_image)
         return StatementObjective(network), statements
+    if job.task == "dialogs":
+        dialogs = DialogCollate(tokenizer, model.text.max_tokens, settings.questions_per_image)
+        return DialogObjective(network), dialogs
     tokens = SpecialTokens(tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.bos, tokenizer.enc)
     if job.task == "questions":
         objective = AnswerObjective(network, tokens, settings.label_smoothing)

@@ -8,8 +8,9 @@ import torch
 from blip.config import Settings
 from blip.data.text import clean_caption
 from blip.model.api import Blip
+from blip.model.dialogs import answer_ranker
 from blip.model.two_images import TwoImages
-from blip.tasks import captioning, nlvr, retrieval, vqa
+from blip.tasks import captioning, nlvr, retrieval, visdial, vqa
 from blip.tasks.inputs import read_samples
 from blip.tasks.matching import roc_auc
 
@@ -81,6 +82,20 @@ def statement_scores(prefix: str, directory: Path, settings: Settings) -> dict[s
         return {}
     outcome = nlvr.evaluate(
         TwoImages.open(directory),
+        read_samples(how.validation),
+        batch_size=settings.evaluate.batch_size,
+        seed=settings.seed,
+    )
+    return {f"{prefix}.validation.{n.split('.')[-1]}": v for n, v in outcome.metrics.items()}
+
+
+def dialog_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
+    """Where the right answer comes among its candidates, on the validation dialogs."""
+    how = settings.evaluate.visdial
+    if how is None:
+        return {}
+    outcome = visdial.evaluate(
+        answer_ranker(Blip.open(directory)),
         read_samples(how.validation),
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,

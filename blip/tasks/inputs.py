@@ -13,7 +13,7 @@ from blip.model.api import Blip
 
 DATASETS = Path("data/datasets")
 MODELS = Path("models")
-FINETUNED = ("retrieval", "captioning", "vqa", "nlvr")
+FINETUNED = ("retrieval", "captioning", "vqa", "nlvr", "visdial")
 
 
 def open_model(name: str, compute: Compute) -> Blip:

@@ -1,6 +1,11 @@
 """A project folder with small datasets from the sample and real models of toy size with random weights."""
 
 import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -59,6 +64,23 @@ def evaluation_settings(evaluation_folder: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(evaluation_folder)
     return load_settings(ROOT / "params.yaml", overrides={"compute.device": "cpu", "compute.threads": 1})
+
+
+def train_apart(stage: str, overrides: dict[str, Any]) -> dict[str, float]:
+    """The figures of a training stage, run here in a process of its own: it starts a process group."""
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    changes = [
+        argument
+        for item in overrides.items()
+        for argument in ("--set", "=".join((item[0], json.dumps(item[1]))))
+    ]
+    mine = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    command = [sys.executable, "-m", "blip", "stage", stage, *changes]
+    done = subprocess.run(
+        command, env=os.environ | mine, text=True, capture_output=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(Path(f"metrics/{stage.replace('@', '_')}.json").read_text())
 
 
 def pictures(role: str, archive: str = "images.tar", extension: str = "webp") -> Iterator[Sample]:

@@ -39,14 +39,12 @@ def decoding_context(
 ) -> Sequence[Context | Tokens]:
     """What the decoder's cross-attention reads of image tokens (or question states), for `generate`.
 
-    Made once for each image, whatever the `copies`: rows of it, one after the other, for several texts.
+    Args:
+        copies: texts that each image will have.
     """
-    reads = decoding.max_length * decoding.beams * copies
-    context = network.text_decoder.context_for(tokens_BND, reads, mask_BN)
-    if copies == 1:
-        return context
-    rows = torch.arange(len(tokens_BND), device=tokens_BND.device)
-    return select_rows(context, rows.repeat_interleave(copies))
+    return network.text_decoder.context_for(
+        tokens_BND, decoding.max_length * decoding.beams * copies, mask_BN
+    )
 
 
 @torch.inference_mode()
@@ -58,10 +56,11 @@ def generate(
     decoding: Decoding,
     uniforms_BL: Tensor | None = None,
 ) -> list[list[int]]:
-    """Write a text for every row of `context`.
+    """Write a text for every prompt.
 
     Args:
-        context: what the decoder's cross-attention reads (`decoding_context`), B rows.
+        context: what the decoder's cross-attention reads (`decoding_context`), B rows; or fewer, each of which several
+            prompts that follow each other share uncopied (not for beams).
         prompt_BT: the tokens to start from, ``[DEC]`` first, without padding.
         end: id of the token that ends a text.
         uniforms_BL: for nucleus sampling, one uniform number per row and position, so that what is drawn for a row
@@ -83,7 +82,9 @@ def _one_by_one(
     decoding: Decoding,
     uniforms_BL: Tensor | None,
 ) -> list[list[int]]:
+    """Rows that have ended leave the batch, those that share a context together when all of them have."""
     rows = torch.arange(len(prompt_BT), device=prompt_BT.device)
+    copies = len(rows) // max(context[0].rows, 1)
     sequences, new, prompt = prompt_BT, prompt_BT, prompt_BT.shape[1]
     ended = torch.zeros_like(rows, dtype=torch.bool)
     done: dict[int, list[int]] = {}
@@ -99,12 +100,13 @@ def _one_by_one(
         new = chosen[:, None]
         sequences = torch.cat((sequences, new), dim=1)
         ended = ended | (chosen == end)
-        still = len(rows) - int(ended.sum())
-        if _leaves(still, len(rows)):
-            _keep_texts(done, rows[ended], sequences[ended], prompt, end)
-            keep = (~ended).nonzero().squeeze(1)
+        leaving = ended.view(-1, copies).all(dim=1)
+        if _leaves(len(leaving) - int(leaving.sum()), len(leaving)):
+            gone = leaving.repeat_interleave(copies)
+            _keep_texts(done, rows[gone], sequences[gone], prompt, end)
+            keep = (~gone).nonzero().squeeze(1)
             rows, sequences, new, ended = rows[keep], sequences[keep], new[keep], ended[keep]
-            context = select_rows(context, keep)
+            context = select_rows(context, (~leaving).nonzero().squeeze(1))
             cache.select(keep)
     _keep_texts(done, rows, sequences, prompt, end)
     return [done[row] for row in range(len(prompt_BT))]

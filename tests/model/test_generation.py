@@ -56,6 +56,25 @@ def test_a_beam_caption_depends_on_its_image_alone() -> None:
         assert model.caption_tokens(tokens, decoding) == alone
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("top_p", [None, 0.95])
+def test_several_captions_of_an_image_are_what_each_is_by_itself(top_p: float | None) -> None:
+    """They share the image's keys and values, end at different times, and leave the batch together."""
+    model = tiny.blip()
+    model.network.lm_head.bias[model.tokenizer.sep] += 3
+    tokens, copies = model.encode_images(tiny.images(6)), 3
+    decoding = Decoding(20, 1, top_p=top_p)
+    uniforms = keyed_uniforms([str(n) for n in range(len(tokens) * copies)], 5, 20)
+    together = model.caption_tokens(tokens, decoding, uniforms=uniforms, copies=copies)
+    alone = [
+        model.caption_tokens(tokens[n // copies : n // copies + 1], decoding, uniforms=uniforms[n : n + 1])[0]
+        for n in range(len(uniforms))
+    ]
+    assert together == alone
+    lengths = {len(text.split()) for text in together}
+    assert len(lengths) > 2 or top_p is None
+
+
 def test_uniform_numbers_are_in_range_and_repeat() -> None:
     one = keyed_uniforms(["a", "b"], 1, 50)
     assert torch.equal(one, keyed_uniforms(["a", "b"], 1, 50))

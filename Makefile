@@ -28,8 +28,11 @@ demo: $(READY)  ## the whole pipeline on the embedded sample; again, it finds no
 ui: $(READY)  ## the pages: Prefect, MLflow, the report and the Data Docs; Ctrl-C closes them
 	@$(BIN)/python -m flows.ui
 
-test: $(READY)  ## every test, the slow ones too
-	@$(BIN)/python -m pytest --durations=15 $(ARGS)
+test: $(READY)  ## every test: the quick ones two at a time, then the drills that want the machine to themselves
+	@failed=0; none_here=5; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=10 $(ARGS) || [ $$? -eq $$none_here ] || failed=1; \
+	$(BIN)/python -m pytest -m slow --durations=10 $(ARGS) || [ $$? -eq $$none_here ] || failed=1; \
+	exit $$failed
 
 lint: $(READY)  ## ruff, pyright, and which part may import which
 	@$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from tests.training.ranks import Ranks, finish
 from tests.training.tiny_run import write_dataset
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 STEPS = 8
 
 
@@ -71,7 +72,6 @@ def keys_of(folder: Path, rank: int) -> dict[tuple[int, int], list[str]]:
     return {(int(epoch), int(number)): names for epoch, number, *names in lines}
 
 
-@pytest.mark.slow
 def test_two_ranks_with_workers_and_accumulation_go_on_exactly_and_see_every_sample_once(
     tmp_path: Path,
 ) -> None:
@@ -94,7 +94,6 @@ def test_two_ranks_with_workers_and_accumulation_go_on_exactly_and_see_every_sam
     assert all(set(seen.values()) == {1} for seen in epochs.values())
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_a_run_ends_with_the_same_weights() -> None:
     command = [
         sys.executable,

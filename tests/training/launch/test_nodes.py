@@ -19,6 +19,7 @@ from tests.training.launch.test_node import wait_for
 from tests.training.tiny_run import write_dataset
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.slow
 NODE = """
 import sys
 from pathlib import Path
@@ -156,7 +157,6 @@ def network() -> Iterator[tuple[str, ...]]:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     not shutil.which("ip") or os.geteuid() != 0, reason="network namespaces need `ip` and root"
 )

@@ -5,8 +5,6 @@ import re
 import sys
 from pathlib import Path
 
-import torch
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 30
 
@@ -29,6 +27,8 @@ def keep_freed_memory() -> None:
 
 def peak_bytes() -> int:
     """The most that this process has held: on the GPU where it computes on one, else resident."""
+    import torch  # here: `blip.stages` sets what OpenMP reads when it is loaded, and imports this module before
+
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
     return _resident("VmHWM")

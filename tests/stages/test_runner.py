@@ -1,6 +1,7 @@
 """A stage is run under its MLflow run; its figures are written with the seconds it took."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -74,3 +75,9 @@ def test_an_unknown_stage_is_refused_before_anything_opens(settings):
 def test_both_pre_trainings_are_one_module():
     assert find_stage("pretrain").module == find_stage("pretrain_bootstrapped").module
     assert find_stage("pretrain_bootstrapped").variant == "bootstrapped"
+
+
+def test_torch_is_loaded_after_the_stage_says_how_its_threads_wait() -> None:
+    """OpenMP reads that once; without it two threads took five times as long beside another busy process."""
+    code = "import sys, blip.cli, blip.stages; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

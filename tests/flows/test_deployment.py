@@ -76,7 +76,10 @@ def worker(deployed: Path, environment: dict[str, str], tmp_path: Path) -> Itera
     ):
         yield log
         process.terminate()
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:  # Prefect's: it was once seen to wait for ever, with nothing left to do
+            process.kill()
 
 
 def prefect(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -78,8 +78,8 @@ def worker(deployed: Path, environment: dict[str, str], tmp_path: Path) -> Itera
         process.terminate()
         try:
             process.wait(timeout=30)
-        except subprocess.TimeoutExpired:  # Prefect's: it was once seen to wait for ever, with nothing left to do
-            process.kill()
+        except subprocess.TimeoutExpired:
+            process.kill()  # it was once seen to wait for ever, with nothing left to do
 
 
 def prefect(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

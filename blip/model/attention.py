@@ -7,6 +7,7 @@ attention is plain, and everything else is fused.
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 
 SHORT_TRAINING, SHORT_INFERENCE = 256, 64  # keys up to which three plain operations win on a CPU
 
@@ -25,6 +26,27 @@ def attention(q_BHQC: Tensor, k_BHKC: Tensor, v_BHKC: Tensor, mask: Tensor | Non
     if q_BHQC.device.type == "cpu" and k_BHKC.shape[2] <= few:
         return _plain(q_BHQC, k_BHKC, v_BHKC, mask)
     return F.scaled_dot_product_attention(q_BHQC, k_BHKC, v_BHKC, attn_mask=mask)
+
+
+def ragged_attention(
+    q_MHC: Tensor,
+    k_NHC: Tensor,
+    v_NHC: Tensor,
+    starts: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
+    causal: bool = False,
+) -> Tensor:
+    """Attention within the rows of a batch whose queries, and keys, have different lengths; on a GPU, in 16 bits.
+
+    Args:
+        starts: int32 ``[B + 1]`` for queries and for keys: where each row begins, and the end of the last.
+        longest: no fewer than the longest row has queries, and keys.
+
+    Returns:
+        ``[M, H, C]``.
+    """
+    window = (-1, 0) if causal else (-1, -1)
+    return varlen_attn(q_MHC, k_NHC, v_NHC, *starts, *longest, window_size=window)  # type: ignore[return-value]
 
 
 def attention_to_tokens(

@@ -56,14 +56,14 @@ class BlipNetwork(nn.Module):
         """Image tokens to unit vectors ``[B, P]``, in float32."""
         return F.normalize(self.vision_projection(tokens_BND[:, 0]).float(), dim=-1)
 
-    def embed_text(self, ids_BT: Tensor, mask_BT: Tensor, at_most: int | None = None) -> Tensor:
+    def embed_text(self, ids_BT: Tensor, mask_BT: Tensor, tokens: int | None = None) -> Tensor:
         """Texts (starting with ``[CLS]``) to unit vectors ``[B, P]``, in float32."""
-        states = self.text_encoder(ids_BT, mask_BT, first_only=True, at_most=at_most)
+        states = self.text_encoder(ids_BT, mask_BT, first_only=True, tokens=tokens)
         return F.normalize(self.text_projection(states[:, 0]).float(), dim=-1)
 
     def match(
-        self, ids_BT: Tensor, mask_BT: Tensor, context: Sequence[AnyContext], at_most: int | None = None
+        self, ids_BT: Tensor, mask_BT: Tensor, context: Sequence[AnyContext], tokens: int | None = None
     ) -> Tensor:
         """ITM logits ``[B, 2]`` of texts (starting with ``[ENC]``) with images; index 1 is "matched"."""
-        states = self.text_encoder(ids_BT, mask_BT, context, first_only=True, at_most=at_most)
+        states = self.text_encoder(ids_BT, mask_BT, context, first_only=True, tokens=tokens)
         return self.itm_head(states[:, 0]).float()

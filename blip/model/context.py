@@ -42,6 +42,23 @@ class TwoContexts(NamedTuple):
     own: Context
 
 
+class Grouped(NamedTuple):
+    """A context that any number of packed texts to a row share uncopied; the texts stand in the order of the rows.
+
+    Attributes:
+        context: without a mask.
+        texts_E: int32 ``[B + 1]``, where the texts of each row begin, and how many texts there are.
+        tokens_E: the same in tokens.
+        most_texts, most_tokens: no fewer than the row has that has most.
+    """
+
+    context: Context
+    texts_E: Tensor
+    tokens_E: Tensor
+    most_texts: int
+    most_tokens: int
+
+
 class Tokens(NamedTuple):
     """What cross-attention reads without keys and values, for decoding a few tokens: ``[B, N, D]`` and a mask."""
 
@@ -59,7 +76,7 @@ class Tokens(NamedTuple):
         return Tokens(self.tokens.index_select(0, index), mask)
 
 
-AnyContext = Context | TwoContexts | Tokens
+AnyContext = Context | TwoContexts | Tokens | Grouped
 
 
 def select_rows(context: Sequence[Context | Tokens], index: Tensor) -> list[Context | Tokens]:

@@ -53,16 +53,17 @@ class MomentumTwin(nn.Module):
         tokens_BND: Tensor,
         ids_BT: Tensor,
         mask_BT: Tensor,
-        at_most: int | None = None,
+        count: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Image and text features ``[B, P]``, unit length, float32.
 
         Args:
             tokens_BND: what the network's own vision tower made of the images.
+            count: of the texts' tokens, where the host knows it.
         """
         tokens = tokens_BND.float() if self.shares_vision else self.parts["vision"](images.float())
         image = self.parts["vision_projection"](tokens[:, 0]).float()
-        states = self.parts["text_encoder"](ids_BT, mask_BT, first_only=True, at_most=at_most)
+        states = self.parts["text_encoder"](ids_BT, mask_BT, first_only=True, tokens=count)
         text = self.parts["text_projection"](states[:, 0]).float()
         return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
 

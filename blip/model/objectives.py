@@ -5,17 +5,19 @@ negatives and the decoder, because encoder and decoder share cross-attention and
 The same module, with losses left out by weight, fine-tunes captioner, filter, retrieval and captioning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from blip.data.images import arrive
 from blip.model.blip import BlipNetwork
-from blip.model.context import AnyContext, Context, TwoContexts
+from blip.model.context import AnyContext, Context, Grouped, TwoContexts
 from blip.model.contrast import Contrast, Features, leaf
+from blip.model.grouping import Groups
 from blip.model.losses import (
     IGNORED,
     hard_negatives,
@@ -29,9 +31,10 @@ from blip.model.losses import (
 )
 from blip.model.momentum import FeatureQueue, MomentumTwin
 from blip.model.negatives import negatives_of_all_ranks
-from blip.model.packing import bound_for, places
+from blip.model.packing import count_for, places, takes_ragged
 from blip.model.precision import full_precision
 from blip.model.ranks import from_first_rank, gather, gather_with_gradient, own_rows, world_size
+from blip.model.readback import Readback
 
 TEMPERATURE_RANGE = (0.001, 0.5)
 
@@ -105,7 +108,7 @@ class PairBatch:
             Captions of one image agree in the first.
         prompt_tokens: leading tokens of every text that the decoder is not taught to write.
         image: ``[P]``, the image of each text; None where text i is of image i.
-        tokens: how many tokens the texts have, counted before they go to a GPU.
+        counts: counted before the texts go to a GPU.
         distractor_ids, distractor_mask: ``[P, T]`` texts of no image: keys that no image has in ITC, and negative
             texts of ITM. None without any.
     """
@@ -116,28 +119,28 @@ class PairBatch:
     group: Tensor
     prompt_tokens: int = 0
     image: Tensor | None = None
-    tokens: int | None = None
+    counts: "Counts | None" = None
     distractor_ids: Tensor | None = None
     distractor_mask: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "PairBatch":
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        tokens = int(self.mask.sum()) if self.mask.device.type == "cpu" else self.tokens
+        counts = self._counted() if self.mask.device.type == "cpu" else self.counts
         moved = {name: value.to(device) for name, value in tensors.items() if name != "images"}
-        return replace(self, images=arrive(self.images, device), tokens=tokens, **moved)
+        return replace(self, images=arrive(self.images, device), counts=counts, **moved)
 
-    @property
-    def matched_tokens(self) -> int | None:
-        """No fewer tokens than ITM reads: every text twice, and negative texts of which each may be the longest."""
-        return None if self.tokens is None else 2 * self.tokens + self.ids.numel()
+    def _counted(self) -> "Counts":
+        own, written = int(self.mask.sum()), int(self.mask[:, :-1].sum())
+        others = 0 if self.distractor_mask is None else int(self.distractor_mask.sum())
+        most = 1 if self.image is None else int(self.image.bincount().max())
+        return Counts(own, own + others, written, most)
 
     def with_distractors(self) -> tuple[Tensor, Tensor, int | None]:
-        """Ids and mask of the texts and behind them of the distractors, and no fewer tokens than they have."""
-        ids, mask = self.distractor_ids, self.distractor_mask
+        """Ids and mask of the texts and behind them of the distractors, and how many tokens they have."""
+        ids, mask, counts = self.distractor_ids, self.distractor_mask, self.counts
         if ids is None or mask is None:
-            return self.ids, self.mask, self.tokens
-        tokens = None if self.tokens is None else self.tokens + ids.numel()
-        return torch.cat((self.ids, ids)), torch.cat((self.mask, mask)), tokens
+            return self.ids, self.mask, counts and counts.tokens
+        return torch.cat((self.ids, ids)), torch.cat((self.mask, mask)), counts and counts.with_distractors
 
     def for_texts(self, x_BX: Tensor) -> Tensor:
         """What there is of each image, for each text: ``[B, ...]`` -> ``[P, ...]``."""
@@ -147,6 +150,21 @@ class PairBatch:
         """The images' contexts for each text, or for the texts `pairs`."""
         index = self.image if pairs is None else pairs if self.image is None else self.image[pairs]
         return context if index is None else [layer.select(index) for layer in context]
+
+
+class Counts(NamedTuple):
+    """What the host knows of a batch's texts, so that it need not wait for a GPU to count.
+
+    Attributes:
+        tokens, with_distractors: of the texts, and of the texts and the distractors.
+        written: without the last column, as the decoder takes them.
+        most_texts: of an image.
+    """
+
+    tokens: int
+    with_distractors: int
+    written: int
+    most_texts: int
 
 
 class PairObjective(nn.Module):
@@ -204,15 +222,26 @@ class PairObjective(nn.Module):
                 losses["itc"] = self._itc(features, temperature, self.sigmoid_bias)
             if config.itm:
                 similarity = self._similarity(features, temperature)
-        context = network.text_encoder.project_context(tokens_BND)
-        if similarity is not None:
-            losses["itm"] = self._itm(batch, tokens_BND, context, similarity)
-        if config.lm:
-            if not network.config.tied:
-                context = network.text_decoder.project_context(tokens_BND)
-            losses["lm"] = self._lm(batch, batch.contexts_for(context))
+        losses |= self._of_images_and_texts(batch, tokens_BND, similarity)
         losses["loss"] = sum((getattr(config, name) * loss for name, loss in losses.items()), torch.zeros(()))
         return losses
+
+    def _of_images_and_texts(
+        self, batch: PairBatch, tokens_BND: Tensor, similarity: tuple[Tensor, Tensor] | None
+    ) -> dict[str, Tensor]:
+        """ITM and LM. A GPU begins with LM: while it works the host learns how many tokens ITM has drawn."""
+        network = self.network
+        context = network.text_encoder.project_context(tokens_BND)
+        work: dict[str, Callable[[], Tensor]] = {}
+        if similarity is not None:
+            work["itm"] = self._itm(batch, tokens_BND, context, similarity)
+        if self.config.lm:
+            if not network.config.tied:
+                context = network.text_decoder.project_context(tokens_BND)
+            work["lm"] = partial(self._lm, batch, context)
+        order = reversed(work) if tokens_BND.is_cuda else iter(work)
+        found = {name: work[name]() for name in order}
+        return {name: found[name] for name in work}
 
     def features(self, batch: PairBatch) -> Features:
         """What ITC compares of a batch. The same random numbers are drawn as by `forward`, and in their order."""
@@ -265,7 +294,9 @@ class PairObjective(nn.Module):
         """Momentum features of the batch; the twin has moved before, as published."""
         if self.twin is None:
             return None
-        image, text = self.twin.embed(batch.images, tokens_BND, batch.ids, batch.mask, batch.tokens)
+        image, text = self.twin.embed(
+            batch.images, tokens_BND, batch.ids, batch.mask, batch.counts and batch.counts.tokens
+        )
         return batch.for_texts(image), text
 
     def _itc(self, features: Features, temperature: Tensor, bias: Tensor | None) -> Tensor:
@@ -336,10 +367,13 @@ class PairObjective(nn.Module):
         tokens_BND: Tensor,
         context: list[Context],
         similarity: tuple[Tensor, Tensor],
-    ) -> Tensor:
-        """Every image with its text and a negative one, and every text with a negative image."""
+    ) -> Callable[[], Tensor]:
+        """Every image with its text and a negative one, and every text with a negative image.
+
+        Negatives are drawn here; the loss is computed when what is returned is called.
+        """
         if self._global_negatives:
-            return self._itm_of_all_ranks(batch, tokens_BND, context, similarity)
+            return partial(self._itm_of_all_ranks, batch, tokens_BND, context, similarity)
         same = same_group(batch.group, batch.group)
         negative_text, negative_image = self._draw(similarity, same)
         rows = torch.arange(len(same), device=same.device)
@@ -350,10 +384,29 @@ class PairObjective(nn.Module):
             negative_text = torch.where(drawn, rows + len(rows), negative_text)
         text_index = torch.cat((_in_turn(rows, negative_text), rows))
         image_index = torch.cat((_in_turn(rows, rows), negative_image))
-        matched = same[text_index, image_index]
+        if takes_ragged(tokens_BND, self.network.config.text.width):
+            image = image_index if batch.image is None else batch.image[image_index]
+            image, order = image.sort(stable=True)
+            text_index, image_index = text_index[order], image_index[order]
+            ids, mask = ids[text_index], mask[text_index]
+            return self._match_in_groups(ids, mask, context, image, same[text_index, image_index])
         own, negative = batch.contexts_for(context), batch.contexts_for(context, negative_image)
-        ids, mask = ids[text_index], mask[text_index]
-        return self._match(ids, mask, _both(own, negative), matched, batch.matched_tokens)
+        ids, mask, matched = ids[text_index], mask[text_index], same[text_index, image_index]
+        return partial(self._match, ids, mask, _both(own, negative), matched)
+
+    def _match_in_groups(
+        self, ids_MT: Tensor, mask_MT: Tensor, context: list[Context], image_M: Tensor, matched_M: Tensor
+    ) -> Callable[[], Tensor]:
+        """As `_match`, with texts in the order of their images."""
+        groups = Groups.of(image_M, mask_MT.sum(1), context[0].rows)
+        most = [starts_E.diff().amax() for starts_E in groups]
+        sizes = Readback(mask_MT.sum(), *most)
+
+        def match() -> Tensor:
+            tokens, *most = sizes.wait()
+            return self._match(ids_MT, mask_MT, groups.over(context, *most), matched_M, tokens)
+
+        return match
 
     def _itm_of_all_ranks(
         self,
@@ -380,12 +433,11 @@ class PairObjective(nn.Module):
                 same_row(batch.group, others.image_group_P2),
             )
         )
-        at_most = None if batch.tokens is None else 2 * batch.tokens + others.ids_PT.numel()
         ids, mask = (
             torch.cat((_in_turn(ids, others.ids_PT), ids)),
             torch.cat((_in_turn(mask, others.mask_PT), mask)),
         )
-        return self._match(ids, mask, _both(own, negative), matched, at_most)
+        return self._match(ids, mask, _both(own, negative), matched)
 
     def _draw(self, similarity: tuple[Tensor, Tensor], same: Tensor) -> tuple[Tensor, Tensor]:
         """A negative text for every image and a negative image for every text."""
@@ -399,21 +451,36 @@ class PairObjective(nn.Module):
         mask_MT: Tensor,
         context: Sequence[AnyContext],
         matched_M: Tensor,
-        at_most: int | None,
+        tokens: int | None = None,
     ) -> Tensor:
-        logits = self.network.match(_with_first(ids_MT, self.tokens.encode), mask_MT, context, at_most)
+        logits = self.network.match(_with_first(ids_MT, self.tokens.encode), mask_MT, context, tokens)
         return nn.functional.cross_entropy(logits, matched_M.long())
 
     def _lm(self, batch: PairBatch, context: list[Context]) -> Tensor:
         ids = _with_first(batch.ids, self.tokens.decode)
         targets = batch.ids.masked_fill(batch.mask == 0, IGNORED)
         targets[:, : max(batch.prompt_tokens, 1)] = IGNORED
-        smoothing = self.config.label_smoothing
-        loss = decoder_loss(self.network, ids, targets, batch.mask, context, smoothing, at_most=batch.tokens)
+        smoothing, counts, mask = self.config.label_smoothing, batch.counts, batch.mask
+        if counts and takes_ragged(context[0].keys, self.network.config.text.width):
+            seen, order = _in_groups(batch, context, counts.most_texts)
+            ids, targets, mask = ids[order], targets[order], mask[order]
+        else:
+            seen = batch.contexts_for(context)
+        written = counts and counts.written
+        loss = decoder_loss(self.network, ids, targets, mask, seen, smoothing, written=written)
         if self.config.lm_mean == "local":
             return loss
         own = (targets[:, 1:] != IGNORED).sum().clamp_min(1)
         return loss * own / gather(own[None]).float().mean()
+
+
+def _in_groups(batch: PairBatch, context: list[Context], most_texts: int) -> tuple[list[Grouped], Tensor]:
+    """The images' contexts for the decoder, and the texts' order for them."""
+    rows = torch.arange(len(batch.ids), device=batch.ids.device)
+    image, order = (rows, rows) if batch.image is None else batch.image.sort(stable=True)
+    lengths = batch.mask[order, :-1].sum(1)
+    groups = Groups.of(image, lengths, context[0].rows)
+    return groups.over(context, most_texts, most_texts * (batch.ids.shape[1] - 1)), order
 
 
 def decoder_loss(
@@ -421,10 +488,10 @@ def decoder_loss(
     ids_BT: Tensor,
     targets_BT: Tensor,
     mask_BT: Tensor,
-    context: list[Context],
+    context: Sequence[AnyContext],
     label_smoothing: float,
     weights_B: Tensor | None = None,
-    at_most: int | None = None,
+    written: int | None = None,
 ) -> Tensor:
     """Next-token loss; logits are computed where there is a target and nowhere else.
 
@@ -432,12 +499,12 @@ def decoder_loss(
         ids_BT: decoder input, ``[DEC]`` first.
         targets_BT: the token at each position, `IGNORED` where none is learnt; shifted here.
         weights_B: a weight for every text.
-        at_most: no fewer than the texts have tokens; a GPU then counts the targets without the host waiting.
+        written: how many tokens the texts have without the last column, where the host knows it.
     """
     ids_BT, mask_BT = ids_BT[:, :-1], mask_BT[:, :-1]
-    states = network.text_decoder(ids_BT, mask_BT, context, causal=True, at_most=at_most)
+    states = network.text_decoder(ids_BT, mask_BT, context, causal=True, tokens=written)
     targets = targets_BT[:, 1:].flatten()
-    place = places(targets != IGNORED, bound_for(states, at_most))
+    place = places(targets != IGNORED, count_for(states, written))
     targets = targets[place].masked_fill(place < 0, IGNORED)
     logits = network.lm_head(states.flatten(0, 1)[place.clamp_min(0)], network.word_embedding)
     weights = None if weights_B is None else weights_B[place.clamp_min(0) // ids_BT.shape[1]]

@@ -2,11 +2,14 @@
 
 packing = Packing.of(mask_BT)
 packing.unpack(dense(packing.pack(x_BTD)))        # [B, T, D], zeros at padding
+
+On a GPU attention has no padding either: `Ragged` says where each text begins, and the kernel does the rest.
 """
 
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from blip.model.precision import compute_dtype
@@ -27,17 +30,21 @@ class Packing(NamedTuple):
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, mask_BT: Tensor, at_most: int | None = None) -> "Packing":
+    def of(cls, mask_BT: Tensor, tokens: int | None = None) -> "Packing":
         """The packing of a batch; every text has a token at position 0.
 
         Args:
-            at_most: no fewer than there are tokens. Given, M is this number and the host need not wait for the device
-                to count; what is too many of M stands at a place of padding, from where nothing is read.
+            tokens: how many there are, M. Given, the host need not wait for the device to count.
         """
         lengths = mask_BT.sum(1)
-        index = places(mask_BT.flatten().bool(), at_most)
-        index = torch.where(index < 0, mask_BT.flatten().argmin(), index) if at_most is not None else index
+        index = places(mask_BT.flatten().bool(), tokens)
         return cls(index, lengths.cumsum(0) - lengths, (mask_BT.shape[0], mask_BT.shape[1]))
+
+    def ragged(self, causal: bool) -> "Ragged":
+        """For attention among the packed tokens of each text."""
+        starts = F.pad(self.first_B, (0, 1), value=len(self.index_M)).int()
+        each = torch.arange(len(starts), dtype=torch.int32, device=starts.device)
+        return Ragged(starts, each, self.first_B, self.shape[1], causal)
 
     def pack(self, x_BTD: Tensor) -> Tensor:
         """``[B, T, D]`` -> ``[M, D]``."""
@@ -50,6 +57,24 @@ class Packing(NamedTuple):
         return padded.view(rows, length, -1)
 
 
+class Ragged(NamedTuple):
+    """Texts of different lengths, packed, that attention takes as they are.
+
+    Attributes:
+        starts_E: int32 ``[B + 1]``, where each text begins among the M tokens, and M.
+        each_E: int32 ``[B + 1]``, 0 to B: the same where one token of every text is there.
+        first_B: of each text's position 0 among the tokens.
+        longest: no fewer than the longest text has tokens.
+        causal: a token sees itself and those before it.
+    """
+
+    starts_E: Tensor
+    each_E: Tensor
+    first_B: Tensor
+    longest: int
+    causal: bool
+
+
 def places(present_N: Tensor, at_most: int | None = None) -> Tensor:
     """Where `present_N` is true, in order; with `at_most` that many numbers, -1 behind the last place."""
     if at_most is None:
@@ -57,9 +82,14 @@ def places(present_N: Tensor, at_most: int | None = None) -> Tensor:
     return torch.nonzero_static(present_N, size=min(at_most, len(present_N)), fill_value=-1).squeeze(1)
 
 
-def bound_for(x: Tensor, at_most: int | None) -> int | None:
-    """The bound where counting would make the host wait; a CPU has counted at once."""
-    return at_most if x.is_cuda else None
+def count_for(x: Tensor, tokens: int | None) -> int | None:
+    """The count where counting would make the host wait; a CPU has counted at once."""
+    return tokens if x.is_cuda else None
+
+
+def takes_ragged(like: Tensor, width: int) -> bool:
+    """Whether texts this wide are attended to packed: flash attention for it is a GPU's, in 16 bits."""
+    return like.is_cuda and compute_dtype(like).itemsize == 2 and width >= PACKED_WIDTH
 
 
 def pays_to_pack(states_BTD: Tensor) -> bool:

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from blip.model.attention import attention, attention_to_tokens, merge_heads, split_heads
-from blip.model.context import AnyContext, Cache, Context, Tokens, TwoContexts
-from blip.model.packing import Packing, bound_for, pays_to_pack
+from blip.model.attention import attention, attention_to_tokens, merge_heads, ragged_attention, split_heads
+from blip.model.context import AnyContext, Cache, Context, Grouped, Tokens, TwoContexts
+from blip.model.packing import Packing, Ragged, count_for, pays_to_pack, takes_ragged
 from blip.model.precision import compute_dtype
 
 
@@ -60,7 +60,7 @@ class TextTransformer(nn.Module):
         causal: bool = False,
         first_only: bool = False,
         cache: Cache | None = None,
-        at_most: int | None = None,
+        tokens: int | None = None,
     ) -> Tensor:
         """Run the stack.
 
@@ -71,7 +71,7 @@ class TextTransformer(nn.Module):
             causal: a token sees itself and those before it.
             first_only: the last layer computes position 0 only and the result is ``[B, 1, D]``.
             cache: the tokens decoded before these; needs `causal`.
-            at_most: no fewer than the batch has tokens; a GPU then counts them without the host waiting.
+            tokens: how many the batch has, where the host knows it and need not wait for a GPU to count.
 
         Returns:
             states ``[B, T, D]``; what stands at padding means nothing.
@@ -79,13 +79,17 @@ class TextTransformer(nn.Module):
         past = cache.length if cache else 0
         x = self.embeddings(ids_BT, past)
         pack = mask_BT is not None and cache is None and pays_to_pack(x)
-        packing = Packing.of(mask_BT, bound_for(x, at_most)) if pack and mask_BT is not None else None
-        mask = attention_mask(mask_BT, ids_BT.shape[1], past, causal, x)
+        packing = Packing.of(mask_BT, count_for(x, tokens)) if pack and mask_BT is not None else None
+        ragged = (
+            packing and takes_ragged(x, x.shape[-1]) and (context is None or isinstance(context[0], Grouped))
+        )
+        packed = packing.ragged(causal) if packing and ragged else packing
+        mask = None if ragged else attention_mask(mask_BT, ids_BT.shape[1], past, causal, x)
         x = packing.pack(x) if packing else x
         last = len(self.layers) - 1
         for n, layer in enumerate(self.layers):
             layer_context = context[n] if context else None
-            arguments = (x, mask, layer_context, packing, first_only and n == last, cache and (cache, n))
+            arguments = (x, mask, layer_context, packed, first_only and n == last, cache and (cache, n))
             recompute = self.activation_checkpointing and x.requires_grad
             x = checkpoint(layer, *arguments, use_reentrant=False) if recompute else layer(*arguments)
         if cache:
@@ -140,7 +144,7 @@ class Layer(nn.Module):
         x: Tensor,
         mask: Tensor | None,
         context: AnyContext | None,
-        packing: Packing | None,
+        packing: Packing | Ragged | None,
         first_only: bool,
         cache: tuple[Cache, int] | None,
     ) -> Tensor:
@@ -162,10 +166,12 @@ class SelfAttention(nn.Module):
         self,
         x: Tensor,
         mask: Tensor | None,
-        packing: Packing | None,
+        packing: Packing | Ragged | None,
         first_only: bool,
         cache: tuple[Cache, int] | None,
     ) -> Tensor:
+        if isinstance(packing, Ragged):
+            return self._among_packed(x, packing, first_only)
         qkv = packing.unpack(self.qkv(x)) if packing else self.qkv(x)
         q, k, v = (split_heads(part, self.heads) for part in qkv.chunk(3, dim=-1))
         if first_only:
@@ -175,6 +181,16 @@ class SelfAttention(nn.Module):
             k, v = cache[0].append(cache[1], k, v)
         attended = merge_heads(attention(q, k, v, mask))
         return self.output(packing.pack(attended) if packing and not first_only else attended, x)
+
+    def _among_packed(self, x_MD: Tensor, texts: Ragged, first_only: bool) -> Tensor:
+        """``[M, D]`` to the same, or to ``[B, 1, D]``."""
+        q, k, v = self.qkv(x_MD).unflatten(-1, (3, self.heads, -1)).unbind(1)
+        starts, longest = (texts.starts_E, texts.starts_E), (texts.longest, texts.longest)
+        if not first_only:
+            return self.output(ragged_attention(q, k, v, starts, longest, texts.causal).flatten(1), x_MD)
+        q, x = q.index_select(0, texts.first_B), x_MD.index_select(0, texts.first_B)
+        attended = ragged_attention(q, k, v, (texts.each_E, texts.starts_E), (1, texts.longest))
+        return self.output(attended.flatten(1), x)[:, None]
 
 
 class CrossAttention(nn.Module):
@@ -190,13 +206,16 @@ class CrossAttention(nn.Module):
         keys, values = (split_heads(part, self.heads) for part in self.kv(tokens_BND).chunk(2, dim=-1))
         return Context(keys, values, mask)
 
-    def forward(self, x: Tensor, context: AnyContext, packing: Packing | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: AnyContext, packing: Packing | Ragged | None = None) -> Tensor:
         """Attend to the context. With R texts for each context row (rows i*R .. i*R+R-1), they share it uncopied."""
+        if isinstance(context, Grouped):
+            return self.output(self._attend_in_groups(self.query(x), context), x)
+        assert not isinstance(packing, Ragged)
         query = packing.unpack(self.query(x)) if packing else self.query(x)
         attended = self._attend(query, context)
         return self.output(packing.pack(attended) if packing else attended, x)
 
-    def _attend(self, query_BTD: Tensor, context: AnyContext) -> Tensor:
+    def _attend(self, query_BTD: Tensor, context: Context | TwoContexts | Tokens) -> Tensor:
         if isinstance(context, TwoContexts):
             first, last = query_BTD.tensor_split([len(query_BTD) - context.own.rows])
             return torch.cat((self._attend(first, context.shared), self._attend(last, context.own)))
@@ -206,6 +225,19 @@ class CrossAttention(nn.Module):
         else:
             attended = self.attend(folded, context.keys, context.values, context.mask)
         return merge_heads(attended).reshape(query_BTD.shape)
+
+    def _attend_in_groups(self, query: Tensor, groups: Grouped) -> Tensor:
+        """Packed tokens ``[M, D]``, or one token of every text ``[B, 1, D]``."""
+        one_each = query.dim() == 3
+        starts, most = (
+            (groups.texts_E, groups.most_texts) if one_each else (groups.tokens_E, groups.most_tokens)
+        )
+        keys, values = (x_BHNC.transpose(1, 2).flatten(0, 1) for x_BHNC in groups.context[:2])
+        count = groups.context.keys.shape[2]
+        context_starts = torch.arange(len(starts), dtype=torch.int32, device=starts.device) * count
+        q_MHC = query.reshape(-1, self.heads, query.shape[-1] // self.heads)
+        attended = ragged_attention(q_MHC, keys, values, (starts, context_starts), (most, count))
+        return attended.reshape(query.shape)
 
     def _attend_to_tokens(self, q_BHQC: Tensor, context: Tokens) -> Tensor:
         weight = self.kv.weight.to(q_BHQC.dtype)
@@ -248,7 +280,19 @@ class LanguageModelHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
 
     def forward(self, x_MD: Tensor, word_VD: Tensor) -> Tensor:
-        return F.linear(self.norm(F.gelu(self.dense(x_MD))), word_VD, self.bias)
+        return aligned_linear(self.norm(F.gelu(self.dense(x_MD))), word_VD, self.bias)
+
+
+def aligned_linear(x_MD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
+    """``F.linear``; on a GPU with zero rows behind the weight's, up to a multiple of 8.
+
+    BERT's vocabulary with BLIP's two tokens is 30,524, whose rows of logits have no alignment that fast kernels want.
+    """
+    rows = len(weight_VD)
+    missing = -rows % 8 if x_MD.is_cuda else 0
+    if not missing:
+        return F.linear(x_MD, weight_VD, bias_V)
+    return F.linear(x_MD, F.pad(weight_VD, (0, 0, 0, missing)), F.pad(bias_V, (0, missing)))[:, :rows]
 
 
 def attention_mask(

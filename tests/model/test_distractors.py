@@ -43,7 +43,7 @@ def test_an_image_is_told_from_the_texts_of_no_image() -> None:
     tokens = network.vision(given.images)
     image = network.embed_image(tokens)
     text, others = network.embed_text(*given.with_distractors()[:2]).split(3)
-    image_keys, text_keys = made.twin.embed(given.images, tokens, given.ids, given.mask, given.tokens)
+    image_keys, text_keys = made.twin.embed(given.images, tokens, given.ids, given.mask)
     i2t = probability_of_own(image, torch.cat((text_keys, others)), network.temperature)
     t2i = probability_of_own(text, image_keys, network.temperature)
     expected = -(i2t.log().mean() + t2i.log().mean()) / 2

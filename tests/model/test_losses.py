@@ -115,7 +115,7 @@ def test_the_objective_is_the_weighted_sum_and_reaches_every_weight() -> None:
 
 
 @pytest.mark.parametrize("prompt_tokens", [0, 3])
-def test_losses_with_bounds_are_those_with_counts(
+def test_losses_with_counts_from_the_host_are_those_without(
     monkeypatch: pytest.MonkeyPatch, prompt_tokens: int
 ) -> None:
     monkeypatch.setattr(text, "pays_to_pack", lambda states: True)
@@ -123,18 +123,17 @@ def test_losses_with_bounds_are_those_with_counts(
         batch(["red apple", "dog", "the table on the picture", "green x"]), prompt_tokens=prompt_tokens
     )
     results = []
-    for bounded in (False, True):
+    for known in (False, True):
         for module in (text, objectives):
-            monkeypatch.setattr(
-                module, "bound_for", lambda x, at_most, bounded=bounded: at_most if bounded else None
-            )
+            monkeypatch.setattr(module, "count_for", lambda x, tokens, known=known: tokens if known else None)
         torch.manual_seed(0)
         made = objective().train()
         torch.manual_seed(1)  # the negatives that are drawn
         losses = made(given.to("cpu"))
         losses["loss"].backward()
         results.append([*losses.values(), *(p.grad for p in made.parameters() if p.grad is not None)])
-    assert given.to("cpu").tokens == given.mask.sum()
+    counts = given.to("cpu").counts
+    assert counts and counts.tokens == given.mask.sum() and counts.written == given.mask[:, :-1].sum()
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*results, strict=True))
 
 

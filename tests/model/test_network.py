@@ -59,19 +59,16 @@ def test_packed_gradients_are_those_of_padding(monkeypatch: pytest.MonkeyPatch) 
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*gradients, strict=True))
 
 
-@pytest.mark.parametrize("too_many", [0, 1, 7, 1000])
-def test_a_bound_instead_of_a_count_changes_no_state_and_no_gradient(
-    monkeypatch: pytest.MonkeyPatch, too_many: int
-) -> None:
+def test_a_count_from_the_host_changes_no_state_and_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "pays_to_pack", lambda states: True)
     ids, mask = tiny.tokenizer().encode(["red apple on the table", "dog", "a green x"], 30)
     results = []
-    for bound in (None, int(mask.sum()) + too_many):
-        monkeypatch.setattr(text, "bound_for", lambda x, at_most: at_most)
+    for count in (None, int(mask.sum())):
+        monkeypatch.setattr(text, "count_for", lambda x, tokens: tokens)
         network = tiny.network()
         context = network.text_encoder.project_context(network.vision(tiny.images(3)))
-        states = network.text_encoder(ids, mask, context, at_most=bound)[mask.bool()]
-        first = network.text_encoder(ids, mask, context, first_only=True, at_most=bound)
+        states = network.text_encoder(ids, mask, context, tokens=count)[mask.bool()]
+        first = network.text_encoder(ids, mask, context, first_only=True, tokens=count)
         (states.square().mean() + first.square().mean()).backward()
         results.append([states, first, *(p.grad for p in network.parameters() if p.grad is not None)])
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*results, strict=True))

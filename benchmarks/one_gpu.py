@@ -3,10 +3,10 @@
     python -m benchmarks.one_gpu                  # four minutes; on 80 GB or more, with 16 cores
     python -m benchmarks.one_gpu --batch 960      # of a forward, in place of the recipe's 480
 
-It runs what the stage `pretrain` runs in its process, but for MLflow: pictures are decoded, cropped and augmented by the
-recipe's workers, the step is the recipe's, with momentum twin, queue and optimiser. Pictures are soft patches with
-grain, of a photograph's size, so nothing is learnt; captions have the lengths of COCO's. Prints what was sustained from
-the first minute on (compilation and warm-up left out), the wait for data, and memory measured beside reckoned.
+It runs what the stage `pretrain` runs in its process, but for MLflow: pictures are decoded, cropped and augmented by
+the recipe's workers, the step is the recipe's, with momentum twin, queue and optimiser. Pictures are soft patches with
+grain, of a photograph's size, so nothing is learnt; captions are as long as COCO's. Prints what was sustained from the
+first minute on (compilation and warm-up left out), the wait for data, and memory measured beside reckoned.
 """
 
 import argparse
@@ -34,7 +34,6 @@ from blip.training.scaling import GPUS
 ROOT = Path(__file__).parents[1]
 ENTRIES = 30_522  # of BERT's vocabulary; DEC and ENC come on top
 PER_SHARD, LOG_EVERY = 512, 5
-WARM_UP = 60.0  # seconds of training that do not count
 EPOCH, EPOCHS = 14e6, 20
 GIB = 2**30
 
@@ -95,19 +94,19 @@ def settings_of(recipe: str, steps: int, batch: int | None, workers: int | None,
     return params.model_copy(update={"pretrain": run, "model": model, "ingest": ingest, "compute": compute})
 
 
-def sustained(curve: Path, pairs: int) -> tuple[float, float, float]:
+def sustained(curve: Path, pairs: int, warm_up: float) -> tuple[float, float, float]:
     """Pairs/s, the share of the time that was waited for data, and seconds, behind the warm-up."""
     with curve.open(encoding="utf-8") as handle:
         rows = [(float(row["pairs_per_second"]), float(row["data_wait"])) for row in csv.DictReader(handle)]
     spent, counted, waited, done = 0.0, 0.0, 0.0, 0
     for rate, wait in rows:
         seconds = pairs / rate
-        if spent >= WARM_UP:
+        if spent >= warm_up:
             counted, waited, done = counted + seconds, waited + wait * seconds, done + pairs
         spent += seconds
     if not counted:
         raise SystemExit(
-            f"the run took {spent:.0f} s, all of it warm-up ({WARM_UP:.0f} s); give more --steps"
+            f"the run took {spent:.0f} s, all of it warm-up ({warm_up:.0f} s); give more --steps"
         )
     return done / counted, waited / counted, counted
 
@@ -121,6 +120,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="of a forward; the recipe's")
     parser.add_argument("--workers", type=int, help="that make pictures; the recipe's")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--warm-up", type=float, default=60.0, help="seconds that do not count")
     chosen = parser.parse_args()
     settings = settings_of(chosen.recipe, chosen.steps, chosen.batch, chosen.workers, chosen.device)
     job = Job("pretrain", settings.pretrain, "pairs", None, Path("models/pretrain"))
@@ -138,7 +138,7 @@ def main() -> None:
         torch.set_num_threads(settings.compute.threads)
         train_here(job, settings)
         pairs = LOG_EVERY * training.batch_size * training.accumulate
-        rate, wait, seconds = sustained(RUNS / job.name / CURVE, pairs)
+        rate, wait, seconds = sustained(RUNS / job.name / CURVE, pairs, chosen.warm_up)
         needed = Plan("pretrain", job, settings, chosen.device, GPUS["h100"], 1).footprint
     print(
         f"\n{torch.cuda.get_device_name() if chosen.device == 'cuda' else 'CPU'}, torch {torch.__version__}"

@@ -9,6 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
+try:
+    from blip.model import short_rows
+except ImportError:  # no Triton, which a CPU build of torch has not
+    short_rows = None
+
 SHORT_TRAINING, SHORT_INFERENCE = 256, 64  # keys up to which three plain operations win on a CPU
 
 
@@ -38,6 +43,8 @@ def ragged_attention(
 ) -> Tensor:
     """Attention within the rows of a batch whose queries, and keys, have different lengths; on a GPU, in 16 bits.
 
+    Our own kernel where a row's keys are few enough to be held, flash attention elsewhere.
+
     Args:
         starts: int32 ``[B + 1]`` for queries and for keys: where each row begins, and the end of the last.
         longest: no fewer than the longest row has queries, and keys.
@@ -45,6 +52,8 @@ def ragged_attention(
     Returns:
         ``[M, H, C]``.
     """
+    if short_rows is not None and short_rows.holds(longest[1], q_MHC.shape[2]):
+        return short_rows.attend(q_MHC, k_NHC, v_NHC, *starts, longest[1], causal)
     window = (-1, 0) if causal else (-1, -1)
     return varlen_attn(q_MHC, k_NHC, v_NHC, *starts, *longest, window_size=window)  # type: ignore[return-value]
 

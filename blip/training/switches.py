@@ -21,9 +21,11 @@ def apply_switches(objective: nn.Module, training: Training) -> None:
     for module in objective.modules():
         if isinstance(module, VisionTransformer | TextTransformer):
             module.activation_checkpointing = training.activation_checkpointing
-            if training.compile and isinstance(module, VisionTransformer):
-                for block in module.blocks:
-                    block.compile()
-            elif training.compile:
-                for layer in module.layers:
-                    layer.compile(dynamic=True)
+        if not training.compile:
+            continue
+        if isinstance(module, VisionTransformer):
+            for block in module.blocks:
+                block.compile()
+        if isinstance(module, TextTransformer):
+            for layer in module.layers:
+                layer.compile(dynamic=True)

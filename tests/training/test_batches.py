@@ -115,7 +115,7 @@ def test_pictures_travel_as_bytes_and_are_normalised_where_they_arrive() -> None
     assert made.images.dtype == torch.uint8
     arrived = made.to("cpu")
     assert torch.equal(arrived.images, normalise(batch.images))
-    assert arrived.tokens == made.mask.sum()
+    assert arrived.counts is not None and arrived.counts.tokens == made.mask.sum()
     assert torch.equal(arrived.to("cpu").images, arrived.images)
 
 

@@ -4,10 +4,10 @@
     kept.total * 320                    # of a batch
 
 Counted are the tensors that autograd saves. A CPU and a GPU save different ones: attention over few keys is plain on a
-CPU, which keeps the weights and copies of keys and values, and fused on a GPU; autocast on a GPU computes LayerNorm in
-float32, which keeps its input in float32 and a copy of its output for each product that reads it. The formulas for a
-CPU are compared with the tensors that are saved there (tests/training/test_activations.py); those for a GPU are read
-from the same code, and have not been compared.
+CPU, which keeps the weights and copies of keys and values, and fused on a GPU, where in 16 bits texts have no padding
+and look at an image's keys and values without a copy; autocast on a GPU computes LayerNorm in float32, which keeps its
+input in float32 and a copy of its output for each product that reads it. The formulas for a CPU are compared with the
+tensors that are saved there (tests/training/test_activations.py); those for a GPU are read from the same code.
 """
 
 from dataclasses import dataclass
@@ -53,6 +53,11 @@ class Machine:
         """Bytes of an element of a dropout mask."""
         return 1 if self.cuda else self.item
 
+    @property
+    def ragged(self) -> bool:
+        """Whether attention takes texts as long as they are, each with the image it looks at."""
+        return self.cuda and self.item < FLOAT
+
     def plain(self, keys: int) -> bool:
         """Whether attention over so many keys is made of three plain operations."""
         return not self.cuda and keys <= SHORT_TRAINING
@@ -60,7 +65,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Kept:
-    """Bytes a pair by part; `constant` are those of a batch of any size."""
+    """Bytes a pair by part.
+
+    Attributes:
+        constant: of a batch of any size.
+        losing: more than that while the language model's loss goes back.
+        projecting: more than that when the texts have gone back, whose own is then free, and every layer's gradients of
+            keys and values are there. It is below 0 where texts keep more than these take.
+    """
 
     vision: float
     text: float
@@ -68,6 +80,8 @@ class Kept:
     contrast: float
     words: float
     constant: float
+    losing: float
+    projecting: float
 
     @property
     def total(self) -> float:
@@ -93,7 +107,7 @@ def activation_bytes(
     Args:
         captions: texts of an image.
         losses: whether there are ITC, ITM and LM.
-        checkpointing: a layer keeps its input alone; one layer at a time is computed again.
+        checkpointing: a layer keeps its input alone.
         locked_vision: the image encoder has no backward, and keeps nothing.
     """
     machine = Machine(device == "cuda", dtype.itemsize)
@@ -111,7 +125,10 @@ def activation_bytes(
     contrast = itc * 6 * keys * FLOAT
     constant = itc * (queue > 0) * 2 * keys * config.projection * FLOAT
     text, cross, contrast, words = (captions * part for part in (text, cross, contrast, words))
-    return Kept(vision, text, cross, contrast, words, constant)
+    losing = captions * 2 * _logits(config.text, texts.mean - 1) if lm else 0.0
+    left = _pair_of_keys(config, machine) if itm or lm else 0.0  # of the cross part, of an image
+    projecting = (1 + lm) * left - (text + words + cross - left)
+    return Kept(vision, text, cross, contrast, words, constant, losing, projecting)
 
 
 def answer_bytes(
@@ -171,7 +188,7 @@ def vision_bytes(config: VisionConfig, machine: Machine, checkpointing: bool = F
     layer = n * (2 * norm + attention + mlp)
     ends = n * norm + (config.tokens - 1) * 3 * config.patch_size**2 * s
     if checkpointing:
-        return ends + config.layers * n * d * s + layer
+        return ends + config.layers * n * d * s
     return ends + config.layers * layer
 
 
@@ -194,14 +211,15 @@ def _stack(
     dense_last = last * d * (s + ends)
     crossing = d * (s + ends) if context else 0
     feeding = d * (2 * config.mlp_ratio * s + ends)
-    kept = 3 * texts.longest * d * s
-    fused = 0 if machine.plain(texts.longest) else texts.longest * d * s * packed
-    weights = texts.longest * _weights(machine, config.heads, texts.longest, s)
+    seen = texts.mean if machine.ragged else texts.longest
+    kept = 3 * seen * d * s
+    fused = 0 if machine.ragged or machine.plain(texts.longest) else texts.longest * d * s * packed
+    weights = 0 if machine.ragged else seen * _weights(machine, config.heads, texts.longest, s)
     layer = dense + tokens * (crossing + feeding) + kept + fused + weights
     final = dense_last + last * (crossing + feeding) + kept + weights * last / tokens
     words = texts.longest * d * (FLOAT + (FLOAT if mask and not machine.cuda else mask))
     if checkpointing:
-        return words + config.layers * tokens * d * FLOAT + layer
+        return words + config.layers * tokens * d * FLOAT
     return words + (config.layers - 1) * layer + final
 
 
@@ -212,9 +230,14 @@ def _cross(
     if not (itm or lm):
         return 0.0
     # The pair's own, the negative image's, and the decoder's where attention copies them.
-    copies = (2 * itm + lm) if machine.plain(config.vision.tokens) else (1 + itm)
+    copies = 1 + itm
+    if machine.ragged:
+        copies = 1
+    elif machine.plain(config.vision.tokens) and not checkpointing:
+        copies = 2 * itm + lm
     full, first = config.text.layers - 1, 1
-    queries = itm * 3 * (full * texts.longest + first) + lm * (full + 1) * (texts.longest - 1)
+    each = texts.mean if machine.ragged else texts.longest
+    queries = itm * 3 * (full * each + first) + lm * (full + 1) * (each - 1)
     seen = config.vision.tokens
     return _projected(config, machine, seen) + _seen(config, machine, seen, copies, queries, checkpointing)
 
@@ -231,11 +254,23 @@ def _seen(
     """So many copies of the keys and values of `n` tokens, and what so many queries of all layers keep of them."""
     text, s = config.text, machine.item
     kept = text.layers * 2 * n * text.width * s * copies
-    query = text.width * s * (1 if machine.plain(n) else 2) + _weights(machine, text.heads, n, s)
-    return kept + queries * query / (text.layers if checkpointing else 1)
+    if checkpointing:
+        return kept
+    query = text.width * s * (1 if machine.ragged or machine.plain(n) else 2)
+    weights = 0 if machine.ragged else _weights(machine, text.heads, n, s)
+    return kept + queries * (query + weights)
+
+
+def _pair_of_keys(config: BlipConfig, machine: Machine) -> float:
+    """The keys and values of an image in all text layers, once."""
+    return _seen(config, machine, config.vision.tokens, 1, 0, True)
 
 
 def _words(config: TextConfig, tokens: float, machine: Machine) -> float:
     """The language-model head where a next token is to be told."""
     s = machine.item
-    return tokens * (config.vocabulary * FLOAT + config.width * (3 * s + FLOAT))
+    return _logits(config, tokens) + tokens * config.width * (3 * s + FLOAT)
+
+
+def _logits(config: TextConfig, tokens: float) -> float:
+    return tokens * config.vocabulary * FLOAT

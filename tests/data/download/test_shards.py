@@ -41,6 +41,12 @@ def urls(server: Server) -> list[tuple[str, str | None]]:
 
 
 @pytest.fixture
+def settings(settings: Download) -> Download:
+    """None of these faults is a wait without end, and a busy machine may take its time."""
+    return settings.model_copy(update={"connect_seconds": 10.0, "read_seconds": 10.0, "total_seconds": 60.0})
+
+
+@pytest.fixture
 def source(server: Server, tmp_path: Path) -> Source:
     rows = [{"url": url, "caption": f"picture {n}"} for n, (url, _) in enumerate(urls(server))]
     (tmp_path / "list.json").write_text(json.dumps(rows))

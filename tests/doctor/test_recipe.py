@@ -100,8 +100,8 @@ def test_a_batch_that_does_not_fit_is_told_with_one_that_does():
     wide = settings("one-gpu-14m")
     memory = examined(wide, devices=Devices("l40s"))["memory"]
     assert memory.state == "bad"
-    assert "batch_size 320 with accumulate 9 fits" in memory.text
-    narrow = settings("one-gpu-14m", pretrain__training__batch_size=320, pretrain__training__accumulate=9)
+    assert "batch_size 360 with accumulate 8 fits" in memory.text
+    narrow = settings("one-gpu-14m", pretrain__training__batch_size=360, pretrain__training__accumulate=8)
     assert examined(narrow, devices=Devices("l40s"))["memory"].state != "bad"
     recomputed = settings("one-gpu-14m", pretrain__training__activation_checkpointing=True)
     assert examined(recomputed, devices=Devices("l40s"))["memory"].state == "good"

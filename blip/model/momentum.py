@@ -61,7 +61,11 @@ class MomentumTwin(nn.Module):
             tokens_BND: what the network's own vision tower made of the images.
             count: of the texts' tokens, where the host knows it.
         """
-        tokens = tokens_BND.float() if self.shares_vision else self.parts["vision"](images.float())
+        tokens = (
+            tokens_BND.float()
+            if self.shares_vision
+            else self.parts["vision"](images.float(), first_only=True)
+        )
         image = self.parts["vision_projection"](tokens[:, 0]).float()
         states = self.parts["text_encoder"](ids_BT, mask_BT, first_only=True, tokens=count)
         text = self.parts["text_projection"](states[:, 0]).float()

@@ -67,10 +67,11 @@ class VisionTransformer(nn.Module):
         nn.init.trunc_normal_(self.class_embedding, std=0.02)
         nn.init.trunc_normal_(self.position_embedding, std=0.02)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, first_only: bool = False) -> Tensor:
         """Encode normalised images ``[B, 3, S, S]`` to tokens ``[B, N, D]``, CLS first.
 
-        With patch dropout N is smaller where the tower is being trained: in training mode and with a gradient. A
+        With `first_only` the last block computes CLS alone, ``[B, 1, D]``, which is what an embedding is made of. With
+        patch dropout N is smaller where the tower is being trained: in training mode and with a gradient. A
         locked tower, the momentum twin and evaluation see all patches.
         """
         patches_BND = self._patches(images)
@@ -79,9 +80,10 @@ class VisionTransformer(nn.Module):
         x_BND = torch.cat((cls, patches_BND), dim=1) + positions.to(patches_BND.dtype)
         if self.config.patch_dropout and self.training and x_BND.requires_grad:
             x_BND = drop_patches(x_BND, self.config.patch_dropout)
-        for block in self.blocks:
+        for n, block in enumerate(self.blocks, start=1):
+            arguments = (x_BND, first_only and n == len(self.blocks))
             recompute = self.activation_checkpointing and x_BND.requires_grad
-            x_BND = checkpoint(block, x_BND, use_reentrant=False) if recompute else block(x_BND)
+            x_BND = checkpoint(block, *arguments, use_reentrant=False) if recompute else block(*arguments)
         return self.norm(x_BND)
 
     def _patches(self, images: Tensor) -> Tensor:
@@ -106,12 +108,21 @@ class Block(nn.Module):
         self.fc1 = nn.Linear(config.width, config.mlp_ratio * config.width)
         self.fc2 = nn.Linear(config.mlp_ratio * config.width, config.width)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
-        x_BND = x_BND + self._drop(self._attend(self.norm1(x_BND)))
+    def forward(self, x_BND: Tensor, first_only: bool = False) -> Tensor:
+        """``[B, N, D]`` to the same, or to token 0 alone, ``[B, 1, D]``."""
+        attended = self._attend(self.norm1(x_BND), first_only)
+        x_BND = (x_BND[:, :1] if first_only else x_BND) + self._drop(attended)
         return x_BND + self._drop(linear_of_gelu(self.fc1(self.norm2(x_BND)), self.fc2))
 
-    def _attend(self, x_BND: Tensor) -> Tensor:
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x_BND).chunk(3, dim=-1))
+    def _attend(self, x_BND: Tensor, first_only: bool) -> Tensor:
+        if first_only:
+            width = x_BND.shape[-1]
+            weights, biases = (part.split((width, 2 * width)) for part in (self.qkv.weight, self.qkv.bias))
+            seen = F.linear(x_BND[:, :1], weights[0], biases[0]), F.linear(x_BND, weights[1], biases[1])
+            q, k, v = seen[0], *seen[1].chunk(2, dim=-1)
+        else:
+            q, k, v = self.qkv(x_BND).chunk(3, dim=-1)
+        q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
         return self.projection(merge_heads(attention(q, k, v)))
 
     def _drop(self, residual: Tensor) -> Tensor:

@@ -130,7 +130,9 @@ def test_evaluation_locked_towers_and_the_twin_see_all_patches() -> None:
     made = objective(network)
     seen: list[tuple[str, int]] = []
     for name, module in (("network", made.network.vision), ("twin", made.twin.parts["vision"])):  # type: ignore[union-attr]
-        module.register_forward_hook(lambda _, __, out, name=name: seen.append((name, out.shape[1])))
+        module.blocks[0].register_forward_hook(
+            lambda _, __, out, name=name: seen.append((name, out.shape[1]))
+        )
     losses = made(batch([(n, n) for n in range(3)]))
     assert seen == [("network", 9), ("twin", 17)]
     losses["loss"].backward()

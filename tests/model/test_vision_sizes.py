@@ -140,3 +140,19 @@ def test_training_adds_on_average_what_evaluation_adds(residuals: dict[str, torc
     training, evaluation = residuals["training"], residuals["evaluation"][0]
     error = (training.mean(dim=0) - evaluation).abs()
     assert (error < 4.5 * training.std(dim=0) / SAMPLES**0.5 + 1e-5).all()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_cls_alone_is_what_it_is_among_all_tokens(checkpointing: bool) -> None:
+    torch.manual_seed(0)
+    tower = VisionTransformer(SMALL)
+    tower.activation_checkpointing = checkpointing
+    images, gradients = torch.randn(2, 3, 96, 96), []
+    for first_only in (False, True):
+        tower.zero_grad()
+        seen = tower(images, first_only)
+        assert seen.shape == (2, 1 if first_only else SMALL.tokens, 48)
+        seen[:, 0].square().sum().backward()
+        gradients.append([seen[:, 0].detach(), *(parameter.grad for parameter in tower.parameters())])
+    for whole, alone in zip(*gradients, strict=True):
+        torch.testing.assert_close(alone, whole, rtol=1e-4, atol=1e-5)

@@ -323,6 +323,17 @@ def test_calibrate_prints_and_draws_the_curve(blip, model: Path, dataset: Path, 
         assert drawn.format == "PNG"
 
 
+def test_calibrate_asks_similar_pictures_of_a_pool_that_is_named(blip, model: Path, dataset: Path):
+    ended = blip("calibrate", dataset, "--filter", model, "--neighbours", "2", "--device", "cpu")
+    asked = blip(
+        "calibrate", dataset, "--filter", model, "--neighbours", "2", "--web", dataset, "--device", "cpu"
+    )
+
+    assert ended.code == 2
+    assert "--neighbours are pictures of a pool: name its dataset with --web" in ended.err
+    assert asked.code == 0, asked.err
+
+
 @pytest.mark.parametrize("threshold", ["2", "keep=x", "recall=0.5"])
 def test_a_threshold_that_is_none_is_refused(
     blip, model: Path, dataset: Path, tmp_path: Path, threshold: str

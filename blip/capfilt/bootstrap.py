@@ -7,7 +7,9 @@ Shard by shard (`blip.capfilt.shard`), on as many workers as the pool has. A run
 was and writes what an undisturbed one writes. BLIP paper, section 3.3.
 """
 
+import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +19,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from blip.atomic import write_json
 from blip.capfilt.calibration import measure, threshold_for_share
 from blip.capfilt.check import check_models
 from blip.capfilt.decision import SCHEMA
+from blip.capfilt.embedding import embed_pool
+from blip.capfilt.judge import Jury
 from blip.capfilt.shard import (
     AUDIT,
     Models,
@@ -39,6 +44,7 @@ from blip.data.partial import begin, complete, fingerprint, join
 from blip.errors import BlipError
 
 AUDIT_FILE = f"{AUDIT}.parquet"
+NEIGHBOURS, THRESHOLDS = "neighbours.safetensors", "thresholds.json"  # while it grows
 HOW = {
     "decoding",
     "captions_per_image",
@@ -48,6 +54,7 @@ HOW = {
     "head",
     "views",
     "likelihood",
+    "neighbours",
 }  # captions are written and judged
 
 
@@ -95,11 +102,13 @@ def bootstrap(
     if not len(PairsDataset.open(web.dataset)):
         raise BlipError(f"{web.dataset} has no sample to caption; is it a dataset of web pairs?")
     check_models(models)
-    thresholds = find_thresholds(settings, models, web, human, held_out, seed)
+    plan = _plan(web, human, held_out, models, settings, seed)
+    work = begin(target, plan) if ranks.rank == 0 else join(target, plan)
+    if ranks.rank == 0:
+        _prepare(work, web, human, held_out, models, settings, seed, pool)
+    thresholds = _agreed(work)
     if pool.executor:
         forget_models()
-    plan = _plan(web, human, models, settings, seed) | {"thresholds": thresholds}
-    work = begin(target, plan) if ranks.rank == 0 else join(target, plan)
     jobs = _jobs(work, web, human, models, settings, thresholds, seed)
     shards = sum(len(PairsDataset.open(pairs.dataset).manifest.shards) for pairs in (web, human) if pairs)
     mine = range(ranks.rank, shards, ranks.world)
@@ -116,36 +125,61 @@ def bootstrap(
     }
     parameters = how | cut | {"seed": seed}
     assemble(work, parents, parameters, {AUDIT: SCHEMA})
+    for name in (NEIGHBOURS, THRESHOLDS):
+        (work / name).unlink(missing_ok=True)
     complete(work, target)
     return count(target / AUDIT_FILE)
 
 
-def find_thresholds(
-    settings: CapFilt, models: Models, web: Pairs, human: Pairs | None, held_out: Pairs | None, seed: int
-) -> Thresholds:
-    """Those of web texts and synthetic captions; raises BlipError as `find_threshold` does."""
-    found = find_threshold(settings, models, web, human, held_out, seed)
+def _prepare(
+    work: Path,
+    web: Pairs,
+    human: Pairs | None,
+    held_out: Pairs | None,
+    models: Models,
+    settings: CapFilt,
+    seed: int,
+    pool: Pool,
+) -> None:
+    """What all shards are decided by, written once: similar pictures to ask, and the thresholds."""
+    if (work / THRESHOLDS).is_file():
+        return
+    try:
+        near = work / NEIGHBOURS if settings.neighbours else None
+        if near and not near.is_file():
+            embed_pool(web, models, settings.batch_size, near, pool)
+        cut = settings.threshold
+        if isinstance(cut, Wish):
+            cut = find_threshold(
+                cut, settings.noise, jury_of(models, settings, human, near), web, held_out, seed
+            )
+    except BlipError:
+        shutil.rmtree(work)
+        raise
     given = settings.synthetic_threshold
-    return Thresholds(found, found if given is None else given)
+    write_json(work / THRESHOLDS, Thresholds(cut, cut if given is None else given)._asdict())
+
+
+def _agreed(work: Path) -> Thresholds:
+    """The thresholds that the first rank has found, once they are there."""
+    while not (work / THRESHOLDS).is_file():
+        time.sleep(0.1)
+    return Thresholds(**json.loads((work / THRESHOLDS).read_text(encoding="utf-8")))
 
 
 def find_threshold(
-    settings: CapFilt, models: Models, web: Pairs, human: Pairs | None, held_out: Pairs | None, seed: int
+    wish: Wish, noise: float, jury: Jury, web: Pairs, held_out: Pairs | None, seed: int
 ) -> float:
-    """The threshold that the settings name, or the one that gives what they wish.
+    """The threshold with which a jury gives what is wished for, with a share `noise` of the texts assumed wrong.
 
     Raises:
         BlipError: it cannot be reached, or there are no held-out pairs to measure it on.
     """
-    wish = settings.threshold
-    if not isinstance(wish, Wish):
-        return wish
-    jury = jury_of(models, settings, human)
     if wish.keep is not None:
         return threshold_for_share(jury, web, wish.keep)
     if held_out is None or wish.precision is None:
         raise BlipError("a threshold for a precision is measured on held-out human pairs; name their dataset")
-    return measure(jury, held_out, seed).threshold_for(wish.precision, settings.noise)
+    return measure(jury, held_out, seed).threshold_for(wish.precision, noise)
 
 
 def _asked(settings: CapFilt) -> Any:
@@ -196,21 +230,28 @@ def _jobs(
     seed: int,
 ) -> Iterator[ShardJob]:
     """The web shards, then the human ones."""
+    near = work / NEIGHBOURS if settings.neighbours else None
     sides = [(pairs, pairs is not web) for pairs in (web, human) if pairs]
     shards = ((*found, is_human) for pairs, is_human in sides for found in pairs.shards())
     for number, (shard, hashes, is_human) in enumerate(shards):
-        yield ShardJob(work, number, shard, hashes, web, human, models, settings, thresholds, seed, is_human)
+        yield ShardJob(
+            work, number, shard, hashes, web, human, models, settings, thresholds, seed, is_human, near
+        )
 
 
-def _plan(web: Pairs, human: Pairs | None, models: Models, settings: CapFilt, seed: int) -> dict[str, Any]:
-    """Everything that the content depends on: not who computes it, and not how many images at once."""
+def _plan(
+    web: Pairs, human: Pairs | None, held_out: Pairs | None, models: Models, settings: CapFilt, seed: int
+) -> dict[str, Any]:
+    """Everything that the content depends on, and not who computes it."""
+    measured = held_out if isinstance(settings.threshold, Wish) else None
     sides = {
         name: [PairsDataset.open(pairs.dataset).digest, _digest(excluded_in(pairs.excluded))]
-        for name, pairs in (("web", web), ("human", human))
+        for name, pairs in (("web", web), ("human", human), ("held_out", measured))
         if pairs
     }
     paths = {"captioner": fingerprint(models.captioner), "filters": [*map(fingerprint, models.filters)]}
-    return sides | paths | settings.model_dump(include={*HOW, "batch_size"}) | {"seed": seed}
+    how = settings.model_dump(include={*HOW, "batch_size", "synthetic_threshold", "noise"})
+    return sides | paths | how | {"threshold": _asked(settings), "seed": seed}
 
 
 def _digest(keys: frozenset[str]) -> str:

@@ -145,12 +145,11 @@ def judge_texts(jury: Jury, samples: list[Sample], texts: list[tuple[int, str]])
 
 def threshold_for_share(jury: Jury, web: Pairs, share: float, limit: int = 2000) -> float:
     """The threshold that keeps a share of the web texts, from `limit` of them spread over the shards."""
-    shards = PairsDataset.open(web.dataset).manifest.shards
+    shards, each = web.spread(limit)
     if not shards:
         raise BlipError(f"{web.dataset} has no sample to find a threshold with")
-    each = max(1, limit // len(shards))
     scores: list[float] = []
-    for shard in shards[:: max(1, len(shards) // limit)]:
+    for shard in shards:
         samples = islice(web.samples(shard), each)
         while batch := list(islice(samples, BATCH)):
             texts = [

@@ -6,10 +6,10 @@
 ``itm`` is the matching head, as published. ``itc`` asks the embeddings how much better the text fits the image than
 human texts drawn at random do: the log-odds are cosine / temperature less the log-mean-exp of that over the human
 texts. ``both`` is the mean of the two log-odds: they err on different pairs. Several filters are averaged likewise, and
-several views of a picture: the whole of it, and its middle. The captioner can have a say, too: to the log-odds is added
-how likely it finds the text: what nobody would write under a picture, such as a file name, it finds unlikely.
-
-A filter that has learnt from one half of the web pool knows its wrong texts by heart: it judges the other half alone.
+several views of a picture: the whole of it, and its middle. Two more can have a say, each added to the log-odds: the
+captioner by how likely it finds the text (what nobody would write under a picture, such as a file name, it finds
+unlikely), and similar pictures of the pool by how much likelier it is among theirs (`blip.capfilt.neighbours`). These
+are not asked about what a captioner has written, whose mistakes are the names of similar things.
 """
 
 import math
@@ -20,8 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from blip.capfilt.neighbours import Neighbours, numbers_of
 from blip.config import FilterHead
-from blip.data.halves import half_of
 from blip.data.images import ImageInput, preprocess
 from blip.errors import BlipError
 from blip.model.api import Blip
@@ -47,40 +47,64 @@ class Opinion(NamedTuple):
 
 @dataclass(frozen=True)
 class Judge:
-    """A filter, the head it decides by, the embeddings ``[R, P]`` of the texts it compares with, and its half."""
+    """A filter, the head it decides by, and the embeddings ``[R, P]`` of the texts it compares with.
+
+    Attributes:
+        neighbours: pictures of the pool as it embeds them, whose support for a text counts `trust` times.
+    """
 
     model: Blip
     head: FilterHead
     references: Tensor | None
-    half: int | None = None
+    neighbours: Neighbours | None = None
+    trust: float = 0.0
 
     @classmethod
-    def of(cls, model: Blip, head: FilterHead, human_texts: Iterable[str]) -> "Judge":
+    def of(
+        cls,
+        model: Blip,
+        head: FilterHead,
+        human_texts: Iterable[str],
+        neighbours: Neighbours | None = None,
+        trust: float = 0.0,
+    ) -> "Judge":
         """A judge; at most `REFERENCES` of the human texts are compared with, and none is read for ``itm``.
 
         Raises:
             BlipError: the embeddings are to decide and there is no human text to compare with.
         """
         if head == "itm":
-            return cls(model, head, None, model.card.half)
+            return cls(model, head, None, neighbours, trust)
         texts = sorted({text for text in human_texts if text})
         if not texts:
             raise BlipError(
                 f"capfilt.head {head} compares with human texts and there are none; itm needs none"
             )
         step = math.ceil(len(texts) / REFERENCES)
-        return cls(model, head, model.embed_texts(texts[::step]), model.card.half)
+        return cls(model, head, model.embed_texts(texts[::step]), neighbours, trust)
 
-    def __call__(self, tokens_NTD: Tensor, texts: Sequence[str], image_index: Tensor) -> Opinion:
-        """Judge text i with image ``image_index[i]`` of those whose tokens these are."""
+    def __call__(
+        self,
+        tokens_NTD: Tensor,
+        keys: Sequence[str],
+        texts: Sequence[str],
+        image_index: Tensor,
+        written: Tensor | None = None,
+    ) -> Opinion:
+        """Judge text i with image ``image_index[i]`` of those whose tokens and keys these are."""
         itm = self.model.score_pairs(tokens_NTD, image_index, texts, torch.arange(len(texts))).cpu()
         images, embedded = self.model.project_images(tokens_NTD), self.model.embed_texts(texts)
-        itc = (images[image_index.to(images.device)] * embedded).sum(1).cpu()
-        return Opinion(itm, itc, self._log_odds(itm, itc, images, image_index))
-
-    def judges(self, halves: Tensor) -> Tensor:
-        """Which texts it judges, by the halves of their pictures: places, int64."""
-        return (halves != (-1 if self.half is None else self.half)).nonzero()[:, 0]
+        index = image_index.to(images.device)
+        itc = (images[index] * embedded).sum(1).cpu()
+        deciding = self._log_odds(itm, itc, images, image_index)
+        if self.neighbours:
+            support = self.neighbours.support(
+                images, numbers_of(keys).to(images.device), embedded, index
+            ).cpu()
+            deciding = deciding + self.trust * (
+                support if written is None else support.masked_fill(written, 0)
+            )
+        return Opinion(itm, itc, deciding)
 
     def _log_odds(self, itm: Tensor, itc: Tensor, images_NP: Tensor, image_index: Tensor) -> Tensor:
         if self.references is None:
@@ -106,30 +130,26 @@ class Jury:
     likelihood: float = 0.0
 
     def __call__(
-        self, pictures: Sequence[ImageInput], keys: Sequence[str], texts: Sequence[str], image_index: Tensor
+        self,
+        pictures: Sequence[ImageInput],
+        keys: Sequence[str],
+        texts: Sequence[str],
+        image_index: Tensor,
+        written: Tensor | None = None,
     ) -> Verdicts:
         """Judge text i with picture ``image_index[i]``; each view is encoded once by each filter.
 
-        Raises:
-            BlipError: no filter has not learnt from a picture.
+        Args:
+            written: which of the texts a captioner has written, bool ``[M]``; none of them, unless told.
         """
-        halves = torch.tensor([half_of(key) for key in keys])[image_index]
-        sums, counts = torch.zeros(3, len(texts)), torch.zeros(len(texts))
+        sums = torch.zeros(3, len(texts))
         for view in self.views:
             sizes = {judge.model.image_size for judge in self.judges}
             pixels = {size: preprocess(pictures, size, view) for size in sizes}
             for judge in self.judges:
-                mine = judge.judges(halves)
-                if len(mine):
-                    tokens = judge.model.encode_images(pixels[judge.model.image_size], len(pictures))
-                    opinion = judge(tokens, [texts[int(n)] for n in mine], image_index[mine])
-                    sums[:, mine] += torch.stack(opinion)
-                    counts[mine] += 1
-        if len(texts) and not counts.min():
-            raise BlipError(
-                "a picture is judged by no filter: each has learnt from its half of the pool; add one"
-            )
-        itm, itc, deciding = sums / counts
+                tokens = judge.model.encode_images(pixels[judge.model.image_size], len(pictures))
+                sums += torch.stack(judge(tokens, keys, texts, image_index, written))
+        itm, itc, deciding = sums / (len(self.views) * len(self.judges))
         if self.captioner and self.likelihood:
             deciding = deciding + self.likelihood * self._likelihood(
                 self.captioner, pictures, texts, image_index

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from blip.capfilt.decision import NO_MATCH, SCHEMA, Decision, Judged
 from blip.capfilt.judge import Judge, Jury
+from blip.capfilt.neighbours import Neighbours
 from blip.capfilt.rules import EMPTY, rejected
 from blip.config import CapFilt, FilterHead
 from blip.data.images import preprocess, to_pil
@@ -54,6 +55,11 @@ class Pairs:
     def texts(self) -> Iterator[str]:
         """All captions, cleaned; read from the metadata."""
         return PairsDataset.open(self.dataset).texts(excluded_in(self.excluded))
+
+    def spread(self, limit: int) -> tuple[list[Shard], int]:
+        """Shards from all over the dataset, and of how many samples of each to take the first, for `limit` in all."""
+        shards = PairsDataset.open(self.dataset).manifest.shards
+        return shards[:: max(1, len(shards) // limit)], max(1, limit // max(len(shards), 1))
 
     def shards(self) -> Iterator[tuple[Shard, dict[str, int]]]:
         """The shards, each with the perceptual hashes of its pictures by key: one pass over the metadata.
@@ -114,6 +120,7 @@ class ShardJob:
         human: whose texts the filter's embeddings are compared with.
         thresholds: probabilities of matching from which a text is kept, by its origin.
         hashes: perceptual hashes of the shard's pictures by key.
+        neighbours: the file with the pool as the filters embed it, where similar pictures have a say.
     """
 
     directory: Path
@@ -127,6 +134,7 @@ class ShardJob:
     thresholds: Thresholds
     seed: int
     is_human: bool = False
+    neighbours: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -160,14 +168,14 @@ def bootstrap_shard(job: ShardJob) -> Tally:
     try:
         return _copy(job, source) if job.is_human else _bootstrap(job)
     except BlipError as error:
-        if not _is_bad(source, job.shard):
+        if not is_bad(source, job.shard):
             raise
         with PartWriter(job.directory, job.number) as part:
             part.quarantine(f"{job.shard.url}", BAD_SHARD, str(error))
         return Tally()
 
 
-def _is_bad(source: Pairs, shard: Shard) -> bool:
+def is_bad(source: Pairs, shard: Shard) -> bool:
     """Whether the shard itself is what failed."""
     try:
         for _ in PairsDataset.open(source.dataset).shard_samples(shard):
@@ -206,13 +214,16 @@ def _decide(batch: Sequence[Sample], job: ShardJob) -> list[Decision]:
     """Write captions for each image and judge all texts; the image is encoded once by each model."""
     captioner, jury = (
         open_model(job.models.captioner, job.models.device),
-        jury_of(job.models, job.settings, job.human),
+        jury_of(job.models, job.settings, job.human, job.neighbours),
     )
     pictures = [to_pil(sample.media) for sample in batch]
     written = _write_captions(batch, captioner, preprocess(pictures, captioner.image_size), job)
     doubtful = [*_web_texts(batch), *_synthetic_texts(written, captioner.card.prompt, len(batch))]
     keys, texts = [sample.key for sample in batch], [text.text for text in doubtful]
-    verdicts = jury(pictures, keys, texts, torch.tensor([text.place for text in doubtful]))
+    places = torch.tensor([text.place for text in doubtful])
+    verdicts = jury(
+        pictures, keys, texts, places, torch.tensor([text.origin == "synthetic" for text in doubtful])
+    )
     judged: dict[tuple[int, str], list[Judged]] = defaultdict(list)
     for text, itm, itc, score in zip(doubtful, *(values.tolist() for values in verdicts), strict=True):
         caption = Caption(text.text, text.origin, round(itm, 6), round(itc, 6))
@@ -277,11 +288,16 @@ def _count(counts: Counter[str], decision: Decision) -> None:
     counts["dropped"] += not decision.kept
 
 
-def jury_of(models: Models, settings: CapFilt, human: Pairs | None) -> Jury:
-    """The filters, opened once in a process; their embeddings are compared with the texts of `human`."""
-    return _assemble_jury(
-        models, settings.head, settings.views, settings.likelihood, human if settings.head != "itm" else None
-    )
+def jury_of(models: Models, settings: CapFilt, human: Pairs | None, neighbours: Path | None = None) -> Jury:
+    """The filters, opened once in a process; their embeddings are compared with the texts of `human`.
+
+    Args:
+        neighbours: what `blip.capfilt.embedding` wrote of the pool; without it similar pictures have no say.
+    """
+    changed = neighbours.stat().st_mtime_ns if neighbours else 0
+    near = (neighbours, changed, settings.neighbours) if neighbours else None
+    texts_of = human if settings.head != "itm" else None
+    return _assemble_jury(models, settings.head, settings.views, settings.likelihood, texts_of, near)
 
 
 @lru_cache(maxsize=4)
@@ -298,10 +314,19 @@ def open_model(directory: Path, device: str) -> Blip:
 
 @lru_cache(maxsize=1)
 def _assemble_jury(
-    models: Models, head: FilterHead, views: tuple[float, ...], likelihood: float, human: Pairs | None
+    models: Models,
+    head: FilterHead,
+    views: tuple[float, ...],
+    likelihood: float,
+    human: Pairs | None,
+    near: tuple[Path, int, float] | None,
 ) -> Jury:
     texts = list(human.texts()) if human else []
-    judges = [Judge.of(open_model(path, models.device), head, texts) for path in models.filters]
+    judges = []
+    for number, path in enumerate(models.filters):
+        model = open_model(path, models.device)
+        neighbours = Neighbours.read(near[0], number, model.device) if near else None
+        judges.append(Judge.of(model, head, texts, neighbours, near[2] if near else 0.0))
     captioner = open_model(models.captioner, models.device) if likelihood else None
     return Jury(judges, views, captioner, likelihood)
 

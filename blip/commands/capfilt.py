@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 import typer
@@ -27,6 +28,12 @@ Views = Annotated[
 Likelihood = Annotated[
     float,
     typer.Option(min=0, help="How much it counts how likely the captioner finds a text; 1 is a good start."),
+]
+Neighbours = Annotated[
+    float,
+    typer.Option(
+        min=0, help="How much it counts that similar pictures of the pool have like texts; 2 is a good start."
+    ),
 ]
 Filters = Annotated[
     list[str] | None,
@@ -56,6 +63,7 @@ def capfilt(
     head: Head = "itm",
     views: Views = None,
     likelihood: Likelihood = 0.0,
+    neighbours: Neighbours = 0.0,
     threshold: Annotated[
         str, typer.Option(help="Probability a text must reach; or keep=0.4, precision=0.95 with --held-out.")
     ] = "0.5",
@@ -90,7 +98,7 @@ def capfilt(
         {
             "decoding": decoding, "captions_per_image": captions_per_image, "top_p": top_p,
             "max_tokens": max_tokens, "min_tokens": min_tokens, "head": head, "views": views or [1.0],
-            "likelihood": likelihood,
+            "likelihood": likelihood, "neighbours": neighbours,
             "threshold": cut, "synthetic_threshold": synthetic_threshold, "noise": noise, "batch_size": batch_size,
         }
     )  # fmt: skip
@@ -156,6 +164,8 @@ def calibrate(
     views: Views = None,
     likelihood: Likelihood = 0.0,
     captioner: Annotated[str | None, typer.Option(help="Model of --likelihood.")] = None,
+    neighbours: Neighbours = 0.0,
+    web: Annotated[Path | None, typer.Option(help="The pool whose pictures --neighbours asks.")] = None,
     noise: Noise = 0.5,
     png: Annotated[Path | None, typer.Option(help="Draw the curves into this file.")] = None,
     device: Device = "auto",
@@ -166,6 +176,7 @@ def calibrate(
     Example: [bold]blip calibrate data/datasets/validation --filter models/filter --png curve.png[/bold]
     """
     from blip.capfilt.calibration import measure
+    from blip.capfilt.embedding import embed_pool
     from blip.capfilt.shard import Models, Pairs, jury_of
     from blip.commands.curves import draw
     from blip.config import CapFilt
@@ -175,10 +186,18 @@ def calibrate(
         raise BadArguments(f"--head {head} compares with human texts: name a dataset with --human")
     if likelihood and captioner is None:
         raise BadArguments("--likelihood is of a captioner: name it with --captioner")
+    if neighbours and web is None:
+        raise BadArguments("--neighbours are pictures of a pool: name its dataset with --web")
     paths = [resolve(path) for path in filters or [FILTER]]
     models = Models.of(resolve(captioner) if captioner else paths[0], paths, chosen_device(device))
-    how = CapFilt.model_validate({"head": head, "views": views or [1.0], "likelihood": likelihood})
-    jury = jury_of(models, how, Pairs(human) if human else None)
+    how = CapFilt.model_validate(
+        {"head": head, "views": views or [1.0], "likelihood": likelihood, "neighbours": neighbours}
+    )
+    with TemporaryDirectory() as folder:
+        near = Path(folder) / "neighbours.safetensors" if web and neighbours else None
+        if web and near:
+            embed_pool(Pairs(web), models, how.batch_size, near)
+        jury = jury_of(models, how, Pairs(human) if human else None, near)
     measured = measure(jury, Pairs(held_out))
     points = measured.curve(noise)
     if png:

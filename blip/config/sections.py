@@ -66,8 +66,9 @@ class CapFilt(Section):
     threshold is measured on the dataset `held_out`, with a share `noise` of the texts assumed wrong. Synthetic captions
     have to reach `synthetic_threshold`, where that is given: a captioner's mistakes are plausible ones, and what is low
     enough for web texts lets too many of them pass. The filter sees each picture in some `views`, shares of both sides
-    about the middle, and their mean decides; to their log-odds is added, `likelihood` times, how likely the captioner
-    finds the text (blip.capfilt.judge).
+    about the middle, and their mean decides; to their log-odds are added, `likelihood` times, how likely the captioner
+    finds the text (blip.capfilt.judge) and, `neighbours` times, how much likelier it is among similar pictures of the
+    pool than among any (blip.capfilt.neighbours).
     """
 
     rounds: int = Field(1, ge=1)
@@ -81,6 +82,7 @@ class CapFilt(Section):
     head: FilterHead = "itm"
     views: Annotated[tuple[View, ...], Field(min_length=1)] = (1.0,)
     likelihood: float = Field(0.0, ge=0)
+    neighbours: float = Field(0.0, ge=0)
     threshold: Annotated[float, Field(ge=0, le=1)] | Wish = 0.5
     synthetic_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     held_out: str = "validation"

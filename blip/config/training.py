@@ -166,21 +166,16 @@ class Objective(Section):
         return self
 
 
-Half = Literal[0, 1]
-
-
 class Run(Section):
     """One training run: its data, length, optimiser and objective.
 
     `data` names datasets, each taken once an epoch; or maps them to how often (`{human: 2.0, web: 0.2}`: every human
     sample twice, and a fifth of the web's, another one each epoch). `distractors` names datasets whose texts are shown
-    as texts that match no image: a noisy pool's, to a filter that is to tell them from captions. Of those that `halves`
-    names only the samples of half 0 or 1 are taken, by their keys (blip.data.halves).
+    as texts that match no image: a noisy pool's, to a filter that is to tell them from captions.
     """
 
     data: Annotated[list[str], Field(min_length=1)] | Annotated[dict[str, Weight], Field(min_length=1)]
     distractors: list[str] = Field(default_factory=list)
-    halves: dict[str, Half] = Field(default_factory=dict)
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
     model: Model | None = None
@@ -200,12 +195,6 @@ class Run(Section):
             raise ValueError("distractors are drawn by each rank for itself; they need itm_negatives: local")
         return self
 
-    @model_validator(mode="after")
-    def _halves_are_of_what_is_read(self) -> "Run":
-        if strangers := sorted(set(self.halves) - {*dict(self.mixture), *self.distractors}):
-            raise ValueError(f"halves: {', '.join(strangers)} is in neither data nor distractors")
-        return self
-
     @property
     def mixture(self) -> list[tuple[str, float]]:
         """The datasets in their order, each with its weight."""
@@ -213,24 +202,11 @@ class Run(Section):
 
 
 class Filter(Run):
-    """The filter's training. `members` of it, trained alike with other seeds, decide together.
-
-    Beside them decide `crossed` pairs of members that learn from the web pool as it is, too: each from one half of it,
-    and it judges the pictures of the other. What people never wrote, but the web writes often under like pictures, a
-    filter that has learnt from human captions alone holds to be wrong.
-    """
+    """The filter's training. `members` of it, trained alike with other seeds, decide together."""
 
     members: int = Field(1, ge=1)
-    crossed: int = Field(0, ge=0)
 
     @property
     def of_member(self) -> Run:
         """The training of one of the members."""
-        return Run.model_validate(self.model_dump(exclude={"members", "crossed"}))
-
-    def runs(self, web: str) -> list[Run]:
-        """The trainings of all that decide; the crossed pairs, which read halves of the dataset `web`, come last."""
-        alone = self.of_member
-        both = {"data": {**dict(alone.mixture), web: 1.0}}
-        halves = [alone.model_copy(update=both | {"halves": {web: half}}) for half in (0, 1)]
-        return [alone] * self.members + halves * self.crossed
+        return Run.model_validate(self.model_dump(exclude={"members"}))

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from blip.data.augment import Augmentation
 from blip.data.decode import BadImage, Pixels, decode
-from blip.data.halves import left_out
 from blip.data.order import Part, Portion, ShardRef, cut, lanes_of, parts_of_epoch, shuffled
 from blip.data.render import Failure, Images, render
 from blip.data.sample import Sample, stable_id
@@ -329,7 +328,7 @@ class PairLoader:
             )
 
     def _fingerprint(self) -> str:
-        data = [(dataset.digest, sorted(exclude), left_out(exclude)) for dataset, exclude in self._sources]
+        data = [(dataset.digest, sorted(exclude)) for dataset, exclude in self._sources]
         weights = [portion.weight for portion in self._portions]
         size, shares = self._batch_size, self._world
         if self._elastic:

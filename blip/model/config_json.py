@@ -24,7 +24,6 @@ class ModelCard:
     Attributes:
         missing: parts of the network the weights file does not have (a captioner has no ``itm_head``). They hold
             initial values, no result is computed with them and they are not saved.
-        half: of the web pool that it has learnt from, and does not judge as a filter (blip.data.halves).
     """
 
     task: str = "pretrain"
@@ -32,7 +31,6 @@ class ModelCard:
     max_tokens: int = 30
     answers: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-    half: int | None = None
 
 
 def config_values(config: BlipConfig, card: ModelCard, tokens: dict[str, int]) -> Values:
@@ -87,7 +85,6 @@ def config_values(config: BlipConfig, card: ModelCard, tokens: dict[str, int]) -
             "tied": config.tied,
             "drop_path": vision.drop_path,
             "enc_token_id": tokens["enc"],
-            **({} if card.half is None else {"half": card.half}),
         },
     }
 
@@ -131,7 +128,6 @@ def parse_config(values: Values, source: str) -> tuple[BlipConfig, ModelCard]:
         prompt=own.get("prompt", ""),
         max_tokens=min(own.get("max_tokens", 35), text_config.max_positions),
         answers=tuple(own.get("answers", ())),
-        half=own.get("half"),
     )
     projection = values.get("image_text_hidden_size", 256)
     return BlipConfig(vision_config, text_config, projection, tied=own.get("tied", False)), card

@@ -2,8 +2,7 @@
 
 Beyond the paper, texts of the web pool drawn at random are shown as such that match no picture (`distractors`), for
 what the web writes, file names and advertisements, stands in no human caption. Several members, trained alike with
-other seeds, can decide together, and pairs of `crossed` ones, of which each learns from a half of the web pool and
-judges the other: the first member is the model of the stage, the others lie in its folder `members`.
+other seeds, can decide together: the first is the model of the stage, the others lie in its folder `members`.
 """
 
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from blip.atomic import put_in_place
 from blip.capfilt.shard import MEMBERS
-from blip.config import Run, Settings
+from blip.config import Settings
 from blip.data.partial import begin
 from blip.stages.training import Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import match_scores
@@ -38,16 +37,16 @@ def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings
 
     Until all are there they lie beside the place of the first, where a run that was ended finds them.
     """
-    runs = settings.filter.runs(settings.capfilt.web)
-    start = {"start": digest_of(first.start)}
-    work = begin(first.target, {"members": [identity_of(run, settings) for run in runs]} | start)
-    for number, run in enumerate(runs, 1):
-        member = _member(first, number, run, work)
+    identity = identity_of(settings.filter, settings) | {"start": digest_of(first.start)}
+    work = begin(first.target, identity)
+    numbers = range(1, settings.filter.members + 1)
+    for number in numbers:
+        member = _member(first, number, work)
         if member.target.is_dir():
             finish(member.name)
         else:
             train(member, settings.model_copy(update={"seed": settings.seed + number - 1}))
-    for number in range(2, len(runs) + 1):
+    for number in numbers[1:]:
         (work / "1" / MEMBERS).mkdir(exist_ok=True)
         put_in_place(work / str(number), work / "1" / MEMBERS / str(number))
     put_in_place(work / "1", first.target)
@@ -55,8 +54,8 @@ def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings
     return first.target
 
 
-def _member(first: Job, number: int, run: Run, work: Path) -> Job:
+def _member(first: Job, number: int, work: Path) -> Job:
     if number == 1:
         return replace(first, target=work / "1")
     named = {"name": f"{first.name}-{number}", "prefix": f"{first.prefix}member{number}."}
-    return replace(first, target=work / str(number), run=run, **named)
+    return replace(first, target=work / str(number), **named)

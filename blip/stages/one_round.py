@@ -55,7 +55,7 @@ class Round:
 def plan(start: Path, settings: Settings) -> dict[str, Any]:
     """What the rounds after the model `start` are made of, apart from how many there are."""
     how = settings.capfilt
-    runs = (settings.captioner, *settings.filter.runs(how.web), settings.pretrain_bootstrapped)
+    runs = (settings.captioner, settings.filter, settings.pretrain_bootstrapped)
     lists = {name: digest(VALIDATED / f"{name}.parquet") for name in (how.web, how.human, how.held_out)}
     datasets = {name: digest(DATASETS / name / "manifest.json") for name in lists}
     return {

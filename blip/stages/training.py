@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 
 from blip.atomic import write_json
 from blip.config import Model, Objective, Run, Settings, Training
-from blip.data.halves import but_half
 from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import PairsDataset, excluded_keys
 from blip.data.text import Tokenizer
@@ -166,8 +165,7 @@ def train_here(job: Job, settings: Settings) -> None:
     train(plan)
     if rank == 0:
         left = still_missing(missing, _losses(job))
-        learnt = next(iter(job.run.halves.values()), None)
-        card = ModelCard(job.name, job.run.objective.prompt, model.text.max_tokens, missing=left, half=learnt)
+        card = ModelCard(job.name, job.run.objective.prompt, model.text.max_tokens, missing=left)
         ids = {"bos": tokenizer.bos, "sep": tokenizer.sep, "pad": tokenizer.pad, "enc": tokenizer.enc}
         if isinstance(objective, StatementObjective):
             save_nlvr(objective.network, tokenizer, job.target, card, ids)
@@ -232,10 +230,9 @@ def digest_of(directory: Path | None) -> str | None:
         return file_digest(handle, "sha256").hexdigest()
 
 
-def open_dataset(name: str, half: int | None = None) -> tuple[PairsDataset, frozenset[str]]:
-    """A dataset of the pipeline, or one half of it, and the keys to leave out; validation set them aside."""
-    excluded = excluded_keys(VALIDATED, name)
-    return PairsDataset.open(DATASETS / name), excluded if half is None else but_half(excluded, half)
+def open_dataset(name: str) -> tuple[PairsDataset, frozenset[str]]:
+    """A dataset of the pipeline, and the keys to leave out; validation set them aside."""
+    return PairsDataset.open(DATASETS / name), excluded_keys(VALIDATED, name)
 
 
 def _losses(job: Job) -> list[str]:
@@ -296,7 +293,7 @@ def _loader(job: Job, settings: Settings, image_size: int, rank: int, world: int
     if world != training.ranks:
         raise BlipError(f"{job.name}: {world} ranks were started, training.ranks says {training.ranks}")
     return PairLoader(
-        [open_dataset(name, job.run.halves.get(name)) for name, _ in job.run.mixture],
+        [open_dataset(name) for name, _ in job.run.mixture],
         weights=[weight for _, weight in job.run.mixture],
         workers=training.workers,
         batch_size=training.batch_size,
@@ -351,7 +348,7 @@ def _distractors(run: Run, seed: int) -> list[str]:
     """Texts of the run's distractor datasets, at most `DISTRACTORS` of each, from parts of it drawn at random."""
     found: list[str] = []
     for name in run.distractors:
-        dataset, excluded = open_dataset(name, run.halves.get(name))
+        dataset, excluded = open_dataset(name)
         texts = (text for text in dataset.texts(excluded, Random(seed)) if text)
         found += islice(texts, DISTRACTORS)
     if run.distractors and not found:

@@ -20,7 +20,13 @@ from blip.data.pairs import PairsDataset
 from .conftest import write
 
 SETTINGS = CapFilt(
-    min_tokens=3, max_tokens=10, batch_size=3, captions_per_image=2, head="both", threshold=0.4
+    min_tokens=3,
+    max_tokens=10,
+    batch_size=3,
+    captions_per_image=2,
+    head="both",
+    neighbours=0.5,
+    threshold=0.4,
 )
 SHARDS = 20
 
@@ -101,7 +107,7 @@ def test_two_ranks_of_the_launcher_write_what_one_process_writes(
         sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--no_local_rank", "--module", "blip",
         "capfilt", web.path, tmp_path / "out", "--human", human.path, "--captioner", models.captioner,
         "--filter", models.filters[0], "--min-tokens", "3", "--max-tokens", "10", "--batch-size", "3", "--seed", "5",
-        "--captions-per-image", "2", "--head", "both", "--threshold", "0.4", "--device", "cpu",
+        "--captions-per-image", "2", "--head", "both", "--neighbours", "0.5", "--threshold", "0.4", "--device", "cpu",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     subprocess.run([str(word) for word in command], check=True, cwd=Path.cwd(), env=environment)

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from blip.capfilt.bootstrap import find_threshold
 from blip.capfilt.calibration import OTHERS, Measured, measure
 from blip.capfilt.shard import Models, Pairs, jury_of
-from blip.config import CapFilt
+from blip.config import CapFilt, Wish
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 
@@ -59,17 +59,15 @@ def test_every_held_out_pair_is_judged_with_its_own_and_with_other_texts(
 
 
 def test_a_wished_share_of_the_web_texts_is_kept(web: PairsDataset, models: Models) -> None:
-    settings = CapFilt.model_validate({"threshold": {"keep": 0.5}})
-    threshold = find_threshold(settings, models, Pairs(web.path), None, None, 0)
-    jury = jury_of(models, settings, None)
+    jury = jury_of(models, CapFilt(), None)
+    threshold = find_threshold(Wish(keep=0.5), 0.5, jury, Pairs(web.path), None, 0)
     scores = measure(jury, Pairs(web.path)).matched  # of the six web texts that are not empty
     assert 3 <= (scores >= threshold).sum() <= 4
 
 
 def test_a_precision_needs_held_out_pairs(web: PairsDataset, models: Models) -> None:
-    settings = CapFilt.model_validate({"threshold": {"precision": 0.9}})
     with pytest.raises(BlipError, match="measured on held-out human pairs"):
-        find_threshold(settings, models, Pairs(web.path), None, None, 0)
+        find_threshold(Wish(precision=0.9), 0.5, jury_of(models, CapFilt(), None), Pairs(web.path), None, 0)
 
 
 def test_a_threshold_has_one_wish() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from blip.capfilt.judge import REFERENCES, Judge, Jury
-from blip.data.halves import half_of
+from blip.capfilt.neighbours import Neighbours, numbers_of
 from blip.data.images import preprocess
 from blip.errors import BlipError
 from tests import tiny
@@ -36,7 +36,7 @@ def test_the_published_filter_decides_by_its_matching_head_alone() -> None:
 def test_embeddings_are_compared_with_human_texts_one_by_one() -> None:
     made, tokens = judge("itc")
     index = torch.tensor([0, 1, 1])
-    opinion = made(tokens, TEXTS, index)
+    opinion = made(tokens, KEYS, TEXTS, index)
     images, temperature = made.model.project_images(tokens), made.model.network.temperature.item()
     for n, text in enumerate(TEXTS):
         image = images[index[n]]
@@ -52,7 +52,7 @@ def test_both_is_the_mean_of_the_log_odds() -> None:
     scores = {}
     for head in ("itm", "itc", "both"):
         made, tokens = judge(head)
-        scores[head] = made(tokens, TEXTS, index).deciding
+        scores[head] = made(tokens, KEYS, TEXTS, index).deciding
     assert torch.allclose(scores["both"], (scores["itm"] + scores["itc"]) / 2, atol=1e-4)
 
 
@@ -72,7 +72,7 @@ def test_the_views_of_a_picture_are_averaged() -> None:
     made, _ = judge("both")
     index = torch.tensor([0, 1, 1])
     tokens = [made.model.encode_images(preprocess(PICTURES, 32, share)) for share in (1.0, 0.5)]
-    alone = [made(one, TEXTS, index) for one in tokens]
+    alone = [made(one, KEYS, TEXTS, index) for one in tokens]
     both = Jury([made], (1.0, 0.5))(PICTURES, KEYS, TEXTS, index)
     expected = (alone[0].deciding + alone[1].deciding) / 2
     assert torch.allclose(both.probability.logit(), expected, atol=1e-4)
@@ -89,28 +89,19 @@ def test_what_the_captioner_finds_likely_is_added() -> None:
     assert torch.equal(both.itm, alone.itm)
 
 
-def of_half(half: int, seed: int) -> Judge:
-    model = tiny.blip(seed)
-    model.card = replace(model.card, half=half)
-    return Judge.of(model, "both", HUMAN)
-
-
-def test_a_filter_does_not_judge_the_half_that_it_has_learnt_from() -> None:
-    everything, index = judge("both")[0], torch.tensor([0, 1, 1])
-    halves = [half_of(key) for key in KEYS]
-    assert sorted(halves) == [0, 1], "a picture of each half"
-    pair = [of_half(0, 3), of_half(1, 4)]
-    found = Jury([everything, *pair])(PICTURES, KEYS, TEXTS, index)
-    for n, text in enumerate(TEXTS):
-        picture, key = [PICTURES[index[n]]], [KEYS[index[n]]]
-        alone, other = (
-            Jury([one])(picture, key, [text], torch.tensor([0]))
-            for one in (everything, pair[1 - halves[index[n]]])
-        )
-        expected = (alone.probability.logit() + other.probability.logit()) / 2
-        assert torch.allclose(found.probability[n].logit(), expected, atol=1e-3)
-
-
-def test_a_picture_that_every_filter_has_learnt_from_is_an_error() -> None:
-    with pytest.raises(BlipError, match="judged by no filter"):
-        Jury([of_half(0, 3)])(PICTURES, KEYS, TEXTS, torch.tensor([0, 1, 1]))
+def test_similar_pictures_of_the_pool_have_a_say_in_what_nobody_wrote_for_them() -> None:
+    index, written = torch.tensor([0, 1, 1]), torch.tensor([False, False, True])
+    made, _ = judge("both")
+    random = torch.Generator().manual_seed(0)
+    pool = torch.randn(2, 5, made.model.network.config.projection, generator=random)
+    near = Neighbours.of(numbers_of("abcde"), *pool)
+    alone = Jury([made], (1.0, 0.5))(PICTURES, KEYS, TEXTS, index)
+    asked = replace(made, neighbours=near, trust=0.5)
+    found = Jury([asked], (1.0, 0.5))(PICTURES, KEYS, TEXTS, index, written)
+    support = sum(
+        near.support(images, numbers_of(KEYS), made.model.embed_texts(TEXTS), index)
+        for images in (made.model.embed_images(preprocess(PICTURES, 32, share)) for share in (1.0, 0.5))
+    )
+    expected = alone.probability.logit() + 0.5 * (support / 2).masked_fill(written, 0.0)
+    assert torch.allclose(found.probability.logit(), expected, atol=1e-4)
+    assert torch.equal(found.itm, alone.itm)

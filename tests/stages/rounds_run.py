@@ -26,7 +26,6 @@ TRAINING = {"batch_size": 8, "checkpoint_every": 2, "log_every": 1}
 SMALL: dict[str, Any] = {
     **TOY_MODEL,
     "filter.members": 2,
-    "filter.crossed": 0,
     "capfilt.min_tokens": 3,
     "capfilt.threshold": {"keep": 0.6},
     "evaluate.captioning.beams": 1,

@@ -1,7 +1,5 @@
 """The members of the filter: each trained once with a seed of its own, and put in their place together."""
 
-import shutil
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from tests import tiny
 
 from .conftest import ROOT, pictures, write
 
-THREE = {"filter.members": 3, "filter.crossed": 0}
+THREE = {"filter.members": 3}
 
 
 @pytest.fixture
@@ -57,20 +55,6 @@ def test_every_member_has_a_seed_of_its_own(settings: Settings) -> None:
     assert sorted(path.name for path in Path("models").iterdir()) == ["filter", "pretrain"]
 
 
-def test_crossed_members_learn_from_a_half_of_the_web_pool_each(settings: Settings) -> None:
-    trainer, judge = Trainer(), settings.filter.model_copy(update={"members": 2, "crossed": 1})
-    train(settings.model_copy(update={"filter": judge}), trainer)
-    assert {name: run.halves for name, run in trainer.runs.items()} == {
-        "filter": {},
-        "filter-2": {},
-        "filter-3": {"web": 0},
-        "filter-4": {"web": 1},
-    }
-    assert dict(trainer.runs["filter-2"].mixture) == {"human": 1.0}
-    assert dict(trainer.runs["filter-3"].mixture) == {"human": 1.0, "web": 1.0}
-    assert (Path("models/filter/members") / "4" / "model.safetensors").is_file()
-
-
 def test_members_that_are_trained_are_not_trained_again(settings: Settings) -> None:
     first, second = Trainer(ended_at="filter-3"), Trainer()
     with pytest.raises(KeyboardInterrupt):
@@ -83,22 +67,7 @@ def test_members_that_are_trained_are_not_trained_again(settings: Settings) -> N
 def test_members_of_other_settings_are_trained_anew(settings: Settings) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(settings, Trainer(ended_at="filter-2"))
-    longer = load_settings(
-        ROOT / "params.yaml", overrides={"filter.members": 3, "filter.crossed": 0, "filter.steps": 7}
-    )
+    longer = load_settings(ROOT / "params.yaml", overrides={"filter.members": 3, "filter.steps": 7})
     trainer = Trainer()
     train(longer, trainer)
-    assert list(trainer.seeds) == ["filter", "filter-2", "filter-3"]
-
-
-def test_another_web_pool_is_another_filter_where_members_learn_from_it(settings: Settings) -> None:
-    """Though nothing else of the filter reads the pool."""
-    alone = {"filter.members": 1, "filter.crossed": 1, "filter.distractors": []}
-    crossed = load_settings(ROOT / "params.yaml", overrides=alone)
-    with pytest.raises(KeyboardInterrupt):
-        train(crossed, Trainer(ended_at="filter-3"))
-    shutil.rmtree("data/datasets/web")
-    write(Path(), "web", list(islice(pictures("web"), 2)))
-    trainer = Trainer()
-    train(crossed, trainer)
     assert list(trainer.seeds) == ["filter", "filter-2", "filter-3"]

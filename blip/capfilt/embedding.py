@@ -1,0 +1,84 @@
+"""The pool as its filters embed it, once and in one file, for every worker to look up similar pictures in.
+
+    embed_pool(web, models, batch_size=64, target=work / "neighbours.safetensors", pool=pool)
+
+A job is a shard; a batch never reaches over its end: the file is the same whoever does which.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from blip.atomic import atomic_path
+from blip.capfilt.neighbours import numbers_of
+from blip.capfilt.shard import Models, Pairs, is_bad, open_model
+from blip.data.images import preprocess, to_pil
+from blip.data.jobs import HERE, Pool, run_jobs
+from blip.data.manifest import Shard
+from blip.data.pairs import Sample
+from blip.data.text import clean_caption
+from blip.errors import BlipError
+
+LIMIT = 20_000  # pictures: 40 MB a filter
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A job: the first `take` samples of a shard that have a text."""
+
+    number: int
+    shard: Shard
+    take: int
+    web: Pairs
+    models: Models
+    batch_size: int
+
+
+def embed_pool(web: Pairs, models: Models, batch_size: int, target: Path, pool: Pool = HERE) -> None:
+    """Embed up to `LIMIT` pictures, spread over the shards, each with the first of its texts, by every filter."""
+    shards, each = web.spread(LIMIT)
+    jobs = (Embedding(n, shard, each, web, models, batch_size) for n, shard in enumerate(shards))
+    found = [made for _, made in sorted(run_jobs(pool, embed_shard, jobs), key=lambda one: one[0]) if made]
+    names = found[0] if found else {}
+    with atomic_path(target) as path:
+        save_file({name: torch.cat([made[name] for made in found]) for name in names}, path)
+
+
+def embed_shard(job: Embedding) -> tuple[int, dict[str, Tensor]]:
+    """The job's number with keys and every filter's embeddings; with nothing where the shard cannot be read."""
+    torch.set_num_threads(job.models.threads)
+    made: list[dict[str, Tensor]] = []
+    samples = islice(_with_text(job), job.take)
+    try:
+        while batch := list(islice(samples, job.batch_size)):
+            made.append(_embed(batch, job.models))
+    except BlipError:
+        if not is_bad(job.web, job.shard):
+            raise
+        made = []  # the job that bootstraps the shard sets it aside
+    return job.number, {name: torch.cat([one[name] for one in made]) for name in (made[0] if made else ())}
+
+
+def _with_text(job: Embedding) -> Iterator[Sample]:
+    return (sample for sample in job.web.samples(job.shard) if _text(sample))
+
+
+def _text(sample: Sample) -> str:
+    return next(filter(None, (clean_caption(caption.text) for caption in sample.captions)), "")
+
+
+def _embed(batch: Sequence[Sample], models: Models) -> dict[str, Tensor]:
+    pictures, texts = [to_pil(sample.media) for sample in batch], [_text(sample) for sample in batch]
+    made = {"keys": numbers_of(sample.key for sample in batch)}
+    for number, path in enumerate(models.filters):
+        model = open_model(path, models.device)
+        made[f"pictures.{number}"] = (
+            model.embed_images(preprocess(pictures, model.image_size), len(batch)).float().cpu()
+        )
+        made[f"texts.{number}"] = model.embed_texts(texts).float().cpu()
+    return made

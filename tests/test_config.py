@@ -261,8 +261,3 @@ def test_an_override_is_read_as_yaml(text: str, value: object):
 def test_an_override_without_name_or_value_is_refused(text: str):
     with pytest.raises(BadArguments, match="NAME=VALUE"):
         read_override(text)
-
-
-def test_halves_are_of_datasets_that_are_read() -> None:
-    with pytest.raises(BadArguments, match="halves: human is in neither data nor distractors"):
-        load_settings(PARAMS, overrides={"pretrain.data": ["web"], "pretrain.halves": {"human": 0}})

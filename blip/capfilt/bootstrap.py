@@ -161,7 +161,7 @@ def _prepare(
 
 
 def _agreed(work: Path) -> Thresholds:
-    """The thresholds that the first rank has found, once they are there."""
+    """The thresholds that the first rank has found, once they are there; the launcher ends this one if that fails."""
     while not (work / THRESHOLDS).is_file():
         time.sleep(0.1)
     return Thresholds(**json.loads((work / THRESHOLDS).read_text(encoding="utf-8")))

@@ -95,15 +95,17 @@ class Blip:
         return value
 
     @torch.inference_mode()
-    def encode_images(self, images: Any, batch_size: int = 64, cls_only: bool = False) -> Tensor:
-        """Image tokens ``[N, T, D]``, CLS first; of which `cls_only` computes that one, ``[N, 1, D]``."""
+    def encode_images(self, images: Any, batch_size: int = 64, first_only: bool = False) -> Tensor:
+        """Image tokens ``[N, T, D]``, CLS first; of which `first_only` computes that one, ``[N, 1, D]``."""
         parts = []
         for start in range(0, len(images), batch_size):
             with self._autocast():
-                parts.append(self.network.vision(self._pixels(images[start : start + batch_size]), cls_only))
+                parts.append(
+                    self.network.vision(self._pixels(images[start : start + batch_size]), first_only)
+                )
         if not parts:
             vision = self.network.config.vision
-            return torch.empty(0, 1 if cls_only else vision.tokens, vision.width)
+            return torch.empty(0, 1 if first_only else vision.tokens, vision.width)
         return torch.cat(parts)
 
     @torch.inference_mode()
@@ -115,7 +117,7 @@ class Blip:
 
     def embed_images(self, images: Any, batch_size: int = 64) -> Tensor:
         """Unit vectors ``[N, P]`` of images."""
-        return self.project_images(self.encode_images(images, batch_size, cls_only=True))
+        return self.project_images(self.encode_images(images, batch_size, first_only=True))
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:

@@ -1,7 +1,7 @@
 """How fast a run is on a number of devices, on paper: products, bytes of the optimiser, all-reduce, gather, loader.
 
     found = predict(Work(flops=193e9, pairs=90, weights=1.01e9, twin=0.78e9), GPUS["h100"], ranks=32)
-    found.pairs_per_second, found.bound              # 50,000; "compute"
+    found.pairs_per_second, found.bound              # 44,000; "compute"
 
 A step of a rank is its products at the share of the peak that they reach, the bytes that moving weights, momentum twin
 and gradients takes, and what the ranks send each other: a ring's all-reduce of the gradients and gather of the weights

@@ -21,7 +21,7 @@ def load(model: str, device: str = "cpu", dtype: str = "float32") -> "Blip":
     Args:
         model: a model directory, a public ``.pth`` checkpoint, a hub id, or ``models:/NAME@ALIAS`` of the registry.
         device: ``cpu`` or ``cuda``.
-        dtype: ``float32`` or ``bfloat16`` (autocast).
+        dtype: ``float32``, or ``bfloat16``: matrices and their products, which also take half the memory.
 
     Raises:
         blip.errors.BlipError: there is no such model, or it is none of ours.
@@ -38,7 +38,7 @@ def load_clip(model: str, device: str = "cpu", dtype: str = "float32") -> "Clip"
     Args:
         model: a directory that `transformers` saved, with safetensors weights, or a hub id.
         device: ``cpu`` or ``cuda``.
-        dtype: ``float32`` or ``bfloat16`` (autocast).
+        dtype: ``float32``, or ``bfloat16``: matrices and their products, which also take half the memory.
 
     Raises:
         blip.errors.BlipError: there is no such model, or it is no CLIP.

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blip.bench.composed import opened
+from blip.bench.composed import their_reader
 from blip.bench.inputs import TOKENS, random_images, random_network
-from blip.bench.workload import Setup, computing
+from blip.bench.workload import Setup, computing, our_reader
 from blip.model.blip import BlipNetwork
 from blip.model.generation import Decoding, decoding_context, generate
 
@@ -30,7 +30,7 @@ USUAL = 8  # where lengths are free, about one token of so many is an end
 
 def ours(setup: Setup) -> Callable[[], list[list[int]]]:
     """Our encoder and decoding."""
-    network = _network(setup).to(setup.device).eval().requires_grad_(False)
+    network = our_reader(_network(setup), setup)
     images = random_images(setup.batch, setup.image_size).to(setup.device)
     prompt = torch.tensor(PROMPT, device=setup.device).expand(setup.batch * setup.captions, -1)
     sampled = setup.decoding == "nucleus"
@@ -48,8 +48,7 @@ def ours(setup: Setup) -> Callable[[], list[list[int]]]:
 
 def theirs(setup: Setup) -> Callable[[], Any]:
     """`BlipForConditionalGeneration.generate`."""
-    network = _network(setup)
-    model: Any = opened(network, "BlipForConditionalGeneration").to(setup.device).eval().requires_grad_(False)
+    model = their_reader(_network(setup), "BlipForConditionalGeneration", setup)
     images = random_images(setup.batch, setup.image_size).to(setup.device)
     prompt = torch.tensor((*PROMPT, TOKENS.sep), device=setup.device).repeat(setup.batch, 1)
     how: dict[str, Any] = {"do_sample": False, "num_beams": setup.beams}
@@ -58,11 +57,10 @@ def theirs(setup: Setup) -> Callable[[], Any]:
 
     @torch.inference_mode()
     def write() -> Any:
-        with computing(setup):
-            return model.generate(
-                pixel_values=images, input_ids=prompt.clone(), attention_mask=torch.ones_like(prompt),
-                max_length=LONGEST, min_length=_shortest(setup), **how,
-            )  # fmt: skip
+        return model.generate(
+            pixel_values=images, input_ids=prompt.clone(), attention_mask=torch.ones_like(prompt),
+            max_length=LONGEST, min_length=_shortest(setup), **how,
+        )  # fmt: skip
 
     return write
 

@@ -16,6 +16,7 @@ import transformers
 from torch import Tensor, nn
 
 from blip.bench.inputs import TOKENS
+from blip.bench.workload import Setup
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, save_network
 from blip.model.precision import full_precision
@@ -31,6 +32,13 @@ def opened(network: BlipNetwork, name: str) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         save_network(network, Path(folder), ModelCard(), IDS)
         return getattr(transformers, name).from_pretrained(folder).train()
+
+
+def their_reader(network: BlipNetwork, name: str, setup: Setup) -> Any:
+    """The same to be read only, all of it in the setup's type: quicker than autocast, which casts in every call."""
+    return (
+        opened(network.cpu(), name).to(setup.device, getattr(torch, setup.dtype)).eval().requires_grad_(False)
+    )
 
 
 class ComposedObjective(nn.Module):

@@ -8,20 +8,19 @@ have batches of as many pairs as there are images, and no more padding than the 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from blip.bench.composed import opened
+from blip.bench.composed import their_reader
 from blip.bench.inputs import TOKENS, Texts, random_images, random_network, random_texts
-from blip.bench.workload import Setup, computing
+from blip.bench.workload import Setup, computing, our_reader
 from blip.model.matching import match_pairs
 
 
 def ours(setup: Setup) -> Callable[[], Tensor]:
     """Log-odds ``[batch * texts]``; an image is encoded once."""
-    network = random_network(setup.size, setup.image_size).to(setup.device).eval().requires_grad_(False)
+    network = our_reader(random_network(setup.size, setup.image_size), setup)
     images, texts = random_images(setup.batch, setup.image_size).to(setup.device), _texts(setup)
     image, text = torch.arange(setup.batch).repeat_interleave(setup.texts), torch.arange(len(texts.ids))
 
@@ -35,8 +34,7 @@ def ours(setup: Setup) -> Callable[[], Tensor]:
 
 def theirs(setup: Setup) -> Callable[[], Tensor]:
     """The same, pair by pair."""
-    network = random_network(setup.size, setup.image_size)
-    model: Any = opened(network, "BlipForImageTextRetrieval").to(setup.device).eval().requires_grad_(False)
+    model = their_reader(random_network(setup.size, setup.image_size), "BlipForImageTextRetrieval", setup)
     images, texts = random_images(setup.batch, setup.image_size).to(setup.device), _texts(setup)
     image = torch.arange(setup.batch, device=setup.device).repeat_interleave(setup.texts)
 
@@ -44,10 +42,7 @@ def theirs(setup: Setup) -> Callable[[], Tensor]:
     def score() -> Tensor:
         parts = []
         for rows in torch.arange(len(image), device=setup.device).split(setup.batch):
-            with computing(setup):
-                logits = model(
-                    texts.ids[rows], images[image[rows]], attention_mask=texts.mask[rows]
-                ).itm_score
+            logits = model(texts.ids[rows], images[image[rows]], attention_mask=texts.mask[rows]).itm_score
             parts.append(logits[:, 1].float() - logits[:, 0].float())
         return torch.cat(parts)
 

@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 
 from blip.bench.inputs import Size
+from blip.model.blip import BlipNetwork
+from blip.model.inference import keep_in
 from blip.model.precision import autocast
 
 
@@ -33,6 +35,13 @@ class Setup:
     free_lengths: bool = False
 
 
+def our_reader(network: BlipNetwork, setup: Setup) -> BlipNetwork:
+    """A network of ours as `blip.load` opens it."""
+    network = network.to(setup.device).eval().requires_grad_(False)
+    keep_in(network, getattr(torch, setup.dtype))
+    return network
+
+
 def computing(setup: Setup) -> torch.autocast:
-    """Autocast to the setup's type; weights stay float32."""
+    """Autocast to the setup's type."""
     return autocast(setup.device, getattr(torch, setup.dtype))

@@ -25,6 +25,7 @@ from blip.model.config_json import check_tokens
 from blip.model.context import Context
 from blip.model.explain import Explanation, explain
 from blip.model.generation import Decoding, decoding_context, generate
+from blip.model.inference import keep_in
 from blip.model.likelihood import mean_log_likelihood
 from blip.model.matching import match_pairs
 from blip.model.objectives import SpecialTokens
@@ -39,7 +40,8 @@ DecodingName = Literal["greedy", "beam", "nucleus"]
 class Blip:
     """A network with its tokenizer, ready for inference.
 
-    Images are file paths, bytes, PIL images or arrays, or a normalised tensor ``[N, 3, S, S]``.
+    Images are file paths, bytes, PIL images or arrays, or a normalised tensor ``[N, 3, S, S]``. With a `dtype` other
+    than float32 the network's matrices are of that type from then on (`keep_in`).
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Blip:
         self.network = network.to(device).eval()
         self.tokenizer, self.card = tokenizer, card or ModelCard()
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
+        keep_in(self.network, self.dtype)
         self.image_size = network.config.vision.image_size
 
     @classmethod
@@ -289,7 +292,8 @@ class Blip:
         require("match", self.card.missing)
         ids, mask = self._encode_texts([text])
         ids[:, 0] = self.tokenizer.enc
-        maps, probability = explain(self.network, self._pixels([image]), ids, mask)
+        with self._autocast():
+            maps, probability = explain(self.network, self._pixels([image]), ids, mask)
         words = [self.tokenizer.decode([[token]])[0] for token in ids[0].tolist()]
         kept = [n for n, word in enumerate(words) if word]
         heat = maps[kept]

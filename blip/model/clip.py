@@ -18,6 +18,7 @@ from torch import Tensor
 
 from blip.data.image_processor import ImageProcessor
 from blip.errors import BlipError
+from blip.model.inference import keep_in
 from blip.model.precision import autocast
 
 WEIGHTS = "model.safetensors"
@@ -44,6 +45,7 @@ class Clip:
     ) -> None:
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         self.network = network.to(self.device).eval()
+        keep_in(self.network, self.dtype)
         self.tokenizer, self.image_processor = tokenizer, image_processor
         self.image_size = network.config.vision_config.image_size
         self.max_tokens = network.config.text_config.max_position_embeddings

@@ -273,14 +273,22 @@ class ResidualOutput(nn.Module):
 class LanguageModelHead(nn.Module):
     """States to token logits; the last matrix is the word embedding itself."""
 
+    kept: Tensor | None
+
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.width, config.width)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+        self.register_buffer("kept", None, persistent=False)
+
+    def keep(self, word_VD: Tensor) -> None:
+        """Multiply with this copy of the word embedding from now on, which is in the type of inference."""
+        self.kept = word_VD
 
     def forward(self, x_MD: Tensor, word_VD: Tensor) -> Tensor:
-        return aligned_linear(self.norm(F.gelu(self.dense(x_MD))), word_VD, self.bias)
+        words = word_VD if self.kept is None else self.kept
+        return aligned_linear(self.norm(F.gelu(self.dense(x_MD))), words, self.bias)
 
 
 def aligned_linear(x_MD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:

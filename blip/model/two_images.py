@@ -13,12 +13,13 @@ from torch import Tensor
 from blip.data.images import ImageInput, preprocess
 from blip.data.text import Tokenizer, clean_question
 from blip.errors import BlipError
+from blip.model.inference import keep_in
 from blip.model.nlvr import NlvrNetwork, load_nlvr
 from blip.model.precision import autocast
 
 
 class TwoImages:
-    """A network with its tokenizer, ready for inference."""
+    """A network with its tokenizer, ready for inference, its matrices in `dtype` (`keep_in`)."""
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class TwoImages:
         self.network = network.to(device).eval()
         self.tokenizer, self.max_tokens = tokenizer, max_tokens
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
+        keep_in(self.network, self.dtype)
 
     @classmethod
     def open(cls, directory: Path | str, device: str = "cpu", dtype: str = "float32") -> "TwoImages":

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -69,6 +70,19 @@ def test_a_nucleus_to_sample_from_is_as_small_as_a_captioner_has_it() -> None:
 @pytest.mark.parametrize("module", [rerank, judging])
 def test_scores_are_those_of_pair_by_pair(module: ModuleType) -> None:
     assert torch.allclose(module.ours(TINY)(), module.theirs(TINY)(), atol=1e-4)
+
+
+@pytest.mark.parametrize("module", [rerank, judging])
+def test_scores_in_bfloat16_are_nearly_those_of_pair_by_pair(module: ModuleType) -> None:
+    half = replace(TINY, dtype="bfloat16")
+    found, expected, whole = module.ours(half)(), module.theirs(half)(), module.ours(TINY)()
+    assert torch.allclose(found, whole, atol=0.05)
+    assert torch.allclose(expected, whole, atol=0.05)
+
+
+def test_captions_in_bfloat16_are_as_long_on_both_sides() -> None:
+    setup = Setup("tiny", batch=3, image_size=32, decoding="nucleus", captions=2, dtype="bfloat16")
+    assert caption.tokens_in(caption.ours(setup)()) == caption.tokens_in(caption.theirs(setup)())
 
 
 def test_texts_are_as_long_as_captions_are() -> None:

@@ -5,7 +5,7 @@ check_models(models)                   # BlipError: captioner: models/clip: mode
 
 from pathlib import Path
 
-from blip.capfilt.shard import Models, open_model
+from blip.capfilt.shard import Models
 from blip.errors import BlipError
 from blip.model.config_json import read_config
 from blip.model.parts import Task, require
@@ -17,19 +17,19 @@ def check_models(models: Models) -> None:
     Raises:
         BlipError: one cannot be opened, or has no weights for its part; the part and the directory are named.
     """
-    _check("captioner", models.captioner, models.device, "caption")
-    if _answers(models.captioner, models.device):
+    _check("captioner", models.captioner, models, "caption")
+    if _answers(models.captioner, models):
         raise BlipError(
             f"captioner: {models.captioner} answers questions, its decoder reads them and no image; "
             "name a model that was trained to write captions"
         )
     for directory in models.filters:
-        _check("filter", directory, models.device, "match")
+        _check("filter", directory, models, "match")
 
 
-def _check(role: str, directory: Path, device: str, task: Task) -> None:
+def _check(role: str, directory: Path, models: Models, task: Task) -> None:
     try:
-        model = open_model(directory, device)
+        model = models.open(directory)
     except BlipError as error:
         raise BlipError(f"{role}: {error}") from None
     try:
@@ -38,9 +38,7 @@ def _check(role: str, directory: Path, device: str, task: Task) -> None:
         raise BlipError(f"{role}: {directory}: {error}") from None
 
 
-def _answers(directory: Path, device: str) -> bool:
+def _answers(directory: Path, models: Models) -> bool:
     """Whether it is a model for VQA: one of ours says so itself, one of `transformers` by its class."""
     classes = read_config(directory).get("architectures") if directory.is_dir() else None
-    return open_model(directory, device).card.task.endswith("vqa") or "BlipForQuestionAnswering" in (
-        classes or ()
-    )
+    return models.open(directory).card.task.endswith("vqa") or "BlipForQuestionAnswering" in (classes or ())

@@ -21,6 +21,10 @@ SCHEMA = pa.schema(
         ("synthetic_itc", pa.list_(pa.float32())),
         ("web_score", pa.list_(pa.float32())),
         ("synthetic_score", pa.list_(pa.float32())),
+        ("web_neighbours", pa.list_(pa.float32())),
+        ("synthetic_neighbours", pa.list_(pa.float32())),
+        ("web_likelihood", pa.list_(pa.float32())),
+        ("synthetic_likelihood", pa.list_(pa.float32())),
         ("kept", pa.list_(pa.string())),
         ("web_kept", pa.list_(pa.bool_())),
         ("synthetic_kept", pa.list_(pa.bool_())),
@@ -29,8 +33,10 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-"""audit.parquet: a row an image. `score` is the probability that decides; the reasons say why a text was not kept
-(`empty`, `repeats`, `prompt`, `no_match`), and why no text of the image was (`no_text`, `no_match`)."""
+"""audit.parquet: a row an image. `score` is the probability that decides; `neighbours` and `likelihood` are what of its
+log-odds similar pictures of the pool and the captioner have added, the rest is the filter's own. The reasons say why a
+text was not kept (`empty`, `repeats`, `prompt`, `no_match`), and why no text of an image was (`no_text`, `no_match`).
+"""
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,14 @@ class Judged:
 
     Attributes:
         score: the probability of matching that decides.
+        neighbours, likelihood: what of its log-odds similar pictures and the captioner have added.
         reason: why it is not kept; the empty string if it is.
     """
 
     caption: Caption
     score: float
+    neighbours: float
+    likelihood: float
     reason: str
 
 
@@ -84,6 +93,10 @@ class Decision:
             "synthetic_itc": [text.caption.itc for text in synthetic],
             "web_score": [text.score for text in web],
             "synthetic_score": [text.score for text in synthetic],
+            "web_neighbours": [text.neighbours for text in web],
+            "synthetic_neighbours": [text.neighbours for text in synthetic],
+            "web_likelihood": [text.likelihood for text in web],
+            "synthetic_likelihood": [text.likelihood for text in synthetic],
             "kept": [caption.text for caption in self.kept],
             "web_kept": [not text.reason for text in web],
             "synthetic_kept": [not text.reason for text in synthetic],

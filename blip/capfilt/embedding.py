@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blip.atomic import atomic_path
 from blip.capfilt.neighbours import numbers_of
-from blip.capfilt.shard import Models, Pairs, is_bad, open_model
+from blip.capfilt.shard import Models, Pairs, is_bad
 from blip.data.images import preprocess, to_pil
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.manifest import Shard
@@ -76,7 +76,7 @@ def _embed(batch: Sequence[Sample], models: Models) -> dict[str, Tensor]:
     pictures, texts = [to_pil(sample.media) for sample in batch], [_text(sample) for sample in batch]
     made = {"keys": numbers_of(sample.key for sample in batch)}
     for number, path in enumerate(models.filters):
-        model = open_model(path, models.device)
+        model = models.open(path)
         made[f"pictures.{number}"] = (
             model.embed_images(preprocess(pictures, model.image_size), len(batch)).float().cpu()
         )

@@ -30,19 +30,29 @@ REFERENCES = 2000
 
 
 class Verdicts(NamedTuple):
-    """Of N texts, on the CPU: ITM probability, cosine, and the probability that decides; each float32 ``[N]``."""
+    """Of N texts, on the CPU, each float32 ``[N]``.
+
+    Attributes:
+        itm: probability of the ITM head.
+        itc: cosine.
+        neighbours, likelihood: what similar pictures and the captioner have added to the log-odds; 0 where not asked.
+        probability: decides; the filter's own log-odds are its less these two.
+    """
 
     itm: Tensor
     itc: Tensor
+    neighbours: Tensor
+    likelihood: Tensor
     probability: Tensor
 
 
 class Opinion(NamedTuple):
-    """One filter's, of N texts: log-odds of the ITM head, cosine, and the log-odds that decide."""
+    """One filter's, of N texts: log-odds of the ITM head, cosine, its own log-odds, what similar pictures add."""
 
     itm: Tensor
     itc: Tensor
-    deciding: Tensor
+    own: Tensor
+    neighbours: Tensor
 
 
 @dataclass(frozen=True)
@@ -96,15 +106,13 @@ class Judge:
         images, embedded = self.model.project_images(tokens_NTD), self.model.embed_texts(texts)
         index = image_index.to(images.device)
         itc = (images[index] * embedded).sum(1).cpu()
-        deciding = self._log_odds(itm, itc, images, image_index)
+        own, support = self._log_odds(itm, itc, images, image_index), torch.zeros(len(texts))
         if self.neighbours:
             support = self.neighbours.support(
                 images, numbers_of(keys).to(images.device), embedded, index
             ).cpu()
-            deciding = deciding + self.trust * (
-                support if written is None else support.masked_fill(written, 0)
-            )
-        return Opinion(itm, itc, deciding)
+            support = support if written is None else support.masked_fill(written, 0)
+        return Opinion(itm, itc, own, self.trust * support)
 
     def _log_odds(self, itm: Tensor, itc: Tensor, images_NP: Tensor, image_index: Tensor) -> Tensor:
         if self.references is None:
@@ -142,19 +150,19 @@ class Jury:
         Args:
             written: which of the texts a captioner has written, bool ``[M]``; none of them, unless told.
         """
-        sums = torch.zeros(3, len(texts))
+        sums = torch.zeros(len(Opinion._fields), len(texts))
         for view in self.views:
             sizes = {judge.model.image_size for judge in self.judges}
             pixels = {size: preprocess(pictures, size, view) for size in sizes}
             for judge in self.judges:
                 tokens = judge.model.encode_images(pixels[judge.model.image_size], len(pictures))
                 sums += torch.stack(judge(tokens, keys, texts, image_index, written))
-        itm, itc, deciding = sums / (len(self.views) * len(self.judges))
+        itm, itc, own, neighbours = sums / (len(self.views) * len(self.judges))
+        likelihood = torch.zeros(len(texts))
         if self.captioner and self.likelihood:
-            deciding = deciding + self.likelihood * self._likelihood(
-                self.captioner, pictures, texts, image_index
-            )
-        return Verdicts(itm.sigmoid(), itc, deciding.sigmoid())
+            found = self._likelihood(self.captioner, pictures, texts, image_index)
+            likelihood = self.likelihood * found
+        return Verdicts(itm.sigmoid(), itc, neighbours, likelihood, (own + neighbours + likelihood).sigmoid())
 
     def _likelihood(
         self, captioner: Blip, pictures: Sequence[ImageInput], texts: Sequence[str], image_index: Tensor

@@ -84,18 +84,23 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Models:
-    """Where captioner and filters are, and what they run on; several filters decide together."""
+    """Where captioner and filters are, what they run on and compute in; several filters decide together."""
 
     captioner: Path
     filters: tuple[Path, ...]
     device: str = "cpu"
+    dtype: str = "float32"
     threads: int = 1
 
     @classmethod
-    def of(cls, captioner: Path, filters: Iterable[Path], device: str) -> "Models":
+    def of(cls, captioner: Path, filters: Iterable[Path], device: str, dtype: str = "float32") -> "Models":
         """With the filters' members: models of the same training that lie in folders of `MEMBERS` within them."""
         found = (one for path in filters for one in (path, *_members(path)))
-        return cls(captioner, tuple(found), device)
+        return cls(captioner, tuple(found), device, dtype)
+
+    def open(self, directory: Path) -> Blip:
+        """One of them, opened once in a process."""
+        return open_model(directory, self.device, self.dtype)
 
 
 def _members(directory: Path) -> list[Path]:
@@ -212,10 +217,8 @@ def _bootstrap(job: ShardJob) -> Tally:
 
 def _decide(batch: Sequence[Sample], job: ShardJob) -> list[Decision]:
     """Write captions for each image and judge all texts; the image is encoded once by each model."""
-    captioner, jury = (
-        open_model(job.models.captioner, job.models.device),
-        jury_of(job.models, job.settings, job.human, job.neighbours),
-    )
+    captioner = job.models.open(job.models.captioner)
+    jury = jury_of(job.models, job.settings, job.human, job.neighbours)
     pictures = [to_pil(sample.media) for sample in batch]
     written = _write_captions(batch, captioner, preprocess(pictures, captioner.image_size), job)
     doubtful = [*_web_texts(batch), *_synthetic_texts(written, captioner.card.prompt, len(batch))]
@@ -225,10 +228,9 @@ def _decide(batch: Sequence[Sample], job: ShardJob) -> list[Decision]:
         pictures, keys, texts, places, torch.tensor([text.origin == "synthetic" for text in doubtful])
     )
     judged: dict[tuple[int, str], list[Judged]] = defaultdict(list)
-    for text, itm, itc, score in zip(doubtful, *(values.tolist() for values in verdicts), strict=True):
-        caption = Caption(text.text, text.origin, round(itm, 6), round(itc, 6))
+    for text, *verdict in zip(doubtful, *(values.tolist() for values in verdicts), strict=True):
         threshold = job.thresholds.synthetic if text.origin == "synthetic" else job.thresholds.web
-        judged[text.place, text.origin].append(_judged(caption, text.reason, score, threshold))
+        judged[text.place, text.origin].append(_judged(text, verdict, threshold))
     return [
         Decision(sample, tuple(judged[place, "web"]), tuple(judged[place, "synthetic"]))
         for place, sample in enumerate(batch)
@@ -248,9 +250,10 @@ def _synthetic_texts(written: Sequence[str], prompt: str, images: int) -> Iterat
         yield Doubtful(number // copies, "synthetic", text, rejected(text, prompt))
 
 
-def _judged(caption: Caption, reason: str, score: float, threshold: float) -> Judged:
-    score = round(score, 6)
-    return Judged(caption, score, reason or ("" if score >= threshold else NO_MATCH))
+def _judged(text: Doubtful, verdict: Sequence[float], threshold: float) -> Judged:
+    itm, itc, neighbours, likelihood, score = (round(value, 6) for value in verdict)
+    reason = text.reason or ("" if score >= threshold else NO_MATCH)
+    return Judged(Caption(text.text, text.origin, itm, itc), score, neighbours, likelihood, reason)
 
 
 def _write_captions(batch: Sequence[Sample], captioner: Blip, pixels: Tensor, job: ShardJob) -> list[str]:
@@ -307,9 +310,9 @@ def _opened(dataset: Path, changed: int) -> PairsDataset:
 
 
 @lru_cache(maxsize=4)
-def open_model(directory: Path, device: str) -> Blip:
+def open_model(directory: Path, device: str, dtype: str) -> Blip:
     """A model of this process, opened once."""
-    return Blip.open(directory, device, "float32")
+    return Blip.open(directory, device, dtype)
 
 
 @lru_cache(maxsize=1)
@@ -324,10 +327,10 @@ def _assemble_jury(
     texts = list(human.texts()) if human else []
     judges = []
     for number, path in enumerate(models.filters):
-        model = open_model(path, models.device)
+        model = models.open(path)
         neighbours = Neighbours.read(near[0], number, model.device) if near else None
         judges.append(Judge.of(model, head, texts, neighbours, near[2] if near else 0.0))
-    captioner = open_model(models.captioner, models.device) if likelihood else None
+    captioner = models.open(models.captioner) if likelihood else None
     return Jury(judges, views, captioner, likelihood)
 
 

@@ -68,7 +68,7 @@ class CapFilt(Section):
     enough for web texts lets too many of them pass. The filter sees each picture in some `views`, shares of both sides
     about the middle, and their mean decides; to their log-odds are added, `likelihood` times, how likely the captioner
     finds the text (blip.capfilt.judge) and, `neighbours` times, how much likelier it is among similar pictures of the
-    pool than among any (blip.capfilt.neighbours).
+    pool than among any (blip.capfilt.neighbours). `dtype` is what captioner and filter multiply in.
     """
 
     rounds: int = Field(1, ge=1)
@@ -87,6 +87,7 @@ class CapFilt(Section):
     synthetic_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     held_out: str = "validation"
     noise: float = Field(0.5, ge=0, lt=1)
+    dtype: Literal["float32", "bfloat16"] = "float32"
     batch_size: int = Field(64, ge=1)
 
     @model_validator(mode="after")

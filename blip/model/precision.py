@@ -1,4 +1,4 @@
-"""Which type a part of the network computes in; weights are float32 everywhere."""
+"""Which type a part of the network computes in; what is trained has float32 weights everywhere."""
 
 import torch
 from torch import Tensor

@@ -7,7 +7,6 @@ The audit is read a batch at a time beside the metadata of the pool, which says 
 pools, whether its text is right.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 
 from blip.errors import BlipError
 from blip.report.choice import Choice, lot
-from blip.report.decision import Decision, Outcome, decide
+from blip.report.decision import Decision, Outcome, decide, log_odds
 from blip.report.pool import Pool
 from blip.report.sources import Sources
 
@@ -28,15 +27,18 @@ COLUMNS = (
     "web_texts",
     "web_score",
     "web_itc",
+    "web_neighbours",
+    "web_likelihood",
     "web_reason",
     "synthetic_texts",
     "synthetic_score",
+    "synthetic_neighbours",
+    "synthetic_likelihood",
     "synthetic_reason",
     "reason",
 )
 BINS = 25
 RANGES = {"score": (-14.0, 14.0), "itc": (-1.0, 1.0)}  # log-odds of the probability; cosine
-SUREST = 1e-6  # a probability as near to 0 or 1 as the audit has it
 SHOWN = 6
 
 Group = tuple[Outcome, bool | None]
@@ -161,12 +163,6 @@ def _count(audit: Audit, row: dict[str, Any], decision: Decision) -> None:
         entry = audit.noise.setdefault(known.noise, [0, 0])
         entry[0] += 1
         entry[1] += decision.outcome == "kept"
-
-
-def log_odds(probability: float) -> float:
-    """Of a probability, which may be 0 or 1 as rounded."""
-    bounded = min(max(probability, SUREST), 1 - SUREST)
-    return math.log(bounded / (1 - bounded))
 
 
 def _bin(audit: Audit, row: dict[str, Any], right: bool | None) -> None:

@@ -4,12 +4,14 @@ decision = decide(row, known)     # a row of audit.parquet, what the pool knows 
 decision.outcome, [text.reason for text in decision.texts]
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from blip.data.text import clean_caption
 from blip.report.pool import Known
 
+JUDGED = ("texts", "score", "neighbours", "likelihood", "reason")
 Outcome = Literal["kept", "rescued", "dropped"]
 OUTCOMES: dict[Outcome, str] = {
     "kept": "web text kept",
@@ -27,14 +29,36 @@ DROPPED = {"no_match": "no text passed", "no_text": "no text has a word"}
 """The reasons of audit.parquet in words: why a text was dropped, why a picture was."""
 
 
+SUREST = 1e-6  # a probability as near to 0 or 1 as the audit has it
+
+
+def log_odds(probability: float) -> float:
+    """Of a probability, which may be 0 or 1 as rounded."""
+    bounded = min(max(probability, SUREST), 1 - SUREST)
+    return math.log(bounded / (1 - bounded))
+
+
 @dataclass(frozen=True)
 class Text:
-    """A text about a picture, the filter's probability that it matches, and why it was dropped ("": it was not)."""
+    """A text about a picture, the probability that it matches, and why it was dropped ("": it was not).
+
+    Attributes:
+        neighbours, likelihood: what of the score's log-odds similar pictures and the captioner have added.
+    """
 
     text: str
     origin: str
     score: float
+    neighbours: float
+    likelihood: float
     reason: str
+
+    @property
+    def voices(self) -> dict[str, float]:
+        """Who had a say, and the log-odds each adds up to the score; empty where the filter decided alone."""
+        others = {"similar pictures": self.neighbours, "captioner": self.likelihood}
+        heard = {name: value for name, value in others.items() if value}
+        return {"filter": log_odds(self.score) - sum(heard.values())} | heard if heard else {}
 
     @property
     def kept(self) -> bool:
@@ -69,11 +93,9 @@ class Decision:
 def decide(row: dict[str, Any], known: Known) -> Decision:
     """The decision that a row of the audit tells."""
     texts = tuple(
-        Text(text, origin, score, reason)
+        Text(text, origin, *judged)
         for origin in ORIGINS
-        for text, score, reason in zip(
-            *(row[f"{origin}_{what}"] for what in ("texts", "score", "reason")), strict=True
-        )
+        for text, *judged in zip(*(row[f"{origin}_{what}"] for what in JUDGED), strict=True)
     )
     kept = {text.origin for text in texts if text.kept}
     outcome: Outcome = "kept" if "web" in kept else "rescued" if kept else "dropped"

@@ -21,7 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from blip.report.artefacts import Curve
-from blip.report.audit import BINS, RANGES, Audit, log_odds
+from blip.report.audit import BINS, RANGES, Audit
+from blip.report.decision import log_odds
 from blip.report.sources import Sources
 
 # Name of the CSS variable to its value in the light theme of templates/style.css; a test compares the two.

@@ -61,6 +61,7 @@ def environment() -> Environment:
         "thousands": lambda number: f"{round(number):,}",
         "figure": _figure,
         "probability": _probability,
+        "signed": lambda value: f"{value:+.1f}".replace("-", "\N{MINUS SIGN}"),
         "duration": duration,
         "raw": Markup,
     }

@@ -1,6 +1,7 @@
 """Bootstrapping: every image decided and audited, nothing lost, the same whatever the batches."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -131,6 +132,35 @@ def test_the_head_that_decides_is_in_the_audit(
         assert row["web_kept"] == [row["web_score"][0] >= 0.5 and row["web_texts"] != [""]]
         assert row["web_score"] != pytest.approx(row["web_itm"], abs=1e-6)
     assert PairsDataset.open(tmp_path / "out").manifest.parameters["head"] == head
+
+
+def test_the_audit_says_what_similar_pictures_and_the_captioner_have_added(
+    web: PairsDataset, models: Models, tmp_path: Path
+) -> None:
+    run(web, tmp_path / "alone", models)
+    run(web, tmp_path / "asked", models, neighbours=0.5, likelihood=0.2)
+    for origin in ("web", "synthetic"):
+        for alone, asked in zip(audit(tmp_path / "alone"), audit(tmp_path / "asked"), strict=True):
+            assert alone[f"{origin}_neighbours"] == alone[f"{origin}_likelihood"] == [0.0]
+            assert asked[f"{origin}_likelihood"][0] < 0
+            assert bool(asked[f"{origin}_neighbours"][0]) == (origin == "web")
+            added = asked[f"{origin}_neighbours"][0] + asked[f"{origin}_likelihood"][0]
+            own, decided = (_logit(row[f"{origin}_score"][0]) for row in (alone, asked))
+            assert decided == pytest.approx(own + added, abs=1e-3)
+
+
+def test_bfloat16_scores_nearly_the_same_and_the_dataset_says_so(
+    web: PairsDataset, models: Models, tmp_path: Path
+) -> None:
+    run(web, tmp_path / "whole", models, threshold=0.0, neighbours=0.5, likelihood=0.2)
+    half = replace(models, dtype="bfloat16")
+    run(web, tmp_path / "half", half, threshold=0.0, neighbours=0.5, likelihood=0.2)
+    pairs = list(zip(audit(tmp_path / "whole"), audit(tmp_path / "half"), strict=True))
+    for column in ("web_itm", "web_itc", "web_score"):
+        assert [two[column] for _, two in pairs] == [pytest.approx(one[column], abs=0.03) for one, _ in pairs]
+        assert [two[column] for _, two in pairs] != [one[column] for one, _ in pairs]
+    made = [PairsDataset.open(tmp_path / name).manifest.parameters["dtype"] for name in ("whole", "half")]
+    assert made == ["float32", "bfloat16"]
 
 
 def test_human_pairs_pass_through(web: PairsDataset, models: Models, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_embeddings_are_compared_with_human_texts_one_by_one() -> None:
         others = [math.exp(float(image @ made.model.embed_texts([t])[0]) / temperature) for t in HUMAN]
         log_odds = cosine / temperature - math.log(sum(others) / len(others))
         assert opinion.itc[n].item() == pytest.approx(cosine, abs=1e-5)
-        assert opinion.deciding[n].item() == pytest.approx(log_odds, abs=1e-4)
+        assert opinion.own[n].item() == pytest.approx(log_odds, abs=1e-4)
 
 
 def test_both_is_the_mean_of_the_log_odds() -> None:
@@ -52,7 +52,7 @@ def test_both_is_the_mean_of_the_log_odds() -> None:
     scores = {}
     for head in ("itm", "itc", "both"):
         made, tokens = judge(head)
-        scores[head] = made(tokens, KEYS, TEXTS, index).deciding
+        scores[head] = made(tokens, KEYS, TEXTS, index).own
     assert torch.allclose(scores["both"], (scores["itm"] + scores["itc"]) / 2, atol=1e-4)
 
 
@@ -74,7 +74,7 @@ def test_the_views_of_a_picture_are_averaged() -> None:
     tokens = [made.model.encode_images(preprocess(PICTURES, 32, share)) for share in (1.0, 0.5)]
     alone = [made(one, KEYS, TEXTS, index) for one in tokens]
     both = Jury([made], (1.0, 0.5))(PICTURES, KEYS, TEXTS, index)
-    expected = (alone[0].deciding + alone[1].deciding) / 2
+    expected = (alone[0].own + alone[1].own) / 2
     assert torch.allclose(both.probability.logit(), expected, atol=1e-4)
     assert torch.allclose(both.itc, (alone[0].itc + alone[1].itc) / 2, atol=1e-6)
 
@@ -87,6 +87,7 @@ def test_what_the_captioner_finds_likely_is_added() -> None:
     found = captioner.likelihood(captioner.encode_images(PICTURES), index, TEXTS)
     assert torch.allclose(both.probability.logit(), alone.probability.logit() + found / 2, atol=1e-4)
     assert torch.equal(both.itm, alone.itm)
+    assert torch.equal(both.likelihood, found / 2) and not both.neighbours.any()
 
 
 def test_similar_pictures_of_the_pool_have_a_say_in_what_nobody_wrote_for_them() -> None:
@@ -102,6 +103,8 @@ def test_similar_pictures_of_the_pool_have_a_say_in_what_nobody_wrote_for_them()
         near.support(images, numbers_of(KEYS), made.model.embed_texts(TEXTS), index)
         for images in (made.model.embed_images(preprocess(PICTURES, 32, share)) for share in (1.0, 0.5))
     )
-    expected = alone.probability.logit() + 0.5 * (support / 2).masked_fill(written, 0.0)
+    added = 0.5 * (support / 2).masked_fill(written, 0.0)
+    expected = alone.probability.logit() + added
+    assert torch.allclose(found.neighbours, added, atol=1e-5) and not found.likelihood.any()
     assert torch.allclose(found.probability.logit(), expected, atol=1e-4)
     assert torch.equal(found.itm, alone.itm)

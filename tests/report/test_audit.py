@@ -1,5 +1,6 @@
 """What CapFilt did, counted and sampled."""
 
+import math
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,8 @@ import pytest
 from blip.capfilt.decision import SCHEMA
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.errors import BlipError
-from blip.report.audit import BINS, Audit, log_odds, read_audit
+from blip.report.audit import BINS, Audit, read_audit
+from blip.report.decision import log_odds
 
 PICTURE = bytes.fromhex("89504e470d0a1a0a") + b"never decoded here"  # the hash is given, and so is the size
 ROWS: list[tuple[str, float, float, int, str]] = [  # key, web score, synthetic score, right, noise
@@ -37,9 +39,13 @@ def write(folder: Path, *, truth: bool = True, copies: int = 1) -> tuple[Path, P
             "web_itm": [1 - web],
             "web_score": [web],
             "web_itc": [2 * web - 1],
+            "web_neighbours": [0.0],
+            "web_likelihood": [0.0],
             "synthetic_itm": [1 - made],
             "synthetic_score": [made],
             "synthetic_itc": [0.1],
+            "synthetic_neighbours": [0.0],
+            "synthetic_likelihood": [0.0],
             "web_reason": ["" if web >= 0.5 else "no_match"],
             "synthetic_reason": ["" if made >= 0.5 else "repeats"],
             "reason": "" if max(web, made) >= 0.5 else "no_match",
@@ -119,6 +125,8 @@ def test_an_image_with_several_web_texts_is_kept_for_any_of_them(tmp_path: Path)
         "web_texts": ["first", "second", "Second"],
         "web_score": [0.1, 0.9, 0.8],
         "web_itc": [0.0, 0.5, 0.5],
+        "web_neighbours": [-2.0, 1.5, 0.0],
+        "web_likelihood": [-1.0, -1.0, 0.0],
         "web_reason": ["no_match", "", ""],
     }
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), bootstrapped / "audit.parquet")
@@ -129,6 +137,11 @@ def test_an_image_with_several_web_texts_is_kept_for_any_of_them(tmp_path: Path)
     assert (audit.judged("web"), audit.kept("web"), audit.count("kept")) == (7, 4, 3)
     [b] = [one for one in audit.chosen["kept", False] if one.key == "b-0"]
     assert [text.text for text in b.kept] == ["second", "made b-0"]
+    assert [text.voices for text in b.of("web")] == [
+        pytest.approx({"filter": math.log(1 / 9) + 3, "similar pictures": -2, "captioner": -1}),
+        pytest.approx({"filter": math.log(9) - 0.5, "similar pictures": 1.5, "captioner": -1}),
+        {},  # the filter alone
+    ]
 
 
 def test_an_audit_of_another_pool_is_refused(tmp_path: Path) -> None:

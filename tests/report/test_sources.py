@@ -13,6 +13,8 @@ def decision(source: str, web: list[str], made: list[str]) -> Decision:
         for what, values in (
             ("texts", [f"{origin} {n}" for n in range(len(reasons))]),
             ("score", [0.5] * len(reasons)),
+            ("neighbours", [0.0] * len(reasons)),
+            ("likelihood", [0.0] * len(reasons)),
             ("reason", reasons),
         )
     }

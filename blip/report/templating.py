@@ -3,6 +3,7 @@
 environment().get_template("page.html.j2").render(...)
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -67,12 +68,18 @@ def environment() -> Environment:
     }
     made.globals |= {
         "figure_shares": _shares,
+        "asked_others": _asked_others,
         "outcomes": OUTCOMES,
         "origins": ORIGINS,
         "reasons": REASONS,
         "dropped": DROPPED,
     }
     return made
+
+
+def _asked_others(groups: Iterable[Shown]) -> bool:
+    """Whether anyone but the filter had a say in one of the decisions shown."""
+    return any(text.voices for group in groups for decision in group.decisions for text in decision.texts)
 
 
 def _probability(value: float) -> str:

@@ -11,6 +11,7 @@ from blip.config import CapFilt
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.errors import BlipError
 from blip.report.bootstrapping import Bootstrapping
+from blip.report.decision import log_odds
 from tests.report.conftest import draw
 from tests.report.test_page import Reader
 from tests.tiny import save
@@ -71,6 +72,21 @@ def test_every_picture_has_all_its_texts_with_origin_score_and_reason(made: Boot
     assert sum(card.count("<del") for card in cards) == 18 - audit.kept("web") - audit.kept("synthetic")
     assert all('src="data:image/webp' in card for card in cards)
     assert "without a word" in html
+
+
+def test_it_says_who_decided_where_the_filter_was_not_alone(folder: Path, made: Bootstrapping) -> None:
+    models = Models(folder / "captioner", (folder / "filter",))
+    how = CapFilt(threshold=0.1, min_tokens=1, neighbours=0.5, likelihood=0.2)
+    bootstrap(Pairs(folder / "web"), None, folder / "asked", models, how)
+    asked = Bootstrapping.open(folder / "web", folder / "asked", seed=0, shown=12)
+    html = asked.html()
+    voices = re.findall(r'<p class="voices".*?</p>', html)
+    judged = [text for group in asked.audit.chosen.values() for one in group for text in one.texts]
+    assert len(voices) == len(judged) > 6
+    for text in judged:
+        assert sum(text.voices.values()) == pytest.approx(log_odds(text.score), abs=1e-6)
+    assert "captioner −" in html and "similar pictures" in html
+    assert "similar pictures" not in made.html()
 
 
 def test_texts_from_the_web_stay_texts(made: Bootstrapping) -> None:

@@ -1,10 +1,12 @@
 """Scaled dot-product attention, by the kernel that is fastest where it runs.
 
-Measured on a CPU with AMX-BF16: the fused kernel is quick forward but about four times slower backward than
-three plain operations at BLIP's lengths, and slower forward too where there are few keys. So on a CPU short
-attention is plain, and everything else is fused.
+On a CPU that is three plain operations where there are few keys, and the fused kernel elsewhere; how few differs by
+type and processor (`is_plain`). Measured in bfloat16: the backward of the fused kernel takes two to four times as long
+at 197 tokens, which with AMX pays for its quicker forward only where nothing is learnt; without AMX its forward takes
+1.5 times as long, too, at 577 tokens as at 197. In float32 it is the quicker one from some hundred keys on.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
@@ -14,7 +16,8 @@ try:
 except ImportError:  # no Triton, which a CPU build of torch has not
     short_rows = None
 
-SHORT_TRAINING, SHORT_INFERENCE = 256, 64  # keys up to which three plain operations win on a CPU
+AMX = torch.cpu._is_amx_tile_supported()
+BLOCK = 4 << 20  # bytes of scores at once, which a cache holds
 
 
 def attention(q_BHQC: Tensor, k_BHKC: Tensor, v_BHKC: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -27,10 +30,20 @@ def attention(q_BHQC: Tensor, k_BHKC: Tensor, v_BHKC: Tensor, mask: Tensor | Non
     Returns:
         ``[B, H, Q, C]``.
     """
-    few = SHORT_TRAINING if q_BHQC.requires_grad else SHORT_INFERENCE
-    if q_BHQC.device.type == "cpu" and k_BHKC.shape[2] <= few:
+    plain = is_plain(k_BHKC.shape[2], q_BHQC.element_size(), q_BHQC.requires_grad)
+    if q_BHQC.device.type == "cpu" and plain:
         return _plain(q_BHQC, k_BHKC, v_BHKC, mask)
     return F.scaled_dot_product_attention(q_BHQC, k_BHKC, v_BHKC, attn_mask=mask)
+
+
+def is_plain(keys: int, item: int, training: bool) -> bool:
+    """Whether this CPU is quicker by three plain operations; `item` is the bytes of a number.
+
+    In training they keep the scores for the backward: over 256 keys these are more than the time is worth.
+    """
+    if item == 4:
+        return keys <= (128 if training else 64)
+    return keys <= 256 if training else keys <= 64 or not AMX
 
 
 def ragged_attention(
@@ -92,6 +105,17 @@ def attention_to_tokens(
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """A few rows at a time where their scores would leave the cache; with AMX that is not measured."""
+    scores = q.shape[1] * q.shape[2] * k.shape[2] * q.element_size()  # bytes of a row
+    rows = len(q) if AMX else max(1, BLOCK // max(1, scores))
+    if rows >= len(q):
+        return _three_operations(q, k, v, mask)
+    masks = [None] * len(q) if mask is None else mask.expand(len(q), -1, -1, -1).split(rows)
+    parts = zip(q.split(rows), k.split(rows), v.split(rows), masks, strict=False)
+    return torch.cat([_three_operations(*part) for part in parts])
+
+
+def _three_operations(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if mask is not None:
         scores = scores + mask

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from blip.model.attention import SHORT_TRAINING
+from blip.model.attention import is_plain
 from blip.model.blip import BlipConfig
 from blip.model.dialogs import CAPTION_TOKENS
 from blip.model.packing import PACKED_WIDTH
@@ -60,7 +60,7 @@ class Machine:
 
     def plain(self, keys: int) -> bool:
         """Whether attention over so many keys is made of three plain operations."""
-        return not self.cuda and keys <= SHORT_TRAINING
+        return not self.cuda and is_plain(keys, self.item, training=True)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from typing import Any
 import torch
 
 from blip.config import Objective, Optimiser, Run, Training
+from blip.model.batch import PairBatch, SpecialTokens
 from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.precision import autocast
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig

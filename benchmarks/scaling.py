@@ -26,8 +26,9 @@ import torch.distributed as dist
 
 from blip.atomic import write_json
 from blip.config import Optimiser, Training, load_settings
+from blip.model.batch import PairBatch, SpecialTokens
 from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.training.activations import Texts

@@ -23,8 +23,9 @@ from blip.config import Compute, Objective, Optimiser, Run, Training
 from blip.data.loader import PairLoader
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from blip.data.text import SPECIALS, Tokenizer
+from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.objectives import ObjectiveConfig, PairObjective, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.tracking import store

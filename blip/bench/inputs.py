@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.objectives import SpecialTokens
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 

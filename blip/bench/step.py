@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from blip.bench.composed import PADDED, ComposedObjective
 from blip.bench.inputs import TOKENS, random_images, random_network, random_texts
 from blip.bench.workload import Setup, computing
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective
+from blip.model.batch import PairBatch
+from blip.model.objectives import ObjectiveConfig, PairObjective
 
 QUEUE, QUEUE_SEED = 57600, 3
 

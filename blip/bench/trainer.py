@@ -25,7 +25,8 @@ from blip.bench.step import QUEUE, QUEUE_SEED
 from blip.bench.workload import Setup, computing
 from blip.config import Compute, Optimiser, Run
 from blip.data.loader import PairLoader
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective
+from blip.model.batch import PairBatch
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.tracking import store
 from blip.tracking.runs import StageRun
 from blip.training.engine import build_optimiser

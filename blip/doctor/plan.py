@@ -15,10 +15,11 @@ import torch
 from blip.config import Model, Run, Settings
 from blip.data.text import Tokenizer
 from blip.errors import BadArguments
+from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipNetwork
 from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrConfig, NlvrNetwork
-from blip.model.objectives import PairObjective, SpecialTokens
+from blip.model.objectives import PairObjective
 from blip.model.statements import StatementObjective
 from blip.model.vqa import AnswerObjective, untie
 from blip.stages import STAGES

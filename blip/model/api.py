@@ -19,6 +19,7 @@ from blip.data.images import preprocess
 from blip.data.text import Tokenizer, clean_caption, clean_question
 from blip.data.vocabulary import find_tokenizer
 from blip.errors import BlipError
+from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, load_network
 from blip.model.config_json import check_tokens
@@ -28,7 +29,6 @@ from blip.model.generation import Decoding, decoding_context, generate
 from blip.model.inference import keep_in
 from blip.model.likelihood import mean_log_likelihood
 from blip.model.matching import match_pairs
-from blip.model.objectives import SpecialTokens
 from blip.model.parts import require
 from blip.model.precision import autocast
 from blip.model.public import open_public

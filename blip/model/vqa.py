@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from blip.data.images import arrive
+from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipNetwork
-from blip.model.objectives import IGNORED, SpecialTokens, decoder_loss
+from blip.model.decoder_loss import decoder_loss
+from blip.model.losses import IGNORED
 
 
 @dataclass(frozen=True)

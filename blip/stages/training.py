@@ -21,11 +21,12 @@ from blip.data.text import Tokenizer
 from blip.errors import BlipError
 from blip.model.adapt import adapted
 from blip.model.api import Blip
+from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.checkpoints import ModelCard, load_starting_vision, save_model
 from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrNetwork, pre_trained, save_nlvr
-from blip.model.objectives import ObjectiveConfig, PairObjective, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.parts import still_missing
 from blip.model.statements import StatementObjective
 from blip.model.text import TextConfig

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from blip.config import Training
+from blip.model.batch import PairBatch
 from blip.model.contrast import Contrast
-from blip.model.objectives import PairBatch, PairObjective
+from blip.model.objectives import PairObjective
 
 Losses = dict[str, Tensor]
 Region = Callable[[], AbstractContextManager[Any]]

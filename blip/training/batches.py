@@ -13,8 +13,8 @@ from blip.data.loader import Batch
 from blip.data.sample import Caption, Sample, stable_id
 from blip.data.text import Tokenizer, clean_caption, clean_question
 from blip.errors import BlipError
+from blip.model.batch import PairBatch
 from blip.model.dialogs import CAPTION_TOKENS, DialogBatch, encode_dialogs
-from blip.model.objectives import PairBatch
 from blip.model.statements import StatementBatch
 from blip.model.vqa import QuestionBatch
 

@@ -8,7 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.ranks import from_first_rank, gather, gather_with_gradient, longest, own_rows
 from tests import tiny
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from tests import tiny
 
 TOKENS = tiny.tokenizer()

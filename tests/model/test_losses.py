@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from blip.model import objectives, text
+from blip.model.batch import PairBatch, SpecialTokens
 from blip.model.losses import hard_negatives, hard_targets, itc_loss, lm_loss, same_group, soft_targets
 from blip.model.momentum import FeatureQueue, MomentumTwin
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from tests import tiny
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from blip.model.batch import PairBatch, SpecialTokens
 from blip.model.losses import hard_negatives, lm_loss
 from blip.model.momentum import TWINNED, FeatureQueue, MomentumTwin
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from tests import tiny
 
 TOKENS = tiny.tokenizer()

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from blip.model.batch import PairBatch, SpecialTokens
 from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.vision import VisionConfig, VisionTransformer, drop_patches
 from tests import tiny
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from tests import tiny
 from tests.model.reference import CLS, DEC, ENC, Key, Pair, Reference
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from blip.data.sample import stable_id
 from blip.model import objectives, text
 from blip.model.attention import attention
+from blip.model.batch import PairBatch, SpecialTokens
 from blip.model.grouping import Groups
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from tests import tiny
 
 TOKENS = tiny.tokenizer()

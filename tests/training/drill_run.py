@@ -18,7 +18,7 @@ import torch
 
 from blip.data.loader import Batch
 from blip.errors import BlipError
-from blip.model.objectives import PairBatch
+from blip.model.batch import PairBatch
 from blip.training.launch.ranks import tie_to_parent
 from blip.training.loop import Plan, train
 from tests.training.tiny_run import plan

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from blip.config import Training
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.training.accumulation import losses_of_step
 from tests import tiny
 

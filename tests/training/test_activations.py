@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from blip.model.batch import PairBatch, SpecialTokens
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.dialogs import CAPTION_TOKENS, DialogBatch, DialogObjective
 from blip.model.nlvr import pre_trained
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.precision import autocast
 from blip.model.statements import StatementBatch, StatementObjective
 from blip.model.text import TextConfig

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from blip.data.loader import Batch
-from blip.model.objectives import ObjectiveConfig, PairObjective, SpecialTokens
+from blip.model.batch import SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.training.health import Health, prior_entropy, said_in
 from blip.training.loop import WARNINGS, train
 from tests import tiny

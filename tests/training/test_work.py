@@ -5,10 +5,11 @@ import torch
 
 from blip.bench.inputs import random_images
 from blip.bench.measure import counted_flops
+from blip.model.batch import PairBatch, SpecialTokens
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.dialogs import DialogBatch, DialogObjective
 from blip.model.nlvr import pre_trained
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.statements import StatementBatch, StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig

@@ -20,9 +20,10 @@ from blip.atomic import write_json
 from blip.config import Compute, load_settings
 from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
+from blip.model.batch import PairBatch, SpecialTokens
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, save_model
-from blip.model.objectives import ObjectiveConfig, PairBatch, PairObjective, SpecialTokens
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.training.batches import PairCollate
 from blip.training.loop import Plan, train
 from tests import tiny

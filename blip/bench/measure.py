@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Size
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from blip.training import memory
 
-CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch counts the GPU's only
 Call = Callable[[], Any]
 
 
@@ -41,7 +40,7 @@ def timed(call: Call, device: torch.device, clock: Callable[[], float] = time.pe
 
 def counted_flops(call: Call) -> int:
     """Floating-point operations of the matrix products, convolutions and attention in one call."""
-    with FlopCounterMode(display=False, custom_mapping={CPU_ATTENTION: _attention_flops}) as counter:
+    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
         call()
     return counter.get_total_flops()
 
@@ -73,6 +72,16 @@ def _report_peak(send: Any, target: Callable[..., None], arguments: tuple[Any, .
 
 def _attention_flops(query: Size, key: Size, value: Size, *_: Any, **__: Any) -> int:
     return sdpa_flop_count(query, key, value)
+
+
+def _backward_flops(gradient: Size, query: Size, key: Size, value: Size, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(gradient, query, key, value)
+
+
+CPU_ATTENTION = {  # torch counts the GPU's only
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward_flops,
+}
 
 
 def median_ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> float:

@@ -100,6 +100,11 @@ def test_products_and_attention_are_counted() -> None:
     q, k = torch.randn(1, 2, 70, 8), torch.randn(1, 2, 90, 8)
     attend = torch.nn.functional.scaled_dot_product_attention
     assert counted_flops(lambda: attend(q, k, k)) == 2 * (2 * 2 * 70 * 90 * 8)
+    q.requires_grad_()
+    product = 2 * 2 * 70 * 90 * 8
+    assert (
+        counted_flops(lambda: attend(q, k, k).sum().backward()) == 7 * product
+    )  # one of them the scores again
 
 
 def test_the_sides_take_turns_and_the_ratio_is_of_neighbours() -> None:

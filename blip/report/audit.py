@@ -37,7 +37,7 @@ COLUMNS = (
     "synthetic_reason",
     "reason",
 )
-BINS = 25
+BINS = 400  # fine ones: what is drawn is groups of them, over the range that has any
 RANGES = {"score": (-14.0, 14.0), "itc": (-1.0, 1.0)}  # log-odds of the probability; cosine
 SHOWN = 6
 

@@ -47,6 +47,7 @@ MODELS = {
 TICKS = (0.00001, 0.001, 0.1, 0.9, 0.999)  # probabilities, on an axis of log-odds
 SCORES = {"score": "probability of matching", "itc": "cosine of the embeddings"}
 HEADS = {"itc.": "embeddings alone", "": "re-ranked"}
+BARS = 25  # of a histogram
 POINTS = 240  # of a curve; longer ones are averaged down
 NARROW, WIDE, TALL = 3.5, 5.2, 2.15  # inches
 
@@ -168,11 +169,12 @@ def _run_chart(stage: str, curve: Curve, loss: str, colour: str) -> Chart:
 def _histogram(
     score: str, title: str, series: Sequence[tuple[str, str, list[int]]], threshold: float | None
 ) -> Chart:
-    low, high = RANGES[score]
-    edges = [low + (high - low) * n / BINS for n in range(BINS + 1)]
+    (low, high), groups = RANGES[score], _grouped([counts for _, _, counts in series])
+    edges = [low + (high - low) * n / BINS for n in (*groups, groups.stop)]
     with _style(title):
         figure, axes = _axes(SCORES[score], "% of the texts")
-        for _, colour, counts in series:
+        for _, colour, every in series:
+            counts = [sum(every[n : n + groups.step]) for n in groups]
             shares = [100 * count / max(1, sum(counts)) for count in counts]
             style = {"baseline": 0, "color": COLOURS[colour]}
             axes.stairs(shares, edges, fill=True, alpha=0.22, **style)
@@ -182,8 +184,7 @@ def _histogram(
             axes.set_xticks([log_odds(tick) for tick in TICKS], [f"{tick:g}" for tick in TICKS])
         else:
             axes.locator_params(axis="x", nbins=5)
-        low, high = _occupied([counts for _, _, counts in series], edges)
-        axes.set_xlim(low, high)
+        axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(bottom=0)
     words = "; ".join(f"{label or 'captions'}: {sum(counts):,}" for label, _, counts in series)
     return Chart(f"texts-{score}-{series[0][1]}", title, f"Histogram of {title}: {words}", figure)
@@ -268,9 +269,12 @@ def _has(curve: Curve, column: str) -> bool:
     return any(not math.isnan(value) and value != 0 for value in curve.get(column, []))
 
 
-def _occupied(counts: list[list[int]], edges: list[float]) -> tuple[float, float]:
-    filled = [n for n in range(BINS) if any(series[n] for series in counts)]
-    return edges[filled[0]], edges[filled[-1] + 1]
+def _grouped(histograms: Sequence[Sequence[int]]) -> range:
+    """The first bins of groups of neighbours, no more than `BARS`, that cover whatever bin is not empty."""
+    filled = [n for n in range(BINS) if any(counts[n] for counts in histograms)]
+    first, width = filled[0], filled[-1] + 1 - filled[0]
+    step = math.ceil(width / BARS)
+    return range(first, first + step * math.ceil(width / step), step)
 
 
 @contextmanager

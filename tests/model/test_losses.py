@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from blip.model import objectives, text
+from blip.model import decoder_loss, text
 from blip.model.batch import PairBatch, SpecialTokens
 from blip.model.losses import hard_negatives, hard_targets, itc_loss, lm_loss, same_group, soft_targets
 from blip.model.momentum import FeatureQueue, MomentumTwin
@@ -125,7 +125,7 @@ def test_losses_with_counts_from_the_host_are_those_without(
     )
     results = []
     for known in (False, True):
-        for module in (text, objectives):
+        for module in (text, decoder_loss):
             monkeypatch.setattr(module, "count_for", lambda x, tokens, known=known: tokens if known else None)
         torch.manual_seed(0)
         made = objective().train()

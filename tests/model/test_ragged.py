@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from blip.data.sample import stable_id
-from blip.model import objectives, text
+from blip.model import decoder_loss, objectives, text
 from blip.model.attention import attention
 from blip.model.batch import PairBatch, SpecialTokens
 from blip.model.grouping import Groups
@@ -42,6 +42,7 @@ def losses_and_gradients(batch: PairBatch, monkeypatch: pytest.MonkeyPatch, ragg
     with monkeypatch.context() as patch:
         for module in (text, objectives):
             patch.setattr(module, "takes_ragged", lambda like, width: ragged)
+        for module in (text, decoder_loss):
             patch.setattr(module, "count_for", lambda x, tokens: tokens if ragged else None)
         patch.setattr(text, "pays_to_pack", lambda states: ragged)
         patch.setattr(text, "ragged_attention", row_by_row)

@@ -40,7 +40,7 @@ def timed(call: Call, device: torch.device, clock: Callable[[], float] = time.pe
 
 def counted_flops(call: Call) -> int:
     """Floating-point operations of the matrix products, convolutions and attention in one call."""
-    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+    with FlopCounterMode(display=False, custom_mapping=CPU_PRODUCTS) as counter:
         call()
     return counter.get_total_flops()
 
@@ -78,10 +78,16 @@ def _backward_flops(gradient: Size, query: Size, key: Size, value: Size, *_: Any
     return sdpa_backward_flop_count(gradient, query, key, value)
 
 
-CPU_ATTENTION = {  # torch counts the GPU's only
+def _packed_flops(x: Size, weight: Size, *_: Any, **__: Any) -> int:
+    return 2 * x.numel() * weight[0]
+
+
+CPU_PRODUCTS: dict[Any, Callable[..., int]] = {  # torch counts a GPU's attention and ordinary products only
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward_flops,
 }
+if torch.backends.mkldnn.is_available():
+    CPU_PRODUCTS[torch.ops.mkldnn._linear_pointwise] = _packed_flops
 
 
 def median_ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> float:

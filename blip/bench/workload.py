@@ -7,7 +7,7 @@ import torch
 
 from blip.bench.inputs import Size
 from blip.model.blip import BlipNetwork
-from blip.model.inference import keep_in
+from blip.model.inference import keep_in, pack
 from blip.model.precision import autocast
 
 
@@ -39,6 +39,7 @@ def our_reader(network: BlipNetwork, setup: Setup) -> BlipNetwork:
     """A network of ours as `blip.load` opens it."""
     network = network.to(setup.device).eval().requires_grad_(False)
     keep_in(network, getattr(torch, setup.dtype))
+    pack(network)
     return network
 
 

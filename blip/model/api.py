@@ -26,7 +26,7 @@ from blip.model.config_json import check_tokens
 from blip.model.context import Context
 from blip.model.explain import Explanation, explain
 from blip.model.generation import Decoding, decoding_context, generate
-from blip.model.inference import keep_in
+from blip.model.inference import keep_in, pack
 from blip.model.likelihood import mean_log_likelihood
 from blip.model.matching import match_pairs
 from blip.model.parts import require
@@ -59,23 +59,34 @@ class Blip:
         self.image_size = network.config.vision.image_size
 
     @classmethod
-    def open(cls, directory: Path | str, device: str = "cpu", dtype: str = "float32") -> "Blip":
+    def open(
+        cls, directory: Path | str, device: str = "cpu", dtype: str = "float32", learns: bool = False
+    ) -> "Blip":
         """Open a model directory, or a public ``.pth`` checkpoint (its vocabulary as `find_tokenizer` finds it).
+
+        Args:
+            learns: the network is to be trained; otherwise it is made ready to be read quickly (`pack`).
 
         Raises:
             BlipError: it is no model directory, or tokenizer and network do not belong together.
         """
-        if Path(directory).is_file():
-            return cls._open_public(Path(directory), device, dtype)
-        network, card = load_network(Path(directory))
-        tokenizer = Tokenizer.from_directory(Path(directory))
+        public = Path(directory).is_file()
+        model = (cls._open_public if public else cls._open_directory)(Path(directory), device, dtype)
+        if not learns:
+            pack(model.network)
+        return model
+
+    @classmethod
+    def _open_directory(cls, directory: Path, device: str, dtype: str) -> "Blip":
+        network, card = load_network(directory)
+        tokenizer = Tokenizer.from_directory(directory)
         if len(tokenizer) > network.config.text.vocabulary:
             raise BlipError(
                 f"{directory}: the tokenizer has {len(tokenizer)} entries, the network only "
                 f"{network.config.text.vocabulary}; they are of different models"
             )
-        check_blip_processor(Path(directory))
-        check_tokens(Path(directory), {"pad": tokenizer.pad, "sep": tokenizer.sep, "bos": tokenizer.bos})
+        check_blip_processor(directory)
+        check_tokens(directory, {"pad": tokenizer.pad, "sep": tokenizer.sep, "bos": tokenizer.bos})
         return cls(network, tokenizer, card, device, dtype)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""A network that is only read: its matrices in the type they are multiplied in, cast once and not in every call.
+"""A network that is only read: its matrices in the type and the layout they are multiplied in, once for all calls.
 
 Autocast turns float32 weights into bfloat16 whenever a product needs them: for a decoder's step of a few tokens that
 moves more bytes than the product. What is computed stays the same, and the weights take half the memory.
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from blip.model.blip import BlipNetwork
+from blip.model.linear import Linear, PackedWeight, can_pack
 
 
 def keep_in(network: nn.Module, dtype: torch.dtype) -> None:
@@ -22,3 +23,19 @@ def keep_in(network: nn.Module, dtype: torch.dtype) -> None:
             part.to(dtype)
     if isinstance(network, BlipNetwork):
         network.lm_head.keep(network.word_embedding.detach().to(dtype))
+
+
+def pack(network: nn.Module) -> None:
+    """Keep weights in the layout of a CPU's products beside the weights themselves, where there is such a layout.
+
+    To be called when the weights have their values and their type. A weight that is changed in place afterwards is
+    read as it is; one that is replaced is not.
+    """
+    for part in network.modules():
+        if isinstance(part, Linear) and can_pack(part.weight):
+            part.packed = PackedWeight(part.weight, part.bias)
+    if isinstance(network, BlipNetwork):
+        head, words = network.lm_head, network.word_embedding
+        words = words if head.kept is None else head.kept
+        if can_pack(words):
+            head.packed = PackedWeight(words, head.bias)

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from blip.model.attention import attention, attention_to_tokens, merge_heads, ragged_attention, split_heads
 from blip.model.context import AnyContext, Cache, Context, Grouped, Tokens, TwoContexts
+from blip.model.linear import Linear, PackedWeight
 from blip.model.packing import Packing, Ragged, count_for, pays_to_pack, takes_ragged
 from blip.model.precision import compute_dtype
 
@@ -159,7 +160,7 @@ class SelfAttention(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.qkv = Linear(config.width, 3 * config.width)
         self.output = ResidualOutput(config.width, config)
 
     def forward(
@@ -197,8 +198,8 @@ class CrossAttention(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.query = nn.Linear(config.width, config.width)
-        self.kv = nn.Linear(config.context_width, 2 * config.width)
+        self.query = Linear(config.width, config.width)
+        self.kv = Linear(config.context_width, 2 * config.width)
         self.attend: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor] = attention
         self.output = ResidualOutput(config.width, config)
 
@@ -250,11 +251,11 @@ class CrossAttention(nn.Module):
 class FeedForward(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.width, config.mlp_ratio * config.width)
+        self.up = Linear(config.width, config.mlp_ratio * config.width)
         self.output = ResidualOutput(config.mlp_ratio * config.width, config)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.output(F.gelu(self.up(x_BTD)), x_BTD)
+        return self.output(self.up.gelu(x_BTD), x_BTD)
 
 
 class ResidualOutput(nn.Module):
@@ -262,7 +263,7 @@ class ResidualOutput(nn.Module):
 
     def __init__(self, width: int, config: TextConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, config.width)
+        self.dense = Linear(width, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
 
@@ -274,10 +275,11 @@ class LanguageModelHead(nn.Module):
     """States to token logits; the last matrix is the word embedding itself."""
 
     kept: Tensor | None
+    packed: PackedWeight | None = None
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.width, config.width)
+        self.dense = Linear(config.width, config.width)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
         self.register_buffer("kept", None, persistent=False)
@@ -287,8 +289,10 @@ class LanguageModelHead(nn.Module):
         self.kept = word_VD
 
     def forward(self, x_MD: Tensor, word_VD: Tensor) -> Tensor:
-        words = word_VD if self.kept is None else self.kept
-        return aligned_linear(self.norm(F.gelu(self.dense(x_MD))), words, self.bias)
+        x_MD = self.norm(self.dense.gelu(x_MD))
+        if self.packed is not None and self.packed.serves(x_MD):
+            return self.packed(x_MD)
+        return aligned_linear(x_MD, word_VD if self.kept is None else self.kept, self.bias)
 
 
 def aligned_linear(x_MD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:

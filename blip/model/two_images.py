@@ -13,7 +13,7 @@ from torch import Tensor
 from blip.data.images import ImageInput, preprocess
 from blip.data.text import Tokenizer, clean_question
 from blip.errors import BlipError
-from blip.model.inference import keep_in
+from blip.model.inference import keep_in, pack
 from blip.model.nlvr import NlvrNetwork, load_nlvr
 from blip.model.precision import autocast
 
@@ -38,7 +38,9 @@ class TwoImages:
     def open(cls, directory: Path | str, device: str = "cpu", dtype: str = "float32") -> "TwoImages":
         """Open a model directory. Raises BlipError if it is none of an NLVR2 model."""
         network, card = load_nlvr(Path(directory))
-        return cls(network, Tokenizer.from_directory(Path(directory)), card.max_tokens, device, dtype)
+        model = cls(network, Tokenizer.from_directory(Path(directory)), card.max_tokens, device, dtype)
+        pack(model.network)
+        return model
 
     @torch.inference_mode()
     def judge(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from blip.model.attention import attention, merge_heads, split_heads
+from blip.model.linear import Linear
 from blip.model.mlp import linear_of_gelu
 
 
@@ -102,17 +103,22 @@ class Block(nn.Module):
         self.heads = config.heads
         self.drop_path = drop_path
         self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.projection = nn.Linear(config.width, config.width)
+        self.qkv = Linear(config.width, 3 * config.width)
+        self.projection = Linear(config.width, config.width)
         self.norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.fc1 = nn.Linear(config.width, config.mlp_ratio * config.width)
-        self.fc2 = nn.Linear(config.mlp_ratio * config.width, config.width)
+        self.fc1 = Linear(config.width, config.mlp_ratio * config.width)
+        self.fc2 = Linear(config.mlp_ratio * config.width, config.width)
 
     def forward(self, x_BND: Tensor, first_only: bool = False) -> Tensor:
         """``[B, N, D]`` to the same, or to token 0 alone, ``[B, 1, D]``."""
         attended = self._attend(self.norm1(x_BND), first_only)
         x_BND = (x_BND[:, :1] if first_only else x_BND) + self._drop(attended)
-        return x_BND + self._drop(linear_of_gelu(self.fc1(self.norm2(x_BND)), self.fc2))
+        return x_BND + self._drop(self._mlp(self.norm2(x_BND)))
+
+    def _mlp(self, x_BND: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return linear_of_gelu(self.fc1(x_BND), self.fc2)
+        return self.fc2(self.fc1.gelu(x_BND))
 
     def _attend(self, x_BND: Tensor, first_only: bool) -> Tensor:
         if first_only:

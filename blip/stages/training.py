@@ -250,7 +250,7 @@ def _network(job: Job, settings: Settings, model: Model) -> tuple[Network, Token
         the network, its tokenizer, and the parts that hold initial values because the starting model has none.
     """
     if job.start is not None:
-        opened, vision = Blip.open(job.start), model.vision
+        opened, vision = Blip.open(job.start, learns=True), model.vision
         network = untie(opened.network) if job.task == "questions" else opened.network
         network = adapted(
             network, model.image_size, vision.drop_path, vision.patch_dropout, model.text.dropout

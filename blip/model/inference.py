@@ -1,7 +1,8 @@
 """A network that is only read: its matrices in the type and the layout they are multiplied in, once for all calls.
 
 Autocast turns float32 weights into bfloat16 whenever a product needs them: for a decoder's step of a few tokens that
-moves more bytes than the product. What is computed stays the same, and the weights take half the memory.
+moves more bytes than the product. What is computed stays the same, and the weights take half the memory. Packing them
+for a CPU's products (`blip/model/linear.py`) takes as much again, and changes results by rounding only.
 """
 
 import torch

@@ -17,9 +17,14 @@ class PackedWeight:
         with torch.no_grad():
             self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
 
+    def __reduce__(self) -> tuple[type, tuple[Tensor, Tensor]]:
+        """A copy is packed anew from the copied weight: the layout itself cannot be copied."""
+        return PackedWeight, (self._weight, self._bias)
+
     def serves(self, x: Tensor) -> bool:
         """Whether it may be used: for no gradient, of the weight as it is now, and where the weight is."""
-        return not torch.is_grad_enabled() and self._weight._version == self._version and not x.is_cuda
+        unchanged = self._weight._version == self._version
+        return unchanged and x.device.type == "cpu" and not torch.is_grad_enabled()
 
     def __call__(self, x: Tensor, then: str = "none") -> Tensor:
         """``x @ weight.T + bias``, of ``[..., K]``; `then` may be ``gelu``, the exact one."""

@@ -1,5 +1,6 @@
 """A packed weight gives what the weight gives, and is not used where it may not be."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,18 @@ def test_an_opened_model_is_packed_and_says_the_same(dtype: str, tmp_path: Path)
     if dtype == "float32":
         for decoding in ("greedy", "beam", "nucleus"):
             assert model.caption(images, decoding) == plain.caption(images, decoding)
+
+
+def test_a_copy_is_packed_with_its_own_weights() -> None:
+    x, linear = torch.randn(3, 64), made(torch.float32)
+    copied = copy.deepcopy(linear)
+    assert copied.packed is not None and copied.packed._weight is copied.weight
+    with torch.no_grad():
+        before = linear(x)
+        assert torch.equal(copied(x), before)
+        copied.weight.zero_()
+        assert torch.equal(copied(x), copied.bias.expand(3, -1))
+        assert torch.equal(linear(x), before)
 
 
 def test_what_is_to_learn_and_what_is_saved_are_not_packed(tmp_path: Path) -> None:

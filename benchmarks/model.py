@@ -1,7 +1,7 @@
 """The table of benchmarks/README.md: `blip bench` for every row, each in a process of its own.
 
-    python benchmarks/model.py                      # base, float32, on a CPU; about 40 minutes on two cores
-    python benchmarks/model.py --only caption --dtype bfloat16 --device cuda
+    python benchmarks/model.py                          # base, float32, on a CPU; about 40 minutes on two cores
+    python benchmarks/model.py --gpu --dtype bfloat16   # one of 80 GB or more, compiled, in batches that fill it
 
 Prints Markdown: seconds, FLOPs and share of the matmul peak of either side. A ratio is the median over turns in one
 process; peak memory is that of a process of one side.
@@ -26,6 +26,14 @@ ROWS = {
     "filter": ("filter, 8 images x 4 texts, 224 px", ["filter", "--batch", "8", "--image-size", "224"]),
     "rerank": ("re-ranking, 64 images x 64 texts, 224 px", ["rerank", "--repeats", "1"]),
 }
+FILLING = ["--compile", "--no-memory", "--repeats", "10"]
+ALONE = [*FILLING, "--against", "nothing"]
+GPU_ROWS = {
+    "recipe": ("pre-training step, batch 480, 224 px", ["step", "--batch", "480", *ALONE]),
+    "greedy-2048": ("captions, greedy, batch 2,048, 384 px", ["caption", "--batch", "2048", *ALONE]),
+    "step-128": ("pre-training step, batch 128, 224 px", ["step", "--batch", "128", *FILLING]),
+    "greedy-512": ("captions, greedy, batch 512, 384 px", ["caption", "--batch", "512", *FILLING]),
+}
 
 
 def measured(arguments: list[str]) -> dict[str, Any]:
@@ -36,15 +44,17 @@ def measured(arguments: list[str]) -> dict[str, Any]:
 
 def line(label: str, result: dict[str, Any]) -> str:
     """A row of the table."""
-    ours, theirs = result["sides"]["ours"], result["sides"]["transformers"]
+    sides = result["sides"]
     cells = [label, result["setup"]["dtype"]]
-    for side in (ours, theirs):
+    for side in sides.values():
         share = side["flops"] / side["median_seconds"] / result["peak_flops"]
         cells.append(
             f"{side['items_per_second']:.2f}/s, {side['flops'] / 1e12:.2f} TFLOP, {100 * share:.0f}%"
         )
+    if len(sides) == 1:
+        return "| " + " | ".join([*cells, "", "", "", ""]) + " |"
     cells.append(f"{result['ratio']:.2f}x")
-    cells.append(f"{theirs['flops'] / ours['flops']:.2f}x")
+    cells.append(f"{sides['transformers']['flops'] / sides['ours']['flops']:.2f}x")
     cells.append(f"{result['memory_ratio']:.2f}x" if result["memory_ratio"] else "")
     return "| " + " | ".join(cells) + " |"
 
@@ -52,14 +62,16 @@ def line(label: str, result: dict[str, Any]) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=ROWS, nargs="+", default=list(ROWS))
+    parser.add_argument("--only", choices=ROWS | GPU_ROWS, nargs="+", help="these rows")
+    parser.add_argument("--gpu", action="store_true", help="the rows that fill a GPU")
     parser.add_argument("--size", default="base")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="auto")
     settings = parser.parse_args()
+    names = settings.only or (GPU_ROWS if settings.gpu else ROWS)
     shared = ["--size", settings.size, "--dtype", settings.dtype, "--device", settings.device]
-    for number, name in enumerate(settings.only):
-        label, arguments = ROWS[name]
+    for number, name in enumerate(names):
+        label, arguments = (ROWS | GPU_ROWS)[name]
         result = measured([*arguments, *shared])
         if number == 0:
             print(

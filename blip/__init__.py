@@ -15,13 +15,14 @@ __all__ = ["load", "load_clip"]
 __version__ = "0.1.0"
 
 
-def load(model: str, device: str = "cpu", dtype: str = "float32") -> "Blip":
+def load(model: str, device: str = "cpu", dtype: str = "float32", compiled: bool = False) -> "Blip":
     """Open a model.
 
     Args:
         model: a model directory, a public ``.pth`` checkpoint, a hub id, or ``models:/NAME@ALIAS`` of the registry.
         device: ``cpu`` or ``cuda``.
         dtype: ``float32``, or ``bfloat16``: matrices and their products, which also take half the memory.
+        compiled: compile the layers at their first use, a minute or more that pays for many images on a GPU.
 
     Raises:
         blip.errors.BlipError: there is no such model, or it is none of ours.
@@ -29,7 +30,7 @@ def load(model: str, device: str = "cpu", dtype: str = "float32") -> "Blip":
     from blip.model.api import Blip
     from blip.tracking.registry import resolve
 
-    return Blip.open(resolve(model), device, dtype)
+    return Blip.open(resolve(model), device, dtype, compiled)
 
 
 def load_clip(model: str, device: str = "cpu", dtype: str = "float32") -> "Clip":

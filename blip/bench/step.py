@@ -10,6 +10,7 @@ from blip.bench.composed import PADDED, ComposedObjective
 from blip.bench.inputs import TOKENS, random_images, random_network, random_texts
 from blip.bench.workload import Setup, computing
 from blip.model.batch import PairBatch
+from blip.model.compilation import compile_layers
 from blip.model.objectives import ObjectiveConfig, PairObjective
 
 QUEUE, QUEUE_SEED = 57600, 3
@@ -20,6 +21,8 @@ def ours(setup: Setup) -> Callable[[], dict[str, Tensor]]:
     network = random_network(setup.size, setup.image_size, setup.dropout)
     torch.manual_seed(QUEUE_SEED)
     objective = PairObjective(network, ObjectiveConfig(queue=QUEUE), TOKENS)
+    if setup.compiled:
+        compile_layers(objective)
     texts, groups = random_texts(setup.batch), torch.arange(setup.batch)[:, None].expand(-1, 2)
     images = random_images(setup.batch, setup.image_size)
     batch = PairBatch(images, texts.ids, texts.mask, groups).to(setup.device)

@@ -7,6 +7,7 @@ import torch
 
 from blip.bench.inputs import Size
 from blip.model.blip import BlipNetwork
+from blip.model.compilation import compile_layers
 from blip.model.inference import keep_in, pack
 from blip.model.precision import autocast
 
@@ -20,6 +21,7 @@ class Setup:
         dropout: of the text side while training.
         captions: of each image, to be sampled.
         free_lengths: sampled captions end where they end; otherwise all are as long as they may be.
+        compiled: our blocks and layers are.
     """
 
     size: Size = "base"
@@ -33,13 +35,17 @@ class Setup:
     decoding: Literal["beam", "nucleus"] = "beam"
     captions: int = 1
     free_lengths: bool = False
+    compiled: bool = False
 
 
 def our_reader(network: BlipNetwork, setup: Setup) -> BlipNetwork:
     """A network of ours as `blip.load` opens it."""
     network = network.to(setup.device).eval().requires_grad_(False)
     keep_in(network, getattr(torch, setup.dtype))
-    pack(network)
+    if setup.compiled:
+        compile_layers(network)
+    else:
+        pack(network)
     return network
 
 

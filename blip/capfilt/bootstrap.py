@@ -117,7 +117,7 @@ def bootstrap(
         return total
     _wait_for(work, shards)
     parents = [PairsDataset.open(pairs.dataset).digest for pairs in (web, human) if pairs]
-    how = settings.model_dump(include=HOW) | {"dtype": models.dtype}
+    how = settings.model_dump(include=HOW) | models.arithmetic
     cut = {
         "threshold": thresholds.web,
         "synthetic_threshold": thresholds.synthetic,
@@ -251,7 +251,7 @@ def _plan(
     }
     paths = {"captioner": fingerprint(models.captioner), "filters": [*map(fingerprint, models.filters)]}
     how = settings.model_dump(include={*HOW, "batch_size", "synthetic_threshold", "noise"})
-    return sides | paths | how | {"threshold": _asked(settings), "seed": seed, "dtype": models.dtype}
+    return sides | paths | how | {"threshold": _asked(settings), "seed": seed} | models.arithmetic
 
 
 def _digest(keys: frozenset[str]) -> str:

@@ -84,23 +84,36 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Models:
-    """Where captioner and filters are, what they run on and compute in; several filters decide together."""
+    """Where captioner and filters are, what they run on and how; several filters decide together."""
 
     captioner: Path
     filters: tuple[Path, ...]
     device: str = "cpu"
     dtype: str = "float32"
+    compiled: bool = False
     threads: int = 1
 
     @classmethod
-    def of(cls, captioner: Path, filters: Iterable[Path], device: str, dtype: str = "float32") -> "Models":
+    def of(
+        cls,
+        captioner: Path,
+        filters: Iterable[Path],
+        device: str,
+        dtype: str = "float32",
+        compiled: bool = False,
+    ) -> "Models":
         """With the filters' members: models of the same training that lie in folders of `MEMBERS` within them."""
         found = (one for path in filters for one in (path, *_members(path)))
-        return cls(captioner, tuple(found), device, dtype)
+        return cls(captioner, tuple(found), device, dtype, compiled)
+
+    @property
+    def arithmetic(self) -> dict[str, str | bool]:
+        """What results depend on in their rounding."""
+        return {"dtype": self.dtype, "compile": self.compiled}
 
     def open(self, directory: Path) -> Blip:
         """One of them, opened once in a process."""
-        return open_model(directory, self.device, self.dtype)
+        return open_model(directory, self.device, self.dtype, self.compiled)
 
 
 def _members(directory: Path) -> list[Path]:
@@ -310,9 +323,9 @@ def _opened(dataset: Path, changed: int) -> PairsDataset:
 
 
 @lru_cache(maxsize=4)
-def open_model(directory: Path, device: str, dtype: str) -> Blip:
+def open_model(directory: Path, device: str, dtype: str, compiled: bool) -> Blip:
     """A model of this process, opened once."""
-    return Blip.open(directory, device, dtype)
+    return Blip.open(directory, device, dtype, compiled)
 
 
 @lru_cache(maxsize=1)

@@ -64,6 +64,9 @@ def bench(
     cpu_time: Annotated[
         bool, typer.Option(help="Count the processor's seconds; with OMP_NUM_THREADS=1, on a busy machine.")
     ] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile our blocks and layers, as `training.compile` does.")
+    ] = False,
     zero_stage: Annotated[int, typer.Option(min=0, max=3, help="Of the trainer.")] = 1,
     as_json: JsonFlag = False,
 ) -> None:
@@ -89,7 +92,7 @@ def bench(
 
     setup = Setup(
         size, batch, image_size, dtype, where, beams=beams, texts=texts or TEXTS.get(work, 1), decoding=decoding,
-        captions=captions, free_lengths=free_lengths,
+        captions=captions, free_lengths=free_lengths, compiled=compiled,
     )  # fmt: skip
     if work == "trainer":
         from blip.bench.trainer import measure as measure_trainer
@@ -129,6 +132,7 @@ def lines(result: "Comparison") -> list[str]:
     what = f"{result.work}, {setup.size}, batch {setup.batch}, {setup.image_size} px, {setup.dtype}"
     what += f", {_decoding(setup)}" if result.work == "caption" else ""
     what += f", {setup.texts} texts each" if result.work in TEXTS else ""
+    what += ", ours compiled" if setup.compiled else ""
     rows = [("", "seconds", UNITS[result.work], "TFLOP", "of matmul peak", "peak memory")]
     rows += [_row(name, side, result) for name, side in result.sides.items()]
     end = []

@@ -80,6 +80,9 @@ def capfilt(
     seed: Annotated[int, typer.Option(help="Of the sampling; a caption depends on it and its key.")] = 0,
     device: Device = "auto",
     dtype: Dtype = "float32",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the layers first; it pays for many images on a GPU.")
+    ] = False,
     workers: Workers = None,
     dask: Dask = None,
     as_json: JsonFlag = False,
@@ -108,7 +111,7 @@ def capfilt(
         }
     )  # fmt: skip
     chosen, ranks = device_of_rank(device), Ranks.of_environment()
-    models = Models.of(resolve(captioner), map(resolve, filters or [FILTER]), chosen, dtype)
+    models = Models.of(resolve(captioner), map(resolve, filters or [FILTER]), chosen, dtype, compiled)
     alone = chosen != "cpu" or ranks.world > 1
     passing, apart = (Pairs(path) if path else None for path in (human, held_out))
     with open_pool(1 if alone else workers, dask) as pool:

@@ -68,7 +68,8 @@ class CapFilt(Section):
     enough for web texts lets too many of them pass. The filter sees each picture in some `views`, shares of both sides
     about the middle, and their mean decides; to their log-odds are added, `likelihood` times, how likely the captioner
     finds the text (blip.capfilt.judge) and, `neighbours` times, how much likelier it is among similar pictures of the
-    pool than among any (blip.capfilt.neighbours). `dtype` is what captioner and filter multiply in.
+    pool than among any (blip.capfilt.neighbours). `dtype` is what captioner and filter multiply in, and `compile`
+    whether their layers are compiled first.
     """
 
     rounds: int = Field(1, ge=1)
@@ -88,6 +89,7 @@ class CapFilt(Section):
     held_out: str = "validation"
     noise: float = Field(0.5, ge=0, lt=1)
     dtype: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
     batch_size: int = Field(64, ge=1)
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from blip.errors import BlipError
 from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, load_network
+from blip.model.compilation import compile_layers
 from blip.model.config_json import check_tokens
 from blip.model.context import Context
 from blip.model.explain import Explanation, explain
@@ -60,19 +61,27 @@ class Blip:
 
     @classmethod
     def open(
-        cls, directory: Path | str, device: str = "cpu", dtype: str = "float32", learns: bool = False
+        cls,
+        directory: Path | str,
+        device: str = "cpu",
+        dtype: str = "float32",
+        compiled: bool = False,
+        learns: bool = False,
     ) -> "Blip":
         """Open a model directory, or a public ``.pth`` checkpoint (its vocabulary as `find_tokenizer` finds it).
 
         Args:
-            learns: the network is to be trained; otherwise it is made ready to be read quickly (`pack`).
+            compiled: compile the layers at their first use, a minute or more that pays for many images on a GPU.
+            learns: the network is to be trained; otherwise, uncompiled, it is made ready to be read quickly (`pack`).
 
         Raises:
             BlipError: it is no model directory, or tokenizer and network do not belong together.
         """
         public = Path(directory).is_file()
         model = (cls._open_public if public else cls._open_directory)(Path(directory), device, dtype)
-        if not learns:
+        if compiled:
+            compile_layers(model.network)
+        elif not learns:
             pack(model.network)
         return model
 

@@ -93,14 +93,24 @@ class Cache:
         dtype = compute_dtype(like)
         self.buffers = [torch.zeros(2, *shape, dtype=dtype, device=like.device) for _ in range(layers)]
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new tokens of a layer and return the keys and values of all tokens so far."""
-        end = self.length + keys.shape[2]
-        buffer = self.buffers[layer]
-        buffer[0, :, :, self.length : end] = keys
-        buffer[1, :, :, self.length : end] = values
-        return buffer[0, :, :, :end], buffer[1, :, :, :end]
+    def of_layer(self, layer: int) -> "LayerCache":
+        """What one layer reads and writes of it now."""
+        return LayerCache(self.buffers[layer], self.length)
 
     def select(self, index: Tensor) -> None:
         """Keep or reorder the rows: finished captions leave, beams follow their parents."""
         self.buffers = [buffer.index_select(1, index) for buffer in self.buffers]
+
+
+class LayerCache(NamedTuple):
+    """The buffer of a layer, of which `past` tokens are filled."""
+
+    buffer: Tensor
+    past: int
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new tokens and return the keys and values of all tokens so far."""
+        end = self.past + keys.shape[2]
+        self.buffer[0, :, :, self.past : end] = keys
+        self.buffer[1, :, :, self.past : end] = values
+        return self.buffer[0, :, :, :end], self.buffer[1, :, :, :end]

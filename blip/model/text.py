@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from blip.model.attention import attention, attention_to_tokens, merge_heads, ragged_attention, split_heads
-from blip.model.context import AnyContext, Cache, Context, Grouped, Tokens, TwoContexts
+from blip.model.context import AnyContext, Cache, Context, Grouped, LayerCache, Tokens, TwoContexts
 from blip.model.linear import Linear, PackedWeight
 from blip.model.packing import Packing, Ragged, count_for, pays_to_pack, takes_ragged
 from blip.model.precision import compute_dtype
@@ -90,7 +90,14 @@ class TextTransformer(nn.Module):
         last = len(self.layers) - 1
         for n, layer in enumerate(self.layers):
             layer_context = context[n] if context else None
-            arguments = (x, mask, layer_context, packed, first_only and n == last, cache and (cache, n))
+            arguments = (
+                x,
+                mask,
+                layer_context,
+                packed,
+                first_only and n == last,
+                cache and cache.of_layer(n),
+            )
             recompute = self.activation_checkpointing and x.requires_grad
             x = checkpoint(layer, *arguments, use_reentrant=False) if recompute else layer(*arguments)
         if cache:
@@ -147,7 +154,7 @@ class Layer(nn.Module):
         context: AnyContext | None,
         packing: Packing | Ragged | None,
         first_only: bool,
-        cache: tuple[Cache, int] | None,
+        cache: LayerCache | None,
     ) -> Tensor:
         """``[M, D]`` when packed, otherwise ``[B, T, D]``; `first_only` gives ``[B, 1, D]`` either way."""
         x = self.self_attention(x, mask, packing, first_only, cache)
@@ -169,7 +176,7 @@ class SelfAttention(nn.Module):
         mask: Tensor | None,
         packing: Packing | Ragged | None,
         first_only: bool,
-        cache: tuple[Cache, int] | None,
+        cache: LayerCache | None,
     ) -> Tensor:
         if isinstance(packing, Ragged):
             return self._among_packed(x, packing, first_only)
@@ -179,7 +186,7 @@ class SelfAttention(nn.Module):
             q, x = q[:, :, :1], x[packing.first_B][:, None] if packing else x[:, :1]
             mask = None if mask is None else mask[..., :1, :]
         if cache:
-            k, v = cache[0].append(cache[1], k, v)
+            k, v = cache.append(k, v)
         attended = merge_heads(attention(q, k, v, mask))
         return self.output(packing.pack(attended) if packing and not first_only else attended, x)
 

@@ -29,7 +29,7 @@ def write_bootstrapped(target: Path, captioner: Path, judge: Path, settings: Set
     how = settings.capfilt
     names = (how.web, how.human, how.held_out)
     web, human, held_out = (Pairs(DATASETS / name, VALIDATED / f"{name}.parquet") for name in names)
-    models = Models.of(captioner, [judge], device_of(settings.compute), how.dtype)
+    models = Models.of(captioner, [judge], device_of(settings.compute), how.dtype, how.compile)
     with open_pool(1 if models.device == "cuda" else None) as pool:
         bootstrap(web, human, target, models, how, settings.seed, pool, held_out=held_out)
 

@@ -1,8 +1,5 @@
 """Activation checkpointing and compilation change no gradient, in the image encoder and in the text stacks."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +10,9 @@ from blip.config import Training
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.training.switches import apply_switches
 from tests import tiny
+from tests.compiling import run_compiling
 from tests.training.test_accumulation import TOKENS, batches
 
-ROOT = Path(__file__).parents[2]
 ALL = ObjectiveConfig(queue=24)
 LM_ALONE = ObjectiveConfig(itc=0.0, itm=0.0)  # both towers, and a third of the minutes that compilation takes
 
@@ -48,13 +45,7 @@ def test_checkpointed_layers_give_the_same_gradients(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_compiled_layers_give_the_same_gradients(tmp_path: Path) -> None:
-    """In a process of its own, as other tests switch compilation off."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    environment.pop("TORCHDYNAMO_DISABLE", None)
-    command = [sys.executable, "-m", "tests.training.test_switches"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) > 0, "nothing was compiled"
+    assert run_compiling("tests.training.test_switches", tmp_path) > 0, "nothing was compiled"
 
 
 def main() -> None:

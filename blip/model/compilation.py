@@ -1,0 +1,25 @@
+"""Compilation of a network's blocks and layers, which changes its cost and its results by rounding only."""
+
+import torch
+from torch import nn
+
+from blip.model.text import TextTransformer
+from blip.model.vision import VisionTransformer
+
+GRAPHS = 64  # of one layer's code; by its own limit of 8 torch would leave the last modes of a text layer as they are
+
+
+def compile_layers(network: nn.Module) -> None:
+    """Compile every block of the image encoder and every layer of the text stacks, when they are first used.
+
+    A text layer is compiled for any number of tokens, of which no two batches have the same, and once for each thing
+    that it does: alone, with an image, before it, for one token, behind others, with and without a gradient.
+    """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
+    for part in network.modules():
+        if isinstance(part, VisionTransformer):
+            for block in part.blocks:
+                block.compile()
+        if isinstance(part, TextTransformer):
+            for layer in part.layers:
+                layer.compile(dynamic=True)

@@ -171,7 +171,10 @@ def _bin(audit: Audit, row: dict[str, Any], right: bool | None) -> None:
     scores += [("itc", web, cosine) for cosine in row["web_itc"]]
     scores += [("score", "synthetic", log_odds(score)) for score in row["synthetic_score"]]
     for score, texts, value in scores:
-        low, high = RANGES[score]
-        place = int(BINS * (value - low) / (high - low))
-        bins = audit.histograms.setdefault((score, texts), [0] * BINS)
-        bins[min(BINS - 1, max(0, place))] += 1
+        audit.histograms.setdefault((score, texts), [0] * BINS)[bin_of(score, value)] += 1
+
+
+def bin_of(score: str, value: float) -> int:
+    """The histogram's bin of a score; the first and the last have what is beyond, too."""
+    low, high = RANGES[score]
+    return min(BINS - 1, max(0, int(BINS * (value - low) / (high - low))))

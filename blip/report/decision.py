@@ -38,6 +38,11 @@ def log_odds(probability: float) -> float:
     return math.log(bounded / (1 - bounded))
 
 
+def probability(log_odds: float) -> float:
+    """Whose log-odds these are."""
+    return 1 / (1 + math.exp(-log_odds))
+
+
 @dataclass(frozen=True)
 class Text:
     """A text about a picture, the probability that it matches, and why it was dropped ("": it was not).

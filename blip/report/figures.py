@@ -21,8 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from blip.report.artefacts import Curve
-from blip.report.audit import BINS, RANGES, Audit
-from blip.report.decision import log_odds
+from blip.report.audit import BINS, RANGES, Audit, bin_of
+from blip.report.decision import log_odds, probability
 from blip.report.sources import Sources
 
 # Name of the CSS variable to its value in the light theme of templates/style.css; a test compares the two.
@@ -169,7 +169,8 @@ def _run_chart(stage: str, curve: Curve, loss: str, colour: str) -> Chart:
 def _histogram(
     score: str, title: str, series: Sequence[tuple[str, str, list[int]]], threshold: float | None
 ) -> Chart:
-    (low, high), groups = RANGES[score], _grouped([counts for _, _, counts in series])
+    cut = None if threshold is None else bin_of(score, log_odds(threshold))
+    (low, high), groups = RANGES[score], _grouped([counts for _, _, counts in series], cut)
     edges = [low + (high - low) * n / BINS for n in (*groups, groups.stop)]
     with _style(title):
         figure, axes = _axes(SCORES[score], "% of the texts")
@@ -180,8 +181,8 @@ def _histogram(
             axes.stairs(shares, edges, fill=True, alpha=0.22, **style)
             axes.stairs(shares, edges, **style)
         if threshold is not None:
-            _threshold(axes, threshold)
-            axes.set_xticks([log_odds(tick) for tick in TICKS], [f"{tick:g}" for tick in TICKS])
+            _threshold(axes, threshold, left=cut is not None and cut > groups[len(groups) // 2])
+            _probabilities(axes, edges[0], edges[-1])
         else:
             axes.locator_params(axis="x", nbins=5)
         axes.set_xlim(edges[0], edges[-1])
@@ -243,15 +244,25 @@ def _prior(axes: Axes) -> None:
     )
 
 
-def _threshold(axes: Axes, value: float) -> None:
+def _probabilities(axes: Axes, low: float, high: float) -> None:
+    """Label an axis of log-odds with probabilities."""
+    ticks = [tick for tick in TICKS if low <= log_odds(tick) <= high]
+    if len(ticks) < 2:
+        ticks = [round(probability(low + (high - low) * share), 3) for share in (0.1, 0.5, 0.9)]
+    axes.set_xticks([log_odds(tick) for tick in ticks], [f"{tick:g}" for tick in ticks])
+
+
+def _threshold(axes: Axes, value: float, left: bool) -> None:
+    """A line at a probability, with its label on the side that has room."""
     place = log_odds(value)
     axes.axvline(place, color=COLOURS["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
     axes.annotate(
-        f"kept from {value:.2g}",
+        f"kept from {value:.3g}",
         (place, 1),
-        (4, -2),
+        (-4 if left else 4, -2),
         xycoords=("data", "axes fraction"),
         textcoords="offset points",
+        ha="right" if left else "left",
         va="top",
         color=COLOURS["soft"],
     )
@@ -269,10 +280,11 @@ def _has(curve: Curve, column: str) -> bool:
     return any(not math.isnan(value) and value != 0 for value in curve.get(column, []))
 
 
-def _grouped(histograms: Sequence[Sequence[int]]) -> range:
-    """The first bins of groups of neighbours, no more than `BARS`, that cover whatever bin is not empty."""
-    filled = [n for n in range(BINS) if any(counts[n] for counts in histograms)]
-    first, width = filled[0], filled[-1] + 1 - filled[0]
+def _grouped(histograms: Sequence[Sequence[int]], cut: int | None) -> range:
+    """The first bins of some `BARS` groups of neighbours that cover the threshold's and whatever bin is not empty."""
+    filled = [n for n in range(BINS) if n == cut or any(counts[n] for counts in histograms)]
+    width = filled[-1] + 1 - filled[0]
+    first, width = max(0, filled[0] - max(0, BARS - width) // 2), max(width, BARS)
     step = math.ceil(width / BARS)
     return range(first, first + step * math.ceil(width / step), step)
 

@@ -11,7 +11,8 @@ from matplotlib.patches import Rectangle
 
 from blip.config import Settings
 from blip.report.artefacts import read_artefacts
-from blip.report.audit import read_audit
+from blip.report.audit import BINS, Audit, bin_of, read_audit
+from blip.report.decision import log_odds
 from blip.report.figures import (
     COLOURS,
     compare_charts,
@@ -112,3 +113,18 @@ def test_long_curves_are_averaged_down_and_gaps_skipped() -> None:
     assert len(steps) <= 100
     assert steps[-1] == 999
     assert abs(sum(values) / len(values) - 0.5) < 0.01
+
+
+@pytest.mark.parametrize("score", [0.0, 0.02, 0.5, 0.501, 0.97, 1.0])
+@pytest.mark.parametrize("threshold", [0.0, 0.05, 0.5, 0.999])
+@pytest.mark.filterwarnings("error")
+def test_a_threshold_is_in_the_chart_wherever_the_scores_are(score: float, threshold: float) -> None:
+    bins = [0] * BINS
+    bins[bin_of("score", log_odds(score))] = 3
+    [chart] = score_charts(Audit(histograms={("score", "web"): bins}), threshold, threshold)
+    [axes] = chart.figure.axes
+    low, high = axes.get_xlim()
+    assert low <= log_odds(threshold) <= high
+    assert low <= log_odds(score) <= high
+    assert sum(low <= tick <= high for tick in axes.get_xticks()) >= 2
+    assert "kept from" in chart.svg

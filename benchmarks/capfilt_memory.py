@@ -30,12 +30,12 @@ CHILD = """
 import json, resource, sys, time
 from pathlib import Path
 from blip.capfilt.bootstrap import bootstrap
-from blip.capfilt.shard import Models, Pairs
+from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt
 
 web, target, captioner, judge, excluded = map(Path, sys.argv[1:])
 start = time.perf_counter()
-tally = bootstrap(Pairs(web, excluded), None, target, Models(captioner, (judge,)), CapFilt(threshold=0.0))
+tally = bootstrap(Order(Pairs(web, excluded), None, Models(captioner, (judge,)), CapFilt(threshold=0.0)), target)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps({"peak": peak, "seconds": time.perf_counter() - start, "images": tally.images}))
 """

@@ -21,7 +21,7 @@ import torch
 from blip.atomic import atomic_path, write_json
 from blip.capfilt.arms import CHOICES, is_arm, write_arms
 from blip.capfilt.bootstrap import AUDIT_FILE, count
-from blip.capfilt.shard import Pairs
+from blip.capfilt.inputs import Pairs
 from blip.config import Settings
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError

@@ -13,7 +13,7 @@ from scipy import stats
 from blip import ablation
 from blip.ablation import ARMS, Interval, ablate, draw, table, write_report
 from blip.capfilt.bootstrap import bootstrap
-from blip.capfilt.shard import Models, Pairs
+from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt, Settings, load_settings
 from blip.data.pairs import PairsDataset
 from blip.data.text import Tokenizer, train_vocabulary
@@ -62,7 +62,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     models = Models(Path("models/pretrain").resolve(), (Path("models/retrieval").resolve(),))
     sides = [Pairs(Path("data/datasets") / name) for name in ("web", "human")]
     how = CapFilt.model_validate({"min_tokens": 3, "threshold": {"keep": 0.6}})
-    bootstrap(sides[0], sides[1], Path("data/datasets/bootstrapped"), models, how)
+    bootstrap(Order(sides[0], sides[1], models, how), Path("data/datasets/bootstrapped"))
     return load_settings(ROOT / "params.yaml", overrides=SMALL)
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from blip.capfilt.inputs import Pairs
 from blip.capfilt.rules import EMPTY
-from blip.capfilt.shard import Pairs
 from blip.data.metadata import METADATA
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from blip.data.text import clean_caption

@@ -1,7 +1,7 @@
 """Bootstrap a pairs dataset: caption every web image, judge every text, keep what matches, write down why.
 
     with open_pool() as pool:
-        tally = bootstrap(web, human, Path("cleaned"), models, settings, seed=0, pool=pool)
+        tally = bootstrap(Order(web, human, models, settings, seed=0), Path("cleaned"), pool)
 
 Shard by shard (`blip.capfilt.shard`), on as many workers as the pool has. A run that was ended goes on where it
 was and writes what an undisturbed one writes. BLIP paper, section 3.3.
@@ -13,9 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -24,38 +22,19 @@ from blip.capfilt.calibration import measure, threshold_for_share
 from blip.capfilt.check import check_models
 from blip.capfilt.decision import SCHEMA
 from blip.capfilt.embedding import embed_pool
+from blip.capfilt.inputs import Order, Pairs
 from blip.capfilt.judge import Jury
-from blip.capfilt.shard import (
-    AUDIT,
-    Models,
-    Pairs,
-    ShardJob,
-    Tally,
-    Thresholds,
-    bootstrap_shard,
-    forget_models,
-    jury_of,
-)
-from blip.config import CapFilt, Wish
+from blip.capfilt.jury import forget_models, jury_of
+from blip.capfilt.shard import AUDIT, ShardJob, Tally, Thresholds, bootstrap_shard
+from blip.config import Wish
 from blip.data.jobs import HERE, Pool, run_jobs
-from blip.data.pairs import PairsDataset, excluded_in
+from blip.data.pairs import PairsDataset
 from blip.data.part import assemble, finished, finished_parts
-from blip.data.partial import begin, complete, fingerprint, join
+from blip.data.partial import begin, complete, join
 from blip.errors import BlipError
 
 AUDIT_FILE = f"{AUDIT}.parquet"
 NEIGHBOURS, THRESHOLDS = "neighbours.safetensors", "thresholds.json"  # while it grows
-HOW = {
-    "decoding",
-    "captions_per_image",
-    "top_p",
-    "max_tokens",
-    "min_tokens",
-    "head",
-    "views",
-    "likelihood",
-    "neighbours",
-}  # captions are written and judged
 
 
 @dataclass(frozen=True)
@@ -74,21 +53,8 @@ class Ranks:
 ALONE = Ranks()
 
 
-def bootstrap(
-    web: Pairs,
-    human: Pairs | None,
-    target: Path,
-    models: Models,
-    settings: CapFilt,
-    seed: int = 0,
-    pool: Pool = HERE,
-    ranks: Ranks = ALONE,
-    held_out: Pairs | None = None,
-) -> Tally:
+def bootstrap(order: Order, target: Path, pool: Pool = HERE, ranks: Ranks = ALONE) -> Tally:
     """Write the bootstrapped dataset with its audit to `target`; human pairs pass through.
-
-    Args:
-        held_out: human pairs on which the threshold for a wished precision is measured.
 
     Returns:
         What became of the images and texts; of several ranks the first says so, the others only of their own.
@@ -99,65 +65,48 @@ def bootstrap(
     """
     if target.exists():
         raise BlipError(f"{target} exists already; name another destination, or remove it first")
-    if not len(PairsDataset.open(web.dataset)):
-        raise BlipError(f"{web.dataset} has no sample to caption; is it a dataset of web pairs?")
-    check_models(models)
-    plan = _plan(web, human, held_out, models, settings, seed)
-    work = begin(target, plan) if ranks.rank == 0 else join(target, plan)
-    if ranks.rank == 0:
-        _prepare(work, web, human, held_out, models, settings, seed, pool)
+    if not len(PairsDataset.open(order.web.dataset)):
+        raise BlipError(f"{order.web.dataset} has no sample to caption; is it a dataset of web pairs?")
+    check_models(order.models)
+    first = ranks.rank == 0
+    work = begin(target, order.identity()) if first else join(target, order.identity())
+    if first:
+        _prepare(work, order, pool)
     thresholds = _agreed(work)
     if pool.executor:
         forget_models()
-    jobs = _jobs(work, web, human, models, settings, thresholds, seed)
-    shards = sum(len(PairsDataset.open(pairs.dataset).manifest.shards) for pairs in (web, human) if pairs)
+    shards = order.shards()
     mine = range(ranks.rank, shards, ranks.world)
-    total = _work(work, jobs, mine, pool)
-    if ranks.rank:
+    total = _work(work, _jobs(work, order, thresholds), mine, pool)
+    if not first:
         return total
     _wait_for(work, shards)
-    parents = [PairsDataset.open(pairs.dataset).digest for pairs in (web, human) if pairs]
-    how = settings.model_dump(include=HOW) | models.arithmetic
-    cut = {
-        "threshold": thresholds.web,
-        "synthetic_threshold": thresholds.synthetic,
-        "asked": _asked(settings),
-    }
-    parameters = how | cut | {"seed": seed}
-    assemble(work, parents, parameters, {AUDIT: SCHEMA})
-    for name in (NEIGHBOURS, THRESHOLDS):
-        (work / name).unlink(missing_ok=True)
-    complete(work, target)
+    _finish(work, target, order, thresholds)
     return count(target / AUDIT_FILE)
 
 
-def _prepare(
-    work: Path,
-    web: Pairs,
-    human: Pairs | None,
-    held_out: Pairs | None,
-    models: Models,
-    settings: CapFilt,
-    seed: int,
-    pool: Pool,
-) -> None:
+def _prepare(work: Path, order: Order, pool: Pool) -> None:
     """What all shards are decided by, written once: similar pictures to ask, and the thresholds."""
     if (work / THRESHOLDS).is_file():
         return
+    settings, near = order.settings, _neighbours(work, order)
     try:
-        near = work / NEIGHBOURS if settings.neighbours else None
         if near and not near.is_file():
-            embed_pool(web, models, settings.batch_size, near, pool)
+            embed_pool(order.web, order.models, settings.batch_size, near, pool)
         cut = settings.threshold
         if isinstance(cut, Wish):
-            cut = find_threshold(
-                cut, settings.noise, jury_of(models, settings, human, near), web, held_out, seed
-            )
+            jury = jury_of(order.models, settings, order.human, near)
+            cut = find_threshold(cut, settings.noise, jury, order.web, order.held_out, order.seed)
     except BlipError:
         shutil.rmtree(work)
         raise
     given = settings.synthetic_threshold
     write_json(work / THRESHOLDS, Thresholds(cut, cut if given is None else given)._asdict())
+
+
+def _neighbours(work: Path, order: Order) -> Path | None:
+    """The pool as the filters embed it, where similar pictures have a say."""
+    return work / NEIGHBOURS if order.settings.neighbours else None
 
 
 def _agreed(work: Path) -> Thresholds:
@@ -180,12 +129,6 @@ def find_threshold(
     if held_out is None or wish.precision is None:
         raise BlipError("a threshold for a precision is measured on held-out human pairs; name their dataset")
     return measure(jury, held_out, seed).threshold_for(wish.precision, noise)
-
-
-def _asked(settings: CapFilt) -> Any:
-    """The threshold as the settings have it: a number, or a wish."""
-    wish = settings.threshold
-    return wish.model_dump(exclude_none=True) if isinstance(wish, Wish) else wish
 
 
 def _work(work: Path, jobs: Iterator[ShardJob], mine: range, pool: Pool) -> Tally:
@@ -220,46 +163,25 @@ def count(audit: Path) -> Tally:
     return total
 
 
-def _jobs(
-    work: Path,
-    web: Pairs,
-    human: Pairs | None,
-    models: Models,
-    settings: CapFilt,
-    thresholds: Thresholds,
-    seed: int,
-) -> Iterator[ShardJob]:
+def _jobs(work: Path, order: Order, thresholds: Thresholds) -> Iterator[ShardJob]:
     """The web shards, then the human ones."""
-    near = work / NEIGHBOURS if settings.neighbours else None
-    sides = [(pairs, pairs is not web) for pairs in (web, human) if pairs]
-    shards = ((*found, is_human) for pairs, is_human in sides for found in pairs.shards())
-    for number, (shard, hashes, is_human) in enumerate(shards):
-        yield ShardJob(
-            work, number, shard, hashes, web, human, models, settings, thresholds, seed, is_human, near
-        )
+    near = _neighbours(work, order)
+    shards = ((source, *found) for source in order.sides for found in source.shards())
+    for number, (source, shard, hashes) in enumerate(shards):
+        yield ShardJob(work, number, order, source, shard, hashes, thresholds, near)
 
 
-def _plan(
-    web: Pairs, human: Pairs | None, held_out: Pairs | None, models: Models, settings: CapFilt, seed: int
-) -> dict[str, Any]:
-    """Everything that the content depends on, and not who computes it."""
-    measured = held_out if isinstance(settings.threshold, Wish) else None
-    sides = {
-        name: [PairsDataset.open(pairs.dataset).digest, _digest(excluded_in(pairs.excluded))]
-        for name, pairs in (("web", web), ("human", human), ("held_out", measured))
-        if pairs
+def _finish(work: Path, target: Path, order: Order, thresholds: Thresholds) -> None:
+    """Make one dataset of all parts, which says how it was made."""
+    cut = {
+        "threshold": thresholds.web,
+        "synthetic_threshold": thresholds.synthetic,
+        "asked": order.asked,
     }
-    paths = {"captioner": fingerprint(models.captioner), "filters": [*map(fingerprint, models.filters)]}
-    how = settings.model_dump(include={*HOW, "batch_size", "synthetic_threshold", "noise"})
-    return sides | paths | how | {"threshold": _asked(settings), "seed": seed} | models.arithmetic
-
-
-def _digest(keys: frozenset[str]) -> str:
-    """SHA-256 of a set of keys, which may be millions."""
-    digest = sha256()
-    for key in sorted(keys):
-        digest.update(f"{key}\n".encode())
-    return digest.hexdigest()
+    assemble(work, order.digests(), order.parameters() | cut, {AUDIT: SCHEMA})
+    for name in (NEIGHBOURS, THRESHOLDS):
+        (work / name).unlink(missing_ok=True)
+    complete(work, target)
 
 
 def _say(shards: int, of: int, total: Tally) -> None:

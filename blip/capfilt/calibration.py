@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from blip.capfilt.inputs import Pairs
 from blip.capfilt.judge import Jury
-from blip.capfilt.shard import Pairs
+from blip.capfilt.pictures import look
 from blip.data.pairs import PairsDataset, Sample
 from blip.data.text import clean_caption
 from blip.errors import BlipError
@@ -139,7 +140,7 @@ def judge_texts(jury: Jury, samples: list[Sample], texts: list[tuple[int, str]])
         return []
     places, asked = zip(*texts, strict=True)
     pictures, keys = [sample.media for sample in samples], [sample.key for sample in samples]
-    verdicts = jury(pictures, keys, asked, torch.tensor(places))
+    verdicts = jury(look(pictures, jury.wanted), keys, asked, torch.tensor(places))
     return [round(value, 6) for value in verdicts.probability.tolist()]
 
 

@@ -5,7 +5,7 @@ check_models(models)                   # BlipError: captioner: models/clip: mode
 
 from pathlib import Path
 
-from blip.capfilt.shard import Models
+from blip.capfilt.inputs import Models
 from blip.errors import BlipError
 from blip.model.config_json import read_config
 from blip.model.parts import Task, require

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from blip.atomic import atomic_path
+from blip.capfilt.inputs import Models, Pairs
 from blip.capfilt.neighbours import numbers_of
-from blip.capfilt.shard import Models, Pairs, is_bad
-from blip.data.images import preprocess, to_pil
+from blip.capfilt.pictures import View, Views, ahead
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.manifest import Shard
 from blip.data.pairs import Sample
@@ -53,32 +53,34 @@ def embed_shard(job: Embedding) -> tuple[int, dict[str, Tensor]]:
     """The job's number with keys and every filter's embeddings; with nothing where the shard cannot be read."""
     torch.set_num_threads(job.models.threads)
     made: list[dict[str, Tensor]] = []
-    samples = islice(_with_text(job), job.take)
+    sizes = {View(job.models.open(path).image_size) for path in job.models.filters}
     try:
-        while batch := list(islice(samples, job.batch_size)):
-            made.append(_embed(batch, job.models))
+        for batch, pictures in ahead(_batches(job), sizes, job.models.decoders):
+            made.append(_embed(batch, pictures, job.models))
     except BlipError:
-        if not is_bad(job.web, job.shard):
+        if not job.web.is_bad(job.shard):
             raise
         made = []  # the job that bootstraps the shard sets it aside
     return job.number, {name: torch.cat([one[name] for one in made]) for name in (made[0] if made else ())}
 
 
-def _with_text(job: Embedding) -> Iterator[Sample]:
-    return (sample for sample in job.web.samples(job.shard) if _text(sample))
+def _batches(job: Embedding) -> Iterator[list[Sample]]:
+    samples = islice((sample for sample in job.web.samples(job.shard) if _text(sample)), job.take)
+    while batch := list(islice(samples, job.batch_size)):
+        yield batch
 
 
 def _text(sample: Sample) -> str:
     return next(filter(None, (clean_caption(caption.text) for caption in sample.captions)), "")
 
 
-def _embed(batch: Sequence[Sample], models: Models) -> dict[str, Tensor]:
-    pictures, texts = [to_pil(sample.media) for sample in batch], [_text(sample) for sample in batch]
+def _embed(batch: Sequence[Sample], pictures: Views, models: Models) -> dict[str, Tensor]:
+    texts = [_text(sample) for sample in batch]
     made = {"keys": numbers_of(sample.key for sample in batch)}
     for number, path in enumerate(models.filters):
         model = models.open(path)
         made[f"pictures.{number}"] = (
-            model.embed_images(preprocess(pictures, model.image_size), len(batch)).float().cpu()
+            model.embed_images(pictures[View(model.image_size)], len(batch)).float().cpu()
         )
         made[f"texts.{number}"] = model.embed_texts(texts).float().cpu()
     return made

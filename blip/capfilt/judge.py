@@ -1,7 +1,7 @@
 """What the filter says of a text and its image: one probability, from its ITM head, its embeddings or both.
 
     jury = Jury([Judge.of(filter_, "both", human_texts)])
-    verdicts = jury(pictures, keys, texts, image_index)
+    verdicts = jury(look(pictures, jury.wanted), keys, texts, image_index)
 
 ``itm`` is the matching head, as published. ``itc`` asks the embeddings how much better the text fits the image than
 human texts drawn at random do: the log-odds are cosine / temperature less the log-mean-exp of that over the human
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from blip.capfilt.neighbours import Neighbours, numbers_of
+from blip.capfilt.pictures import View, Views
 from blip.config import FilterHead
-from blip.data.images import ImageInput, preprocess
 from blip.errors import BlipError
 from blip.model.api import Blip
 
@@ -139,33 +139,42 @@ class Jury:
 
     def __call__(
         self,
-        pictures: Sequence[ImageInput],
+        pictures: Views,
         keys: Sequence[str],
         texts: Sequence[str],
         image_index: Tensor,
         written: Tensor | None = None,
+        tokens_NTD: Tensor | None = None,
     ) -> Verdicts:
         """Judge text i with picture ``image_index[i]``; each view is encoded once by each filter.
 
         Args:
+            pictures: in the views that are `wanted`.
             written: which of the texts a captioner has written, bool ``[M]``; none of them, unless told.
+            tokens_NTD: the captioner's of the pictures, where it has encoded them already.
         """
         sums = torch.zeros(len(Opinion._fields), len(texts))
-        for view in self.views:
-            sizes = {judge.model.image_size for judge in self.judges}
-            pixels = {size: preprocess(pictures, size, view) for size in sizes}
+        for share in self.views:
             for judge in self.judges:
-                tokens = judge.model.encode_images(pixels[judge.model.image_size], len(pictures))
+                seen = pictures[View(judge.model.image_size, share)]
+                tokens = judge.model.encode_images(seen, len(keys))
                 sums += torch.stack(judge(tokens, keys, texts, image_index, written))
         itm, itc, own, neighbours = sums / (len(self.views) * len(self.judges))
         likelihood = torch.zeros(len(texts))
-        if self.captioner and self.likelihood:
-            found = self._likelihood(self.captioner, pictures, texts, image_index)
-            likelihood = self.likelihood * found
+        if self.asked:
+            if tokens_NTD is None:
+                tokens_NTD = self.asked.encode_images(pictures[View(self.asked.image_size)], len(keys))
+            likelihood = self.likelihood * self.asked.likelihood(tokens_NTD, image_index, texts).cpu()
         return Verdicts(itm.sigmoid(), itc, neighbours, likelihood, (own + neighbours + likelihood).sigmoid())
 
-    def _likelihood(
-        self, captioner: Blip, pictures: Sequence[ImageInput], texts: Sequence[str], image_index: Tensor
-    ) -> Tensor:
-        tokens = captioner.encode_images(preprocess(pictures, captioner.image_size), len(pictures))
-        return captioner.likelihood(tokens, image_index, texts).cpu()
+    @property
+    def asked(self) -> Blip | None:
+        """The captioner, if it has a say."""
+        return self.captioner if self.likelihood else None
+
+    @property
+    def wanted(self) -> frozenset[View]:
+        """The views of each picture that all of them together look at."""
+        asked = [View(self.asked.image_size)] if self.asked else []
+        sizes = {judge.model.image_size for judge in self.judges}
+        return frozenset([*asked, *(View(size, share) for size in sizes for share in self.views)])

@@ -95,7 +95,7 @@ def capfilt(
     Example: [bold]blip capfilt noisy/ cleaned/ --captioner models/captioner --filter models/filter[/bold]
     """
     from blip.capfilt.bootstrap import AUDIT_FILE, Ranks, bootstrap
-    from blip.capfilt.shard import Models, Pairs
+    from blip.capfilt.inputs import Models, Order, Pairs
     from blip.config import CapFilt
     from blip.data.jobs import open_pool
     from blip.tracking.registry import resolve
@@ -115,7 +115,8 @@ def capfilt(
     alone = chosen != "cpu" or ranks.world > 1
     passing, apart = (Pairs(path) if path else None for path in (human, held_out))
     with open_pool(1 if alone else workers, dask) as pool:
-        tally = bootstrap(Pairs(source), passing, target, models, settings, seed, pool, ranks, apart)
+        order = Order(Pairs(source), passing, models, settings, seed, apart)
+        tally = bootstrap(order, target, pool, ranks)
     if ranks.rank == 0:
         counts: dict[str, Any] = {**vars(tally), "audit": str(target / AUDIT_FILE)}
         rows = [(name.replace("_", " "), str(value)) for name, value in counts.items()]
@@ -186,7 +187,8 @@ def calibrate(
     """
     from blip.capfilt.calibration import measure
     from blip.capfilt.embedding import embed_pool
-    from blip.capfilt.shard import Models, Pairs, jury_of
+    from blip.capfilt.inputs import Models, Pairs
+    from blip.capfilt.jury import jury_of
     from blip.commands.curves import draw
     from blip.config import CapFilt
     from blip.tracking.registry import resolve

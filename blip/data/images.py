@@ -34,10 +34,14 @@ def preprocess(images: Sequence[ImageInput], size: int, share: float = 1.0) -> T
     """
     pixels_BSSC = np.empty((len(images), size, size, 3), np.uint8)
     for index, image in enumerate(images):
-        picture = to_pil(image)
-        box = _middle(picture.size, share) if share < 1 else None
-        pixels_BSSC[index] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box))
+        pixels_BSSC[index] = squash(to_pil(image), size, share)
     return normalise(torch.from_numpy(pixels_BSSC).permute(0, 3, 1, 2))
+
+
+def squash(picture: Image.Image, size: int, share: float = 1.0) -> NDArray[np.uint8]:
+    """`[size, size, 3]` of an RGB picture, or of a share of both of its sides about the middle; bicubic."""
+    box = _middle(picture.size, share) if share < 1 else None
+    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box))
 
 
 def _middle(sides: tuple[int, int], share: float) -> tuple[float, float, float, float]:

@@ -107,10 +107,15 @@ def _done(waiting: set[Future[Result]]) -> Iterator[Result]:
         yield future.result()
 
 
+def usable_cores() -> int:
+    """Of this machine, those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _wished_workers() -> int:
     wished = os.environ.get("BLIP_WORKERS")
     if not wished:
-        return len(os.sched_getaffinity(0))
+        return usable_cores()
     if not wished.isdecimal() or not int(wished):
         raise BadArguments(f"BLIP_WORKERS={wished!r}: give a number of processes from 1, or unset it")
     return int(wished)

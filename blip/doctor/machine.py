@@ -1,6 +1,5 @@
 """What this machine and folder offer: `blip doctor`."""
 
-import os
 import platform
 import shutil
 import subprocess
@@ -9,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from blip.config import PARAMS, load_settings
+from blip.data.jobs import usable_cores
 from blip.doctor.finding import GIB, Finding, found
 from blip.ports import PORTS, is_free
 
@@ -30,7 +30,7 @@ def _python() -> Finding:
 
 
 def _cores() -> Finding:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = usable_cores()
     threads = load_settings().compute.threads if PARAMS.is_file() else usable
     if threads > usable:
         return Finding(

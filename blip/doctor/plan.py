@@ -5,7 +5,6 @@ plan.footprint.peak, plan.work.flops
 """
 
 import importlib
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 
 from blip.config import Model, Run, Settings
+from blip.data.jobs import usable_cores
 from blip.data.text import Tokenizer
 from blip.errors import BadArguments
 from blip.model.batch import SpecialTokens
@@ -201,7 +201,7 @@ def make_plan(settings: Settings, stage: str, devices: Devices) -> Plan:
         count = _count(devices, 0)
         return Plan(stage, job, settings, "cuda", GPUS[ASSUMED], count, assumed=True)
     threads = threads_of(job.run, settings)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return Plan(stage, job, settings, "cpu", _own_cpu(settings, threads, cores), max(cores // threads, 1))
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from blip.data.image_processor import check_blip_processor
-from blip.data.images import preprocess
+from blip.data.images import arrive, preprocess
 from blip.data.text import Tokenizer, clean_caption, clean_question
 from blip.data.vocabulary import find_tokenizer
 from blip.errors import BlipError
@@ -41,8 +41,8 @@ DecodingName = Literal["greedy", "beam", "nucleus"]
 class Blip:
     """A network with its tokenizer, ready for inference.
 
-    Images are file paths, bytes, PIL images or arrays, or a normalised tensor ``[N, 3, S, S]``. With a `dtype` other
-    than float32 the network's matrices are of that type from then on (`keep_in`).
+    Images are file paths, bytes, PIL images or arrays, or a tensor ``[N, 3, S, S]``, normalised or uint8. With a
+    `dtype` other than float32 the network's matrices are of that type from then on (`keep_in`).
     """
 
     def __init__(
@@ -335,7 +335,7 @@ class Blip:
                     f"images are a tensor {list(images.shape)}; [N, 3, S, S] with S a multiple of the patch size "
                     f"{patch} is expected (pictures of any size go in as a list)"
                 )
-            return images.to(self.device)
+            return arrive(images, self.device)
         return preprocess(list(images), self.image_size).to(self.device)
 
     def _encode_texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import torch
 
 from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap, count
-from blip.capfilt.shard import Models, Pairs, Tally
+from blip.capfilt.inputs import Models, Order, Pairs
+from blip.capfilt.shard import Tally
 from blip.config import Settings
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
@@ -31,7 +32,7 @@ def write_bootstrapped(target: Path, captioner: Path, judge: Path, settings: Set
     web, human, held_out = (Pairs(DATASETS / name, VALIDATED / f"{name}.parquet") for name in names)
     models = Models.of(captioner, [judge], device_of(settings.compute), how.dtype, how.compile)
     with open_pool(1 if models.device == "cuda" else None) as pool:
-        bootstrap(web, human, target, models, how, settings.seed, pool, held_out=held_out)
+        bootstrap(Order(web, human, models, how, settings.seed, held_out), target, pool)
 
 
 def bootstrapped_figures(target: Path, settings: Settings) -> dict[str, float]:

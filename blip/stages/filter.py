@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from blip.atomic import put_in_place
-from blip.capfilt.shard import MEMBERS
+from blip.capfilt.inputs import MEMBERS
 from blip.config import Settings
 from blip.data.partial import begin
 from blip.stages.training import Job, digest_of, identity_of, run_job

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from blip.capfilt.shard import Models
+from blip.capfilt.inputs import Models
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from tests.tiny import save
 

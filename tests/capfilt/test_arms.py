@@ -6,7 +6,7 @@ import pytest
 
 from blip.capfilt.arms import CHOICES, captions_of, is_arm, write_arms
 from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap
-from blip.capfilt.shard import Models, Pairs
+from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from blip.errors import BlipError
@@ -22,7 +22,7 @@ def pool(tmp_path: Path, models: Models) -> tuple[PairsDataset, Path]:
         for sample in plain.samples():
             writer.add(Sample(**{**vars(sample), "truth": {"caption_true": f"true {sample.key}"}}))
     settings = CapFilt.model_validate({"min_tokens": 3, "max_tokens": 10, "threshold": {"keep": 0.5}})
-    bootstrap(Pairs(tmp_path / "web"), None, tmp_path / "out", models, settings, 5)
+    bootstrap(Order(Pairs(tmp_path / "web"), None, models, settings, 5), tmp_path / "out")
     return PairsDataset.open(tmp_path / "web"), tmp_path / "out"
 
 

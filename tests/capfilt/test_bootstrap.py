@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap
-from blip.capfilt.shard import Models, Pairs, Tally
+from blip.capfilt.inputs import Models, Order, Pairs
+from blip.capfilt.shard import Tally
 from blip.config import CapFilt
 from blip.data.pairs import Caption, PairsDataset
 from blip.errors import BlipError
@@ -27,7 +28,8 @@ def run(
     **changes,
 ) -> Tally:
     settings = CapFilt.model_validate(SETTINGS | changes)
-    return bootstrap(Pairs(web.path), Pairs(human.path) if human else None, target, models, settings, seed)
+    order = Order(Pairs(web.path), Pairs(human.path) if human else None, models, settings, seed)
+    return bootstrap(order, target)
 
 
 def audit(target: Path) -> list[dict]:

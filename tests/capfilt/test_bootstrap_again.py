@@ -12,7 +12,7 @@ import pytest
 from distributed import LocalCluster
 
 from blip.capfilt.bootstrap import bootstrap
-from blip.capfilt.shard import Models, Pairs
+from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt
 from blip.data.jobs import HERE, open_pool
 from blip.data.pairs import PairsDataset
@@ -34,7 +34,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from blip.capfilt import bootstrap as module
-from blip.capfilt.shard import Models, Pairs
+from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt
 
 def once(job, work=module.bootstrap_shard):
@@ -44,10 +44,9 @@ def once(job, work=module.bootstrap_shard):
 
 module.bootstrap_shard = once
 web, human, captioner, judge, _, target, settings = sys.argv[1:]
-module.bootstrap(
-    Pairs(Path(web)), Pairs(Path(human)), Path(target), Models(Path(captioner), (Path(judge),)),
-    CapFilt.model_validate_json(settings), 5,
-)
+models = Models(Path(captioner), (Path(judge),))
+order = Order(Pairs(Path(web)), Pairs(Path(human)), models, CapFilt.model_validate_json(settings), 5)
+module.bootstrap(order, Path(target))
 """
 
 
@@ -65,7 +64,7 @@ def human(tmp_path_factory: pytest.TempPathFactory) -> PairsDataset:
 
 
 def run(web: PairsDataset, human: PairsDataset, target: Path, models: Models, pool=HERE) -> dict[str, bytes]:
-    bootstrap(Pairs(web.path), Pairs(human.path), target, models, SETTINGS, 5, pool)
+    bootstrap(Order(Pairs(web.path), Pairs(human.path), models, SETTINGS, 5), target, pool)
     return files_of(target)
 
 
@@ -86,6 +85,13 @@ def test_the_run_keeps_some_texts_and_drops_some(undisturbed: dict[str, bytes]) 
 def test_two_processes_write_what_one_writes(web, human, models, undisturbed, tmp_path: Path) -> None:
     with open_pool(workers=2) as pool:
         assert run(web, human, tmp_path / "out", models, pool) == undisturbed
+
+
+def test_threads_that_make_pictures_for_a_gpu_change_nothing(
+    web, human, models, undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Models, "decoders", 2)
+    assert run(web, human, tmp_path / "out", models) == undisturbed
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ from sklearn.metrics import roc_auc_score
 
 from blip.capfilt.bootstrap import find_threshold
 from blip.capfilt.calibration import OTHERS, Measured, measure
-from blip.capfilt.shard import Models, Pairs, jury_of
+from blip.capfilt.inputs import Models, Pairs
+from blip.capfilt.jury import jury_of
 from blip.config import CapFilt, Wish
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError

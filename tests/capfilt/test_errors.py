@@ -14,7 +14,7 @@ import torch
 from transformers import BlipConfig, BlipForQuestionAnswering, CLIPConfig, CLIPModel
 
 from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap
-from blip.capfilt.shard import Models, Pairs, open_model
+from blip.capfilt.inputs import Models, Order, Pairs, open_model
 from blip.config import CapFilt
 from blip.data.jobs import HERE, Pool, open_pool
 from blip.data.pairs import PairsDataset
@@ -31,7 +31,7 @@ SETTINGS = CapFilt.model_validate({"min_tokens": 3, "max_tokens": 10, "batch_siz
 
 
 def run(web: Path, target: Path, models: Models, pool: Pool = HERE) -> None:
-    bootstrap(Pairs(web), None, target, models, SETTINGS, 5, pool)
+    bootstrap(Order(Pairs(web), None, models, SETTINGS, 5), target, pool)
 
 
 def save_with(folder: Path, tokenizer: Tokenizer, network: BlipNetwork, card: ModelCard) -> Path:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from blip.capfilt.judge import REFERENCES, Judge, Jury
+from blip.capfilt.judge import REFERENCES, Judge, Jury, Verdicts
 from blip.capfilt.neighbours import Neighbours, numbers_of
+from blip.capfilt.pictures import look
 from blip.data.images import preprocess
 from blip.errors import BlipError
 from tests import tiny
@@ -24,10 +25,14 @@ def judge(head: str, human: list[str] = HUMAN) -> tuple[Judge, torch.Tensor]:
     return Judge.of(model, head, human), model.encode_images(PICTURES)  # type: ignore[arg-type]
 
 
+def decide(jury: Jury, *arguments: torch.Tensor) -> Verdicts:
+    return jury(look(PICTURES, jury.wanted), KEYS, TEXTS, *arguments)
+
+
 def test_the_published_filter_decides_by_its_matching_head_alone() -> None:
     made, tokens = judge("itm", human=[])
     index = torch.tensor([0, 1, 1])
-    verdicts = Jury([made])(PICTURES, KEYS, TEXTS, index)
+    verdicts = decide(Jury([made]), index)
     expected = made.model.score_pairs(tokens, index, TEXTS, torch.arange(3)).sigmoid()
     assert torch.allclose(verdicts.probability, expected, atol=1e-6)
     assert torch.equal(verdicts.probability, verdicts.itm)
@@ -73,7 +78,7 @@ def test_the_views_of_a_picture_are_averaged() -> None:
     index = torch.tensor([0, 1, 1])
     tokens = [made.model.encode_images(preprocess(PICTURES, 32, share)) for share in (1.0, 0.5)]
     alone = [made(one, KEYS, TEXTS, index) for one in tokens]
-    both = Jury([made], (1.0, 0.5))(PICTURES, KEYS, TEXTS, index)
+    both = decide(Jury([made], (1.0, 0.5)), index)
     expected = (alone[0].own + alone[1].own) / 2
     assert torch.allclose(both.probability.logit(), expected, atol=1e-4)
     assert torch.allclose(both.itc, (alone[0].itc + alone[1].itc) / 2, atol=1e-6)
@@ -82,12 +87,24 @@ def test_the_views_of_a_picture_are_averaged() -> None:
 def test_what_the_captioner_finds_likely_is_added() -> None:
     made, _ = judge("both")
     captioner, index = tiny.blip(5), torch.tensor([0, 1, 1])
-    alone = Jury([made])(PICTURES, KEYS, TEXTS, index)
-    both = Jury([made], captioner=captioner, likelihood=0.5)(PICTURES, KEYS, TEXTS, index)
+    alone = decide(Jury([made]), index)
+    both = decide(Jury([made], captioner=captioner, likelihood=0.5), index)
     found = captioner.likelihood(captioner.encode_images(PICTURES), index, TEXTS)
     assert torch.allclose(both.probability.logit(), alone.probability.logit() + found / 2, atol=1e-4)
     assert torch.equal(both.itm, alone.itm)
     assert torch.equal(both.likelihood, found / 2) and not both.neighbours.any()
+
+
+def test_a_captioner_that_has_encoded_the_pictures_does_not_do_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, _ = judge("itm")
+    captioner, index = tiny.blip(5), torch.tensor([0, 1, 1])
+    jury = Jury([made], captioner=captioner, likelihood=0.5)
+    expected, tokens = decide(jury, index), captioner.encode_images(PICTURES)
+    monkeypatch.delattr(captioner.network, "vision")
+    found = jury(look(PICTURES, jury.wanted), KEYS, TEXTS, index, tokens_NTD=tokens)
+    assert torch.equal(found.probability, expected.probability)
 
 
 def test_similar_pictures_of_the_pool_have_a_say_in_what_nobody_wrote_for_them() -> None:
@@ -96,9 +113,9 @@ def test_similar_pictures_of_the_pool_have_a_say_in_what_nobody_wrote_for_them()
     random = torch.Generator().manual_seed(0)
     pool = torch.randn(2, 5, made.model.network.config.projection, generator=random)
     near = Neighbours.of(numbers_of("abcde"), *pool)
-    alone = Jury([made], (1.0, 0.5))(PICTURES, KEYS, TEXTS, index)
+    alone = decide(Jury([made], (1.0, 0.5)), index)
     asked = replace(made, neighbours=near, trust=0.5)
-    found = Jury([asked], (1.0, 0.5))(PICTURES, KEYS, TEXTS, index, written)
+    found = decide(Jury([asked], (1.0, 0.5)), index, written)
     support = sum(
         near.support(images, numbers_of(KEYS), made.model.embed_texts(TEXTS), index)
         for images in (made.model.embed_images(preprocess(PICTURES, 32, share)) for share in (1.0, 0.5))

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from blip.capfilt.embedding import embed_pool
+from blip.capfilt.inputs import Models, Pairs
 from blip.capfilt.neighbours import WIDTH, Neighbours, numbers_of
-from blip.capfilt.shard import Models, Pairs
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
 from tests import tiny

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from blip.capfilt.bootstrap import bootstrap
-from blip.capfilt.shard import Models, Pairs
+from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.errors import BlipError
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     how = CapFilt.model_validate(
         {"threshold": 0.5, "min_tokens": 1, "captions_per_image": 2, "batch_size": 4}
     )
-    bootstrap(web, None, folder / "made", models, how)
+    bootstrap(Order(web, None, models, how), folder / "made")
     return folder
 
 
@@ -77,7 +77,7 @@ def test_every_picture_has_all_its_texts_with_origin_score_and_reason(made: Boot
 def test_it_says_who_decided_where_the_filter_was_not_alone(folder: Path, made: Bootstrapping) -> None:
     models = Models(folder / "captioner", (folder / "filter",))
     how = CapFilt(threshold=0.1, min_tokens=1, neighbours=0.5, likelihood=0.2)
-    bootstrap(Pairs(folder / "web"), None, folder / "asked", models, how)
+    bootstrap(Order(Pairs(folder / "web"), None, models, how), folder / "asked")
     asked = Bootstrapping.open(folder / "web", folder / "asked", seed=0, shown=12)
     html = asked.html()
     voices = re.findall(r'<p class="voices".*?</p>', html)
@@ -125,7 +125,7 @@ def test_markdown_tables_have_as_many_cells_in_every_line(made: Bootstrapping) -
 def test_a_pool_without_sources_says_so(folder: Path, tmp_path: Path) -> None:
     web = write(tmp_path / "web", sources=False)
     models = Models(folder / "captioner", (folder / "filter",))
-    bootstrap(Pairs(web), None, tmp_path / "made", models, CapFilt.model_validate({"min_tokens": 1}))
+    bootstrap(Order(Pairs(web), None, models, CapFilt(min_tokens=1)), tmp_path / "made")
 
     alone = Bootstrapping.open(web, tmp_path / "made", seed=0, shown=1)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from blip.capfilt.bootstrap import bootstrap
-from blip.capfilt.shard import Models, Pairs
+from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt, Settings, load_settings
 from blip.data.text import Tokenizer, train_vocabulary
 from blip.stages import one_round, rounds, run_stage
@@ -57,7 +57,7 @@ def make_project(folder: Path) -> None:
     models = Models(folder / "models/pretrain", (folder / "models/retrieval",))
     sides = [Pairs(folder / "data/datasets" / name) for name in ("web", "human")]
     how = CapFilt.model_validate({"min_tokens": 3, "threshold": {"keep": 0.6}})
-    bootstrap(sides[0], sides[1], folder / "data/datasets/bootstrapped", models, how)
+    bootstrap(Order(sides[0], sides[1], models, how), folder / "data/datasets/bootstrapped")
     (folder / "metrics").mkdir()
     for stage, figures in FIRST.items():
         (folder / f"metrics/{stage}.json").write_text(json.dumps({**figures, "seconds": 1.0}))

@@ -1,0 +1,211 @@
+"""What CapFilt works on: pairs, models, and the order to bootstrap the ones with the others.
+
+order = Order(Pairs(Path("noisy")), None, Models(Path("captioner"), (Path("filter"),)), CapFilt())
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from blip.config import CapFilt, Wish
+from blip.data.jobs import usable_cores
+from blip.data.manifest import MANIFEST, Shard
+from blip.data.metadata import METADATA
+from blip.data.pairs import PairsDataset, Sample, excluded_in
+from blip.data.partial import fingerprint
+from blip.errors import BlipError
+from blip.model.api import Blip
+
+MEMBERS = "members"
+HOW = {
+    "decoding",
+    "captions_per_image",
+    "top_p",
+    "max_tokens",
+    "min_tokens",
+    "head",
+    "views",
+    "likelihood",
+    "neighbours",
+}  # captions are written and judged
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A dataset on disk and the file that lists the keys to leave out, if there is one."""
+
+    dataset: Path
+    excluded: Path | None = None
+
+    def samples(self, shard: Shard) -> Iterator[Sample]:
+        """The samples of a shard that are not left out."""
+        changed = (self.dataset / MANIFEST).stat().st_mtime_ns
+        return _opened(self.dataset, changed).shard_samples(shard, excluded_in(self.excluded))
+
+    def texts(self) -> Iterator[str]:
+        """All captions, cleaned; read from the metadata."""
+        return PairsDataset.open(self.dataset).texts(excluded_in(self.excluded))
+
+    def spread(self, limit: int) -> tuple[list[Shard], int]:
+        """Shards from all over the dataset, and of how many samples of each to take the first, for `limit` in all."""
+        shards = PairsDataset.open(self.dataset).manifest.shards
+        return shards[:: max(1, len(shards) // limit)], max(1, limit // max(len(shards), 1))
+
+    def shards(self) -> Iterator[tuple[Shard, dict[str, int]]]:
+        """The shards, each with the perceptual hashes of its pictures by key: one pass over the metadata.
+
+        Raises:
+            BlipError: the metadata are of other shards, or in another order.
+        """
+        hashes = groupby(self._hashes(), key=itemgetter(0))
+        for shard in PairsDataset.open(self.dataset).manifest.shards:
+            url, rows = next(hashes, ("nothing", iter(())))
+            if url != shard.url:
+                raise BlipError(
+                    f"{self.dataset / METADATA} has {url} where {MANIFEST} has {shard.url}; make the dataset again"
+                )
+            yield shard, {key: phash for _, key, phash in rows}
+
+    def _hashes(self) -> Iterator[tuple[str, str, int]]:
+        with pq.ParquetFile(self.dataset / METADATA) as file:
+            for batch in file.iter_batches(columns=["shard", "key", "phash"]):
+                yield from zip(*(batch[name].to_pylist() for name in ("shard", "key", "phash")), strict=True)
+
+    def is_bad(self, shard: Shard) -> bool:
+        """Whether the shard itself is what failed."""
+        try:
+            for _ in PairsDataset.open(self.dataset).shard_samples(shard):
+                pass
+        except BlipError:
+            return True
+        return False
+
+
+@dataclass(frozen=True)
+class Models:
+    """Where captioner and filters are, what they run on and how; several filters decide together."""
+
+    captioner: Path
+    filters: tuple[Path, ...]
+    device: str = "cpu"
+    dtype: str = "float32"
+    compiled: bool = False
+    threads: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        captioner: Path,
+        filters: Iterable[Path],
+        device: str,
+        dtype: str = "float32",
+        compiled: bool = False,
+    ) -> "Models":
+        """With the filters' members: models of the same training that lie in folders of `MEMBERS` within them."""
+        found = (one for path in filters for one in (path, *_members(path)))
+        return cls(captioner, tuple(found), device, dtype, compiled)
+
+    @property
+    def arithmetic(self) -> dict[str, str | bool]:
+        """What results depend on in their rounding."""
+        return {"dtype": self.dtype, "compile": self.compiled}
+
+    @property
+    def decoders(self) -> int:
+        """Threads that make pictures while a GPU computes; none where the cores are the workers' own."""
+        if self.device == "cpu":
+            return 0
+        return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+    def open(self, directory: Path) -> Blip:
+        """One of them, opened once in a process."""
+        return open_model(directory, self.device, self.dtype, self.compiled)
+
+
+def _members(directory: Path) -> list[Path]:
+    members = (path for path in (directory / MEMBERS).glob("*") if path.name.isdecimal())
+    return sorted(members, key=lambda path: int(path.name))
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be bootstrapped, by which models and how: all that the result depends on.
+
+    Attributes:
+        human: pairs that pass through, and whose texts the filter's embeddings are compared with.
+        held_out: human pairs on which the threshold for a wished precision is measured.
+    """
+
+    web: Pairs
+    human: Pairs | None
+    models: Models
+    settings: CapFilt
+    seed: int = 0
+    held_out: Pairs | None = None
+
+    @property
+    def sides(self) -> list[Pairs]:
+        """Where the shards are: the web's first, then the human ones."""
+        return [pairs for pairs in (self.web, self.human) if pairs]
+
+    def digests(self) -> list[str]:
+        """Of the datasets that the shards are of."""
+        return [PairsDataset.open(pairs.dataset).digest for pairs in self.sides]
+
+    def shards(self) -> int:
+        """How many there are."""
+        return sum(len(PairsDataset.open(pairs.dataset).manifest.shards) for pairs in self.sides)
+
+    @property
+    def asked(self) -> Any:
+        """The threshold as the settings have it: a number, or a wish."""
+        wish = self.settings.threshold
+        return wish.model_dump(exclude_none=True) if isinstance(wish, Wish) else wish
+
+    def parameters(self, *more: str) -> dict[str, Any]:
+        """How captions are written and judged, for whoever reads the result; and `more` of the settings."""
+        how = self.settings.model_dump(include={*HOW, *more})
+        return how | self.models.arithmetic | {"seed": self.seed}
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that the content depends on, and not who computes it."""
+        measured = self.held_out if isinstance(self.settings.threshold, Wish) else None
+        sides = {
+            name: [PairsDataset.open(pairs.dataset).digest, _digest(excluded_in(pairs.excluded))]
+            for name, pairs in (("web", self.web), ("human", self.human), ("held_out", measured))
+            if pairs
+        }
+        paths = {
+            "captioner": fingerprint(self.models.captioner),
+            "filters": [*map(fingerprint, self.models.filters)],
+        }
+        how = self.parameters("batch_size", "synthetic_threshold", "noise")
+        return sides | paths | how | {"threshold": self.asked}
+
+
+def _digest(keys: frozenset[str]) -> str:
+    """SHA-256 of a set of keys, which may be millions."""
+    digest = sha256()
+    for key in sorted(keys):
+        digest.update(f"{key}\n".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _opened(dataset: Path, changed: int) -> PairsDataset:
+    """A dataset, whose manifest is read once and not for every shard of it; `changed` is when it was written."""
+    return PairsDataset.open(dataset)
+
+
+@lru_cache(maxsize=4)
+def open_model(directory: Path, device: str, dtype: str, compiled: bool) -> Blip:
+    """A model of this process, opened once."""
+    return Blip.open(directory, device, dtype, compiled)

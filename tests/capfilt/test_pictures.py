@@ -1,0 +1,70 @@
+"""The views that models have of a batch's pictures: the same whoever makes them, and when."""
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blip.capfilt.pictures import AHEAD, View, ahead, look
+from blip.data.decode import BadImage
+from blip.data.images import normalise, preprocess
+from blip.data.pairs import Sample
+
+WANTED = (View(24), View(16, 0.5), View(16))
+
+
+def png(number: int) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def batches(count: int) -> list[list[Sample]]:
+    return [[Sample(f"{n}-{m}", png(10 * n + m), "png", ()) for m in range(3)] for n in range(count)]
+
+
+def test_a_view_is_what_preprocessing_makes() -> None:
+    pictures = [png(1), png(2)]
+    for view, pixels in look(pictures, WANTED).items():
+        assert pixels.dtype == torch.uint8
+        assert torch.equal(normalise(pixels), preprocess(pictures, *view))
+
+
+@pytest.mark.parametrize("count", [0, 1, AHEAD, 7])
+def test_threads_make_the_same_in_the_same_order(count: int) -> None:
+    found, expected = (list(ahead(batches(count), WANTED, threads)) for threads in (3, 0))
+    assert [[sample.key for sample in batch] for batch, _ in found] == [
+        [f"{n}-{m}" for m in range(3)] for n in range(count)
+    ]
+    for (_, views), (_, others) in zip(found, expected, strict=True):
+        assert views.keys() == others.keys() == set(WANTED)
+        assert all(torch.equal(views[view], others[view]) for view in WANTED)
+
+
+def test_threads_have_no_more_than_a_few_batches_in_hand() -> None:
+    drawn = 0
+
+    def counted() -> Iterator[list[Sample]]:
+        nonlocal drawn
+        for batch in batches(9):
+            drawn += 1
+            yield batch
+
+    made = ahead(counted(), WANTED, threads=2)
+    next(made)
+    assert drawn == AHEAD + 1
+    made.close()
+    assert drawn == AHEAD + 1
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_picture_that_cannot_be_decoded_is_met_when_it_is_its_turn(threads: int) -> None:
+    good, bad = batches(1)[0], [Sample("bad", b"no picture", "png", ())]
+    made = ahead([good, bad], WANTED, threads)
+    assert next(made)[0] == good
+    with pytest.raises(BadImage):
+        next(made)

@@ -33,9 +33,16 @@ NO_SPACE = (
 )
 
 
+def paragraphs(docstring: str) -> str:
+    """The text of a docstring, broken between its paragraphs only: a terminal breaks the lines."""
+    return "\n\n".join(" ".join(part.split()) for part in docstring.split("\n\n"))
+
+
 @app.command(rich_help_panel="Pipeline")
 def stage(
-    name: Annotated[str, typer.Argument(help="A stage of dvc.yaml, as pretrain or evaluate@vqa.")],
+    name: Annotated[
+        str, typer.Argument(metavar="STAGE", help="A stage of dvc.yaml, as pretrain or evaluate@vqa.")
+    ],
     recipe: Recipe = None,
     settings: Changes = None,
     launcher: Launcher = None,
@@ -64,6 +71,8 @@ def stage(
 
 for group in (data, capfilt, gallery, models, importing, operations, bench):
     app.add_typer(group.app)
+    for command in group.app.registered_commands:
+        command.help = paragraphs(command.callback.__doc__ or "")
 
 
 def main() -> None:

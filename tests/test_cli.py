@@ -217,11 +217,13 @@ def test_caption_writes_one_line_a_picture(blip, model: Path, pictures: Path):
 
 def test_match_gives_a_probability_and_a_cosine(blip, model: Path, pictures: Path):
     scores = json.loads(
-        blip("match", pictures / "red apple.png", "a red apple", "--model", model, "--json").out
+        blip("match", pictures / "red apple.png", "a red apple", "a dog", "--model", model, "--json").out
     )
 
-    assert 0 <= scores["probability"] <= 1
-    assert -1 <= scores["cosine"] <= 1
+    assert [score["text"] for score in scores] == ["a red apple", "a dog"]
+    for score in scores:
+        assert 0 <= score["probability"] <= 1
+        assert -1 <= score["cosine"] <= 1
 
 
 def test_answer_chooses_among_the_candidates(blip, model: Path, pictures: Path):

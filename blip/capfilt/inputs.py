@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import torch
 
 from blip.config import CapFilt, Wish
 from blip.data.jobs import usable_cores
@@ -23,6 +24,7 @@ from blip.data.pairs import PairsDataset, Sample, excluded_in
 from blip.data.partial import fingerprint
 from blip.errors import BlipError
 from blip.model.api import Blip
+from blip.training.memory import keep_freed_memory
 
 MEMBERS = "members"
 HOW = {
@@ -124,6 +126,11 @@ class Models:
         if self.device == "cpu":
             return 0
         return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+    def prepare(self) -> None:
+        """Make this process ready for a job, whoever has started it."""
+        torch.set_num_threads(self.threads)
+        keep_freed_memory()
 
     def open(self, directory: Path) -> Blip:
         """One of them, opened once in a process."""

@@ -28,15 +28,19 @@ class View(NamedTuple):
 
 
 Views = Mapping[View, Tensor]
+Arrays = dict[View, NDArray[np.uint8]]
 
 
-def look(pictures: Sequence[ImageInput], wanted: Collection[View]) -> Views:
+def look(pictures: Sequence[ImageInput], wanted: Iterable[View]) -> Views:
     """Each picture, decoded once, in every view: uint8 ``[B, 3, S, S]``.
 
     Raises:
         BadImage: a picture cannot be decoded.
     """
-    return _stacked([_seen(picture, wanted) for picture in pictures], wanted)
+    views = _empty(len(pictures), wanted)
+    for place, picture in enumerate(pictures):
+        _fill(views, place, picture)
+    return _as_tensors(views)
 
 
 def ahead(
@@ -51,27 +55,33 @@ def ahead(
         for batch in batches:
             yield batch, look([sample.media for sample in batch], wanted)
         return
-    waiting: deque[tuple[list[Sample], list[Future[list[NDArray[np.uint8]]]]]] = deque()
+    waiting: deque[tuple[list[Sample], Arrays, list[Future[None]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for batch in batches:
-            waiting.append((batch, [pool.submit(_seen, sample.media, wanted) for sample in batch]))
+            views = _empty(len(batch), wanted)
+            made = [pool.submit(_fill, views, place, sample.media) for place, sample in enumerate(batch)]
+            waiting.append((batch, views, made))
             if len(waiting) > AHEAD:
-                yield _made(*waiting.popleft(), wanted)
+                yield _ready(*waiting.popleft())
         while waiting:
-            yield _made(*waiting.popleft(), wanted)
+            yield _ready(*waiting.popleft())
 
 
-def _made(
-    batch: list[Sample], futures: Iterable[Future[list[NDArray[np.uint8]]]], wanted: Collection[View]
-) -> tuple[list[Sample], Views]:
-    return batch, _stacked([future.result() for future in futures], wanted)
+def _ready(batch: list[Sample], views: Arrays, made: Iterable[Future[None]]) -> tuple[list[Sample], Views]:
+    for future in made:
+        future.result()
+    return batch, _as_tensors(views)
 
 
-def _seen(picture: ImageInput, wanted: Iterable[View]) -> list[NDArray[np.uint8]]:
+def _empty(count: int, wanted: Iterable[View]) -> Arrays:
+    return {view: np.empty((count, view.size, view.size, 3), np.uint8) for view in wanted}
+
+
+def _fill(views: Arrays, place: int, picture: ImageInput) -> None:
     decoded = to_pil(picture)
-    return [squash(decoded, *view) for view in wanted]
+    for view, pixels_BSSC in views.items():
+        pixels_BSSC[place] = squash(decoded, *view)
 
 
-def _stacked(seen: Sequence[list[NDArray[np.uint8]]], wanted: Iterable[View]) -> Views:
-    columns = zip(wanted, zip(*seen, strict=True), strict=True)
-    return {view: torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2) for view, made in columns}
+def _as_tensors(views: Arrays) -> Views:
+    return {view: torch.from_numpy(pixels_BSSC).permute(0, 3, 1, 2) for view, pixels_BSSC in views.items()}

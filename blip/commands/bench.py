@@ -29,8 +29,9 @@ def bench(
     work: Annotated[
         Literal["step", "caption", "rerank", "filter", "loader", "trainer"],
         typer.Argument(
+            metavar="WORK",
             help="A pre-training step, captions, matching scores of encoded images with many texts, of images with a "
-            "few, training pictures from shards to batches, or what the trainer adds to a bare step."
+            "few, training pictures from shards to batches, or what the trainer adds to a bare step.",
         ),
     ],
     *,

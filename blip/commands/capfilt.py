@@ -162,7 +162,9 @@ def read_threshold(text: str) -> float | dict[str, float]:
 
 @app.command(rich_help_panel=PANEL)
 def calibrate(
-    held_out: Annotated[Path, typer.Argument(help="Human pairs that the filter was not trained on.")],
+    held_out: Annotated[
+        Path, typer.Argument(metavar="HELD_OUT", help="Human pairs that the filter was not trained on.")
+    ],
     *,
     filters: Filters = None,
     human: Annotated[

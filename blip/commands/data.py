@@ -14,7 +14,7 @@ from blip.errors import BadArguments, BlipError
 
 app = typer.Typer()
 PANEL = "Data"
-Dataset = Annotated[Path, typer.Argument(help="A pairs dataset, as data/datasets/human.")]
+Dataset = Annotated[Path, typer.Argument(metavar="DIR", help="A pairs dataset, as data/datasets/human.")]
 
 
 @app.command(rich_help_panel=PANEL)

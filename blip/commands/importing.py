@@ -20,7 +20,10 @@ IN_A_LAYER = re.compile(r"^(.*\.(?:layer|blocks))\.\d+\.(\w+)\..*$")
 
 @app.command("import", rich_help_panel=PANEL)
 def import_(
-    file: Annotated[Path, typer.Argument(help="A public BLIP checkpoint, as model_base_retrieval_coco.pth.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A public BLIP checkpoint, as model_base_retrieval_coco.pth."),
+    ],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The model directory to write.")],
     *,
     image_size: Annotated[

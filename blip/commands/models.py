@@ -20,7 +20,7 @@ Model = Annotated[str, typer.Option(help="A model directory, a .pth file, a hub 
 
 @app.command(rich_help_panel=PANEL)
 def caption(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures.")],
     model: Model = CAPTIONING,
     decoding: Annotated[Literal["beam", "greedy", "nucleus"], typer.Option(help="How to write.")] = "beam",
     device: Device = "auto",
@@ -41,25 +41,30 @@ def caption(
 @app.command(rich_help_panel=PANEL)
 def match(
     image: Picture,
-    text: Annotated[str, typer.Argument(help="A text that may describe it.")],
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Texts that may describe it.")],
     model: Model = RETRIEVAL,
     device: Device = "auto",
     as_json: JsonFlag = False,
 ) -> None:
-    """Whether a text matches a picture: probability by the matching head, cosine of the embeddings.
+    """Whether texts match a picture: probability by the matching head, cosine of the embeddings.
 
-    Example: [bold]blip match cat.jpg "a sleeping cat"[/bold]
+    Example: [bold]blip match cat.jpg "a sleeping cat" "a dog"[/bold]
     """
     opened, pictures = open_model(model, device), read_pictures([image])
-    scores = {head: opened.match(pictures, [text], head=head)[0, 0].item() for head in ("itm", "itc")}
-    result = {"probability": scores["itm"], "cosine": scores["itc"]}
-    show(result, as_json, [f"probability {scores['itm']:.3f}   cosine {scores['itc']:.3f}"])
+    itm, itc = (opened.match(pictures, texts, head=head)[0].tolist() for head in ("itm", "itc"))
+    found = list(zip(texts, itm, itc, strict=True))
+    rows = [
+        ("probability", "cosine", ""),
+        *((f"{p:.3f}", f"{cosine:.3f}", text) for text, p, cosine in found),
+    ]
+    names = ("text", "probability", "cosine")
+    show([dict(zip(names, one, strict=True)) for one in found], as_json, columns(rows))
 
 
 @app.command(rich_help_panel=PANEL)
 def answer(
     image: Picture,
-    question: Annotated[str, typer.Argument(help="A question about it.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="A question about it.")],
     *,
     candidates: Annotated[str, typer.Option(help="Comma-separated answers to choose from.")] = "",
     model: Model = VQA,
@@ -77,8 +82,10 @@ def answer(
 
 @app.command(rich_help_panel=PANEL)
 def search(
-    folder: Annotated[Path, typer.Argument(help="A folder with pictures, in folders below it too.")],
-    text: Annotated[str, typer.Argument(help="What to look for.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder with pictures, in folders below it too.")
+    ],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
     *,
     top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 5,
     model: Model = RETRIEVAL,
@@ -131,7 +138,7 @@ def classify(
 @app.command(rich_help_panel=PANEL)
 def explain(
     image: Picture,
-    text: Annotated[str, typer.Argument(help="A text that may describe it.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="A text that may describe it.")],
     out: Annotated[Path, typer.Option(help="The picture to write, a PNG.")],
     *,
     model: Model = RETRIEVAL,

@@ -14,8 +14,8 @@ PANEL = "Operations"
 
 @app.command(rich_help_panel=PANEL)
 def promote(
-    name: Annotated[str, typer.Argument(help="A registered model, as blip-captioning.")],
-    version: Annotated[int, typer.Argument(help="The version to make champion.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A registered model, as blip-captioning.")],
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="The version to make champion.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Make a version of a registered model its champion, the one that models:/NAME@champion gives.

@@ -2,8 +2,8 @@
 
     python benchmarks/capfilt_pictures.py --threads 1 2 8
 
-JPEGs as `blip bench loader` has them, in the view of a captioner of 384 pixels and of a filter of 224. A thread beside
-takes the batches as a GPU would that costs nothing.
+JPEGs as `blip bench loader` has them, in the view of a captioner of 384 pixels and of a filter of 224. Nothing is done
+with them: it is what a GPU that takes no time would wait for.
 """
 
 import argparse

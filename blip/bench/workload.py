@@ -7,8 +7,7 @@ import torch
 
 from blip.bench.inputs import Size
 from blip.model.blip import BlipNetwork
-from blip.model.compilation import compile_layers
-from blip.model.inference import keep_in, pack
+from blip.model.inference import keep_in, make_quick
 from blip.model.precision import autocast
 
 
@@ -42,10 +41,7 @@ def our_reader(network: BlipNetwork, setup: Setup) -> BlipNetwork:
     """A network of ours as `blip.load` opens it."""
     network = network.to(setup.device).eval().requires_grad_(False)
     keep_in(network, getattr(torch, setup.dtype))
-    if setup.compiled:
-        compile_layers(network)
-    else:
-        pack(network)
+    make_quick(network, setup.compiled)
     return network
 
 

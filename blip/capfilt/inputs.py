@@ -125,7 +125,10 @@ class Models:
         """Threads that make pictures while a GPU computes; none where the cores are the workers' own."""
         if self.device == "cpu":
             return 0
-        return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        sharing = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get(
+            "LOCAL_SIZE", "1"
+        )  # DeepSpeed's is the second
+        return max(1, usable_cores() // int(sharing))
 
     def prepare(self) -> None:
         """Make this process ready for a job, whoever has started it."""

@@ -195,12 +195,7 @@ def calibrate(
     from blip.config import CapFilt
     from blip.tracking.registry import resolve
 
-    if head != "itm" and human is None:
-        raise BadArguments(f"--head {head} compares with human texts: name a dataset with --human")
-    if likelihood and captioner is None:
-        raise BadArguments("--likelihood is of a captioner: name it with --captioner")
-    if neighbours and web is None:
-        raise BadArguments("--neighbours are pictures of a pool: name its dataset with --web")
+    check_named(None if head == "itm" else head, human, likelihood, captioner, neighbours, web)
     paths = [resolve(path) for path in filters or [FILTER]]
     models = Models.of(resolve(captioner) if captioner else paths[0], paths, chosen_device(device), dtype)
     how = CapFilt.model_validate(
@@ -212,20 +207,30 @@ def calibrate(
             embed_pool(Pairs(web), models, how.batch_size, near)
         jury = jury_of(models, how, Pairs(human) if human else None, near)
     measured = measure(jury, Pairs(held_out))
-    points = measured.curve(noise)
     if png:
         draw(measured, noise, png)
-    header = ("threshold", "precision", "recall", "kept")
-    rows = [
-        header,
-        *([f"{value:g}" if n == 0 else f"{value:.3f}" for n, value in enumerate(p)] for p in points),
-    ]
+    points = measured.curve(noise)
     title = f"{held_out}: {len(measured.matched):,} pairs, ROC AUC {measured.roc_auc:.3f}; {noise:.0%} wrong assumed"
-    show(
-        {"roc_auc": measured.roc_auc, "points": [p._asdict() for p in points]},
-        as_json,
-        [title, *columns(rows)],
-    )
+    rows = [(f"{p.threshold:g}", f"{p.precision:.3f}", f"{p.recall:.3f}", f"{p.kept:.3f}") for p in points]
+    table = columns([("threshold", "precision", "recall", "kept"), *rows])
+    show({"roc_auc": measured.roc_auc, "points": [p._asdict() for p in points]}, as_json, [title, *table])
+
+
+def check_named(
+    compared: str | None,
+    human: Path | None,
+    likelihood: float,
+    captioner: str | None,
+    neighbours: float,
+    web: Path | None,
+) -> None:
+    """Raises BadArguments for an option that another one needs, before a model is opened."""
+    if compared and human is None:
+        raise BadArguments(f"--head {compared} compares with human texts: name a dataset with --human")
+    if likelihood and captioner is None:
+        raise BadArguments("--likelihood is of a captioner: name it with --captioner")
+    if neighbours and web is None:
+        raise BadArguments("--neighbours are pictures of a pool: name its dataset with --web")
 
 
 @app.command(rich_help_panel=PANEL)

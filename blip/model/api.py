@@ -22,12 +22,11 @@ from blip.errors import BlipError
 from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, load_network
-from blip.model.compilation import compile_layers
 from blip.model.config_json import check_tokens
 from blip.model.context import Context
 from blip.model.explain import Explanation, explain
 from blip.model.generation import Decoding, decoding_context, generate
-from blip.model.inference import keep_in, pack
+from blip.model.inference import keep_in, make_quick
 from blip.model.likelihood import mean_log_likelihood
 from blip.model.matching import match_pairs
 from blip.model.parts import require
@@ -72,17 +71,15 @@ class Blip:
 
         Args:
             compiled: compile the layers at their first use, a minute or more that pays for many images on a GPU.
-            learns: the network is to be trained; otherwise, uncompiled, it is made ready to be read quickly (`pack`).
+            learns: the network is to be trained; otherwise it is made ready to be read quickly (`make_quick`).
 
         Raises:
             BlipError: it is no model directory, or tokenizer and network do not belong together.
         """
         public = Path(directory).is_file()
         model = (cls._open_public if public else cls._open_directory)(Path(directory), device, dtype)
-        if compiled:
-            compile_layers(model.network)
-        elif not learns:
-            pack(model.network)
+        if not learns:
+            make_quick(model.network, compiled)
         return model
 
     @classmethod

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from blip.model.blip import BlipNetwork
+from blip.model.compilation import compile_layers
 from blip.model.linear import Linear, PackedWeight, can_pack
 
 
@@ -24,6 +25,14 @@ def keep_in(network: nn.Module, dtype: torch.dtype) -> None:
             part.to(dtype)
     if isinstance(network, BlipNetwork):
         network.lm_head.keep(network.word_embedding.detach().to(dtype))
+
+
+def make_quick(network: nn.Module, compiled: bool) -> None:
+    """Compile the layers, or keep the weights as a CPU multiplies with them: a compiler knows only ordinary ones."""
+    if compiled:
+        compile_layers(network)
+    else:
+        pack(network)
 
 
 def pack(network: nn.Module) -> None:

@@ -89,15 +89,8 @@ class TextTransformer(nn.Module):
         x = packing.pack(x) if packing else x
         last = len(self.layers) - 1
         for n, layer in enumerate(self.layers):
-            layer_context = context[n] if context else None
-            arguments = (
-                x,
-                mask,
-                layer_context,
-                packed,
-                first_only and n == last,
-                cache and cache.of_layer(n),
-            )
+            layer_context, layer_cache = context[n] if context else None, cache and cache.of_layer(n)
+            arguments = (x, mask, layer_context, packed, first_only and n == last, layer_cache)
             recompute = self.activation_checkpointing and x.requires_grad
             x = checkpoint(layer, *arguments, use_reentrant=False) if recompute else layer(*arguments)
         if cache:

@@ -169,8 +169,8 @@ def _run_chart(stage: str, curve: Curve, loss: str, colour: str) -> Chart:
 def _histogram(
     score: str, title: str, series: Sequence[tuple[str, str, list[int]]], threshold: float | None
 ) -> Chart:
-    cut = None if threshold is None else bin_of(score, log_odds(threshold))
-    (low, high), groups = RANGES[score], _grouped([counts for _, _, counts in series], cut)
+    cuts = [] if threshold is None else [bin_of(score, log_odds(threshold))]
+    (low, high), groups = RANGES[score], _grouped([counts for _, _, counts in series], cuts)
     edges = [low + (high - low) * n / BINS for n in (*groups, groups.stop)]
     with _style(title):
         figure, axes = _axes(SCORES[score], "% of the texts")
@@ -181,7 +181,7 @@ def _histogram(
             axes.stairs(shares, edges, fill=True, alpha=0.22, **style)
             axes.stairs(shares, edges, **style)
         if threshold is not None:
-            _threshold(axes, threshold, left=cut is not None and cut > groups[len(groups) // 2])
+            _threshold(axes, threshold, left=log_odds(threshold) > (edges[0] + edges[-1]) / 2)
             _probabilities(axes, edges[0], edges[-1])
         else:
             axes.locator_params(axis="x", nbins=5)
@@ -280,9 +280,9 @@ def _has(curve: Curve, column: str) -> bool:
     return any(not math.isnan(value) and value != 0 for value in curve.get(column, []))
 
 
-def _grouped(histograms: Sequence[Sequence[int]], cut: int | None) -> range:
-    """The first bins of some `BARS` groups of neighbours that cover the threshold's and whatever bin is not empty."""
-    filled = [n for n in range(BINS) if n == cut or any(counts[n] for counts in histograms)]
+def _grouped(histograms: Sequence[Sequence[int]], cuts: Sequence[int]) -> range:
+    """The first bins of some `BARS` groups of neighbours that cover a threshold's and whatever bin is not empty."""
+    filled = [n for n in range(BINS) if n in cuts or any(counts[n] for counts in histograms)]
     width = filled[-1] + 1 - filled[0]
     first, width = max(0, filled[0] - max(0, BARS - width) // 2), max(width, BARS)
     step = math.ceil(width / BARS)

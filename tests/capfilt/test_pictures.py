@@ -2,15 +2,18 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from blip.capfilt.inputs import Models
 from blip.capfilt.pictures import AHEAD, View, ahead, look
 from blip.data.decode import BadImage
 from blip.data.images import normalise, preprocess
+from blip.data.jobs import usable_cores
 from blip.data.pairs import Sample
 
 WANTED = (View(24), View(16, 0.5), View(16))
@@ -68,3 +71,13 @@ def test_a_picture_that_cannot_be_decoded_is_met_when_it_is_its_turn(threads: in
     assert next(made)[0] == good
     with pytest.raises(BadImage):
         next(made)
+
+
+@pytest.mark.parametrize("name", ["LOCAL_WORLD_SIZE", "LOCAL_SIZE"])  # torchrun's and DeepSpeed's
+def test_ranks_of_a_machine_share_its_cores(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in ("LOCAL_WORLD_SIZE", "LOCAL_SIZE"):
+        monkeypatch.delenv(other, raising=False)
+    on_cpu, on_gpu = (Models(Path("captioner"), (), device) for device in ("cpu", "cuda"))
+    assert (on_cpu.decoders, on_gpu.decoders) == (0, usable_cores())
+    monkeypatch.setenv(name, str(usable_cores()))
+    assert on_gpu.decoders == 1

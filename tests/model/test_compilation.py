@@ -28,7 +28,7 @@ def main() -> None:
         plain, compiled = Blip.open(directory), Blip.open(directory, compiled=True)
     images = tiny.images(5)
     torch.testing.assert_close(compiled.match(images, TEXTS), plain.match(images, TEXTS), rtol=0, atol=1e-5)
-    for decoding in ("greedy", "nucleus"):
+    for decoding in ("greedy", "nucleus", "beam"):
         assert compiled.caption(images, decoding) == plain.caption(images, decoding), decoding
     print(counters["stats"]["unique_graphs"])
 

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from blip.atomic import write_json
-from blip.config import Compute, load_settings
+from blip.config import Compute, Training, load_settings
 from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from blip.model.batch import PairBatch, SpecialTokens
@@ -57,13 +57,9 @@ def plan(
     """The run; it kills itself with SIGKILL after step `kill_at`, or asks itself to stop before -`kill_at`."""
     torch.manual_seed(1)
     torch.set_num_threads(1)
-    rank = int(os.environ.get("RANK", "0"))
-    tokenizer = tiny.tokenizer()
-    t = SpecialTokens(tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.bos, tokenizer.enc)
-    changes = changes or {}
-    objective = PairObjective(
-        tiny.network(), ObjectiveConfig(**{"queue": 24, **changes.get("objective", {})}), t
-    )
+    rank, changes = int(os.environ.get("RANK", "0")), changes or {}
+    objective = make_objective(changes.get("objective", {}))
+    objective.register_forward_hook(losses_noted(Path(f"losses{rank}.txt")))
     training = SETTINGS.pretrain.training.model_copy(
         update={
             "batch_size": batch_size,
@@ -75,7 +71,30 @@ def plan(
             **changes.get("training", {}),
         }
     )
-    loader = PairLoader(
+    optimiser = SETTINGS.pretrain.optimiser.model_copy(update=changes.get("optimiser", {}))
+    run = SETTINGS.pretrain.model_copy(update={"steps": steps, "training": training, "optimiser": optimiser})
+
+    def log(step: int, means: dict[str, float]) -> None:
+        if step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == -kill_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    identity = {"steps": steps} | ({} if training.lanes else {"ranks": ranks})
+    loader, collate = make_loader(training, rank, ranks), keys_noted(Path(f"keys{rank}.txt"))
+    return Plan("tiny", objective, loader, collate, run, Compute(dtype="float32"), identity, log)
+
+
+def make_objective(changes: Mapping[str, Any]) -> PairObjective:
+    """All three losses of a tiny network."""
+    t = tiny.tokenizer()
+    tokens = SpecialTokens(t.pad, t.cls, t.sep, t.bos, t.enc)
+    return PairObjective(tiny.network(), ObjectiveConfig(**{"queue": 24, **changes}), tokens)
+
+
+def make_loader(training: Training, rank: int, ranks: int) -> PairLoader:
+    """Of the dataset in this folder."""
+    return PairLoader(
         [(PairsDataset.open(Path("data")), frozenset())],
         batch_size=training.batch_size,
         lanes=training.lanes,
@@ -87,29 +106,28 @@ def plan(
         world=ranks,
         shuffle_buffer=16,
     )
-    optimiser = SETTINGS.pretrain.optimiser.model_copy(update=changes.get("optimiser", {}))
-    run = SETTINGS.pretrain.model_copy(update={"steps": steps, "training": training, "optimiser": optimiser})
 
-    def log(step: int, means: dict[str, float]) -> None:
-        if step == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if step == -kill_at:
-            os.kill(os.getpid(), signal.SIGTERM)
 
-    identity = {"steps": steps} | ({} if training.lanes else {"ranks": ranks})
-    collate = PairCollate(tokenizer, 12)
+def keys_noted(file: Path) -> Callable[[Batch], PairBatch]:
+    """Collation that writes down the samples of every batch."""
+    collate = PairCollate(tiny.tokenizer(), 12)
 
     def keep_keys(batch: Batch) -> PairBatch:
-        with Path(f"keys{rank}.txt").open("a") as handle:
+        with file.open("a") as handle:
             print(batch.epoch, batch.index, *(sample.key for sample in batch.samples), file=handle)
         return collate(batch)
 
+    return keep_keys
+
+
+def losses_noted(file: Path) -> Callable[..., None]:
+    """A hook that writes down the losses of every forward."""
+
     def keep_losses(module: torch.nn.Module, given: Any, losses: dict[str, torch.Tensor]) -> None:
-        with Path(f"losses{rank}.txt").open("a") as handle:
+        with file.open("a") as handle:
             print(*(loss.item() for loss in losses.values()), file=handle)
 
-    objective.register_forward_hook(keep_losses)
-    return Plan("tiny", objective, loader, keep_keys, run, Compute(dtype="float32"), identity, log)
+    return keep_losses
 
 
 def main() -> None:

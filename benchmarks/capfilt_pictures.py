@@ -13,7 +13,6 @@ import time
 from blip.bench.loader import picture
 from blip.capfilt.pictures import View, ahead
 from blip.data.pairs import Sample
-from blip.training.memory import keep_freed_memory
 from blip.training.peak import processor
 
 WANTED = (View(384), View(224))
@@ -33,7 +32,6 @@ def main() -> None:
     """Measure by turns and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    keep_freed_memory()
     chosen = [0, *parser.parse_args().threads]
     samples = [Sample(str(n), picture(n), "jpg", ()) for n in range(PICTURES)]
     taken: dict[int, list[float]] = {threads: [] for threads in chosen}

@@ -51,7 +51,7 @@ def embed_pool(web: Pairs, models: Models, batch_size: int, target: Path, pool: 
 
 def embed_shard(job: Embedding) -> tuple[int, dict[str, Tensor]]:
     """The job's number with keys and every filter's embeddings; with nothing where the shard cannot be read."""
-    job.models.prepare()
+    torch.set_num_threads(job.models.threads)
     made: list[dict[str, Tensor]] = []
     sizes = {View(job.models.open(path).image_size) for path in job.models.filters}
     try:

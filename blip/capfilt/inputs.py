@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import torch
 
 from blip.config import CapFilt, Wish
 from blip.data.jobs import usable_cores
@@ -24,7 +23,6 @@ from blip.data.pairs import PairsDataset, Sample, excluded_in
 from blip.data.partial import fingerprint
 from blip.errors import BlipError
 from blip.model.api import Blip
-from blip.training.memory import keep_freed_memory
 
 MEMBERS = "members"
 HOW = {
@@ -129,11 +127,6 @@ class Models:
             "LOCAL_SIZE", "1"
         )  # DeepSpeed's is the second
         return max(1, usable_cores() // int(sharing))
-
-    def prepare(self) -> None:
-        """Make this process ready for a job, whoever has started it."""
-        torch.set_num_threads(self.threads)
-        keep_freed_memory()
 
     def open(self, directory: Path) -> Blip:
         """One of them, opened once in a process."""

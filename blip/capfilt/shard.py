@@ -91,7 +91,7 @@ class Doubtful(NamedTuple):
 
 def bootstrap_shard(job: ShardJob) -> Tally:
     """Write the part of one shard; a shard that cannot be read is set aside as a whole."""
-    job.order.models.prepare()
+    torch.set_num_threads(job.order.models.threads)
     try:
         return _bootstrap(job) if job.source == job.order.web else _copy(job)
     except BlipError as error:

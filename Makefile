@@ -30,7 +30,7 @@ ui: $(READY)  ## the pages: Prefect, MLflow, the report and the Data Docs; Ctrl-
 
 test: $(READY)  ## every test: the quick ones two at a time, then the drills that want the machine to themselves
 	@failed=0; none_here=5; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=10 $(ARGS) || [ $$? -eq $$none_here ] || failed=1; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS) || [ $$? -eq $$none_here ] || failed=1; \
 	$(BIN)/python -m pytest -m slow --durations=10 $(ARGS) || [ $$? -eq $$none_here ] || failed=1; \
 	exit $$failed
 

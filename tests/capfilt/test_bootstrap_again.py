@@ -94,7 +94,6 @@ def test_threads_that_make_pictures_for_a_gpu_change_nothing(
     assert run(web, human, tmp_path / "out", models) == undisturbed
 
 
-@pytest.mark.slow
 def test_two_dask_workers_write_what_one_process_writes(
     web, human, models, undisturbed, tmp_path: Path
 ) -> None:
@@ -105,7 +104,6 @@ def test_two_dask_workers_write_what_one_process_writes(
         assert run(web, human, tmp_path / "out", models, pool) == undisturbed
 
 
-@pytest.mark.slow
 def test_two_ranks_of_the_launcher_write_what_one_process_writes(
     web, human, models, undisturbed, tmp_path: Path
 ) -> None:
@@ -120,7 +118,6 @@ def test_two_ranks_of_the_launcher_write_what_one_process_writes(
     assert files_of(tmp_path / "out") == undisturbed
 
 
-@pytest.mark.slow
 def test_kill_9_at_ten_moments_changes_nothing(web, human, models, undisturbed, tmp_path: Path) -> None:
     moments, parts = random.Random(11), tmp_path / ".out.partial/parts"
     arguments = [

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import yaml
@@ -41,7 +42,8 @@ def test_the_shards_are_made_by_the_workers_of_a_cluster():
 
 @pytest.mark.usefixtures("prefect_api", "project")
 def test_a_scheduler_that_does_not_answer_ends_the_flow_with_its_name():
-    state = data(dask="tcp://127.0.0.1:9", return_state=True)
+    with dask.config.set({"distributed.comm.timeouts.connect": "2s"}):
+        state = data(dask="tcp://127.0.0.1:9", return_state=True)
 
     assert state.is_failed()
     assert "dask tcp://127.0.0.1:9" in (state.message or "")

@@ -77,7 +77,7 @@ def worker(deployed: Path, environment: dict[str, str], tmp_path: Path) -> Itera
         yield log
         process.terminate()
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             process.kill()  # it was once seen to wait for ever, with nothing left to do
 

@@ -3,7 +3,6 @@
 import tempfile
 from pathlib import Path
 
-import pytest
 import torch
 
 from blip.model.api import Blip
@@ -14,7 +13,6 @@ TEXTS = ["red apple", "the dog on the table", "a", "green picture of x"]
 MOST = 8  # graphs, of any number of layers: an image's block; a text layer with many, few, one row and token
 
 
-@pytest.mark.slow
 def test_a_compiled_model_says_the_same(tmp_path: Path) -> None:
     assert 0 < run_compiling("tests.model.test_compilation", tmp_path) <= MOST
 

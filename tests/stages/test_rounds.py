@@ -72,7 +72,6 @@ def thrice(begun: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_every_round_has_models_and_a_dataset_of_its_own(thrice: Path) -> None:
     models = [digest for number in (2, 3) for digest in weights(thrice, number).values()]
     assert len(set(models)) == 6
@@ -94,7 +93,6 @@ def test_every_round_has_models_and_a_dataset_of_its_own(thrice: Path) -> None:
     assert list((thrice / "data/datasets").glob(".*")) == []
 
 
-@pytest.mark.slow
 def test_the_figures_of_all_rounds_stand_side_by_side(thrice: Path) -> None:
     figures = json.loads((thrice / "metrics/rounds.json").read_text())
     assert figures["rounds.1.captioner.exact_match"] == FIRST["captioner"]["captioner.exact_match"]
@@ -110,7 +108,6 @@ def test_the_figures_of_all_rounds_stand_side_by_side(thrice: Path) -> None:
     assert of_last_round(figures)["captioner.exact_match"] == figures["rounds.3.captioner.exact_match"]
 
 
-@pytest.mark.slow
 def test_kill_9_anywhere_costs_only_what_was_at_work(begun: Path, thrice: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     shutil.copytree(begun, folder)
@@ -141,7 +138,6 @@ def test_kill_9_anywhere_costs_only_what_was_at_work(begun: Path, thrice: Path, 
     assert not work.exists()
 
 
-@pytest.mark.slow
 def test_other_settings_start_anew(begun: Path, tmp_path: Path) -> None:
     """What was finished with another model of the first round is of no use."""
     folder = tmp_path / "changed"

@@ -61,7 +61,6 @@ def test_activations_grow_with_the_batch():
     assert two - constant == pytest.approx(2 * (one - constant), rel=0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "checkpointing"), [("float32", False), ("bfloat16", False), ("float32", True)]
 )

@@ -12,7 +12,6 @@ from blip.training.launch import spawn
 from tests.training.tiny_run import write_dataset
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one rank", "two ranks"])

@@ -26,7 +26,7 @@ def dask_workers(address: str | None) -> Iterator[None]:
         return
     from prefect_dask.task_runners import DaskTaskRunner
 
-    own = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
+    own = {"threads_per_worker": 1, "dashboard_address": None}  # as many workers as there are usable cores
     runner = DaskTaskRunner(cluster_kwargs=own) if address == LOCAL else DaskTaskRunner(address=address)
     with runner:
         try:

@@ -16,12 +16,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from blip.config import CapFilt, Wish
-from blip.data.jobs import usable_cores
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset, Sample, excluded_in
 from blip.data.partial import fingerprint
 from blip.errors import BlipError
+from blip.machine import usable_cores
 from blip.model.api import Blip
 
 MEMBERS = "members"

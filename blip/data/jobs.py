@@ -22,6 +22,7 @@ from multiprocessing import get_context
 from typing import TypeVar
 
 from blip.errors import BadArguments, BlipError
+from blip.machine import usable_cores
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -105,11 +106,6 @@ def _done(waiting: set[Future[Result]]) -> Iterator[Result]:
     for future in ready:
         waiting.remove(future)
         yield future.result()
-
-
-def usable_cores() -> int:
-    """Of this machine, those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _wished_workers() -> int:

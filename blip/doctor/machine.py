@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from blip.config import PARAMS, load_settings
-from blip.data.jobs import usable_cores
 from blip.doctor.finding import GIB, Finding, found
+from blip.machine import usable_cores, usable_memory
 from blip.ports import PORTS, is_free
 
 MEMORY_GIB, DISK_GIB = 4, 5  # what the embedded demo needs, with some to spare
@@ -40,11 +40,9 @@ def _cores() -> Finding:
 
 
 def _memory() -> Finding:
-    import psutil
-
-    memory = psutil.virtual_memory()
-    text = f"{memory.available / GIB:.1f} GiB free of {memory.total / GIB:.1f}"
-    enough = memory.available >= MEMORY_GIB * GIB
+    free, total = usable_memory()
+    text = f"{free / GIB:.1f} GiB free of {total / GIB:.1f}"
+    enough = free >= MEMORY_GIB * GIB
     return Finding(
         "memory", "good" if enough else "note", text if enough else f"{text}; the demo needs {MEMORY_GIB}"
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from blip.config import Model, Run, Settings
-from blip.data.jobs import usable_cores
 from blip.data.text import Tokenizer
 from blip.errors import BadArguments
+from blip.machine import usable_cores, usable_memory
 from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipNetwork
 from blip.model.dialogs import DialogObjective
@@ -226,15 +226,12 @@ def _own_gpu() -> Hardware:
 
 
 def _own_cpu(settings: Settings, threads: int, cores: int) -> Hardware:
-    import psutil
-
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     dtype = autocast_dtype(settings.compute.dtype, "cpu")
     peak = device_peak(torch.device("cpu"), dtype)
     torch.set_num_threads(before)
-    memory = float(psutil.virtual_memory().available)
     return Hardware(
         f"{threads} core(s) of this CPU", peak.flops, CPU_EFFICIENCY, CPU_BANDWIDTH, CPU_RING, CPU_RING,
-        per_node=cores, latency=1e-3, capacity=memory, cores=cores / threads,
+        per_node=cores, latency=1e-3, capacity=float(usable_memory()[0]), cores=cores / threads,
     )  # fmt: skip

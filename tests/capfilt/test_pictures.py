@@ -13,8 +13,8 @@ from blip.capfilt.inputs import Models
 from blip.capfilt.pictures import AHEAD, View, ahead, look
 from blip.data.decode import BadImage
 from blip.data.images import normalise, preprocess
-from blip.data.jobs import usable_cores
 from blip.data.pairs import Sample
+from blip.machine import usable_cores
 
 WANTED = (View(24), View(16, 0.5), View(16))
 

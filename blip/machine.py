@@ -1,0 +1,23 @@
+"""The cores and the memory that this process may use, which in a container are fewer than the machine has.
+
+Neither `os.cpu_count` nor `psutil` knows the limits of a container; Dask's readings do (control groups 1 and 2).
+"""
+
+
+def usable_cores() -> int:
+    """Those that this process may run on, and its container's share of their time, rounded up; at least 1."""
+    from dask.system import cpu_count
+
+    return cpu_count()
+
+
+def usable_memory() -> tuple[int, int]:
+    """Bytes that are free, and of how many: of this machine, or of its container where that has a limit.
+
+    What others in the container hold counts as free there.
+    """
+    import psutil
+    from distributed.system import memory_limit
+
+    memory, limit = psutil.virtual_memory(), memory_limit()
+    return min(memory.available, limit), limit

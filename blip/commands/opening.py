@@ -18,8 +18,12 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU when there 
 
 def open_model(name: str, device: str) -> "Blip":
     """Open a model on a device. Raises BadArguments for a device that is not here."""
-    import blip
+    import torch
 
+    import blip
+    from blip.machine import usable_cores
+
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))  # torch knows no container's share
     return blip.load(name, chosen_device(device))
 
 

@@ -17,7 +17,9 @@ print(usable_cores(), *usable_memory())
 
 
 def test_limits_of_the_process_count() -> None:
-    said = subprocess.run([sys.executable, "-c", HELD_BACK], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", HELD_BACK], capture_output=True, text=True, check=True
+    ).stdout
     assert said.split() == ["1", str(1 << 30), str(1 << 30)]
 
 

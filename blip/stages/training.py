@@ -206,7 +206,7 @@ def identity_of(run: Run, settings: Settings) -> dict[str, Any]:
         "run": run.model_dump(mode="json", exclude={"training": _immaterial(run.training)}),
         "batch": run.training.batch_size * run.training.accumulate * run.training.ranks,
         "model": (run.model or settings.model).model_dump(mode="json"),
-        "compute": settings.compute.model_dump(mode="json"),
+        "compute": settings.compute.model_dump(mode="json", include={"dtype"}),
         "data": [
             PairsDataset.open(DATASETS / name).digest for name in (*dict(run.mixture), *run.distractors)
         ],
@@ -216,8 +216,10 @@ def identity_of(run: Run, settings: Settings) -> dict[str, Any]:
 
 def _immaterial(training: Training) -> set[str]:
     """What another life of a run may have otherwise: with lanes also who computes how much of a step."""
-    always = {"workers", "keep_checkpoints", "keep_best", "async_checkpoint", "checkpoint_every"}
-    return always | ({"ranks", "threads", "batch_size", "accumulate"} if training.lanes else set())
+    kept = {"keep_checkpoints", "keep_best", "async_checkpoint", "checkpoint_every"}
+    watched = {"log_every", "max_skipped", "spikes"}  # what an end of the run advises to change
+    computed = {"workers", "threads"} | ({"ranks", "batch_size", "accumulate"} if training.lanes else set())
+    return kept | watched | computed
 
 
 def digest_of(directory: Path | None) -> str | None:

@@ -1,6 +1,6 @@
-"""Checkpoints of a run: complete or not there, the newest few kept, refused when they belong to other settings.
+"""Checkpoints of a run: complete or not there, the newest few kept, those of other settings kept out of the way.
 
-    store = CheckpointStore(Path("runs/pretrain"), fingerprint, keep=2)
+    store = CheckpointStore(Path("runs/pretrain"), identity, keep=2)
     place = store.restore(engine)                 # None: there is nothing to go on from
     store.save(engine, step, {"loader": ...})
 
@@ -30,13 +30,14 @@ from torch import Tensor
 from blip.atomic import flush_directory, write_json
 from blip.errors import BlipError
 from blip.training.fragments import own_state, restore, whole_state
+from blip.training.owner import COMPLETE, claim
 from blip.training.random_state import random_state, set_random_state
 from blip.training.tensors import Stored, Written, damage, write_tensors
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
-COMPLETE, MODEL = "complete", "model.safetensors"
+MODEL = "model.safetensors"
 SMOOTHING = 0.9  # of the loss that tells the best checkpoint, from one logged mean to the next
 LONGEST_WAIT = 1800.0  # seconds that rank 0 gives the others' writing
 
@@ -45,8 +46,8 @@ class CheckpointStore:
     """The checkpoints of one run under one folder.
 
     Args:
-        directory: where they lie; it is emptied when it holds those of another run.
-        fingerprint: what the run is made of (settings, data); a checkpoint of another one is never resumed.
+        directory: where they lie; those of another run are moved out of it.
+        identity: what the run is made of (settings, data); a checkpoint of another one is never resumed.
         keep: how many complete checkpoints stay.
         keep_best: whether the one with the lowest smoothed loss stays beside them.
         behind: write in a thread, from a copy of the state in the host's memory, while training goes on.
@@ -55,7 +56,7 @@ class CheckpointStore:
     def __init__(
         self,
         directory: Path,
-        fingerprint: str,
+        identity: Mapping[str, Any],
         keep: int,
         rank: int = 0,
         world: int = 1,
@@ -68,12 +69,8 @@ class CheckpointStore:
         self.loss: float | None = None  # smoothed
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
-        owner = directory / "run.json"
-        if rank == 0 and not (
-            owner.is_file() and json.loads(owner.read_text())["fingerprint"] == fingerprint
-        ):
-            shutil.rmtree(directory, ignore_errors=True)
-            write_json(owner, {"fingerprint": fingerprint})
+        if rank == 0:
+            claim(directory, identity)
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint."""

@@ -76,7 +76,8 @@ class Guard:
             raise BlipError(
                 f"{self.name}: {self.in_a_row} steps in a row, up to step {step}, had no finite gradient: "
                 f"{_told(found)}. No weight was changed by them and the last checkpoint is good. Look at these "
-                f"samples ({self.folder / BAD_BATCHES}), lower the learning rate, or raise training.max_skipped"
+                f"samples ({self.folder / BAD_BATCHES}) and raise training.max_skipped to go on from there, or "
+                "begin anew with a lower learning rate"
             )
         return True
 

@@ -4,7 +4,6 @@ Everything specific comes from outside: the objective (a module that returns los
 becomes the objective's input.
 """
 
-import hashlib
 import json
 import shutil
 import sys
@@ -98,7 +97,7 @@ class Trainer:
         self.rank, self.folder = torch.distributed.get_rank(), RUNS / plan.name
         self.store = CheckpointStore(
             self.folder,
-            fingerprint(plan.identity),
+            plan.identity,
             training.keep_checkpoints,
             self.rank,
             torch.distributed.get_world_size(),
@@ -214,7 +213,7 @@ class Trainer:
             return 0
         self.plan.loader.load_state_dict(state["loader"])
         self.engine.global_steps = state["step"]
-        if self.spikes:
+        if self.spikes and "spikes" in state:  # the rule may have come later
             self.spikes.load_state_dict(state["spikes"])
         if self.rank == 0:
             other = f" of MLflow run {state['run_id']}" if state["run_id"] != self.plan.run_id else ""
@@ -269,11 +268,6 @@ class Trainer:
 def finish(name: str) -> None:
     """Forget the checkpoints of a run whose model is saved and whose stage is done."""
     shutil.rmtree(RUNS / name, ignore_errors=True)
-
-
-def fingerprint(identity: dict[str, Any]) -> str:
-    """A digest of everything a checkpoint must agree on."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def schedule_of(run: Run, batches_per_epoch: int) -> Schedule:

@@ -61,7 +61,8 @@ class Spikes:
         if self.rollbacks >= self.rule.max_rollbacks:
             raise BlipError(
                 f"{name}: the loss shot up at step {spiked} after {self.rollbacks} rollbacks. The last checkpoint is "
-                "good: lower the learning rate or set optimiser.clip, or raise training.spikes.max_rollbacks"
+                "good: raise training.spikes.max_rollbacks to go on from there, or begin anew with a lower learning "
+                "rate or with optimiser.clip"
             )
         self.rollbacks += 1
         if torch.distributed.get_rank() == 0:

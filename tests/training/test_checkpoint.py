@@ -51,7 +51,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def store_of(folder: Path, **options: Any) -> CheckpointStore:
-    return CheckpointStore(folder / "run", "one", keep=options.pop("keep", 2), **options)
+    return CheckpointStore(folder / "run", {"lr": 1}, keep=options.pop("keep", 2), **options)
 
 
 def steps_of(store: CheckpointStore) -> list[int]:
@@ -166,7 +166,24 @@ def test_a_run_of_other_settings_starts_anew(tmp_path: Path) -> None:
     assert store.latest() is None, "without its marker a checkpoint does not count"
     (store.directory / "step-000003" / COMPLETE).write_text("{}")
     assert store_of(tmp_path).latest() == store.directory / "step-000003"
-    assert CheckpointStore(store.directory, "other", keep=2).latest() is None
+
+
+def test_checkpoints_of_other_settings_are_kept_and_found_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = store_of(tmp_path)
+    checkpoint = store.directory / "step-000003"
+    checkpoint.mkdir()
+    (checkpoint / COMPLETE).write_text("{}")
+    assert store_of(tmp_path).latest() == checkpoint
+
+    assert CheckpointStore(store.directory, {"lr": 2}, keep=2).latest() is None
+    (aside,) = tmp_path.glob("run.*")
+    assert (aside / checkpoint.name / COMPLETE).is_file()
+    assert f"(lr was 1, is 2). They are in {aside} now" in capsys.readouterr().err
+
+    assert store_of(tmp_path).latest() == checkpoint, "with its settings it goes on"
+    assert list(tmp_path.glob("run.*")) == [], "the other one had no checkpoint yet"
 
 
 def test_nothing_in_a_checkpoint_is_a_pickle(engine: Any, tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""Whose checkpoints lie in a run's folder: a run goes on with its own only, and those of another one are not lost.
+
+    runs/pretrain             of the run as its settings and data are now
+    runs/pretrain.3f9c2a71    of another one that was not finished; with its settings it is found again and goes on
+
+run.json has what the run is made of, so that one is told which setting made it another.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from blip.atomic import write_json
+
+COMPLETE = "complete"  # the file that makes a folder a checkpoint
+OWNER = "run.json"
+SHOWN = 4  # differences
+
+
+def claim(directory: Path, identity: Mapping[str, Any]) -> None:
+    """Make `directory` that of the run that is made of `identity`; one process does it before any looks inside."""
+    own = fingerprint(identity)
+    owner = _owner(directory)
+    if owner.get("fingerprint") == own:
+        return
+    if any(directory.glob(f"step-*/{COMPLETE}")):
+        aside = _aside(directory, owner.get("fingerprint", "unknown"))
+        shutil.rmtree(aside, ignore_errors=True)
+        directory.rename(aside)
+        changes = "; ".join(_changes(owner.get("identity", {}), _plain(identity))) or "something else"
+        print(
+            f"warning: {directory} had checkpoints of a run with other settings or data ({changes}). They are in "
+            f"{aside} now, where the run finds them when it is what it was; this one starts anew",
+            file=sys.stderr,
+            flush=True,
+        )
+    shutil.rmtree(directory, ignore_errors=True)
+    if (before := _aside(directory, own)).is_dir():
+        before.rename(directory)
+        return
+    write_json(directory / OWNER, {"fingerprint": own, "identity": _plain(identity)})
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """A digest of everything that a checkpoint must agree on."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _owner(directory: Path) -> dict[str, Any]:
+    try:
+        return json.loads((directory / OWNER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _aside(directory: Path, owner: str) -> Path:
+    return directory.with_name(f"{directory.name}.{owner[:8]}")
+
+
+def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has it."""
+    return json.loads(json.dumps(identity, default=str))
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    old, new = dict(_flat(before)), dict(_flat(now))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    said = [f"{name} was {old.get(name)}, is {new.get(name)}" for name in names[:SHOWN]]
+    return said + ([f"{len(names) - SHOWN} more"] if len(names) > SHOWN else [])
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, part in value.items():
+        yield from _flat(part, f"{name}.{key}" if name else key)

@@ -26,9 +26,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
-def put_in_place(finished: Path, target: Path) -> None:
+def put_in_place(finished: Path, target: Path, flushed: bool = False) -> None:
     """Flush a finished file or directory to disk and rename it onto `target`, in place of what is there."""
-    flush(finished)
+    if not flushed:
+        flush(finished)
     if finished.is_dir() and target.exists():
         _remove(target)
     finished.replace(target)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from blip.atomic import write_json
@@ -29,7 +30,7 @@ from blip.capfilt.shard import AUDIT, ShardJob, Tally, Thresholds, bootstrap_sha
 from blip.config import Wish
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset
-from blip.data.part import assemble, finished, finished_parts
+from blip.data.part import PARTS, assemble, finished, finished_parts
 from blip.data.partial import begin, complete, join
 from blip.errors import BlipError
 
@@ -68,6 +69,7 @@ def bootstrap(order: Order, target: Path, pool: Pool = HERE, ranks: Ranks = ALON
     if not len(PairsDataset.open(order.web.dataset)):
         raise BlipError(f"{order.web.dataset} has no sample to caption; is it a dataset of web pairs?")
     check_models(order.models)
+    _check_apart(order)
     first = ranks.rank == 0
     work = begin(target, order.identity()) if first else join(target, order.identity())
     if first:
@@ -83,6 +85,19 @@ def bootstrap(order: Order, target: Path, pool: Pool = HERE, ranks: Ranks = ALON
     _wait_for(work, shards)
     _finish(work, target, order, thresholds)
     return count(target / AUDIT_FILE)
+
+
+def _check_apart(order: Order) -> None:
+    """One dataset is made of both, so their keys must differ; said before anything is captioned."""
+    if order.human is None:
+        return
+    shared = len(np.intersect1d(order.web.key_ids(), order.human.key_ids()))
+    if shared:
+        raise BlipError(
+            f"{order.web.dataset} and {order.human.dataset} have {shared:,} sample key(s) in common, as numbered rows "
+            "of two files have. Ingest one of them again under another file name, or together with a second source: "
+            "each key then begins with its source's name"
+        )
 
 
 def _prepare(work: Path, order: Order, pool: Pool) -> None:
@@ -179,9 +194,7 @@ def _finish(work: Path, target: Path, order: Order, thresholds: Thresholds) -> N
         "asked": order.asked,
     }
     assemble(work, order.digests(), order.parameters() | cut, {AUDIT: SCHEMA})
-    for name in (NEIGHBOURS, THRESHOLDS):
-        (work / name).unlink(missing_ok=True)
-    complete(work, target)
+    complete(work, target, PARTS, NEIGHBOURS, THRESHOLDS)
 
 
 def _say(shards: int, of: int, total: Tally) -> None:

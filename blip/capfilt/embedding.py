@@ -18,6 +18,7 @@ from blip.atomic import atomic_path
 from blip.capfilt.inputs import Models, Pairs
 from blip.capfilt.neighbours import numbers_of
 from blip.capfilt.pictures import View, Views, ahead
+from blip.data.decode import BadMedia
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.manifest import Shard
 from blip.data.pairs import Sample
@@ -57,8 +58,8 @@ def embed_shard(job: Embedding) -> tuple[int, dict[str, Tensor]]:
     try:
         for batch, pictures in ahead(_batches(job), sizes, job.models.decoders):
             made.append(_embed(batch, pictures, job.models))
-    except BlipError:
-        if not job.web.is_bad(job.shard):
+    except BlipError as error:
+        if not isinstance(error, BadMedia) and not job.web.is_bad(job.shard):
             raise
         made = []  # the job that bootstraps the shard sets it aside
     return job.number, {name: torch.cat([one[name] for one in made]) for name in (made[0] if made else ())}

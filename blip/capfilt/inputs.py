@@ -13,13 +13,16 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from blip.config import CapFilt, Wish
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset, Sample, excluded_in
 from blip.data.partial import fingerprint
+from blip.data.sample import stable_id
 from blip.errors import BlipError
 from blip.machine import usable_cores
 from blip.model.api import Blip
@@ -53,6 +56,15 @@ class Pairs:
     def texts(self) -> Iterator[str]:
         """All captions, cleaned; read from the metadata."""
         return PairsDataset.open(self.dataset).texts(excluded_in(self.excluded))
+
+    def key_ids(self) -> NDArray[np.int64]:
+        """`stable_id` of every key that is not left out."""
+        excluded = excluded_in(self.excluded)
+        with pq.ParquetFile(self.dataset / METADATA) as file:
+            keys = (
+                key for batch in file.iter_batches(columns=["key"]) for key in batch.column(0).to_pylist()
+            )
+            return np.fromiter((stable_id(key) for key in keys if key not in excluded), np.int64)
 
     def spread(self, limit: int) -> tuple[list[Shard], int]:
         """Shards from all over the dataset, and of how many samples of each to take the first, for `limit` in all."""

@@ -23,6 +23,7 @@ from blip.capfilt.judge import Jury
 from blip.capfilt.jury import jury_of
 from blip.capfilt.pictures import View, Views, ahead
 from blip.capfilt.rules import EMPTY, rejected
+from blip.data.decode import BadMedia
 from blip.data.manifest import Shard
 from blip.data.pairs import Caption, Sample
 from blip.data.part import PartWriter
@@ -95,7 +96,7 @@ def bootstrap_shard(job: ShardJob) -> Tally:
     try:
         return _bootstrap(job) if job.source == job.order.web else _copy(job)
     except BlipError as error:
-        if not job.source.is_bad(job.shard):
+        if not isinstance(error, BadMedia) and not job.source.is_bad(job.shard):
             raise
         with PartWriter(job.directory, job.number) as part:
             part.quarantine(f"{job.shard.url}", BAD_SHARD, str(error))

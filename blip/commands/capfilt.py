@@ -96,8 +96,10 @@ def capfilt(
     """
     from blip.capfilt.bootstrap import AUDIT_FILE, Ranks, bootstrap
     from blip.capfilt.inputs import Models, Order, Pairs
+    from blip.capfilt.shard import BAD_SHARD
     from blip.config import CapFilt
     from blip.data.jobs import open_pool
+    from blip.data.pairs import PairsDataset
     from blip.tracking.registry import resolve
 
     cut = read_threshold(threshold)
@@ -119,6 +121,8 @@ def capfilt(
         tally = bootstrap(order, target, pool, ranks)
     if ranks.rank == 0:
         counts: dict[str, Any] = {**vars(tally), "audit": str(target / AUDIT_FILE)}
+        if bad := PairsDataset.open(target).manifest.quarantined.get(BAD_SHARD):
+            counts["shards_set_aside"] = bad
         rows = [(name.replace("_", " "), str(value)) for name, value in counts.items()]
         show(counts, as_json, [str(target), *(f"  {line}" for line in columns(rows))])
 

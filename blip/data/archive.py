@@ -57,7 +57,7 @@ def read_members(path: Path) -> Iterator[Member]:
             for member in _read_rest(handle, total):
                 yield member
                 last = member.name
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, RecursionError) as error:
         yield Member(path.name, problem=TRUNCATED, detail=f"{path} cannot be read after {last}: {error}")
 
 

@@ -20,11 +20,11 @@ from blip.atomic import atomic_path
 from blip.config import Ingest, Source, Vocabulary
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset
-from blip.data.part import assemble, finished, refusals
+from blip.data.part import PARTS, assemble, finished, forget, refusals
 from blip.data.partial import begin, complete, fingerprint
 from blip.data.quarantine import NEAR_DUPLICATE
 from blip.data.references import References
-from blip.data.shards import Item, ShardJob, cut, write_shard
+from blip.data.shards import Item, ShardJob, cut, digest_of, write_shard
 from blip.data.sources import read
 from blip.data.sources.urls import MALFORMED
 from blip.data.text import Tokenizer, clean_caption, clean_question, train_vocabulary
@@ -116,7 +116,9 @@ class _Work:
         """The shards that are still to be made."""
         done = finished(self.directory)
         for number, run in enumerate(cut(items, self.settings.samples_per_shard)):
-            if number not in done:
+            digest = digest_of(run)
+            known = done.pop(number, None)
+            if known is None or known.items != digest:
                 yield ShardJob(
                     self.directory,
                     number,
@@ -124,7 +126,10 @@ class _Work:
                     self.sources[0].origin,
                     self.settings.max_pixels,
                     self.references,
+                    digest,
                 )
+        for number in done:  # the source has become shorter
+            forget(self.directory, number)
 
     def check(self) -> None:
         """Raises BlipError if too much was refused, or everything."""
@@ -163,11 +168,10 @@ class _Work:
     def finish(self) -> None:
         """Join the parts and put the dataset in its place."""
         kept = self.settings.model_dump(include={"max_pixels", "near_duplicate_bits"})
-        (self.directory / REFERENCES).unlink(missing_ok=True)
         told = [source.model_dump(exclude_none=True) for source in self.sources]
         parameters = told[0] if len(told) == 1 else {"sources": told}
         assemble(self.directory, [source.source for source in self.sources], parameters | kept)
-        complete(self.directory, self.target)
+        complete(self.directory, self.target, PARTS, REFERENCES)
 
 
 def _plan(sources: Sequence[Source], settings: Ingest, references: References | None) -> dict[str, object]:

@@ -13,7 +13,6 @@ number of processes may write them; `assemble` joins their tables and writes the
 from __future__ import annotations
 
 import json
-import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,14 +46,16 @@ class Receipt:
 
     shard: Shard | None
     quarantined: dict[str, int] = field(default_factory=dict)
+    items: str = ""
 
 
 class PartWriter:
     """Writes one part into the directory of a dataset that is being made; what stood there of it is replaced."""
 
-    def __init__(self, directory: Path, number: int, origin: str = "human") -> None:
+    def __init__(self, directory: Path, number: int, origin: str = "human", items: str = "") -> None:
         """`origin` stands for samples without captions."""
         self._directory, self._number, self._origin = directory, number, origin
+        self._items = items
         self._rows: list[Row] = []
         self._keys: set[str] = set()
         self._refused: list[dict[str, str]] = []
@@ -117,7 +118,8 @@ class PartWriter:
             plain = "".join(c if plain_key(c) else "_" for c in key[-80:])
             file = f"{self._number:05d}-{len(self._refused):04d}-{plain}"
             (self._directory / QUARANTINE / file).write_bytes(payload)
-        self._refused.append({"key": key, "reason": reason, "detail": detail, "file": file})
+        told = {"key": key, "reason": reason, "detail": detail, "file": file}
+        self._refused.append({name: _writable(text) for name, text in told.items()})
 
     def attach(self, name: str, table: pa.Table) -> None:
         """A table of the part's own, which `assemble` joins to NAME.parquet."""
@@ -125,7 +127,7 @@ class PartWriter:
 
     def _finish(self) -> None:
         reasons = Counter(row["reason"] for row in self._refused)
-        receipt = Receipt(self._finish_shard(), dict(sorted(reasons.items())))
+        receipt = Receipt(self._finish_shard(), dict(sorted(reasons.items())), self._items)
         if self._refused:
             self._tables[QUARANTINE] = pa.Table.from_pylist(self._refused, schema=QUARANTINE_SCHEMA)
         for name, table in self._tables.items():
@@ -144,14 +146,30 @@ class PartWriter:
         return Shard(self.url, digest, len(self._rows), path.stat().st_size)
 
 
+def _writable(text: str) -> str:
+    """Half a surrogate pair, as of a file name that is no UTF-8, as its escape: Parquet takes none."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def finished(directory: Path) -> dict[int, Receipt]:
     """The receipts of a dataset that is being made, by the number of their part."""
     receipts = {}
     for path in sorted((directory / PARTS).glob("*.json")):
         value = json.loads(path.read_text(encoding="utf-8"))
         shard = Shard(**value["shard"]) if value["shard"] else None
-        receipts[int(path.stem)] = Receipt(shard, value["quarantined"])
+        receipts[int(path.stem)] = Receipt(shard, value["quarantined"], value.get("items", ""))
     return receipts
+
+
+def forget(directory: Path, number: int) -> None:
+    """Remove a part, its receipt first."""
+    _receipt(directory, number).unlink()
+    for left in [
+        directory / SHARDS / f"{number:05d}.tar",
+        *(directory / PARTS).glob(f"{number:05d}.*"),
+        *(directory / QUARANTINE).glob(f"{number:05d}-*"),
+    ]:
+        left.unlink(missing_ok=True)
 
 
 def finished_parts(directory: Path) -> int:
@@ -194,7 +212,6 @@ def assemble(
         quarantined.update(receipt.quarantined)
     manifest = Manifest(parents, parameters, shards, dict(quarantined))
     write_manifest(manifest, directory)
-    shutil.rmtree(directory / PARTS)
     return manifest
 
 

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from blip.atomic import put_in_place, write_json
+from blip.atomic import flush, put_in_place, write_json
 from blip.errors import BlipError
 
 PLAN = "plan.json"
@@ -44,10 +44,14 @@ def join(target: Path, plan: dict[str, Any], patience: float = 600.0) -> Path:
     return directory
 
 
-def complete(directory: Path, target: Path) -> None:
-    """Put a dataset that is whole in its place."""
+def complete(directory: Path, target: Path, *scaffold: str) -> None:
+    """Put a dataset that is whole in its place; what only served to make it goes when all is on disk."""
+    flush(directory)
+    for name in scaffold:
+        path = directory / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     (directory / PLAN).unlink()
-    put_in_place(directory, target)
+    put_in_place(directory, target, flushed=True)
 
 
 def fingerprint(path: Path) -> str:

@@ -84,7 +84,9 @@ def plain_key(key: str) -> bool:
 
 def stable_id(key: str) -> int:
     """A signed 64-bit number that is the same for the same key in every process."""
-    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "little", signed=True)
+    return int.from_bytes(
+        blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest(), "little", signed=True
+    )
 
 
 def annotations_to_json(sample: Sample) -> bytes:

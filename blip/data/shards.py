@@ -9,7 +9,8 @@ finished is passed over when the run is repeated, and the dataset is the same wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from hashlib import blake2b
 from pathlib import Path
 
 from blip.data.decode import BadMedia, decode
@@ -36,12 +37,24 @@ class ShardJob:
     origin: str
     max_pixels: int
     references: Path | None
+    digest: str = ""
+
+
+def digest_of(items: Iterable[Item]) -> str:
+    """Equal for equal items: a shard that was made of others is made again."""
+    digest = blake2b(digest_size=16)
+    for item in items:
+        for field in fields(item):
+            value = getattr(item, field.name)
+            digest.update(value if isinstance(value, bytes) else repr(value).encode())
+            digest.update(b"\0")
+    return digest.hexdigest()
 
 
 def write_shard(job: ShardJob) -> int:
     """Make a shard; returns how many samples it took on."""
     references = References.read(job.references) if job.references else None
-    with PartWriter(job.directory, job.number, job.origin) as part:
+    with PartWriter(job.directory, job.number, job.origin, job.digest) as part:
         for item in _checked(job.items, job.max_pixels):
             if isinstance(item, Refused):
                 part.quarantine(item.key, item.reason, item.detail, item.payload)

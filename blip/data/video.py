@@ -52,7 +52,7 @@ def middle_frame(data: bytes | Path, max_pixels: int = MAX_PIXELS) -> NDArray[np
 def _count_frames(data: bytes, max_pixels: int) -> int:
     """Packets of the first video stream, read without decoding them."""
     try:
-        with av.open(io.BytesIO(data), "r") as container:
+        with av.open(io.BytesIO(data), "r", metadata_errors="replace") as container:
             if not container.streams.video:
                 raise BadVideo("not_a_video", f"{len(data)} bytes without a video stream")
             stream = container.streams.video[0]
@@ -68,7 +68,7 @@ def _count_frames(data: bytes, max_pixels: int) -> int:
 
 def _decode(data: bytes) -> Iterator[VideoFrame]:
     try:
-        with av.open(io.BytesIO(data), "r") as container:
+        with av.open(io.BytesIO(data), "r", metadata_errors="replace") as container:
             yield from container.decode(video=0)
     except FFmpegError as error:
         raise BadVideo("corrupt", f"{len(data)} bytes: {error}") from None

@@ -9,13 +9,14 @@ The same samples in the same order give the same bytes.
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from blip.atomic import atomic_path
-from blip.data.part import PartWriter, assemble
+from blip.data.part import PARTS, PartWriter, assemble
 from blip.data.sample import Sample
 
 MAX_REFUSED = 10_000  # in one part, whose quarantine is held until it is finished
@@ -53,6 +54,7 @@ class PairsWriter:
             self._close(error)
             if error is None:
                 assemble(self._directory, self._parents, self._parameters)
+                shutil.rmtree(self._directory / PARTS)
         except BaseException as failure:
             self._stack.__exit__(type(failure), failure, failure.__traceback__)
             raise

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+# What stands before a colon without being an agent's name.
+VALUED = {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}
+
 
 def opted_out(tags: Iterable[str], agent: str, words: Iterable[str]) -> str:
     """The directive by which a response opts out, or the empty string.
@@ -20,7 +23,7 @@ def opted_out(tags: Iterable[str], agent: str, words: Iterable[str]) -> str:
         for part in tag.lower().split(","):
             name, colon, rest = part.partition(":")
             directive = part.strip()
-            if colon and name.strip() != "unavailable_after":
+            if colon and name.strip() not in VALUED:
                 concerned, directive = name.strip() in (agent.lower(), "*"), rest.strip()
             if concerned and directive in wanted:
                 return directive

@@ -45,7 +45,12 @@ class Robots:
             if len(self._sites) > SITES:
                 self._sites.popitem(last=False)
         self._sites.move_to_end(str(site))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except Lost as lost:
+            if lost.wait is not None and self._sites.get(str(site)) is task:
+                del self._sites[str(site)]  # the next try asks again
+            raise
 
     async def _read(self, url: URL) -> Protego:
         try:

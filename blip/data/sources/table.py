@@ -94,7 +94,7 @@ def _scattered(rows: Iterable[Row]) -> set[str]:
     seen, again, last = Seen(), set[str](), None
     for row in rows:
         name = name_in(next(iter(row.values.values()), None))
-        if name != last and not seen.add(name):
+        if name and name != last and not seen.add(name):
             again.add(name)
         last = name
     return again

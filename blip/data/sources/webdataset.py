@@ -165,6 +165,6 @@ def _text(kind: str, data: bytes) -> str:
 def _object(data: bytes) -> dict[str, object]:
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -95,7 +95,9 @@ def validate(
     for name, (dataset, source) in datasets.items():
         others = np.concatenate(evaluation) if evaluation and source.role == "train" else None
         found = facts(dataset, others, near_bits)
-        outcomes, result = checks.run(name, found.frame, rules(name, source, settings, dataset.manifest))
+        asks = found.frame["questions"].sum() > 0 and found.frame["captions"].sum() == 0
+        wanted = rules(name, source, settings, dataset.manifest, asks)
+        outcomes, result = checks.run(name, found.frame, wanted)
         findings = describe(outcomes, found, dataset)
         verdict = Verdict(name, len(dataset), dataset.digest, tuple(findings), settings.max_excluded_share)
         verdicts.append(verdict)

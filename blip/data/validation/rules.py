@@ -13,6 +13,7 @@ from typing import Any
 from blip.config import Source, Validate
 from blip.data.manifest import Manifest
 from blip.data.quarantine import NEAR_DUPLICATE
+from blip.data.sources.urls import MALFORMED
 
 REPEATS_FLOOR = 10  # a caption that so few samples share is no boilerplate, however small the dataset
 
@@ -41,12 +42,21 @@ class Rule:
     observed: str = ""
 
 
-def rules(name: str, source: Source, settings: Validate, manifest: Manifest) -> list[Rule]:
-    """The rules for a dataset, of which the manifest says how many samples there are and how many were refused."""
+def rules(
+    name: str, source: Source, settings: Validate, manifest: Manifest, asks: bool = False
+) -> list[Rule]:
+    """The rules for a dataset, of which the manifest says how many samples there are and how many were refused.
+
+    `asks`: it has questions and not one caption.
+    """
     samples = manifest.samples
-    found = [*_whole(name, samples, settings), _refused(manifest, settings), *_rows(name, source, settings)]
+    found = [
+        *_whole(name, samples, settings),
+        _refused(source, manifest, settings),
+        *_rows(name, source, settings),
+    ]
     found += _pictures(source, settings)
-    found += _questions(settings) if source.kind == "vqa" else _captions(source, settings, samples)
+    found += _questions(settings) if asks or source.kind == "vqa" else _captions(source, settings, samples)
     return found
 
 
@@ -84,9 +94,14 @@ def _whole(name: str, samples: int, settings: Validate) -> list[Rule]:
     ]
 
 
-def _refused(manifest: Manifest, settings: Validate) -> Rule:
+def _refused(source: Source, manifest: Manifest, settings: Validate) -> Rule:
     """What ingest refused, against what it kept; near duplicates of evaluation pictures are not bad."""
-    counts = {reason: count for reason, count in manifest.quarantined.items() if reason != NEAR_DUPLICATE}
+    of_links = source.kind == "urls"
+    counts = {
+        reason: count
+        for reason, count in manifest.quarantined.items()
+        if (reason in MALFORMED if of_links else reason != NEAR_DUPLICATE)
+    }
     bad, share = sum(counts.values()), settings.max_bad_share
     total = manifest.samples + bad
     reasons = ", ".join(

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from blip.errors import BlipError
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -17,6 +19,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise BlipError(f"{target} is a device, and no file that could be written anew: name a file")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     _remove(temporary)
     try:
@@ -27,13 +31,18 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def put_in_place(finished: Path, target: Path, flushed: bool = False) -> None:
-    """Flush a finished file or directory to disk and rename it onto `target`, in place of what is there."""
+    """Flush a finished file or directory to disk and rename it onto `target`, in place of what is there.
+
+    Between the two renames that a directory takes there is no `target`, which one can see, and never half of one.
+    """
     if not flushed:
         flush(finished)
+    before = target.with_name(f".{target.name}.{os.getpid()}.old.tmp")
     if finished.is_dir() and target.exists():
-        _remove(target)
+        target.rename(before)
     finished.replace(target)
     flush_directory(target.parent)
+    _remove(before)
 
 
 def write_text(target: Path, text: str) -> None:

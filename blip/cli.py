@@ -86,6 +86,8 @@ def main() -> None:
     except Exception as error:
         if is_no_space(error):
             fail(NO_SPACE.format(where=where(error)), FAILED)
+        if isinstance(error, OSError) and error.filename and not isinstance(error, ConnectionError):
+            fail(f"{error.filename2 or error.filename}: {error.strerror}", FAILED)
         raise
 
 

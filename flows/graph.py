@@ -25,8 +25,15 @@ STAGES: dict[str, tuple[str, ...]] = {
     "evaluate@video": ("finetune@retrieval",),
     "evaluate@captioning": ("finetune@captioning",),
     "evaluate@vqa": ("finetune@vqa",),
-    "register": ("compare", "evaluate@retrieval", "evaluate@captioning", "evaluate@vqa"),
-    "report": ("register", "evaluate@classification", "evaluate@video"),
+    "register": (
+        "compare",
+        "evaluate@retrieval",
+        "evaluate@captioning",
+        "evaluate@vqa",
+        "evaluate@classification",
+        "evaluate@video",
+    ),
+    "report": ("register",),
 }
 
 PHASES: dict[str, tuple[str, ...]] = {

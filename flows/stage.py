@@ -80,6 +80,8 @@ def run_stage(name: str, up_to_date: bool = False) -> State:
     """
     if up_to_date:
         return Completed(name="Cached", message="up to date")
+    if _stopping.is_set():  # an attempt that was still waiting for its turn
+        return Cancelled(message=f"{name} was not tried again: the run was ended")
     environment = stage_environment(str(flow_run.id or ""))
     outcome = reproduce(
         name, environment, get_run_logger().info, "a" if (task_run.run_count or 1) > 1 else "w"

@@ -134,6 +134,26 @@ def test_an_unexpected_error_keeps_its_traceback(blip, monkeypatch):
         blip()
 
 
+def test_a_path_that_cannot_be_written_is_named(blip, model: Path, pictures: Path, tmp_path: Path):
+    result = blip("explain", next(pictures.glob("*.png")), "red apple", "--model", model, "--out", tmp_path)
+    assert result.code == 1
+    assert f"error: {tmp_path}: Is a directory" in result.err
+
+
+def test_with_json_nothing_else_is_on_standard_output(model: Path, dataset: Path, tmp_path: Path):
+    models = ["--captioner", model, "--filter", model, "--max-tokens", 7, "--workers", 1, "--json"]
+    command = [sys.executable, "-m", "blip", "capfilt", dataset, tmp_path / "cleaned", *models]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["images"] == 3
+    assert "capfilt  shard 1/1" in done.stderr
+
+
+def test_capfilt_refuses_lengths_without_room_for_a_caption(blip, dataset: Path, tmp_path: Path):
+    result = blip("capfilt", dataset, tmp_path / "out", "--min-tokens", 30, "--max-tokens", 10)
+    assert result.code == 2
+    assert "--min-tokens 30 is not below --max-tokens 10" in result.err
+
+
 def test_ingest_makes_a_dataset_and_tells_what_is_in_it(blip, dataset: Path):
     counts = json.loads(blip("inspect", dataset, "--json").out)
 
@@ -273,6 +293,21 @@ def test_capfilt_bootstraps_a_dataset(blip, model: Path, dataset: Path, tmp_path
 
     assert ended.code == 0
     assert json.loads(blip("inspect", tmp_path / "clean", "--json").out)["samples"] == 3
+
+
+def test_capfilt_counts_the_shards_it_sets_aside(blip, model: Path, pictures: Path, tmp_path: Path):
+    pool, clean = tmp_path / "pool", tmp_path / "clean"
+    made = ("--out", pool, "--origin", "web", "--set", "samples_per_shard=2")
+    assert blip("ingest", pictures, *made).code == 0
+    first = pool / "shards/00000.tar"
+    first.write_bytes(first.read_bytes().replace(b"IDAT", b"XXXX"))
+    judged = ("--captioner", model, "--filter", model, "--workers", 1, "--min-tokens", 1, "--threshold", 0)
+
+    ended = blip("capfilt", pool, clean, *judged, "--max-tokens", 5)
+
+    assert ended.code == 0
+    assert re.search(r"^ *images +1$", ended.out, re.M)
+    assert re.search(r"^ *shards set aside +1$", ended.out, re.M)
 
 
 @pytest.fixture

@@ -92,6 +92,6 @@ def test_up_to_an_unknown_stage_lists_those_there_are():
 
 
 def test_what_depends_on_a_change_has_to_run_too():
-    assert with_downstream(["evaluate@video"]) == {"evaluate@video", "report"}
+    assert with_downstream(["evaluate@video"]) == {"evaluate@video", "register", "report"}
     assert with_downstream(["ingest"]) == set(STAGES)
     assert with_downstream([]) == set()

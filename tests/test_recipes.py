@@ -36,6 +36,15 @@ def numbers(run: Run, settings: Settings) -> tuple[int, float, int, float | None
     return model.vision.width, run.optimiser.lr, batch(run), run.epochs, model.image_size
 
 
+@pytest.mark.parametrize("recipe", FULL_SCALE)
+def test_the_weights_of_the_last_step_are_saved(recipe: str):
+    settings = of(recipe)
+    tasks = [run for _, run in settings.finetune if isinstance(run, Run)]
+    assert len(tasks) >= 3
+    runs = [settings.pretrain, settings.captioner, settings.filter, settings.pretrain_bootstrapped, *tasks]
+    assert {run.training.average for run in runs} == {0.0}
+
+
 @pytest.mark.parametrize(
     ("recipe", "width", "rate", "size", "bootstrapped"),
     [

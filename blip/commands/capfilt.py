@@ -104,6 +104,10 @@ def capfilt(
 
     cut = read_threshold(threshold)
     check(target, decoding, captions_per_image, cut, held_out)
+    if min_tokens >= max_tokens:
+        raise BadArguments(
+            f"--min-tokens {min_tokens} is not below --max-tokens {max_tokens}: no caption could end"
+        )
     settings = CapFilt.model_validate(
         {
             "decoding": decoding, "captions_per_image": captions_per_image, "top_p": top_p,

@@ -1,18 +1,49 @@
 """How commands show results: lines or a table for people, JSON for programs."""
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable results.")]
+OUTPUT = 1  # the descriptor of standard output
+_results: list[int] = []  # of a command that prints JSON: the descriptor it goes to
+
+
+def _alone(context: typer.Context, wished: bool) -> bool:
+    """Have nothing but the JSON on standard output: what is said on the way, by children too, goes to the other."""
+    if wished and sys.stdout is sys.__stdout__:
+        sys.stdout.flush()
+        _results.append(os.dup(OUTPUT))
+        os.dup2(sys.stderr.fileno(), OUTPUT)
+        context.call_on_close(_restore)
+    return wished
+
+
+def _restore() -> None:
+    sys.stdout.flush()
+    kept = _results.pop()
+    os.dup2(kept, OUTPUT)
+    os.close(kept)
+
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", callback=_alone, help="Print machine-readable results, and nothing else.")
+]
 
 
 def show(value: Any, as_json: bool, lines: Iterable[str]) -> None:
     """Print `value` as JSON, or `lines` as they are."""
     if as_json:
-        typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        if _results:
+            sys.stdout.flush()
+            with os.fdopen(os.dup(_results[-1]), "w", encoding="utf-8") as results:
+                print(text, file=results)
+        else:
+            typer.echo(text)
     else:
         for line in lines:
             typer.echo(line)

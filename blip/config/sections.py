@@ -14,6 +14,12 @@ RerankBy = Literal["published", "log_odds"]  # explained in blip.tasks.retrieval
 View = Annotated[float, Field(ge=0.1, le=1)]
 
 
+def check_lengths(shortest: int, longest: int) -> None:
+    """Raises ValueError if a caption cannot end: up to its shortest length it may not, at its longest it has to."""
+    if shortest >= longest:
+        raise ValueError(f"min_tokens {shortest} is not below max_tokens {longest}: no caption could end")
+
+
 class Compute(Section):
     """`dtype` is that of matrix products; weights are float32. float16 trains with a dynamic loss scale, which needs
     training.zero_stage 1 to 3; it is for GPUs without bfloat16.
@@ -78,8 +84,8 @@ class CapFilt(Section):
     decoding: Literal["nucleus", "beam"] = "nucleus"
     captions_per_image: int = Field(1, ge=1)
     top_p: float = Field(0.9, gt=0, le=1)
-    max_tokens: int = 20
-    min_tokens: int = 5
+    max_tokens: int = Field(20, ge=2)
+    min_tokens: int = Field(5, ge=1)
     head: FilterHead = "itm"
     views: Annotated[tuple[View, ...], Field(min_length=1)] = (1.0,)
     likelihood: float = Field(0.0, ge=0)
@@ -98,6 +104,11 @@ class CapFilt(Section):
             raise ValueError(
                 "beam search writes one caption an image; use nucleus for captions_per_image > 1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _room_for_a_caption(self) -> "CapFilt":
+        check_lengths(self.min_tokens, self.max_tokens)
         return self
 
 
@@ -129,8 +140,13 @@ class RetrievalEvaluation(Section):
 class CaptioningEvaluation(Section):
     data: str
     beams: int = Field(3, ge=1)
-    min_tokens: int = 5
-    max_tokens: int = 20
+    min_tokens: int = Field(5, ge=1)
+    max_tokens: int = Field(20, ge=2)
+
+    @model_validator(mode="after")
+    def _room_for_a_caption(self) -> "CaptioningEvaluation":
+        check_lengths(self.min_tokens, self.max_tokens)
+        return self
 
 
 class VqaEvaluation(Section):

@@ -65,8 +65,7 @@ class PartWriter:
     def __enter__(self) -> PartWriter:
         for folder in (SHARDS, QUARANTINE, PARTS):
             (self._directory / folder).mkdir(parents=True, exist_ok=True)
-        for left in (self._directory / QUARANTINE).glob(f"{self._number:05d}-*"):
-            left.unlink()
+        forget(self._directory, self._number)
         self._tar = tarfile.open(self._directory / self.url, "w", format=tarfile.GNU_FORMAT)
         return self
 
@@ -162,8 +161,8 @@ def finished(directory: Path) -> dict[int, Receipt]:
 
 
 def forget(directory: Path, number: int) -> None:
-    """Remove a part, its receipt first."""
-    _receipt(directory, number).unlink()
+    """Remove a part, its receipt first, or what is there of it."""
+    _receipt(directory, number).unlink(missing_ok=True)
     for left in [
         directory / SHARDS / f"{number:05d}.tar",
         *(directory / PARTS).glob(f"{number:05d}.*"),

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 
-from blip.data.pairs import PairsDataset
 from blip.doctor.finding import Finding
 from blip.doctor.plan import Plan
-from blip.stages.training import DATASETS
+from blip.stages.training import DATASETS, open_dataset
 from blip.training.loop import schedule_of
 
 
@@ -49,7 +48,8 @@ def samples_of_epoch(plan: Plan, given: float | None) -> float | None:
     for name, weight in plan.run.mixture:
         if not (DATASETS / name / "manifest.json").is_file():
             return None
-        total += weight * len(PairsDataset.open(DATASETS / name))
+        dataset, excluded = open_dataset(name)
+        total += weight * (len(dataset) - len(excluded))
     return total
 
 

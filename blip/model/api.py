@@ -8,7 +8,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from blip.data.image_processor import check_blip_processor
 from blip.data.images import arrive, preprocess
 from blip.data.text import Tokenizer, clean_caption, clean_question
 from blip.data.vocabulary import find_tokenizer
-from blip.errors import BlipError
+from blip.errors import BadArguments, BlipError
 from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, load_network
@@ -35,6 +35,7 @@ from blip.model.public import open_public
 from blip.model.ranking import most_likely
 
 DecodingName = Literal["greedy", "beam", "nucleus"]
+HeadName = Literal["itm", "itc"]
 
 
 class Blip:
@@ -150,8 +151,9 @@ class Blip:
                 parts.append(self.network.embed_text(ids, mask))
         return torch.cat(parts) if parts else torch.empty(0, self.network.config.projection)
 
-    def match(self, images: Any, texts: Sequence[str], head: Literal["itm", "itc"] = "itm") -> Tensor:
+    def match(self, images: Any, texts: Sequence[str], head: HeadName = "itm") -> Tensor:
         """Every image against every text ``[N, M]``: probability of a match (ITM) or cosine (ITC)."""
+        _one_of("head", head, HeadName)
         tokens = self.encode_images(images)
         if head == "itc":
             return self.project_images(tokens) @ self.embed_texts(texts).T
@@ -164,6 +166,8 @@ class Blip:
     ) -> Tensor:
         """ITM log-odds of being matched, float32 ``[M]``, for M pairs of an image and a text (`match_pairs`)."""
         require("match", self.card.missing)
+        if not texts:
+            return torch.empty(0, device=self.device)
         ids, mask = self._encode_texts(texts)
         ids[:, 0] = self.tokenizer.enc
         with self._autocast():
@@ -189,6 +193,7 @@ class Blip:
         Lengths count tokens with the prompt. Nucleus sampling is seeded by `seed` and each image's key (its number
         when `keys` is not given), so that a caption does not depend on the images beside it.
         """
+        _one_of("decoding", decoding, DecodingName)
         settings = Decoding(
             max_length,
             min_length,
@@ -234,6 +239,8 @@ class Blip:
         The texts follow the model's prompt, which does not count.
         """
         require("caption", self.card.missing)
+        if not texts:
+            return torch.empty(0, device=self.device)
         prompt = self.card.prompt.lower().strip()
         ids, mask = self._encode_texts([f"{prompt} {text}".strip() for text in texts])
         ids[:, 0] = self.tokenizer.bos
@@ -245,7 +252,19 @@ class Blip:
     def answer(
         self, images: Any, questions: Sequence[str], candidates: Sequence[str] | None = None
     ) -> list[str]:
-        """Answer one question for each image; ranked when `candidates` are given, otherwise written."""
+        """Answer one question for each image; ranked when `candidates` are given, otherwise written.
+
+        Raises:
+            BadArguments: there are not as many questions as images, or no candidate is given.
+        """
+        if len(images) != len(questions):
+            raise BadArguments(
+                f"{len(images)} image(s) and {len(questions)} question(s): give one question for each image"
+            )
+        if candidates is not None and not candidates:
+            raise BadArguments("candidates is empty: name some answers, or None to have them written")
+        if not questions:
+            return []
         tokens = self.encode_images(images)
         if candidates is None:
             return self._write_answers(tokens, questions)
@@ -305,7 +324,11 @@ class Blip:
         return self.network.text_decoder.project_context(states, mask)
 
     def explain(self, image: Any, text: str) -> Explanation:
-        """Where in the image each word is seen: gradient-weighted cross-attention of the match."""
+        """Where in the image each word is seen: gradient-weighted cross-attention of the match.
+
+        Raises:
+            BadArguments: the text has no word.
+        """
         require("match", self.card.missing)
         ids, mask = self._encode_texts([text])
         ids[:, 0] = self.tokenizer.enc
@@ -313,6 +336,8 @@ class Blip:
             maps, probability = explain(self.network, self._pixels([image]), ids, mask)
         words = [self.tokenizer.decode([[token]])[0] for token in ids[0].tolist()]
         kept = [n for n, word in enumerate(words) if word]
+        if not kept:
+            raise BadArguments(f"the text {text!r} has no word to look for in the image")
         heat = maps[kept]
         return Explanation(
             [words[n] for n in kept], (heat / heat.amax().clamp_min(1e-12)).cpu().numpy(), probability
@@ -358,3 +383,9 @@ def keyed_uniforms(keys: Sequence[str], seed: int, length: int) -> Tensor:
         digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
         rows.append(np.random.default_rng(int.from_bytes(digest[:8], "little")).random(length))
     return torch.from_numpy(np.asarray(rows, dtype=np.float32).reshape(len(keys), length))
+
+
+def _one_of(name: str, value: str, kind: Any) -> None:
+    """Raises BadArguments for a value that a Literal does not name."""
+    if value not in get_args(kind):
+        raise BadArguments(f"{name}={value!r}: it is one of {', '.join(get_args(kind))}")

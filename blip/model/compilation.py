@@ -1,5 +1,7 @@
 """Compilation of a network's blocks and layers, which changes its cost and its results by rounding only."""
 
+import os
+
 import torch
 from torch import nn
 
@@ -9,12 +11,30 @@ from blip.model.vision import VisionTransformer
 GRAPHS = 64  # of one layer's code; by its own limit of 8 torch would leave the last modes of a text layer as they are
 
 
+_switched_off = False
+
+
+def switch_off() -> None:
+    """Have torch compile nothing in this process until `compile_layers` is called, or a user's setting says so."""
+    global _switched_off
+    if "TORCHDYNAMO_DISABLE" not in os.environ:
+        os.environ["TORCHDYNAMO_DISABLE"], _switched_off = "1", True
+
+
+def _switch_on() -> None:
+    global _switched_off
+    if _switched_off:
+        del os.environ["TORCHDYNAMO_DISABLE"]
+        torch._dynamo.config.disable, _switched_off = False, False  # it may have been read already
+
+
 def compile_layers(network: nn.Module) -> None:
     """Compile every block of the image encoder and every layer of the text stacks, when they are first used.
 
     A text layer is compiled for any number of tokens, of which no two batches have the same, and once for each thing
     that it does: alone, with an image, before it, for one token, behind others, with and without a gradient.
     """
+    _switch_on()
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
     for part in network.modules():
         if isinstance(part, VisionTransformer):

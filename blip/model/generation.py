@@ -69,6 +69,8 @@ def generate(
     Returns:
         token ids of each text without the prompt and the end token.
     """
+    if prompt_BT.shape[1] >= decoding.max_length:
+        return [[] for _ in prompt_BT]
     if decoding.beams > 1:
         return _beam_search(network, context, prompt_BT, end, decoding)
     return _one_by_one(network, context, prompt_BT, end, decoding, uniforms_BL)

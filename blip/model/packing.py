@@ -88,8 +88,10 @@ def count_for(x: Tensor, tokens: int | None) -> int | None:
 
 
 def takes_ragged(like: Tensor, width: int) -> bool:
-    """Whether texts this wide are attended to packed: flash attention for it is a GPU's, in 16 bits."""
-    return like.is_cuda and compute_dtype(like).itemsize == 2 and width >= PACKED_WIDTH
+    """Whether texts this wide are attended to packed: flash attention for it is a GPU's from Ampere on, in 16 bits."""
+    if not like.is_cuda or compute_dtype(like).itemsize != 2 or width < PACKED_WIDTH:
+        return False
+    return torch.cuda.get_device_capability(like.device) >= (8, 0)
 
 
 def pays_to_pack(states_BTD: Tensor) -> bool:

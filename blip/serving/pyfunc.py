@@ -25,6 +25,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+from blip.errors import BlipError
+
 TASKS = ("caption", "match", "answer", "embed")
 
 
@@ -56,7 +58,11 @@ class BlipModel(PythonModel):
         }
         if task not in tasks:
             raise _invalid(f"unknown task {task!r}; this model does: {', '.join(TASKS)}")
-        return pd.DataFrame({"prediction": tasks[task](model_input, options)}, index=model_input.index)
+        try:
+            predictions = tasks[task](model_input, options)
+        except BlipError as error:
+            raise _invalid(str(error)) from None
+        return pd.DataFrame({"prediction": predictions}, index=model_input.index)
 
     def _caption(self, table: pd.DataFrame, options: dict[str, Any]) -> list[str]:
         return self._model.caption(_images(table, "caption"), decoding=options.get("decoding") or "beam")
@@ -66,7 +72,10 @@ class BlipModel(PythonModel):
 
         tokens = self._model.encode_images(_images(table, "match"))
         texts = _texts(table, "text", "match")
-        if options.get("head") == "itc":
+        head = options.get("head") or "itm"
+        if head not in ("itm", "itc"):
+            raise _invalid(f"unknown head {head!r}: it is itm or itc")
+        if head == "itc":
             return (self._model.project_images(tokens) * self._model.embed_texts(texts)).sum(dim=1).tolist()
         row = torch.arange(len(texts))
         return self._model.score_pairs(tokens, row, texts, row).sigmoid().tolist()

@@ -35,6 +35,7 @@ from blip.model.vqa import AnswerObjective, untie
 from blip.tracking.following import following
 from blip.tracking.runs import StageRun
 from blip.training.batches import DialogCollate, PairCollate, QuestionCollate, StatementCollate
+from blip.training.engine import choose_device
 from blip.training.flops import answer_flops, dialog_flops, pair_flops, statement_flops
 from blip.training.launch.crew import Crew, current_crew
 from blip.training.launch.place import Place
@@ -141,6 +142,7 @@ def threads_of(run: Run, settings: Settings) -> int:
 
 def train_here(job: Job, settings: Settings) -> None:
     """Train in this process, one rank of however many, and save the model on rank 0."""
+    choose_device(settings.compute.device)
     torch.manual_seed(settings.seed)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     model = job.run.model or settings.model

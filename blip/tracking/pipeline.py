@@ -117,7 +117,9 @@ def _get(client: "MlflowClient", run_id: str) -> "Run | None":
 
     try:
         run = client.get_run(run_id)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         return None
     return run if run.info.lifecycle_stage == "active" else None
 

@@ -244,8 +244,13 @@ def _by_alias(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | 
 
     try:
         return client.get_model_version_by_alias(name, alias)
-    except MlflowException:
-        return None
+    except MlflowException as error:
+        if error.error_code in (
+            "RESOURCE_DOES_NOT_EXIST",
+            "INVALID_PARAMETER_VALUE",
+        ):  # no model, or no alias
+            return None
+        raise BlipError(f"the registry does not say which version of {name} is {alias}: {error}") from None
 
 
 def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":

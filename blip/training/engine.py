@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from blip.config import Optimiser, Training
+from blip.errors import BlipError
+from blip.model.compilation import switch_off
 from blip.model.ranks import whole
 from blip.training.launch.store import ranks_store
 from blip.training.one_rank import leave_gradients, zero_settings
@@ -23,9 +25,7 @@ if TYPE_CHECKING:
 def build_engine(objective: nn.Module, training: Training, optimiser: Optimiser) -> "DeepSpeedEngine":
     """Wrap an objective in DeepSpeed. Starts a process group of one when no launcher has started ranks."""
     if not training.compile:
-        os.environ.setdefault(
-            "TORCHDYNAMO_DISABLE", "1"
-        )  # or DeepSpeed's Muon compiles itself at every start
+        switch_off()  # or DeepSpeed's Muon compiles itself at every start
     apply_switches(objective, training)
     with quiet():
         import deepspeed
@@ -86,7 +86,7 @@ def make_whole(engine: "DeepSpeedEngine", objective: nn.Module) -> None:
 
 def start_process_group() -> None:
     """The launcher's environment, or a group of one on loopback with a port the system picks."""
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    backend = "nccl" if _accelerator() == "cuda" else "gloo"
     if "RANK" in os.environ:
         store = ranks_store()  # of the agent that started this rank; without one, as the environment says
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -101,12 +101,31 @@ def start_process_group() -> None:
     torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
 
 
+def choose_device(wanted: str) -> None:
+    """Have DeepSpeed compute on ``cpu`` or ``cuda``, or on a GPU where there is one (``auto``); before it is imported.
+
+    Raises:
+        BlipError: there is no GPU that torch can use.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise BlipError(
+            f"compute.device is cuda and torch {torch.__version__} finds no GPU it can use here; `nvidia-smi` tells "
+            "whether the driver does. Set compute.device to cpu to train without one"
+        )
+    if wanted != "auto":
+        os.environ["DS_ACCELERATOR"] = wanted
+
+
+def _accelerator() -> str:
+    return os.environ.get("DS_ACCELERATOR") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """DeepSpeed and torch.distributed warn about themselves at start; none of it is for the user."""
     import logging
 
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    os.environ["DS_ACCELERATOR"] = _accelerator()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -26,6 +26,13 @@ def write(folder: Path, prefix: str, texts: Sequence[str | list[str]], origin: s
     return PairsDataset.open(folder)
 
 
+def damage_a_picture(dataset: PairsDataset, key: str) -> None:
+    """Overwrite what a shard has of a picture; the shard keeps its size."""
+    media = next(sample.media for sample in dataset.samples() if sample.key == key)
+    for path in (dataset.path / "shards").iterdir():
+        path.write_bytes(path.read_bytes().replace(media, b"\xff" * len(media)))
+
+
 @pytest.fixture
 def web(tmp_path: Path) -> PairsDataset:
     return write(tmp_path / "web", "web", TEXTS, "web")

@@ -14,7 +14,7 @@ from blip.config import CapFilt
 from blip.data.pairs import Caption, PairsDataset
 from blip.errors import BlipError
 
-from .conftest import save, write
+from .conftest import damage_a_picture, save, write
 
 SETTINGS = {"min_tokens": 3, "max_tokens": 10, "batch_size": 3}
 
@@ -209,6 +209,18 @@ def test_a_shard_that_cannot_be_read_is_set_aside_whole(
     assert out.manifest.quarantined == {"bad_shard": 1}
     (row,) = pq.read_table(out.path / "quarantine/index.parquet").to_pylist()
     assert row["key"] == "shards/00000.tar" and "the manifest says" in row["detail"]
+
+
+def test_a_shard_with_a_damaged_picture_is_set_aside_and_the_others_are_done(
+    web: PairsDataset, models: Models, tmp_path: Path
+) -> None:
+    damage_a_picture(web, "web-3")
+    tally = run(web, tmp_path / "out", models, threshold=0.0, neighbours=0.5)
+    out = PairsDataset.open(tmp_path / "out")
+    assert (tally.images, out.manifest.quarantined["bad_shard"]) == (3, 1)
+    assert [row["key"] for row in audit(tmp_path / "out")] == ["web-4", "web-5", "web-6"]
+    rows = pq.read_table(out.path / "quarantine/index.parquet").to_pylist()
+    assert [row["key"] for row in rows if row["reason"] == "bad_shard"] == ["shards/00000.tar"]
 
 
 def test_a_model_that_cannot_do_it_stops_it(web: PairsDataset, models: Models, tmp_path: Path) -> None:

@@ -147,6 +147,16 @@ def test_a_dataset_without_a_sample_is_refused(models: Models, tmp_path: Path) -
     assert not (tmp_path / ".out.partial").exists()
 
 
+def test_keys_that_pool_and_human_pairs_share_are_said_before_a_shard_is_worked_on(
+    web: PairsDataset, models: Models, tmp_path: Path
+) -> None:
+    human = write(tmp_path / "human", "web", ["red apple", "the dog"], "human")
+    order = Order(Pairs(web.path), Pairs(human.path), models, SETTINGS, 5)
+    with pytest.raises(BlipError, match=r"have 2 sample key\(s\) in common, .* another file name"):
+        bootstrap(order, tmp_path / "out")
+    assert not (tmp_path / ".out.partial").exists() and not (tmp_path / "out").exists()
+
+
 def test_metadata_of_other_shards_are_refused(models: Models, tmp_path: Path) -> None:
     web = write(tmp_path / "web", "web", ["red apple"] * 12, "web")
     table = pq.read_table(web.path / "metadata.parquet")

@@ -167,6 +167,15 @@ def test_an_archive_cut_within_a_header_has_a_problem(tmp_path: Path, cut: int) 
     assert problems(read_members(path)) == [None, "truncated_archive"]
 
 
+def test_long_names_without_end_are_a_problem(tmp_path: Path) -> None:
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 4
+    good = write_tar(tmp_path / "a.tar", ["a.png"]).read_bytes()[:1024]
+    one = name.tobuf(tarfile.GNU_FORMAT) + b"abc\0".ljust(512, b"\0")
+    (tmp_path / "b.tar").write_bytes(good + one * 2000)
+    assert problems(read_members(tmp_path / "b.tar")) == [None, "truncated_archive"]
+
+
 def test_an_empty_archive_has_nothing_and_an_empty_file_is_none(tmp_path: Path) -> None:
     assert list(read_members(write_tar(tmp_path / "a.tar", []))) == []
     (tmp_path / "b.tar").write_bytes(b"")

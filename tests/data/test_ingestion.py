@@ -1,3 +1,4 @@
+import os
 import tarfile
 from pathlib import Path
 
@@ -109,6 +110,25 @@ def test_ingesting_again_gives_the_same_dataset(tmp_path: Path) -> None:
     assert one.digest == two.digest
     assert (one.path / "metadata.parquet").read_bytes() == (two.path / "metadata.parquet").read_bytes()
     assert one.manifest.parents == [str(tmp_path / "source")]
+
+
+def test_file_names_that_are_no_unicode_are_set_aside(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", {})
+    folder = tmp_path / "source"
+    (folder / "images.tar").unlink()
+    for number in range(8):
+        (folder / f"p{number}.png").write_bytes(encoded(draw(number)))
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(encoded(draw(99)))
+    (folder / "captions.csv").unlink()
+    rows = [f'{{"image": "p{number}.png", "caption": "a thing"}}' for number in range(8)]
+    (folder / "captions.jsonl").write_text(
+        "\n".join([*rows, '{"image": "a\\ud83d.png", "caption": "a smile"}'])
+    )
+    dataset = ingest_dataset(source, tmp_path / "out", SETTINGS)
+    assert (len(dataset), dataset.manifest.quarantined) == (8, {"missing_file": 1, "not_listed": 1})
+    details = [row["detail"] for row in pq.read_table(dataset.path / "quarantine/index.parquet").to_pylist()]
+    assert "a\\ud83d.png is listed" in details[0] and "caf\\udce9.png in" in details[1]
+    assert dataset.verify() == []
 
 
 def test_the_vocabulary_is_trained_on_the_texts_or_taken_from_a_file(tmp_path: Path) -> None:

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 from distributed import LocalCluster
 
+from blip.atomic import flush
 from blip.config import Ingest, Source
 from blip.data.ingestion import ingest_dataset
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
+from blip.errors import BlipError
 
 from .conftest import draw, encoded
 
 SETTINGS = Ingest(samples_per_shard=5, max_bad_fraction=0.2, datasets={})
+STRICT = SETTINGS.model_copy(update={"max_bad_fraction": 0.02})
 SHARDS = 12
 
 SLOWLY = """
@@ -48,8 +51,23 @@ def source(tmp_path: Path) -> Source:
     return Source(source=str(folder), kind="folder", origin="web", role="train")
 
 
+@pytest.fixture
+def pictures(source: Source) -> Path:
+    """Where the pictures lie when the folder itself does not show that they change."""
+    place = Path(source.source) / "deep/down"
+    place.mkdir(parents=True)
+    for picture in Path(source.source).glob("*.png"):
+        picture.rename(place / picture.name)
+    return place
+
+
 def files_of(directory: Path) -> dict[str, bytes]:
     return {str(f.relative_to(directory)): f.read_bytes() for f in directory.rglob("*") if f.is_file()}
+
+
+def made_at(directory: Path) -> dict[str, int]:
+    """When each shard was last written."""
+    return {path.name: path.stat().st_mtime_ns for path in (directory / "shards").iterdir()}
 
 
 def test_two_processes_write_what_one_writes(source: Source, tmp_path: Path) -> None:
@@ -95,6 +113,60 @@ def test_a_source_that_changed_meanwhile_is_read_anew(source: Source, tmp_path: 
     (partial / "plan.json").write_text("{}")
     (partial / "parts/00000.json").write_text('{"shard": null, "quarantined": {"invented": 5}}')
     assert ingest_dataset(source, tmp_path / "out", SETTINGS).manifest.quarantined == {"not_an_image": 2}
+
+
+def refused_at_first(source: Source, target: Path) -> dict[str, int]:
+    """Settings with which a run stops at the two broken pictures, and what it left."""
+    with pytest.raises(BlipError, match="2 of 60 samples cannot be used"):
+        ingest_dataset(source, target, STRICT)
+    return made_at(target.with_name(f".{target.name}.partial"))
+
+
+def test_pictures_that_were_repaired_are_read_again_and_no_other(
+    source: Source, pictures: Path, tmp_path: Path
+) -> None:
+    before = refused_at_first(source, tmp_path / "out")
+    broken = [path for path in pictures.iterdir() if path.read_bytes() == b"<html>"]
+    for number, path in enumerate(broken):
+        path.write_bytes(encoded(draw(1000 + number)))
+    again = ingest_dataset(source, tmp_path / "out", STRICT)
+    after = made_at(again.path)
+    assert sum(after[name] != when for name, when in before.items()) == len(broken) == 2
+    assert (len(again), again.manifest.quarantined, again.verify()) == (60, {}, [])
+    assert files_of(again.path) == files_of(ingest_dataset(source, tmp_path / "anew", STRICT).path)
+
+
+def test_a_source_that_became_shorter_leaves_no_old_shard(
+    source: Source, pictures: Path, tmp_path: Path
+) -> None:
+    refused_at_first(source, tmp_path / "out")
+    last = sorted(path for path in pictures.iterdir() if path.read_bytes() != b"<html>")[-12:]
+    for path in [*last, *(path for path in pictures.iterdir() if path.read_bytes() == b"<html>")]:
+        path.unlink()
+    again = ingest_dataset(source, tmp_path / "out", STRICT)
+    assert (len(again), len(again.manifest.shards), again.verify()) == (46, 10, [])
+    assert files_of(again.path) == files_of(ingest_dataset(source, tmp_path / "anew", STRICT).path)
+
+
+def test_a_kill_before_the_last_rename_loses_no_shard(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path) -> None:
+        if path.is_dir():
+            raise KeyboardInterrupt
+        flush(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("blip.atomic.flush", killed)
+        patched.setattr("blip.data.partial.flush", killed, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            ingest_dataset(source, tmp_path / "out", SETTINGS)
+    assert not (tmp_path / "out").exists()
+    before = made_at(tmp_path / ".out.partial")
+    again = ingest_dataset(source, tmp_path / "out", SETTINGS)
+    assert made_at(again.path) == before and len(before) == SHARDS
+    assert files_of(again.path) == files_of(ingest_dataset(source, tmp_path / "anew", SETTINGS).path)
+    assert not (tmp_path / ".out.partial").exists()
 
 
 FULL = """

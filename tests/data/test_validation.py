@@ -183,6 +183,26 @@ def test_a_share_of_what_ingest_refused_stops(tmp_path: Path) -> None:
     assert len(problems(0.0)) == 1
 
 
+def test_dead_links_are_not_the_fault_of_a_list_and_malformed_rows_are(tmp_path: Path) -> None:
+    with PairsWriter(tmp_path / "pairs", samples_per_shard=32, parents=[], parameters={}) as writer:
+        for entry in good(40, origin="web"):
+            writer.add(entry)
+        for number in range(30):
+            writer.quarantine(f"dead-{number}", "http_404", "gone")
+        for number, reason in enumerate(("broken_row", "no_url", "no_caption")):
+            writer.quarantine(f"bad-{number}", reason, "cut")
+    found = PairsDataset.open(tmp_path / "pairs")
+    links = Source(source="list", kind="urls", origin="web", role="train")
+
+    def problems(share: float) -> list[str]:
+        settings = THRESHOLDS.model_copy(update={"max_bad_share": share})
+        return validate({"pairs": (found, links)}, settings, tmp_path / "pages")[0].problems
+
+    assert problems(3 / 43) == []
+    (problem,) = problems(0.06)
+    assert "observed 3 of 43 refused (1 broken_row, 1 no_caption, 1 no_url)" in problem
+
+
 def test_samples_that_lack_a_fact_stop_or_are_set_aside(
     dataset: Callable[..., PairsDataset], tmp_path: Path
 ) -> None:
@@ -250,6 +270,17 @@ def test_questions_are_expected_of_vqa_instead_of_captions(check: Check) -> None
     assert check(samples, VQA).set_aside == []
     without = sample(30, captions=())
     assert check([*samples, without], VQA).set_aside == [("key-00030", "has_questions")]
+
+
+@pytest.mark.parametrize("kind", ["vqav2", "nlvr2"])
+def test_a_source_of_any_kind_may_have_questions_only(check: Check, kind: str) -> None:
+    asked = (Question("both are red", {"true": 1.0}, False),)
+    samples = [sample(n, captions=(), questions=asked) for n in range(20)]
+    source = Source(source="asked", kind=kind, origin="human", role="train")  # pyright: ignore[reportArgumentType]
+    verdict = check(samples, source)
+    assert (verdict.problems, verdict.set_aside) == ([], [])
+    verdict = check([*samples, sample(30, captions=())], source)
+    assert verdict.set_aside == [("key-00030", "has_questions")]
 
 
 def test_too_much_set_aside_stops_with_the_reasons(check: Check) -> None:

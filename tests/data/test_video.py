@@ -57,3 +57,19 @@ def test_a_truncated_clip_is_refused() -> None:
 def test_a_clip_of_huge_frames_is_refused_before_decoding() -> None:
     with pytest.raises(BadVideo, match="64 x 64"):
         frames(clip(2), 2, max_pixels=64 * 64 - 1)
+
+
+def test_a_clip_whose_title_is_no_utf_8_is_read() -> None:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="avi") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        container.metadata["title"] = "caf_ du nord"
+        for number in range(4):
+            grey = np.full((64, 64, 3), 10 + 8 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(stream.encode())
+    data = buffer.getvalue().replace(b"caf_ du nord", b"caf\xe9 du nord")
+    assert data != buffer.getvalue()
+    assert numbers(frames(data, 4)) == [0, 1, 2, 3]

@@ -40,6 +40,7 @@ def read_url(text: str) -> URL:
     if len(text) > LONGEST:
         raise Lost("bad_url", f"{len(text):,} characters, over {LONGEST:,}")
     try:
+        text.encode()  # half a surrogate pair: no address, and nothing a dataset can hold
         url = URL(text.strip())
         host = url.host
     except ValueError as error:

@@ -95,7 +95,7 @@ def validate(
     for name, (dataset, source) in datasets.items():
         others = np.concatenate(evaluation) if evaluation and source.role == "train" else None
         found = facts(dataset, others, near_bits)
-        asks = found.frame["questions"].sum() > 0 and found.frame["captions"].sum() == 0
+        asks = bool(found.frame["questions"].sum() > 0 and found.frame["captions"].sum() == 0)
         wanted = rules(name, source, settings, dataset.manifest, asks)
         outcomes, result = checks.run(name, found.frame, wanted)
         findings = describe(outcomes, found, dataset)

@@ -224,8 +224,10 @@ BECOMES = {
 
 
 async def robots(request: web.Request) -> web.StreamResponse:
-    """Elsewhere, as of many sites."""
+    """Elsewhere, as of many sites; hangs up as often as the count of requests begins below nothing."""
     request.app[SEEN][request.path] += 1
+    if request.app[SEEN][request.path] <= 0:
+        return await _hangs_up(request, b"", 0)
     raise web.HTTPMovedPermanently("/rules.txt")
 
 

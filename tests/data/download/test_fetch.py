@@ -117,6 +117,7 @@ def test_a_name_is_judged_by_the_address_that_is_connected_to(
     ("url", "reason"),
     [
         ("ftp://example.org/a.jpg", "bad_url"),
+        ("http://127.0.0.1:9/?\ud83d", "bad_url"),
         ("file:///etc/passwd", "bad_url"),
         ("not a url", "bad_url"),
         ("http://[::1/a.jpg", "bad_url"),
@@ -148,6 +149,25 @@ def test_robots_txt_is_asked_once_if_that_is_wanted(server: Server, settings: Do
     assert asyncio.run(some()) == ["robots", "good", "good"]
     assert server.seen["/robots.txt"] == 1
     get(f"{server.url}/good/1.jpg", settings)
+    assert server.seen["/robots.txt"] == 1
+
+
+def test_a_robots_txt_that_fails_at_first_is_asked_for_again(server: Server, settings: Download) -> None:
+    polite = settings.model_copy(update={"robots_txt": True})
+    server.seen["/robots.txt"] = -5
+
+    async def one(fetcher: fetch.Fetcher, number: int) -> str:
+        try:
+            return "good" if await fetcher.fetch(f"{server.url}/good/{number}.jpg") else "empty"
+        except Lost as lost:
+            return lost.reason
+
+    async def some() -> list[str]:
+        async with open_fetcher(polite) as fetcher:
+            return [await one(fetcher, number) for number in (2, 3, 4, 5)]
+
+    found = asyncio.run(some())
+    assert (found[0], found[-1]) == ("connect", "good")
     assert server.seen["/robots.txt"] == 1
 
 

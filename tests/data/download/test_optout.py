@@ -20,6 +20,8 @@ WORDS = ("noai", "noindex")
         (["blip: noai"], "noai"),
         (["otherbot: noai, blip: noindex"], "noindex"),
         (["unavailable_after: 25 Jun 2030 15:00:00 PST, noai"], "noai"),
+        (["max-image-preview:large, noai"], "noai"),
+        (["noindex-not, max-snippet:-1, max-video-preview: 0, noai"], "noai"),
         (["noaitools"], ""),
     ],
 )

@@ -117,6 +117,20 @@ def test_kill_9_and_again_fetches_no_finished_shard(
     ]
 
 
+def test_an_address_that_is_no_unicode_is_set_aside(
+    server: Server, settings: Download, tmp_path: Path
+) -> None:
+    port = server.url.rsplit(":", 1)[1]
+    urls = [
+        f"http://127.0.0.1{more}" for more in (f":{port}/good/1.jpg", "\ud83d/1.jpg", f":{port}/good/2.jpg")
+    ]
+    rows = [{"url": url, "caption": "x"} for url in urls]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = Source(source=str(tmp_path / "list.jsonl"), kind="urls", origin="web", role="train")
+    dataset = ingest_dataset(source, tmp_path / "out", ingest_settings(settings))
+    assert (len(dataset), dataset.manifest.quarantined) == (2, {"bad_url": 1})
+
+
 def test_limits_are_those_of_all_workers_together(settings: Download) -> None:
     wide = settings.model_copy(update={"connections": 100, "connections_per_host": 3, "seconds_between": 0.5})
     (job,) = download_jobs([shard_job()], wide, per_shard=1, workers=4)

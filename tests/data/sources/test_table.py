@@ -130,6 +130,15 @@ def test_a_row_without_picture_and_a_picture_without_row_are_refused(tmp_path: P
     assert len(items(tmp_path / "captions.csv", "table")) == 3  # a file does not claim the whole folder
 
 
+def test_every_row_without_picture_is_counted_wherever_it_stands(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.png,one", ",two", "b.png,three", ",four", ",two")
+    for name in ("a.png", "b.png"):
+        write(tmp_path / name, "A")
+    found = items(tmp_path, "table")
+    assert list(samples(found)) == ["a", "b"]
+    assert details(found) == [("no_image", f"row {number} has no picture") for number in (3, 5, 6)]
+
+
 def test_broken_rows_are_refused_and_the_others_read(tmp_path: Path) -> None:
     write(tmp_path / "captions.csv", "image,caption", "a.png,one", "b.png", 'c.png,"two', "b.png,three")
     for name in ("a.png", "b.png"):

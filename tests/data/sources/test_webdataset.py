@@ -286,3 +286,20 @@ def test_a_folder_without_tars_is_named(tmp_path: Path) -> None:
         items(tmp_path / "nowhere", "webdataset")
     with pytest.raises(BlipError, match=r"there is no \.tar in it"):
         items(tmp_path, "webdataset")
+
+
+def test_a_member_whose_name_is_no_unicode_is_set_aside(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
+        for name, data in {"0a.jpg": JPEG, "0a.txt": b"a caption", "0caf\xe9.jpg": JPEG}.items():
+            add_member(tar, name, data)
+    source = Source(source=str(tmp_path / "0.tar"), kind="webdataset", origin="web", role="train")
+    dataset = ingest_dataset(source, tmp_path / "out", Ingest(max_bad_fraction=0.5, datasets={}))
+    assert (len(dataset), dataset.manifest.quarantined) == (1, {"no_caption": 1})
+    assert dataset.verify() == []
+
+
+def test_a_deeply_nested_json_is_no_caption(tmp_path: Path) -> None:
+    files = {"0a.jpg": JPEG, "0a.json": b"[" * 200_000, "0b.jpg": JPEG, "0b.txt": b"a caption"}
+    write_tar(tmp_path / "0.tar", files)
+    found = items(tmp_path, "webdataset")
+    assert (list(samples(found)), reasons(found)) == (["0b"], {"0a": "no_caption"})

@@ -1,0 +1,46 @@
+"""What the public object does with nothing, with a text without a word, and with a name that is none."""
+
+import pytest
+import torch
+from PIL import Image
+
+from blip.errors import BadArguments
+from blip.model.api import Blip
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def model() -> Blip:
+    return tiny.blip(prompt="a picture of the")
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "nucleus", "beam"])
+def test_a_caption_without_room_behind_the_prompt_is_empty(model: Blip, decoding) -> None:
+    assert model.caption(tiny.images(2), decoding, max_length=3, min_length=1) == ["", ""]
+
+
+def test_no_texts_have_no_scores(model: Blip) -> None:
+    assert model.match(tiny.images(2), []).shape == (2, 0)
+    assert model.match(tiny.images(2), [], head="itc").shape == (2, 0)
+    nothing = torch.empty(0, dtype=torch.int64)
+    assert model.likelihood(model.encode_images(tiny.images(2)), nothing, []).shape == (0,)
+
+
+def test_every_image_has_one_question(model: Blip) -> None:
+    with pytest.raises(BadArguments, match=r"2 image\(s\) and 1 question\(s\)"):
+        model.answer(tiny.images(2), ["red"])
+    with pytest.raises(BadArguments, match="candidates is empty"):
+        model.answer(tiny.images(1), ["red"], candidates=[])
+
+
+@pytest.mark.parametrize("text", ["", "...", "!?"])
+def test_a_text_without_a_word_cannot_be_explained(model: Blip, text: str) -> None:
+    with pytest.raises(BadArguments, match="has no word to look for"):
+        model.explain(Image.new("RGB", (32, 32)), text)
+
+
+def test_a_way_that_is_none_is_named_with_those_there_are(model: Blip) -> None:
+    with pytest.raises(BadArguments, match="decoding='Beam': it is one of greedy, beam, nucleus"):
+        model.caption(tiny.images(1), "Beam")  # type: ignore[arg-type]
+    with pytest.raises(BadArguments, match="head='ITC': it is one of itm, itc"):
+        model.match(tiny.images(1), ["red"], head="ITC")  # type: ignore[arg-type]

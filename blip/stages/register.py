@@ -18,6 +18,8 @@ from blip.tracking import gate, registry
 from blip.tracking.lineage import lineage
 from blip.tracking.runs import StageRun, training_run
 
+STILL = "below its gate, still champion"
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -81,7 +83,8 @@ def _judge(
     rival = champion.figures if champion and champion.digest != digest else {}
     verdict = gate.judge(minimums, figures, rival, settings.register_.tolerance)
     if not verdict.good_enough:
-        return Outcome(verdict, 0, "refused")
+        serves = champion and champion.digest == digest
+        return Outcome(verdict, 0, f"{STILL} v{champion.number}" if champion and serves else "refused")
     version, _ = registry.register(
         name,
         candidate.directory,
@@ -104,9 +107,9 @@ def _print(outcomes: dict[str, Outcome]) -> None:
     console.print(table)
     for name, outcome in outcomes.items():
         for reason in outcome.verdict.reasons:
-            console.print(
-                f"{name} is not the champion: {reason}", style="red", soft_wrap=True, highlight=False
-            )
+            still = outcome.standing.startswith(STILL)
+            said = f"{name} is the champion still, though" if still else f"{name} is not the champion:"
+            console.print(f"{said} {reason}", style="red", soft_wrap=True, highlight=False)
         if outcome.version and not outcome.verdict.passed:
             print(f"`blip promote {name} {outcome.version}` makes it the champion all the same")
 

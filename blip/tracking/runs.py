@@ -187,6 +187,8 @@ def _open(client: "MlflowClient", parent: pipeline.Pipeline, stage: str, setting
         client.update_run(last.info.run_id, status="RUNNING")
         for name, value in tags.items():
             client.set_tag(last.info.run_id, name, value)
+        if "blip.error" in last.data.tags:  # of what stopped it, which is over
+            client.delete_tag(last.info.run_id, "blip.error")
         return last.info.run_id
 
 

@@ -1,5 +1,6 @@
 """A DVC stage run for a flow: how it ended is known, and whether another attempt is worth it."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows import stage
 from flows.project import changed_stages, stage_environment
-from flows.stage import INTERRUPTED, Outcome, Story, reproduce, worth_another_attempt
+from flows.stage import INTERRUPTED, Outcome, Story, reproduce, run_stage, worth_another_attempt
 from tests.flows.toy import dvc
 
 
@@ -127,6 +129,15 @@ def test_a_lock_that_is_held_is_worth_waiting_for():
 )
 def test_only_interruptions_are_tried_again(state: State, again: bool):
     assert worth_another_attempt(None, None, state) is again
+
+
+def test_an_attempt_that_waits_when_the_run_is_ended_is_not_begun(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stage, "_stopping", threading.Event())
+    stage._stopping.set()
+    assert run_stage.fn("ingest").is_cancelled()
+    assert not Path(".blip/logs/ingest.log").exists()
 
 
 def test_two_stages_at_once_both_enter_the_lock_file(project: Path):

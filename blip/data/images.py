@@ -52,15 +52,22 @@ def _middle(sides: tuple[int, int], share: float) -> tuple[float, float, float, 
 
 def normalise(images: Tensor) -> Tensor:
     """`uint8 [B, 3, S, S]` to float32 with CLIP's mean and deviation, on the tensor's device."""
-    mean = torch.tensor(MEAN, device=images.device).mul_(255).view(1, 3, 1, 1)
-    scale = torch.tensor(STD, device=images.device).mul_(255).reciprocal_().view(1, 3, 1, 1)
+    mean = send(torch.tensor(MEAN).mul_(255), images.device).view(1, 3, 1, 1)
+    scale = send(torch.tensor(STD).mul_(255).reciprocal_(), images.device).view(1, 3, 1, 1)
     return images.to(torch.float32).sub(mean).mul_(scale).contiguous()
 
 
 def arrive(images: Tensor, device: torch.device | str) -> Tensor:
     """Images as the network takes them, on its device: bytes travel as bytes and are normalised there."""
-    moved = images.to(device, non_blocking=True)
+    moved = send(images, device)
     return normalise(moved) if moved.dtype == torch.uint8 else moved
+
+
+def send(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """To a device. A GPU fetches it from pinned memory while the host goes on: from other memory the host waits."""
+    if tensor.device.type == "cpu" and torch.device(device).type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def to_pil(image: ImageInput) -> Image.Image:

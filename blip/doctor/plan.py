@@ -194,9 +194,11 @@ def make_plan(settings: Settings, stage: str, devices: Devices) -> Plan:
     where = STAGES[stage]
     job: Job = importlib.import_module(where.module).job(settings, where.variant)
     if devices.gpu:
-        return Plan(stage, job, settings, "cuda", _named(devices.gpu), _count(devices, 1))
+        return Plan(stage, job, settings, "cuda", _named(devices, settings), _count(devices, 1))
     if settings.compute.device != "cpu" and torch.cuda.is_available():
-        return Plan(stage, job, settings, "cuda", _own_gpu(), _count(devices, torch.cuda.device_count()))
+        return Plan(
+            stage, job, settings, "cuda", _own_gpu(settings), _count(devices, torch.cuda.device_count())
+        )
     if settings.compute.device == "cuda":
         count = _count(devices, 0)
         return Plan(stage, job, settings, "cuda", GPUS[ASSUMED], count, assumed=True)
@@ -210,17 +212,21 @@ def _count(devices: Devices, here: int) -> int:
     return (devices.per_node or here) * devices.nodes
 
 
-def _named(name: str) -> Hardware:
-    if name.lower() not in GPUS:
-        raise BadArguments(f"--gpu {name}: no figures of it here; there are those of {', '.join(GPUS)}")
-    return GPUS[name.lower()]
+def _named(devices: Devices, settings: Settings) -> Hardware:
+    known = GPUS.get(str(devices.gpu).lower())
+    if known is None:
+        raise BadArguments(
+            f"--gpu {devices.gpu}: no figures of it here; there are those of {', '.join(GPUS)}"
+        )
+    exact = known.flops_float32 if settings.compute.dtype == "float32" else None
+    return replace(known, flops=exact or known.flops, per_node=devices.per_node or known.per_node)
 
 
-def _own_gpu() -> Hardware:
+def _own_gpu(settings: Settings) -> Hardware:
     """This machine's, with the data sheet that its name is found in, or its measured peak."""
     properties = torch.cuda.get_device_properties(0)
     known = [key for key in GPUS if key.upper() in properties.name.upper()]
-    peak = device_peak(torch.device("cuda"), torch.bfloat16)
+    peak = device_peak(torch.device("cuda"), autocast_dtype(settings.compute.dtype, "cuda"))
     own = replace(GPUS[known[0] if known else "a100"], name=properties.name, flops=peak.flops)
     return replace(own, capacity=float(properties.total_memory), per_node=torch.cuda.device_count())
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from blip.data.images import arrive
+from blip.data.images import arrive, send
 from blip.model.context import Context
 
 
@@ -53,7 +53,7 @@ class PairBatch:
     def to(self, device: torch.device | str) -> "PairBatch":
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         counts = self._counted() if self.mask.device.type == "cpu" else self.counts
-        moved = {name: value.to(device) for name, value in tensors.items() if name != "images"}
+        moved = {name: send(value, device) for name, value in tensors.items() if name != "images"}
         return replace(self, images=arrive(self.images, device), counts=counts, **moved)
 
     def _counted(self) -> "Counts":

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip.data.images import ImageInput, arrive
+from blip.data.images import ImageInput, arrive, send
 from blip.data.text import Tokenizer, clean_caption, clean_question
 from blip.model.api import Blip
 from blip.model.blip import BlipNetwork
@@ -49,7 +49,7 @@ class DialogBatch:
     right: Tensor
 
     def to(self, device: torch.device | str) -> "DialogBatch":
-        moved = {name: value.to(device) for name, value in vars(self).items() if name != "images"}
+        moved = {name: send(value, device) for name, value in vars(self).items() if name != "images"}
         return replace(self, images=arrive(self.images, device), **moved)
 
 

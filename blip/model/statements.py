@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip.data.images import arrive
+from blip.data.images import arrive, send
 from blip.model.nlvr import NlvrNetwork
 
 
@@ -27,7 +27,7 @@ class StatementBatch:
     true: Tensor
 
     def to(self, device: torch.device | str) -> "StatementBatch":
-        moved = {name: value.to(device) for name, value in vars(self).items() if name != "images"}
+        moved = {name: send(value, device) for name, value in vars(self).items() if name != "images"}
         return replace(self, images=arrive(self.images, device), **moved)
 
 

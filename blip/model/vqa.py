@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from blip.data.images import arrive
+from blip.data.images import arrive, send
 from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipNetwork
 from blip.model.decoder_loss import decoder_loss
@@ -33,7 +33,7 @@ class QuestionBatch:
     weights: Tensor
 
     def to(self, device: torch.device | str) -> "QuestionBatch":
-        moved = {name: value.to(device) for name, value in vars(self).items() if name != "images"}
+        moved = {name: send(value, device) for name, value in vars(self).items() if name != "images"}
         return replace(self, images=arrive(self.images, device), **moved)
 
 

@@ -52,6 +52,7 @@ class Hardware:
 
     Attributes:
         flops: FLOP/s at best in the run's type; `efficiency`: the share of them that a step reaches.
+        flops_float32: of a GPU in float32, without TF32, which training leaves off; `flops` is that of 16 bits.
         bandwidth: bytes/s of its memory, as the optimiser reaches it.
         near, far: bytes/s of an all-reduce (what a device sends) within a node, and between nodes through all of a
             node's network cards together.
@@ -72,6 +73,7 @@ class Hardware:
     latency: float = 20e-6
     loader: float = LOADER
     capacity: float = 80e9
+    flops_float32: float | None = None
     cores: float | None = None
 
     def shared_by(self, ranks: int) -> "Hardware":
@@ -143,24 +145,27 @@ def predict(work: Work, hardware: Hardware, ranks: int) -> Prediction:
     )
 
 
-def _gpu(name: str, teraflops: float, memory: float, capacity: float, near: float, far: float) -> Hardware:
-    """A data sheet: TFLOP/s in bfloat16, TB/s, GiB that programs see, GB/s one way between devices and nodes."""
+def _gpu(
+    name: str, teraflops: tuple[float, float], memory: float, capacity: float, near: float, far: float
+) -> Hardware:
+    """A data sheet: TFLOP/s in bfloat16 and float32, TB/s, GiB that programs see, GB/s one way to devices and nodes."""
     return Hardware(
         name,
-        teraflops * 1e12,
+        teraflops[0] * 1e12,
         REACHED,
         0.8 * memory * 1e12,
         0.8 * near * 1e9,
         0.8 * far * 1e9,
         capacity=capacity * 2**30,
+        flops_float32=teraflops[1] * 1e12,
     )
 
 
 GPUS = {
-    "b200": _gpu("B200", 2250, 8.0, 178, 900, 400),
-    "h200": _gpu("H200", 989, 4.8, 139, 450, 400),
-    "h100": _gpu("H100", 989, 3.35, 78, 450, 400),
-    "a100": _gpu("A100", 312, 2.0, 78, 300, 200),
-    "a100-40": _gpu("A100 40 GB", 312, 1.55, 39, 300, 200),
-    "l40s": _gpu("L40S", 362, 0.86, 44, 32, 25),
+    "b200": _gpu("B200", (2250, 75), 8.0, 178, 900, 400),
+    "h200": _gpu("H200", (989, 67), 4.8, 139, 450, 400),
+    "h100": _gpu("H100", (989, 67), 3.35, 78, 450, 400),
+    "a100": _gpu("A100", (312, 19.5), 2.0, 78, 300, 200),
+    "a100-40": _gpu("A100 40 GB", (312, 19.5), 1.55, 39, 300, 200),
+    "l40s": _gpu("L40S", (362, 91.6), 0.86, 44, 32, 25),
 }

@@ -13,7 +13,7 @@ import pytest
 
 from blip.config import Settings, load_settings
 from blip.doctor import Finding
-from blip.doctor.plan import Devices
+from blip.doctor.plan import Devices, make_plan
 from blip.doctor.recipe import examine_recipe
 from blip.errors import BadArguments
 from tests.training.tiny_run import write_dataset
@@ -87,6 +87,18 @@ def test_too_few_devices_are_told_with_what_keeps_the_step():
 
 def test_idle_devices_are_noted():
     assert examined(settings(), devices=Devices("h100", 8, 5))["devices"].state == "note"
+
+
+def test_speed_is_that_of_the_type_and_of_the_machines():
+    half, whole = (
+        examined(settings("base-14m", compute__dtype=dtype), devices=FOUR_NODES, samples=14e6)[
+            "speed"
+        ].figures
+        for dtype in ("bfloat16", "float32")
+    )
+    assert whole["pairs_per_second"] < half["pairs_per_second"] / 4
+    apart = make_plan(settings("base-14m"), "pretrain", Devices("h100", per_node=1, nodes=8)).hardware
+    assert apart.per_node == 1, "all of its messages go between nodes"
 
 
 def test_a_recipe_for_gpus_on_a_machine_without_asks_which_are_meant():

@@ -1,7 +1,7 @@
 """The flows: the whole pipeline and each phase. They decide what runs and when; the stages do the work.
 
     python -m flows.demo                                       # end_to_end in this process
-    prefect deployment run end-to-end/demo --param parallel=1  # the same, deployed (infra/prefect.yaml)
+    prefect deployment run end-to-end/default --param parallel=1  # the same, deployed (infra/prefect.yaml)
 
 Parameters of every flow:
     recipe: a file of infra/recipes laid over params.yaml, by name; "none" for none, None for what params.yaml

@@ -261,6 +261,16 @@ def test_search_ranks_the_pictures_of_a_folder(blip, model: Path, pictures: Path
     assert found[0]["cosine"] >= found[1]["cosine"]
 
 
+def test_search_leaves_out_what_is_no_picture_and_says_so(blip, model: Path, pictures: Path):
+    (pictures / "broken.jpg").write_bytes(b"no picture")
+    (pictures / "folder.jpg").mkdir()
+    ended = blip("search", pictures, "red apple", "--model", model, "--device", "cpu")
+    assert ended.code == 0
+    assert len(ended.out.splitlines()) == 3
+    assert "left out: " in ended.err
+    assert "broken.jpg cannot be used as a picture" in ended.err
+
+
 def test_classify_shares_one_among_the_labels(blip, model: Path, pictures: Path):
     ended = blip("classify", pictures / "red apple.png", "--labels", "dog,apple", "--model", model, "--json")
 

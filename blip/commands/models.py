@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from blip.commands.opening import Device, open_model, pictures_below, read_pictures
+from blip.commands.opening import Device, open_model, pictures_below, read_pictures, read_usable
 from blip.commands.output import JsonFlag, columns, show
-from blip.errors import BadArguments
+from blip.errors import BadArguments, BlipError
 
 app = typer.Typer()
 PANEL = "Models"
@@ -100,10 +100,16 @@ def search(
 
     paths = pictures_below(folder)
     opened = open_model(model, device)
-    batches = (read_pictures(paths[start : start + BATCH]) for start in range(0, len(paths), BATCH))
-    vectors = torch.cat([opened.embed_images(batch) for batch in batches])
-    scores = (vectors @ opened.embed_texts([text]).T)[:, 0].float()
-    best = [(str(paths[at]), scores[at].item()) for at in scores.argsort(descending=True)[:top].tolist()]
+    usable: list[Path] = []
+    vectors = []
+    for start in range(0, len(paths), BATCH):
+        names, pictures = read_usable(paths[start : start + BATCH])
+        usable += names
+        vectors.append(opened.embed_images(pictures))
+    if not usable:
+        raise BlipError(f"none of the {len(paths)} pictures of {folder} can be used")
+    scores = (torch.cat(vectors) @ opened.embed_texts([text]).T)[:, 0].float()
+    best = [(str(usable[at]), scores[at].item()) for at in scores.argsort(descending=True)[:top].tolist()]
     rows = [(f"{score:.3f}", path) for path, score in best]
     show([{"image": path, "cosine": score} for path, score in best], as_json, columns(rows))
 

@@ -1,5 +1,6 @@
 """Opening the models and pictures that commands are given."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,13 +51,26 @@ def read_pictures(paths: Sequence[Path]) -> "list[Image]":
     return pictures
 
 
+def read_usable(paths: Sequence[Path]) -> "tuple[list[Path], list[Image]]":
+    """Those that can be used, and their pictures; of the others it is said why they are left out."""
+    usable, pictures = [], []
+    for path in paths:
+        try:
+            pictures += read_pictures([path])
+            usable.append(path)
+        except BlipError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    return usable, pictures
+
+
 def pictures_below(folder: Path) -> list[Path]:
     """The pictures of a folder and those below it. Raises BlipError if there is none."""
     from blip.data.sample import IMAGE_EXTENSIONS
 
     if not folder.is_dir():
         raise BlipError(f"{folder}: no such folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix[1:].lower() in IMAGE_EXTENSIONS)
+    found = (path for path in folder.rglob("*") if path.suffix[1:].lower() in IMAGE_EXTENSIONS)
+    paths = sorted(path for path in found if path.is_file())
     if not paths:
         raise BlipError(f"{folder} has no pictures ({', '.join(sorted(IMAGE_EXTENSIONS))})")
     return paths

@@ -27,6 +27,7 @@ def claim(directory: Path, identity: Mapping[str, Any]) -> None:
     owner = _owner(directory)
     if owner.get("fingerprint") == own:
         return
+    before = _aside(directory, own)
     if any(directory.glob(f"step-*/{COMPLETE}")):
         aside = _aside(directory, owner.get("fingerprint", "unknown"))
         shutil.rmtree(aside, ignore_errors=True)
@@ -34,12 +35,13 @@ def claim(directory: Path, identity: Mapping[str, Any]) -> None:
         changes = "; ".join(_changes(owner.get("identity", {}), _plain(identity))) or "something else"
         print(
             f"warning: {directory} had checkpoints of a run with other settings or data ({changes}). They are in "
-            f"{aside} now, where the run finds them when it is what it was; this one starts anew",
+            f"{aside} now, where the run finds them when it is what it was; this one "
+            + ("goes on with its own, which were kept there too" if before.is_dir() else "starts anew"),
             file=sys.stderr,
             flush=True,
         )
     shutil.rmtree(directory, ignore_errors=True)
-    if (before := _aside(directory, own)).is_dir():
+    if before.is_dir():
         before.rename(directory)
         return
     write_json(directory / OWNER, {"fingerprint": own, "identity": _plain(identity)})

@@ -180,10 +180,17 @@ def test_checkpoints_of_other_settings_are_kept_and_found_again(
     assert CheckpointStore(store.directory, {"lr": 2}, keep=2).latest() is None
     (aside,) = tmp_path.glob("run.*")
     assert (aside / checkpoint.name / COMPLETE).is_file()
-    assert f"(lr was 1, is 2). They are in {aside} now" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"(lr was 1, is 2). They are in {aside} now" in said
+    assert "this one starts anew" in said
+    other = store.directory / "step-000001"
+    other.mkdir()
+    (other / COMPLETE).write_text("{}")
 
     assert store_of(tmp_path).latest() == checkpoint, "with its settings it goes on"
-    assert list(tmp_path.glob("run.*")) == [], "the other one had no checkpoint yet"
+    assert "this one goes on with its own" in capsys.readouterr().err
+    (kept,) = tmp_path.glob("run.*")
+    assert (kept / other.name / COMPLETE).is_file()
 
 
 def test_nothing_in_a_checkpoint_is_a_pickle(engine: Any, tmp_path: Path) -> None:

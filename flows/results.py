@@ -13,6 +13,7 @@ from flows.addresses import address
 SUMMARY = Path("metrics/summary.json")
 REPORT = Path("reports/pipeline/index.html")
 GALLERY = Path("reports/capfilt/index.html")
+SERVED = {"Prefect": "prefect", "MLflow": "mlflow", "report and Data Docs": "reports"}
 OUTCOMES = Path("reports/capfilt/summary.md")
 
 DECIMALS = {"captioning.cider": 2, "filter.roc_auc": 3}  # of the figures that are no shares
@@ -129,11 +130,12 @@ def link_to(page: Path) -> str:
 
 
 def where_to_look() -> str:
-    """The ways to the pages."""
-    return (
-        f"report       {REPORT}\n"
-        f"gallery      {GALLERY}\n"
-        f"figures      {SUMMARY}\n"
-        f"make ui      serves them and the rest: Prefect {address('prefect')}, MLflow {address('mlflow')}, "
-        f"report and Data Docs {address('reports')}"
-    )
+    """The ways to the pages that there are: a run up to an early stage has made no report."""
+    places = {
+        "report": REPORT,
+        "gallery": GALLERY,
+        "figures": SUMMARY if SUMMARY.is_file() else SUMMARY.parent,
+    }
+    lines = [f"{name:<13}{path}" for name, path in places.items() if path.exists()]
+    pages = ", ".join(f"{name} {address(key)}" for name, key in SERVED.items())
+    return "\n".join([*lines, f"make ui      serves what there is: {pages}"])

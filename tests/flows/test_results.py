@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from blip.atomic import write_text
 from flows.results import FIGURES, rows, where_to_look
 
 
@@ -57,7 +58,10 @@ def test_every_figure_has_a_line_of_its_own():
     )
 
 
-def test_the_way_to_the_pages_names_them_all():
-    assert all(
-        word in where_to_look() for word in ("reports/pipeline/index.html", "Prefect", "MLflow", "Data Docs")
-    )
+def test_the_way_to_the_pages_names_those_that_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert all(word in where_to_look() for word in ("Prefect", "MLflow", "Data Docs"))
+    assert "reports/pipeline/index.html" not in where_to_look()
+
+    write_text(Path("reports/pipeline/index.html"), "the report")
+    assert "report       reports/pipeline/index.html\n" in where_to_look()

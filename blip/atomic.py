@@ -30,13 +30,17 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
-def put_in_place(finished: Path, target: Path, flushed: bool = False) -> None:
-    """Flush a finished file or directory to disk and rename it onto `target`, in place of what is there.
+def put_in_place(finished: Path, target: Path) -> None:
+    """Flush a finished file or directory to disk and rename it onto `target`, in place of what is there."""
+    flush(finished)
+    rename_onto(finished, target)
+
+
+def rename_onto(finished: Path, target: Path) -> None:
+    """Rename what is finished and on disk onto `target`.
 
     Between the two renames that a directory takes there is no `target`, which one can see, and never half of one.
     """
-    if not flushed:
-        flush(finished)
     before = target.with_name(f".{target.name}.{os.getpid()}.old.tmp")
     if finished.is_dir() and target.exists():
         target.rename(before)

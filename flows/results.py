@@ -13,8 +13,8 @@ from flows.addresses import address
 SUMMARY = Path("metrics/summary.json")
 REPORT = Path("reports/pipeline/index.html")
 GALLERY = Path("reports/capfilt/index.html")
-SERVED = {"Prefect": "prefect", "MLflow": "mlflow", "report and Data Docs": "reports"}
 OUTCOMES = Path("reports/capfilt/summary.md")
+SERVED = {"Prefect": "prefect", "MLflow": "mlflow", "report and Data Docs": "reports"}  # pages by address
 
 DECIMALS = {"captioning.cider": 2, "filter.roc_auc": 3}  # of the figures that are no shares
 

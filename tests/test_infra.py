@@ -1,6 +1,9 @@
 """The files under infra say what the code expects of them."""
 
+import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,28 @@ def test_the_batch_script_is_one_and_asks_for_a_warning_in_time() -> None:
     text = script.read_text()
     assert f"PREEMPTED={PREEMPTED}" in text
     assert "#SBATCH --signal=B:USR1@120" in text and Launch.model_validate({}).stop_timeout <= 110
+
+
+def test_a_step_that_ends_before_scancel_does_is_queued_again(tmp_path: Path) -> None:
+    """The script itself, with stand-ins for Slurm: tests/training/launch/test_slurm.py has the real one."""
+    commands = {
+        "srun": "trap 'exit 75' TERM; echo $$ > step; echo \"$@\" > asked; while :; do sleep 0.05; done",
+        "scancel": "kill -TERM $(cat step); sleep 0.5",
+        "scontrol": 'echo "$@" > requeued',
+    }
+    for name, body in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment |= {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "64"}
+    with subprocess.Popen(["bash", INFRA / "slurm/pretrain.sbatch"], cwd=tmp_path, env=environment) as job:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "asked").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(30) == PREEMPTED
+    assert (tmp_path / "requeued").read_text() == "requeue 7\n"
+    assert "--cpus-per-task=64" in (tmp_path / "asked").read_text()
 
 
 def test_the_hostfile_to_copy_is_one() -> None:

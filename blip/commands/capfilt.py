@@ -103,11 +103,7 @@ def capfilt(
     from blip.tracking.registry import resolve
 
     cut = read_threshold(threshold)
-    check(target, decoding, captions_per_image, cut, held_out)
-    if min_tokens >= max_tokens:
-        raise BadArguments(
-            f"--min-tokens {min_tokens} is not below --max-tokens {max_tokens}: no caption could end"
-        )
+    check(target, decoding, captions_per_image, (min_tokens, max_tokens), cut, held_out)
     settings = CapFilt.model_validate(
         {
             "decoding": decoding, "captions_per_image": captions_per_image, "top_p": top_p,
@@ -132,7 +128,12 @@ def capfilt(
 
 
 def check(
-    target: Path, decoding: str, captions: int, cut: float | dict[str, float], held_out: Path | None
+    target: Path,
+    decoding: str,
+    captions: int,
+    lengths: tuple[int, int],
+    cut: float | dict[str, float],
+    held_out: Path | None,
 ) -> None:
     """Raises BadArguments for options that do not go together, before a model is opened."""
     if target.exists():
@@ -140,6 +141,10 @@ def check(
     if isinstance(cut, dict) and "precision" in cut and held_out is None:
         raise BadArguments(
             "--threshold precision=... is measured on human pairs: name a dataset with --held-out"
+        )
+    if lengths[0] >= lengths[1]:
+        raise BadArguments(
+            f"--min-tokens {lengths[0]} is not below --max-tokens {lengths[1]}: no caption could end"
         )
     if decoding == "beam" and captions > 1:
         raise BadArguments(

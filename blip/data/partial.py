@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from blip.atomic import flush, put_in_place, write_json
+from blip.atomic import flush, rename_onto, write_json
 from blip.errors import BlipError
 
 PLAN = "plan.json"
@@ -51,7 +51,7 @@ def complete(directory: Path, target: Path, *scaffold: str) -> None:
         path = directory / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     (directory / PLAN).unlink()
-    put_in_place(directory, target, flushed=True)
+    rename_onto(directory, target)
 
 
 def fingerprint(path: Path) -> str:

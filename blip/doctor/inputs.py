@@ -8,6 +8,7 @@ import fsspec
 from blip.config import Source
 from blip.data.pairs import PairsDataset
 from blip.doctor.finding import GIB, Finding
+from blip.doctor.numbers import samples_of_epoch
 from blip.doctor.plan import Plan
 from blip.stages.training import DATASETS, VOCABULARY
 from blip.training.loop import RUNS
@@ -66,9 +67,8 @@ def _reachable(source: Source) -> tuple[bool, str]:
 def _enough(plan: Plan) -> Finding:
     """Shards for all ranks and workers, samples for a step. The loader asks for the same, after ranks have started."""
     training = plan.run.training
-    opened = [(PairsDataset.open(DATASETS / name), weight) for name, weight in plan.run.mixture]
-    shards = sum(len(dataset.manifest.shards) for dataset, _ in opened)
-    samples = sum(weight * len(dataset) for dataset, weight in opened)
+    shards = sum(len(PairsDataset.open(DATASETS / name).manifest.shards) for name, _ in plan.run.mixture)
+    samples = samples_of_epoch(plan, None) or 0.0
     wanted = training.ranks * max(training.workers, 1)
     text = f"{shards:,} shards for {training.ranks} x {max(training.workers, 1)} readers"
     figures = {"shards": float(shards), "readers": float(wanted), "samples": samples}

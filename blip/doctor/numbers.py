@@ -41,7 +41,7 @@ def batch(plan: Plan) -> Finding:
 
 
 def samples_of_epoch(plan: Plan, given: float | None) -> float | None:
-    """What an epoch takes: what the user says, or what the manifests say where all datasets are there."""
+    """What an epoch takes: what the user says, or what is there and validation has left, where all datasets are."""
     if given:
         return given
     total = 0.0

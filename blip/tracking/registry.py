@@ -32,6 +32,10 @@ DIGEST, FIGURE = "blip.digest", "figure."
 WEIGHTS = "*.safetensors"
 SCHEME = "models:/"
 CHECKPOINT = ".pth"
+NO_SUCH = (
+    "RESOURCE_DOES_NOT_EXIST",
+    "INVALID_PARAMETER_VALUE",
+)  # how MLflow says: no such model, no such alias
 
 
 @dataclass(frozen=True)
@@ -245,10 +249,7 @@ def _by_alias(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | 
     try:
         return client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        if error.error_code in (
-            "RESOURCE_DOES_NOT_EXIST",
-            "INVALID_PARAMETER_VALUE",
-        ):  # no model, or no alias
+        if error.error_code in NO_SUCH:
             return None
         raise BlipError(f"the registry does not say which version of {name} is {alias}: {error}") from None
 

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from blip.config import Settings, load_settings
@@ -173,6 +175,12 @@ def test_datasets_are_counted_against_readers_and_a_step():
     assert found["data human"].figures["samples"] == 40
     assert found["shards"].state == "good"
     assert examined(small(), devices=Devices())["shards"].text == "40 samples do not fill a step of 64 pairs"
+    Path("data/datasets/validated").mkdir()
+    left_out = pa.table({"key": [f"s{number:03d}" for number in range(34)]})
+    pq.write_table(left_out, "data/datasets/validated/human.parquet")
+    left = examined(small(pretrain__training__batch_size=8), devices=Devices())["shards"]
+    assert left.text == "6 samples do not fill a step of 8 pairs"
+    Path("data/datasets/validated/human.parquet").unlink()
     readers = examined(
         small(pretrain__training__batch_size=8, pretrain__training__workers=5), devices=Devices()
     )

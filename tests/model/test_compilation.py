@@ -1,5 +1,8 @@
 """A model that is opened compiled says what it says uncompiled, and compiles the same code once for all layers."""
 
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -7,7 +10,7 @@ import torch
 
 from blip.model.api import Blip
 from tests import tiny
-from tests.compiling import run_compiling
+from tests.compiling import ROOT, run_compiling
 
 TEXTS = ["red apple", "the dog on the table", "a", "green picture of x"]
 MOST = 8  # graphs, of any number of layers: an image's block; a text layer with many, few, one row and token
@@ -15,6 +18,31 @@ MOST = 8  # graphs, of any number of layers: an image's block; a text layer with
 
 def test_a_compiled_model_says_the_same(tmp_path: Path) -> None:
     assert 0 < run_compiling("tests.model.test_compilation", tmp_path) <= MOST
+
+
+AFTER_TRAINING = """
+import torch
+from torch._dynamo.utils import counters
+from blip.model.compilation import compile_layers, switch_off
+from tests import tiny
+
+def graphs():
+    torch.compile(lambda x: x + 1, backend="eager")(torch.zeros(2))
+    return counters["stats"]["unique_graphs"]
+
+switch_off()
+before = graphs()
+compile_layers(tiny.network())
+print(before, graphs())
+"""
+
+
+def test_what_training_switched_off_is_on_when_it_is_asked_for() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("TORCHDYNAMO_DISABLE", None)
+    command = [sys.executable, "-c", AFTER_TRAINING]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["0", "1"]
 
 
 def main() -> None:

@@ -1,23 +1,35 @@
 """What another life of a training run may have otherwise, and what makes it another run."""
 
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blip.config import load_settings
 from blip.stages.training import identity_of
-from tests.stages.conftest import ROOT
+from tests.stages.conftest import ROOT, pictures, write
 
 TRAINING = "pretrain.training"
 
 
-def identity(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> dict[str, Any]:
-    monkeypatch.setattr("blip.stages.training.DATASETS", ROOT / "nowhere")
-    monkeypatch.setattr(
-        "blip.stages.training.PairsDataset.open", lambda path: type("D", (), {"digest": path.name})
-    )
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the two datasets that pre-training takes."""
+    made = tmp_path_factory.mktemp("identity")
+    for name in ("human", "web"):
+        write(made, name, list(islice(pictures(name), 2)))
+    return made
+
+
+def identity(changes: dict[str, Any]) -> dict[str, Any]:
     settings = load_settings(ROOT / "params.yaml", overrides=changes)
     return identity_of(settings.pretrain, settings)
+
+
+@pytest.fixture(autouse=True)
+def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
 
 
 @pytest.mark.parametrize(
@@ -32,9 +44,9 @@ def identity(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> dict[s
     ],
 )
 def test_what_a_stopped_run_advises_and_what_a_machine_has_leave_a_run_the_same(
-    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+    changes: dict[str, Any],
 ) -> None:
-    assert identity(monkeypatch, changes) == identity(monkeypatch, {})
+    assert identity(changes) == identity({})
 
 
 @pytest.mark.parametrize(
@@ -46,7 +58,5 @@ def test_what_a_stopped_run_advises_and_what_a_machine_has_leave_a_run_the_same(
         {"seed": 9},
     ],
 )
-def test_what_changes_the_weights_makes_another_run(
-    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
-) -> None:
-    assert identity(monkeypatch, changes) != identity(monkeypatch, {})
+def test_what_changes_the_weights_makes_another_run(changes: dict[str, Any]) -> None:
+    assert identity(changes) != identity({})

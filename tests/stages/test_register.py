@@ -76,6 +76,19 @@ def test_models_enter_stay_fall_behind_and_come_back(
     assert (champion.number, champion.figures) == (3, {"vqa.accuracy": 0.79})
 
 
+def test_a_champion_below_a_raised_gate_is_said_to_serve_still(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure(accuracy=0.80, auc=0.93)
+    register_models(settings)
+    gate = settings.register_.model_copy(update={"gate": {"blip-vqa": {"vqa.accuracy": 0.99}}})
+    capsys.readouterr()
+    metrics = register_models(settings.model_copy(update={"register_": gate}))
+    assert metrics == {"register.blip-vqa.passed": 0.0, "register.blip-vqa.version": 0.0}
+    said = " ".join(capsys.readouterr().out.split())
+    assert "blip-vqa is the champion still, though vqa.accuracy is 0.800, below the gate's 0.99" in said
+
+
 def test_with_rounds_the_last_ones_model_is_judged_by_its_own_figures(settings: Settings) -> None:
     measure(accuracy=0.80, auc=0.75)
     Path("metrics/rounds.json").write_text(json.dumps({"rounds.2.filter.roc_auc": 0.93}))

@@ -1,6 +1,8 @@
 """Versions, aliases, lineage and the way back to a directory, in a real MLflow registry."""
 
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -121,3 +123,30 @@ def test_a_directory_stands_for_itself(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_directory_without_weights_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(BlipError, match="no model there"):
         registry.weights_digest(tmp_path)
+
+
+class Failing(BaseHTTPRequestHandler):
+    """A tracking server that is there, and whose registry cannot answer."""
+
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def do_GET(self) -> None:
+        self.send_error(503)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_registry_that_does_not_answer_is_not_one_without_a_champion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with HTTPServer(("127.0.0.1", 0), Failing) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(BlipError, match="does not say which version of blip-vqa is champion"):
+            registry.champion("blip-vqa")
+        server.shutdown()

@@ -142,6 +142,16 @@ def test_a_preempted_stage_goes_on_in_its_run(settings: Settings) -> None:
     assert logged.data.params["device"] == "cpu"
 
 
+def test_a_run_that_goes_on_drops_the_error_that_stopped_it(settings: Settings) -> None:
+    with pytest.raises(KeyboardInterrupt), stage_run("pretrain", settings) as first:
+        raise KeyboardInterrupt("ctrl-c")
+    assert "KeyboardInterrupt" in first.client.get_run(first.run_id).data.tags["blip.error"]
+    with stage_run("pretrain", settings) as second:
+        pass
+    assert second.run_id == first.run_id
+    assert "blip.error" not in second.client.get_run(second.run_id).data.tags
+
+
 def test_other_parameters_are_another_run(settings: Settings) -> None:
     with pytest.raises(Preempted), stage_run("pretrain", settings) as first:
         raise Preempted("step 20 saved")

@@ -51,10 +51,8 @@ class PairBatch:
     distractor_mask: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "PairBatch":
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         counts = self._counted() if self.mask.device.type == "cpu" else self.counts
-        moved = {name: send(value, device) for name, value in tensors.items() if name != "images"}
-        return replace(self, images=arrive(self.images, device), counts=counts, **moved)
+        return replace(self, **all_to(self, device), counts=counts)
 
     def _counted(self) -> "Counts":
         own, written = int(self.mask.sum()), int(self.mask[:, :-1].sum())
@@ -77,6 +75,17 @@ class PairBatch:
         """The images' contexts for each text, or for the texts `pairs`."""
         index = self.image if pairs is None else pairs if self.image is None else self.image[pairs]
         return context if index is None else [layer.select(index) for layer in context]
+
+
+def all_to(batch: object, device: torch.device | str) -> dict[str, Tensor]:
+    """A batch's tensors on the device, its ``images`` normalised there."""
+    tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    return {name: (arrive if name == "images" else send)(value, device) for name, value in tensors.items()}
+
+
+def counted(mask: Tensor, known: int | None = None) -> int | None:
+    """How many tokens there are, if the host can tell without waiting for a device, else what is `known`."""
+    return int(mask.sum()) if mask.device.type == "cpu" else known
 
 
 class Counts(NamedTuple):

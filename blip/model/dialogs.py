@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip.data.images import ImageInput, arrive, send
+from blip.data.images import ImageInput
 from blip.data.text import Tokenizer, clean_caption, clean_question
 from blip.model.api import Blip
+from blip.model.batch import all_to, counted
 from blip.model.blip import BlipNetwork
 from blip.model.context import Context
 from blip.model.parts import require
@@ -38,6 +39,7 @@ class DialogBatch:
         captions, caption_mask: they begin with ``[CLS]``.
         dialogs, mask: they begin with ``[ENC]``.
         right: ``[M]``, 1 where the answer is the right one, else 0; int64.
+        described, said: tokens of the captions and of the dialogs, counted before they go to a GPU.
     """
 
     images: Tensor
@@ -47,10 +49,12 @@ class DialogBatch:
     dialogs: Tensor
     mask: Tensor
     right: Tensor
+    described: int | None = None
+    said: int | None = None
 
     def to(self, device: torch.device | str) -> "DialogBatch":
-        moved = {name: send(value, device) for name, value in vars(self).items() if name != "images"}
-        return replace(self, images=arrive(self.images, device), **moved)
+        described, said = counted(self.caption_mask, self.described), counted(self.mask, self.said)
+        return replace(self, **all_to(self, device), described=described, said=said)
 
 
 class DialogObjective(nn.Module):
@@ -78,17 +82,25 @@ class DialogObjective(nn.Module):
     def forward(self, batch: DialogBatch) -> dict[str, Tensor]:
         """``{"itm": ..., "loss": ...}``, float32 scalars."""
         network = self.network
-        context = dialog_context(network, network.vision(batch.images), batch.captions, batch.caption_mask)
+        captions = batch.captions, batch.caption_mask, batch.described
+        context = dialog_context(network, network.vision(batch.images), *captions)
         chosen = [layer.select(batch.image) for layer in context]
-        loss = F.cross_entropy(network.match(batch.dialogs, batch.mask, chosen), batch.right)
+        loss = F.cross_entropy(network.match(batch.dialogs, batch.mask, chosen, batch.said), batch.right)
         return {"itm": loss, "loss": loss}
 
 
 def dialog_context(
-    network: BlipNetwork, tokens_BND: Tensor, captions_BT: Tensor, mask_BT: Tensor
+    network: BlipNetwork,
+    tokens_BND: Tensor,
+    captions_BT: Tensor,
+    mask_BT: Tensor,
+    described: int | None = None,
 ) -> list[Context]:
-    """What the dialogs about B images look at: the image's tokens and, behind them, its caption's states."""
-    states = network.text_encoder(captions_BT, mask_BT)
+    """What the dialogs about B images look at: the image's tokens and, behind them, its caption's states.
+
+    `described` is how many tokens the captions have, where the host knows it.
+    """
+    states = network.text_encoder(captions_BT, mask_BT, tokens=described)
     seen = torch.cat((mask_BT.new_ones(tokens_BND.shape[:2]), mask_BT), dim=1)
     return network.text_encoder.project_context(
         torch.cat((tokens_BND, states.to(tokens_BND.dtype)), dim=1), seen
@@ -147,7 +159,8 @@ def answer_ranker(model: Blip) -> Ranker:
         texts = [clean_caption(text) for text in captions]
         ids, mask = model.tokenizer.encode(texts, CAPTION_TOKENS)
         with autocast(model.device, model.dtype):
-            context = dialog_context(model.network, tokens, ids.to(model.device), mask.to(model.device))
+            texts_BT = ids.to(model.device), mask.to(model.device), counted(mask)
+            context = dialog_context(model.network, tokens, *texts_BT)
             return [_rank_turn(model, context, turn) for turn in turns]
 
     return rank
@@ -161,9 +174,8 @@ def _rank_turn(model: Blip, context: Sequence[Context], turn: Turn) -> Tensor:
     ids, mask = encode_dialogs(model.tokenizer, [turn.dialog] * count, turn.candidates, model.card.max_tokens)
     step = max(AT_ONCE // max(ids.shape[1], 1), 1)
     parts = [
-        model.network.match(
-            ids[start : start + step].to(model.device), mask[start : start + step].to(model.device), own
-        )
-        for start in range(0, count, step)
+        model.network.match(i.to(model.device), m.to(model.device), own, counted(m))
+        for i, m in zip(ids.split(step), mask.split(step), strict=True)
+        if len(i)
     ]
     return torch.cat([logits[:, 1] - logits[:, 0] for logits in parts]).cpu() if parts else torch.empty(0)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blip.model.ranks import gather, gather_with_gradient, longest, rank
+from blip.model.ranks import gather, gather_with_gradient, rank
 
 
 class Negatives(NamedTuple):
@@ -30,6 +30,7 @@ def negatives_of_all_ranks(
     tokens_BND: Tensor,
     image_P: Tensor | None,
     drawn_P2: Tensor,
+    longest: int,
 ) -> Negatives:
     """Fetch what was drawn for this rank's pairs.
 
@@ -38,12 +39,12 @@ def negatives_of_all_ranks(
         tokens_BND: this rank's image tokens.
         image_P: the image of each text; None where text i is of image i.
         drawn_P2: the pair, counted over all ranks, that gives the text and the one that gives the image.
+        longest: tokens of the longest text of any rank.
     """
     ids_PT, mask_PT = texts
-    missing = longest(ids_PT.shape[1], ids_PT) - ids_PT.shape[1]
     ids, mask, group = (
-        gather(F.pad(ids_PT, (0, missing))),
-        gather(F.pad(mask_PT, (0, missing))),
+        gather(to_length(ids_PT, longest)),
+        gather(to_length(mask_PT, longest)),
         gather(group_P2),
     )
     own_image_P = torch.arange(len(ids_PT), device=ids_PT.device) if image_P is None else image_P
@@ -51,3 +52,8 @@ def negatives_of_all_ranks(
     text_pair, image_pair = drawn_P2.unbind(1)
     tokens = gather_with_gradient(tokens_BND).index_select(0, image[image_pair])
     return Negatives(ids[text_pair], mask[text_pair], group[text_pair], tokens, group[image_pair])
+
+
+def to_length(x_PT: Tensor, length: int) -> Tensor:
+    """Longer by padding, or shorter by leaving out columns that are padding in every row."""
+    return F.pad(x_PT, (0, length - x_PT.shape[1]))

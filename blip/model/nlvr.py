@@ -64,18 +64,24 @@ class NlvrNetwork(nn.Module):
         return self.judge(self.vision(torch.cat((images_left, images_right))), ids_BT, mask_BT)
 
     def judge(
-        self, tokens_PND: Tensor, ids_QT: Tensor, mask_QT: Tensor | None, pair_Q: Tensor | None = None
+        self,
+        tokens_PND: Tensor,
+        ids_QT: Tensor,
+        mask_QT: Tensor | None,
+        pair_Q: Tensor | None = None,
+        tokens: int | None = None,
     ) -> Tensor:
         """Logits ``[Q, 2]``, float32, of sentences about encoded images.
 
         Args:
             tokens_PND: of the left images, behind them of the right ones.
             pair_Q: which pair each sentence is about; None where sentence i is about pair i.
+            tokens: how many the sentences have, where the host knows it and need not wait for a GPU to count.
         """
         context: list[Any] = self.text_encoder.project_context(tokens_PND)
         if pair_Q is not None:
             context = [(left.select(pair_Q), right.select(pair_Q)) for left, right in context]
-        states = self.text_encoder(ids_QT, mask_QT, context, first_only=True)
+        states = self.text_encoder(ids_QT, mask_QT, context, first_only=True, tokens=tokens)
         return self.cls_head(states[:, 0]).float()
 
 

@@ -30,7 +30,7 @@ from blip.model.losses import (
     soft_targets,
 )
 from blip.model.momentum import FeatureQueue, MomentumTwin
-from blip.model.negatives import negatives_of_all_ranks
+from blip.model.negatives import Negatives, negatives_of_all_ranks, to_length
 from blip.model.packing import takes_ragged
 from blip.model.precision import full_precision
 from blip.model.ranks import from_first_rank, gather, gather_with_gradient, own_rows, world_size
@@ -289,7 +289,7 @@ class PairObjective(nn.Module):
         Negatives are drawn here; the loss is computed when what is returned is called.
         """
         if self._global_negatives:
-            return partial(self._itm_of_all_ranks, batch, tokens_BND, context, similarity)
+            return self._itm_of_all_ranks(batch, tokens_BND, context, similarity)
         same = same_group(batch.group, batch.group)
         negative_text, negative_image = self._draw(similarity, same)
         rows = torch.arange(len(same), device=same.device)
@@ -306,9 +306,10 @@ class PairObjective(nn.Module):
             text_index, image_index = text_index[order], image_index[order]
             ids, mask = ids[text_index], mask[text_index]
             return self._match_in_groups(ids, mask, context, image, same[text_index, image_index])
-        own, negative = batch.contexts_for(context), batch.contexts_for(context, negative_image)
+        both = _both(batch.contexts_for(context), batch.contexts_for(context, negative_image))
         ids, mask, matched = ids[text_index], mask[text_index], same[text_index, image_index]
-        return partial(self._match, ids, mask, _both(own, negative), matched)
+        size = Readback(mask.sum())
+        return lambda: self._match(ids, mask, both, matched, *size.wait())
 
     def _match_in_groups(
         self, ids_MT: Tensor, mask_MT: Tensor, context: list[Context], image_M: Tensor, matched_M: Tensor
@@ -330,30 +331,24 @@ class PairObjective(nn.Module):
         tokens_BND: Tensor,
         context: list[Context],
         similarity: tuple[Tensor, Tensor],
-    ) -> Tensor:
+    ) -> Callable[[], Tensor]:
         """As `_itm`, each rank with its own pairs and what rank 0 has drawn for them from all."""
-        group = gather(batch.group)
-        drawn = from_first_rank(torch.stack(self._draw(similarity, same_group(group, group)), dim=1))
-        texts = (batch.ids, batch.mask)
-        others = negatives_of_all_ranks(texts, batch.group, tokens_BND, batch.image, own_rows(drawn))
-        own = batch.contexts_for(context)
-        negative = self.network.text_encoder.project_context(others.tokens_PND)
-        missing = others.ids_PT.shape[1] - batch.ids.shape[1]
-        ids, mask = (nn.functional.pad(x, (0, missing)) for x in texts)
-        matched = torch.cat(
-            (
-                _in_turn(
-                    torch.ones_like(batch.group[:, 0], dtype=torch.bool),
-                    same_row(batch.group, others.text_group_P2),
-                ),
-                same_row(batch.group, others.image_group_P2),
+        group, lengths = gather(batch.group), gather(batch.mask.sum(1))
+        every = from_first_rank(torch.stack(self._draw(similarity, same_group(group, group)), dim=1))
+        drawn = own_rows(every)
+        sizes = Readback(2 * batch.mask.sum() + lengths[drawn[:, 0]].sum(), lengths.amax())
+
+        def match() -> Tensor:
+            tokens, longest = sizes.wait()
+            texts = (batch.ids, batch.mask)
+            others = negatives_of_all_ranks(texts, batch.group, tokens_BND, batch.image, drawn, longest)
+            negative = self.network.text_encoder.project_context(others.tokens_PND)
+            context_of_both = _both(batch.contexts_for(context), negative)
+            return self._match(
+                *_with_others(batch, others, longest), context_of_both, _matched(batch, others), tokens
             )
-        )
-        ids, mask = (
-            torch.cat((_in_turn(ids, others.ids_PT), ids)),
-            torch.cat((_in_turn(mask, others.mask_PT), mask)),
-        )
-        return self._match(ids, mask, _both(own, negative), matched)
+
+        return match
 
     def _draw(self, similarity: tuple[Tensor, Tensor], same: Tensor) -> tuple[Tensor, Tensor]:
         """A negative text for every image and a negative image for every text."""
@@ -408,6 +403,19 @@ def _move_twin(objective: PairObjective, _: tuple[PairBatch, ...]) -> None:
 def _in_turn(a_P: Tensor, b_P: Tensor) -> Tensor:
     """``a[0], b[0], a[1], b[1], ...``"""
     return torch.stack((a_P, b_P), dim=1).flatten(0, 1)
+
+
+def _with_others(batch: PairBatch, others: Negatives, longest: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask: each text and behind it the negative of its image, and then the texts for the negative images."""
+    ids, mask = to_length(batch.ids, longest), to_length(batch.mask, longest)
+    return torch.cat((_in_turn(ids, others.ids_PT), ids)), torch.cat((_in_turn(mask, others.mask_PT), mask))
+
+
+def _matched(batch: PairBatch, others: Negatives) -> Tensor:
+    """Which of these go together, drawn ones among them where nothing else was there to draw."""
+    own = torch.ones_like(batch.group[:, 0], dtype=torch.bool)
+    drawn_text = same_row(batch.group, others.text_group_P2)
+    return torch.cat((_in_turn(own, drawn_text), same_row(batch.group, others.image_group_P2)))
 
 
 def _both(shared: list[Context], own: list[Context]) -> list[TwoContexts]:

@@ -84,7 +84,7 @@ def places(present_N: Tensor, at_most: int | None = None) -> Tensor:
 
 def count_for(x: Tensor, tokens: int | None) -> int | None:
     """The count where counting would make the host wait; a CPU has counted at once."""
-    return tokens if x.is_cuda else None
+    return None if x.device.type == "cpu" else tokens
 
 
 def takes_ragged(like: Tensor, width: int) -> bool:

@@ -55,16 +55,6 @@ def from_first_rank(x: Tensor) -> Tensor:
     return x
 
 
-@torch.no_grad()
-def longest(length: int, like: Tensor) -> int:
-    """The greatest of the ranks' lengths. The host waits for it."""
-    if world_size() == 1:
-        return length
-    found = torch.tensor(length, device=like.device)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return int(found)
-
-
 @contextmanager
 def whole(parameters: Sequence[Tensor]) -> Iterator[None]:
     """A region in which a rank reads parameters as a whole that ZeRO 3 has divided among the ranks.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blip.data.images import arrive, send
+from blip.model.batch import all_to, counted
 from blip.model.nlvr import NlvrNetwork
 
 
@@ -18,6 +18,7 @@ class StatementBatch:
         images: ``[2 * P, 3, S, S]``, the left ones first, uint8 until `to` has normalised them on the device.
         statements, mask: they begin with ``[ENC]``.
         true: ``[Q]``, 1 where the statement is true, else 0; int64.
+        tokens: of the statements, counted before they go to a GPU.
     """
 
     images: Tensor
@@ -25,10 +26,10 @@ class StatementBatch:
     statements: Tensor
     mask: Tensor
     true: Tensor
+    tokens: int | None = None
 
     def to(self, device: torch.device | str) -> "StatementBatch":
-        moved = {name: send(value, device) for name, value in vars(self).items() if name != "images"}
-        return replace(self, images=arrive(self.images, device), **moved)
+        return replace(self, **all_to(self, device), tokens=counted(self.mask, self.tokens))
 
 
 class StatementObjective(nn.Module):
@@ -42,6 +43,6 @@ class StatementObjective(nn.Module):
     def forward(self, batch: StatementBatch) -> dict[str, Tensor]:
         """``{"statements": ..., "loss": ...}``, float32 scalars."""
         tokens = self.network.vision(batch.images)
-        logits = self.network.judge(tokens, batch.statements, batch.mask, batch.pair)
+        logits = self.network.judge(tokens, batch.statements, batch.mask, batch.pair, batch.tokens)
         loss = F.cross_entropy(logits, batch.true)
         return {"statements": loss, "loss": loss}

@@ -13,6 +13,7 @@ from torch import Tensor
 from blip.data.images import ImageInput, preprocess
 from blip.data.text import Tokenizer, clean_question
 from blip.errors import BlipError
+from blip.model.batch import counted
 from blip.model.inference import keep_in, pack
 from blip.model.nlvr import NlvrNetwork, load_nlvr
 from blip.model.precision import autocast
@@ -73,5 +74,6 @@ class TwoImages:
         with autocast(self.device, self.dtype):
             index = torch.tensor(pairs, device=self.device)
             tokens = self.network.vision(images)
-            logits = self.network.judge(tokens, ids.to(self.device), mask.to(self.device), index)
+            given = ids.to(self.device), mask.to(self.device)
+            logits = self.network.judge(tokens, *given, index, counted(mask))
         return logits.softmax(-1)[:, 1].cpu()

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from blip.data.images import arrive, send
-from blip.model.batch import SpecialTokens
+from blip.model.batch import SpecialTokens, all_to, counted
 from blip.model.blip import BlipNetwork
 from blip.model.decoder_loss import decoder_loss
 from blip.model.losses import IGNORED
@@ -22,6 +21,8 @@ class QuestionBatch:
     Attributes:
         images: ``[B, 3, S, S]``, uint8 until `to` has normalised them on the device.
         weights: ``[Q]``, the share of annotators who gave the answer.
+        asked, written: tokens of the questions, and of the answers without the last column; counted before they go to
+            a GPU.
     """
 
     images: Tensor
@@ -31,10 +32,15 @@ class QuestionBatch:
     answers: Tensor
     answer_mask: Tensor
     weights: Tensor
+    asked: int | None = None
+    written: int | None = None
 
     def to(self, device: torch.device | str) -> "QuestionBatch":
-        moved = {name: send(value, device) for name, value in vars(self).items() if name != "images"}
-        return replace(self, images=arrive(self.images, device), **moved)
+        asked, written = (
+            counted(self.question_mask, self.asked),
+            counted(self.answer_mask[:, :-1], self.written),
+        )
+        return replace(self, **all_to(self, device), asked=asked, written=written)
 
 
 class AnswerObjective(nn.Module):
@@ -60,7 +66,7 @@ class AnswerObjective(nn.Module):
         questions = batch.questions.clone()
         questions[:, 0] = self.tokens.encode
         context = [layer.select(batch.image) for layer in images]
-        states = network.text_encoder(questions, batch.question_mask, context)
+        states = network.text_encoder(questions, batch.question_mask, context, tokens=batch.asked)
         answers = batch.answers.clone()
         answers[:, 0] = self.tokens.decode
         targets = batch.answers.masked_fill(batch.answer_mask == 0, IGNORED)
@@ -72,6 +78,7 @@ class AnswerObjective(nn.Module):
             network.text_decoder.project_context(states, batch.question_mask),
             self.label_smoothing,
             batch.weights,
+            batch.written,
         )
         return {"lm": loss, "loss": loss}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blip.model.batch import PairBatch, SpecialTokens
 from blip.model.objectives import ObjectiveConfig, PairObjective
-from blip.model.ranks import from_first_rank, gather, gather_with_gradient, longest, own_rows
+from blip.model.ranks import from_first_rank, gather, gather_with_gradient, own_rows
 from tests import tiny
 
 TEXTS = (
@@ -79,7 +79,6 @@ def exchanged(rank: int) -> dict[str, Any]:
         "gradient": x.grad[0].tolist(),
         "first": from_first_rank(torch.tensor([rank + 7])).item(),
         "own": own_rows(everyones)[0, 0].item(),
-        "longest": longest(3 + rank, x),
     }
 
 

@@ -76,8 +76,10 @@ class Model:
             return "not judged yet"
         if self.passed:
             return f"champion, version {self.version}"
+        if self.version and self.version == self.champion:
+            return f"below its gate, still champion, version {self.version}"
         if self.version:
-            return f"challenger, version {self.version}: the champion is better"
+            return f"challenger, version {self.version}: a champion did better"
         below = any(value is None or value < minimum for _, minimum, value in self.gates)
         return "below its gate, not registered" if below else "not registered"
 

@@ -80,11 +80,13 @@ def _judge(
     candidate = CANDIDATES[name].of_last_round(settings)
     digest = registry.weights_digest(candidate.directory)
     champion = registry.champion(name)
-    rival = champion.figures if champion and champion.digest != digest else {}
-    verdict = gate.judge(minimums, figures, rival, settings.register_.tolerance)
+    before = champion.best if champion else {}
+    serves = champion is not None and champion.digest == digest
+    verdict = gate.judge(minimums, figures, {} if serves else before, settings.register_.tolerance)
+    if not verdict.good_enough and champion and serves:
+        return Outcome(verdict, champion.number, f"{STILL} v{champion.number}")
     if not verdict.good_enough:
-        serves = champion and champion.digest == digest
-        return Outcome(verdict, 0, f"{STILL} v{champion.number}" if champion and serves else "refused")
+        return Outcome(verdict, 0, "refused")
     version, _ = registry.register(
         name,
         candidate.directory,
@@ -94,14 +96,18 @@ def _judge(
         task=candidate.task,
     )
     alias = registry.CHAMPION if verdict.passed else registry.CHALLENGER
-    registry.promote(name, version.number, alias)
+    registry.promote(name, version.number, alias, _best(version.figures, before))
     return Outcome(verdict, version.number, f"{alias} v{version.number}")
+
+
+def _best(figures: dict[str, float], before: dict[str, float]) -> dict[str, float]:
+    return {metric: max(value, before.get(metric, value)) for metric, value in figures.items()}
 
 
 def _print(outcomes: dict[str, Outcome]) -> None:
     """The figures as a table, and below it, a line each, why a model is not the champion."""
     console = Console()
-    table = Table("model", "outcome", "figure", "value", "minimum", "champion", title="Registry")
+    table = Table("model", "outcome", "figure", "value", "minimum", "best champion", title="Registry")
     for name, outcome in outcomes.items():
         _add_rows(table, name, outcome)
     console.print(table)
@@ -110,7 +116,7 @@ def _print(outcomes: dict[str, Outcome]) -> None:
             still = outcome.standing.startswith(STILL)
             said = f"{name} is the champion still, though" if still else f"{name} is not the champion:"
             console.print(f"{said} {reason}", style="red", soft_wrap=True, highlight=False)
-        if outcome.version and not outcome.verdict.passed:
+        if outcome.standing.startswith(registry.CHALLENGER):
             print(f"`blip promote {name} {outcome.version}` makes it the champion all the same")
 
 
@@ -123,6 +129,6 @@ def _add_rows(table: Table, name: str, outcome: Outcome) -> None:
             check.metric,
             "-" if check.value is None else f"{check.value:.3f}",
             f"{check.minimum:g}",
-            "-" if check.champion is None else f"{check.champion:.3f}",
+            "-" if check.best is None else f"{check.best:.3f}",
             style=style,
         )

@@ -1,7 +1,7 @@
-"""The promotion gate: which figures a model must reach, and how they stand against the champion's.
+"""The promotion gate: which figures a model must reach, and how they stand against the champions'.
 
 figures = read_figures()
-verdict = judge({"retrieval.i2t_r1": 0.30}, figures, champion={"retrieval.i2t_r1": 0.66}, tolerance=0.02)
+verdict = judge({"retrieval.i2t_r1": 0.30}, figures, best={"retrieval.i2t_r1": 0.66}, tolerance=0.02)
 verdict.passed, verdict.reasons
 """
 
@@ -22,12 +22,12 @@ DERIVED = (
 
 @dataclass(frozen=True)
 class Check:
-    """One figure of a candidate beside what it must reach; `problem` is empty when it does."""
+    """One figure of a candidate, what it must reach and the best of a champion; `problem` is empty when it does."""
 
     metric: str
     value: float | None
     minimum: float
-    champion: float | None
+    best: float | None
     problem: str
     behind: bool = False
 
@@ -77,29 +77,25 @@ def read_figures(directory: Path = METRICS) -> dict[str, float]:
 def judge(
     minimums: Mapping[str, float],
     figures: Mapping[str, float],
-    champion: Mapping[str, float],
+    best: Mapping[str, float],
     tolerance: float,
 ) -> Verdict:
-    """Hold a candidate's figures against the minimums, and against the champion's less the tolerance."""
+    """Hold a candidate's figures against the minimums, and against the champions' best less the tolerance."""
     return Verdict(
         tuple(
-            _check(metric, figures.get(metric), minimum, champion.get(metric), tolerance)
+            _check(metric, figures.get(metric), minimum, best.get(metric), tolerance)
             for metric, minimum in minimums.items()
         )
     )
 
 
-def _check(
-    metric: str, value: float | None, minimum: float, champion: float | None, tolerance: float
-) -> Check:
+def _check(metric: str, value: float | None, minimum: float, best: float | None, tolerance: float) -> Check:
     if value is None or math.isnan(value):
         what = "not measured: no metrics/*.json has it" if value is None else "not a number"
-        return Check(metric, None, minimum, champion, f"{metric} is {what}")
+        return Check(metric, None, minimum, best, f"{metric} is {what}")
     if value < minimum:
-        return Check(
-            metric, value, minimum, champion, f"{metric} is {value:.3f}, below the gate's {minimum:g}"
-        )
-    if champion is not None and value < champion - tolerance:
-        problem = f"{metric} is {value:.3f}, the champion has {champion:.3f} (tolerance {tolerance:g})"
-        return Check(metric, value, minimum, champion, problem, behind=True)
-    return Check(metric, value, minimum, champion, "")
+        return Check(metric, value, minimum, best, f"{metric} is {value:.3f}, below the gate's {minimum:g}")
+    if best is not None and value < best - tolerance:
+        problem = f"{metric} is {value:.3f}, a champion had {best:.3f} (tolerance {tolerance:g})"
+        return Check(metric, value, minimum, best, problem, behind=True)
+    return Check(metric, value, minimum, best, "")

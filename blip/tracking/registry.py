@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-DIGEST, FIGURE = "blip.digest", "figure."
+DIGEST, FIGURE, BEST = "blip.digest", "figure.", "best."
 WEIGHTS = "*.safetensors"
 SCHEME = "models:/"
 CHECKPOINT = ".pth"
@@ -40,12 +40,19 @@ NO_SUCH = (
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a registered model: its number, weights' digest and figures."""
+    """A version of a registered model: its number, weights' digest and figures.
+
+    Attributes:
+        best: of every figure the best that it and the champions before it reached, as long as the gate promoted them.
+            Later candidates are held against these: against the figures of the champion alone, each could fall behind
+            the one before it.
+    """
 
     name: str
     number: int
     digest: str
     figures: dict[str, float]
+    best: dict[str, float]
 
 
 def champion(name: str) -> Version | None:
@@ -93,7 +100,7 @@ def register(
 
     Args:
         run_id: the MLflow run that registers it.
-        figures: what it scored; a champion's are what later candidates are held against.
+        figures: what it scored.
         tags: its lineage.
         task: what the served model does unless told otherwise: caption, match, answer or embed.
 
@@ -108,18 +115,23 @@ def register(
     if known is not None:
         for tag, value in notes.items():
             client.set_model_version_tag(name, str(known.number), tag, value)
-        return Version(name, known.number, digest, dict(figures)), False
+        return replace(known, figures=dict(figures)), False
     model_id = _log_model(client, name, directory, run_id=run_id, tags=notes, task=task)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(
             name, description=f"BLIP, served for the task `{task}` unless told otherwise"
         )
     created = client.create_model_version(name, f"{SCHEME}{model_id}", run_id, notes, model_id=model_id)
-    return Version(name, int(created.version), digest, dict(figures)), True
+    return Version(name, int(created.version), digest, dict(figures), dict(figures)), True
 
 
-def promote(name: str, version: int | str, alias: str = CHAMPION) -> Version:
+def promote(
+    name: str, version: int | str, alias: str = CHAMPION, best: Mapping[str, float] | None = None
+) -> Version:
     """Give a version the champion alias; the version that had it loses it.
+
+    Args:
+        best: what later candidates are held against; None: its own figures, as after a promotion by hand.
 
     Raises:
         BlipError: there is no such model or version; the message lists what there is.
@@ -129,11 +141,14 @@ def promote(name: str, version: int | str, alias: str = CHAMPION) -> Version:
     wanted = next((found for found in versions if str(found.version) == str(version)), None)
     if wanted is None:
         raise BlipError(_unknown(client, name, f"version {version}", versions))
+    promoted = replace(_version(wanted), best=dict(_version(wanted).figures if best is None else best))
+    for metric, value in promoted.best.items():
+        client.set_model_version_tag(name, str(wanted.version), BEST + metric, f"{value:.6g}")
     client.set_registered_model_alias(name, alias, str(wanted.version))
     challenger = _by_alias(client, name, CHALLENGER)
     if alias == CHAMPION and challenger is not None and str(challenger.version) == str(wanted.version):
         client.delete_registered_model_alias(name, CHALLENGER)
-    return _version(wanted)
+    return promoted
 
 
 def resolve(model: str) -> Path:
@@ -261,10 +276,12 @@ def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
 
 
 def _version(found: "ModelVersion") -> Version:
-    figures = {
-        tag.removeprefix(FIGURE): float(value) for tag, value in found.tags.items() if tag.startswith(FIGURE)
-    }
-    return Version(found.name, int(found.version), found.tags.get(DIGEST, ""), figures)
+    figures, best = _numbers(found, FIGURE), _numbers(found, BEST)
+    return Version(found.name, int(found.version), found.tags.get(DIGEST, ""), figures, figures | best)
+
+
+def _numbers(found: "ModelVersion", kind: str) -> dict[str, float]:
+    return {tag.removeprefix(kind): float(value) for tag, value in found.tags.items() if tag.startswith(kind)}
 
 
 def _log_model(

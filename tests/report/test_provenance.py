@@ -1,5 +1,6 @@
 """What a pipeline was made of, how long it took, and what became of its models."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,14 @@ def test_a_model_below_its_gate_says_so(finished: Path, settings: Settings, fact
     (finished / "metrics/evaluate_captioning.json").unlink()
     outcomes = {model.name: model.outcome for model in models(settings, read_artefacts(finished), facts)}
     assert outcomes["blip-captioning"] == "below its gate, not registered"
+
+
+def test_a_champion_below_its_gate_serves_still(finished: Path, settings: Settings, facts: RunFacts) -> None:
+    figures = json.loads((finished / "metrics/register.json").read_text())
+    figures |= {"register.blip-base.passed": 0.0}
+    (finished / "metrics/register.json").write_text(json.dumps(figures))
+    outcomes = {model.name: model.outcome for model in models(settings, read_artefacts(finished), facts)}
+    assert outcomes["blip-base"] == "below its gate, still champion, version 3"
 
 
 def test_models_are_not_judged_before_register(empty: Path, settings: Settings, facts: RunFacts) -> None:

@@ -76,6 +76,28 @@ def test_models_enter_stay_fall_behind_and_come_back(
     assert (champion.number, champion.figures) == (3, {"vqa.accuracy": 0.79})
 
 
+def test_champions_that_are_a_little_worse_each_do_not_add_up(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, accuracy in enumerate((0.80, 0.785, 0.78, 0.77, 0.79), 1):
+        write_weights("vqa", float(number))
+        measure(accuracy, auc=0.93)
+        passed = register_models(settings)["register.blip-vqa.passed"]
+        assert passed == (accuracy >= 0.80 - settings.register_.tolerance), accuracy
+    assert "vqa.accuracy is 0.770, a champion had 0.800 (tolerance 0.02)" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_after_a_promotion_by_hand_its_figures_count(settings: Settings) -> None:
+    for number, accuracy, passes in ((1, 0.80, True), (2, 0.70, False), (3, 0.69, True)):
+        write_weights("vqa", float(number))
+        measure(accuracy, auc=0.93)
+        assert register_models(settings)["register.blip-vqa.passed"] == passes
+        if not passes:
+            registry.promote("blip-vqa", number)
+
+
 def test_a_champion_below_a_raised_gate_is_said_to_serve_still(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,7 +106,7 @@ def test_a_champion_below_a_raised_gate_is_said_to_serve_still(
     gate = settings.register_.model_copy(update={"gate": {"blip-vqa": {"vqa.accuracy": 0.99}}})
     capsys.readouterr()
     metrics = register_models(settings.model_copy(update={"register_": gate}))
-    assert metrics == {"register.blip-vqa.passed": 0.0, "register.blip-vqa.version": 0.0}
+    assert metrics == {"register.blip-vqa.passed": 0.0, "register.blip-vqa.version": 1.0}
     said = " ".join(capsys.readouterr().out.split())
     assert "blip-vqa is the champion still, though vqa.accuracy is 0.800, below the gate's 0.99" in said
 

@@ -37,7 +37,7 @@ def test_a_champion_is_replaced_by_one_within_the_tolerance_only() -> None:
     behind = judge(GATE, {"retrieval.i2t_r1": 0.63, "retrieval.t2i_r1": 0.75}, champion, tolerance=0.02)
     assert not behind.passed
     assert behind.good_enough
-    assert behind.reasons == ["retrieval.i2t_r1 is 0.630, the champion has 0.660 (tolerance 0.02)"]
+    assert behind.reasons == ["retrieval.i2t_r1 is 0.630, a champion had 0.660 (tolerance 0.02)"]
 
 
 def test_a_figure_the_champion_never_had_is_no_obstacle() -> None:

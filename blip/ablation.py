@@ -28,7 +28,7 @@ from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.stages.training import DATASETS, VALIDATED, Job, threads_of, train_here
 from blip.tasks import captioning, retrieval
-from blip.tasks.inputs import read_samples
+from blip.tasks.inputs import open_directory, read_samples
 from blip.training.loop import finish
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _run(settings: Settings, arm: str, seed: int, steps: int) -> dict[str, float
     torch.set_num_threads(threads_of(job.run, seeded))
     train_here(job, seeded)
     finish(job.name)
-    figures = measure(settings, Blip.open(target))
+    figures = measure(settings, open_directory(target, settings.compute))
     shutil.rmtree(target)
     return figures
 

@@ -33,7 +33,7 @@ def caption(
     opened = open_model(model, device)
     captions: list[str] = []
     for start in range(0, len(images), BATCH):
-        captions += opened.caption(read_pictures(images[start : start + BATCH]), decoding, min_length=1)
+        captions += opened.caption(read_pictures(images[start : start + BATCH]), decoding)
     pairs = list(zip(map(str, images), captions, strict=True))
     show([{"image": image, "caption": text} for image, text in pairs], as_json, columns(pairs))
 

@@ -11,6 +11,7 @@ from typing import Any
 VIDEO_EXTENSIONS = frozenset({"mp4", "webm", "mkv", "mov", "avi"})
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 PARTNER = "partner."  # between key and extension of a second picture
+ANNOTATORS = 10  # of every question of the public VQA sets
 _KEY = re.compile(r"[A-Za-z0-9_\-]+")
 
 
@@ -36,13 +37,14 @@ class Question:
     """A question about a sample; `answers` maps each answer to the share of annotators who gave it.
 
     `open` is False where the question itself names its possible answers (yes or no). `candidates`, if there are
-    any, are the answers to be ranked.
+    any, are the answers to be ranked. `annotators` is how many people answered.
     """
 
     text: str
     answers: dict[str, float]
     open: bool
     candidates: tuple[str, ...] = ()
+    annotators: int = ANNOTATORS
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def _question_to_json(question: Question) -> dict[str, Any]:
     value = dict(vars(question))
     if not question.candidates:
         del value["candidates"]
+    if len(question.answers) < 2 or question.annotators == ANNOTATORS:  # of one answer it does not matter
+        del value["annotators"]
     return value
 
 

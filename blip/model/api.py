@@ -181,7 +181,7 @@ class Blip:
         beams: int = 3,
         top_p: float = 0.9,
         max_length: int = 20,
-        min_length: int = 5,
+        min_length: int = 2,
         repetition_penalty: float = 1.0,
         prompt: str | None = None,
         seed: int = 0,
@@ -190,7 +190,8 @@ class Blip:
     ) -> list[str]:
         """Write a caption for every image.
 
-        Lengths count tokens with the prompt. Nucleus sampling is seeded by `seed` and each image's key (its number
+        Lengths count tokens with the prompt, and ``[DEC]`` before it: with 2 and no prompt there is at least a word.
+        Nucleus sampling is seeded by `seed` and each image's key (its number
         when `keys` is not given), so that a caption does not depend on the images beside it.
         """
         _one_of("decoding", decoding, DecodingName)
@@ -241,7 +242,7 @@ class Blip:
         require("caption", self.card.missing)
         if not texts:
             return torch.empty(0, device=self.device)
-        prompt = self.card.prompt.lower().strip()
+        prompt = clean_caption(self.card.prompt)
         ids, mask = self._encode_texts([f"{prompt} {text}".strip() for text in texts])
         ids[:, 0] = self.tokenizer.bos
         with self._autocast():
@@ -290,12 +291,13 @@ class Blip:
     ) -> list[str]:
         """The most likely candidate for every question (BLIP paper, section 5.3).
 
-        The `keep` candidates with the likeliest first token are scored by their whole log-likelihood.
+        The `keep` candidates with the likeliest first token are scored by their whole log-likelihood. They are
+        written as answers are for training.
 
         Args:
             tokens_NTD: encoded images; question i is about image ``image_index[i]``.
         """
-        ids, mask = self._encode_texts(candidates)
+        ids, mask = self._encode([clean_question(candidate) for candidate in candidates])
         ids[:, 0] = self.tokenizer.bos
         best: list[str] = []
         for start in range(0, len(questions), batch_size):
@@ -368,7 +370,7 @@ class Blip:
         return ids.to(self.device), mask.to(self.device)
 
     def _prompt_ids(self, prompt: str) -> Tensor:
-        ids, _ = self._encode([prompt.lower().strip()])
+        ids, _ = self._encode([clean_caption(prompt)])
         ids[:, 0] = self.tokenizer.bos
         return ids[:, :-1]
 

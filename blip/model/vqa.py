@@ -20,7 +20,7 @@ class QuestionBatch:
 
     Attributes:
         images: ``[B, 3, S, S]``, uint8 until `to` has normalised them on the device.
-        weights: ``[Q]``, the share of annotators who gave the answer.
+        weights: ``[Q]``, how much each question counts.
         asked, written: tokens of the questions, and of the answers without the last column; counted before they go to
             a GPU.
     """

@@ -25,7 +25,7 @@ from blip.report.results import result_table
 from blip.report.rounds import rounds_table
 from blip.report.templating import environment, groups
 
-WEB = Path("data/datasets/web")
+DATASETS = Path("data/datasets")
 DATA_DOCS = Path("reports/data_docs/index.html")
 CAPFILT = Path("reports/capfilt/index.html")
 SHOWN = {"retrieval": 12, "text_to_image": 10, "captioning": 24, "vqa": 18, "classification": 12, "video": 8}
@@ -106,7 +106,7 @@ def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: Run
             rounds=rounds_table(found.figures),
             audit=audit,
             groups=groups(audit) if audit else [],
-            web_pictures=gallery.capfilt_pictures(audit, WEB) if audit else {},
+            web_pictures=gallery.capfilt_pictures(audit, DATASETS / settings.capfilt.web) if audit else {},
             training=[training_run(stage, curve) for stage, curve in found.curves.items() if curve],
             compared=_compared(found.figures),
             examples=_examples(found),

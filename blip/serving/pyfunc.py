@@ -4,7 +4,8 @@
     served.predict(pandas.DataFrame({"image": ["cat.jpg"]}))                                   # captions
     served.predict(pandas.DataFrame({"image": [data], "text": ["a cat"]}), {"task": "match"})  # probabilities
 
-A row is an image (path, bytes, base64 or data URI) and, by task, a text or a question:
+On a GPU: ``load_model(..., model_config={"device": "cuda"})``. A row is an image (path, bytes, base64 or data URI)
+and, by task, a text or a question:
 
 | task | columns | prediction |
 |---|---|---|
@@ -17,6 +18,7 @@ A row is an image (path, bytes, base64 or data URI) and, by task, a text or a qu
 import base64
 import binascii
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,9 @@ class BlipModel(PythonModel):
         """Open the model directory that travels with the version."""
         import blip
 
-        self._task = (context.model_config or {}).get("task", "caption")
-        self._model = blip.load(context.artifacts["model"])
+        config = context.model_config or {}
+        self._task = config.get("task", "caption")
+        self._model = blip.load(context.artifacts["model"], config.get("device", "cpu"))
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -99,8 +102,9 @@ def _image(value: Any, row: int) -> bytes | Path:
         return value
     if not isinstance(value, str):
         raise _invalid(f"row {row}: image is {type(value).__name__}, not a path, bytes or base64")
-    if len(value) < 4096 and Path(value).is_file():
-        return Path(value)
+    with suppress(OSError, ValueError):  # base64 of a small picture is no name that a file could have
+        if Path(value).is_file():
+            return Path(value)
     try:
         return base64.b64decode(value.partition("base64,")[2] or value, validate=True)
     except (binascii.Error, ValueError):

@@ -19,6 +19,7 @@ from blip.tasks.inputs import device_of
 from blip.tasks.matching import as_mask, precision_recall, roc_auc
 
 Row = dict[str, Any]
+TRUTH = ("truth_matched", "truth_caption_true")
 
 
 def write_bootstrapped(target: Path, captioner: Path, judge: Path, settings: Settings) -> None:
@@ -58,22 +59,26 @@ def _kept_figures(tally: Tally) -> dict[str, float]:
 
 
 def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
-    """Filter and captioner against the known truth of the web pool; empty when the pool has none (real data).
+    """Filter and captioner against what is known of the web pool; empty where nothing is (real data).
 
+    Only pictures whose truth is known count. The area under the curve is left out where all texts match, or none does.
     ``filter.*`` is over the web texts; ``capfilt.synthetic_right`` is the share of synthetic captions that are the
     picture's true label, before and after filtering; ``capfilt.rescued`` the share of the pictures with a wrong web
     text that keep a caption which is.
     """
     table = web.metadata()
-    if not {"truth_matched", "truth_caption_true"} <= set(table.column_names):
+    if not set(TRUTH) <= set(table.column_names):
         return {}
-    truth = {row["key"]: row for row in table.to_pylist()}
-    rows = [row for row in pq.read_table(audit).to_pylist() if row["web_texts"]]
+    truth = {row["key"]: row for row in table.to_pylist() if None not in (row[name] for name in TRUTH)}
+    rows = [row for row in pq.read_table(audit).to_pylist() if row["web_texts"] and row["key"] in truth]
+    if not rows:
+        return {}
     matched = as_mask([bool(int(truth[row["key"]]["truth_matched"])) for row in rows])
     labels = [truth[row["key"]]["truth_caption_true"] for row in rows]
     aucs = {
         f"filter.{name}": roc_auc(torch.tensor([max(row[column]) for row in rows]), matched)
         for name, column in (("roc_auc", "web_score"), ("itm_roc_auc", "web_itm"), ("itc_roc_auc", "web_itc"))
+        if matched.any() and not matched.all()
     }
     kept = as_mask([any(row["web_kept"]) for row in rows])
     captions = [_captions(row, label) for row, label in zip(rows, labels, strict=True)]

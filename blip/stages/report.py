@@ -1,7 +1,7 @@
 """blip stage report: one page about the pipeline, and its figures.
 
 Reads metrics/, reports/evaluate, reports/compare, the audit of CapFilt's last round and the pictures of
-data/datasets/web; asks MLflow when each stage ran and which versions are champions. Writes
+the web pool; asks MLflow when each stage ran and which versions are champions. Writes
 reports/pipeline/index.html, one file without scripts or outside resources, and metrics/summary.json.
 """
 
@@ -13,7 +13,7 @@ from blip.atomic import atomic_path, write_json, write_text
 from blip.config import Settings
 from blip.report.artefacts import read_artefacts
 from blip.report.audit import read_audit
-from blip.report.page import WEB, draw_charts, render
+from blip.report.page import draw_charts, render
 from blip.report.provenance import RunFacts, Span
 from blip.report.results import summary
 from blip.tasks.rounds import last_dataset
@@ -33,7 +33,8 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
         BlipError: a stage's output is there but is not what it writes.
     """
     found = read_artefacts(Path())
-    audit = read_audit(DATASETS / last_dataset(settings), WEB, seed=settings.seed)
+    pool = DATASETS / settings.capfilt.web
+    audit = read_audit(DATASETS / last_dataset(settings), pool, seed=settings.seed)
     charts = draw_charts(settings, found, audit)
     facts = gather_facts(settings, run)
     html = render(settings, found, audit, facts, charts)

@@ -7,11 +7,11 @@ import torch
 
 from blip.config import Settings
 from blip.data.text import clean_caption
-from blip.model.api import Blip
+from blip.errors import BlipError
 from blip.model.dialogs import answer_ranker
 from blip.model.two_images import TwoImages
 from blip.tasks import captioning, nlvr, retrieval, visdial, vqa
-from blip.tasks.inputs import read_samples
+from blip.tasks.inputs import DATASETS, device_of, open_directory, read_samples
 from blip.tasks.matching import roc_auc
 
 VALIDATION = "validation"
@@ -19,7 +19,7 @@ VALIDATION = "validation"
 
 def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
     """Recall both ways, by embeddings alone (``.itc``) and re-ranked."""
-    model = Blip.open(directory)
+    model = open_directory(directory, settings.compute)
     encode = partial(retrieval.encode_pictures, model)
     gallery = retrieval.gather(read_samples(VALIDATION), encode, settings.evaluate.batch_size)
     task = settings.evaluate.retrieval
@@ -33,7 +33,7 @@ def caption_scores(prefix: str, directory: Path, settings: Settings) -> dict[str
     """Exact match and the usual caption figures."""
     how = settings.evaluate.captioning
     write = partial(
-        Blip.open(directory).caption,
+        open_directory(directory, settings.compute).caption,
         decoding="beam",
         beams=how.beams,
         max_length=how.max_tokens,
@@ -46,17 +46,27 @@ def caption_scores(prefix: str, directory: Path, settings: Settings) -> dict[str
 
 
 def match_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
-    """How well the ITM head tells a picture's own label from another's: ROC AUC and accuracy at the argmax."""
-    samples = list(read_samples(VALIDATION))
-    texts = [clean_caption(sample.captions[0].text) for sample in samples]
-    model = Blip.open(directory)
+    """How well the ITM head tells a picture's own label from another one: ROC AUC and accuracy at the argmax.
+
+    Raises:
+        BlipError: the captions of the validation data are not at least two texts.
+    """
+    samples = [sample for sample in read_samples(VALIDATION) if sample.captions]
+    own = [clean_caption(sample.captions[0].text) for sample in samples]
+    texts = list(dict.fromkeys(own))
+    if len(texts) < 2:
+        raise BlipError(
+            f"validation of the filter needs pictures with different captions; {DATASETS / VALIDATION} has "
+            f"{len(samples)} with a caption, {len(texts)} of them different"
+        )
+    model = open_directory(directory, settings.compute)
     tokens = model.encode_images([sample.media for sample in samples], settings.evaluate.batch_size)
     generator = torch.Generator().manual_seed(settings.seed)
     rows = torch.arange(len(samples)).repeat(2)
-    shifts = torch.randint(1, len(samples), (len(samples),), generator=generator)
-    columns = torch.cat((rows[: len(samples)], (rows[: len(samples)] + shifts) % len(samples)))
-    scores = model.score_pairs(tokens, rows, texts, columns).cpu()
-    matched = rows == columns
+    right = torch.tensor([texts.index(text) for text in own])
+    wrong = (right + torch.randint(1, len(texts), (len(samples),), generator=generator)) % len(texts)
+    scores = model.score_pairs(tokens, rows, texts, torch.cat((right, wrong))).cpu()
+    matched = torch.arange(len(rows)) < len(samples)
     accuracy = ((scores > 0) == matched).float().mean().item()
     return {f"{prefix}.validation_auc": roc_auc(scores, matched), f"{prefix}.validation_accuracy": accuracy}
 
@@ -65,7 +75,7 @@ def question_scores(prefix: str, directory: Path, settings: Settings) -> dict[st
     """The official accuracy on the validation questions."""
     how = settings.evaluate.vqa
     outcome = vqa.evaluate(
-        Blip.open(directory),
+        open_directory(directory, settings.compute),
         read_samples("vqa_validation"),
         vqa.QuestionOnly.count(read_samples(how.train)),
         keep=how.candidates,
@@ -81,7 +91,7 @@ def statement_scores(prefix: str, directory: Path, settings: Settings) -> dict[s
     if how is None:
         return {}
     outcome = nlvr.evaluate(
-        TwoImages.open(directory),
+        TwoImages.open(directory, device_of(settings.compute)),
         read_samples(how.validation),
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,
@@ -95,7 +105,7 @@ def dialog_scores(prefix: str, directory: Path, settings: Settings) -> dict[str,
     if how is None:
         return {}
     outcome = visdial.evaluate(
-        answer_ranker(Blip.open(directory)),
+        answer_ranker(open_directory(directory, settings.compute)),
         read_samples(how.validation),
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,

@@ -2,9 +2,8 @@
 
     caption_metrics(["a red apple"], [["red apple", "an apple"]])   # {"exact_match": 1.0, "cider": ..., ...}
 
-The scorers are pycocoevalcap's pure-Python ones. Its tokeniser needs Java; the one here does the same to
-captions: lower case, words and numbers kept whole, punctuation dropped. CIDEr is on its natural scale, where
-1.0 is what papers print as 100.
+The scorers are pycocoevalcap's pure-Python ones, behind a tokeniser that needs no Java (blip/tasks/ptb.py). CIDEr is
+on its natural scale, where 1.0 is what papers print as 100.
 """
 
 import re
@@ -15,10 +14,10 @@ from blip.data.text import clean_caption
 from blip.errors import BlipError
 from blip.tasks.batches import batches
 from blip.tasks.outcome import Example, Outcome, choose, picture_of
+from blip.tasks.ptb import tokenise
 
 Caption = Callable[[Sequence[bytes]], list[str]]  # pictures -> their captions
 
-_WORD = re.compile(r"\w+(?:[-'’./]\w+)*")
 _ARTICLE = re.compile(r"^(?:a|an|the) ")
 
 
@@ -31,11 +30,6 @@ def is_exact(caption: str, references: Sequence[str]) -> bool:
 def exact_match(captions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """The share of captions that equal any of their references."""
     return sum(map(is_exact, captions, references)) / len(captions)
-
-
-def tokenise(caption: str) -> str:
-    """A caption as the scorers read it: lower-case words with one space between."""
-    return " ".join(_WORD.findall(caption.lower()))
 
 
 def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -63,24 +63,27 @@ def evaluate(
     """Classify every sample among all labels that occur.
 
     Args:
-        labels: the class name of each sample, by key; samples that are not in it are left out.
+        labels: the class name of each sample, by key; samples that are not in it are left out. Names that are one
+            text to the model ("Red", "red.") are one class.
         temperature: divides similarities for the probabilities of the examples; ranks do not depend on it.
 
     Raises:
         BlipError: no sample has a label.
     """
+    named = {key: clean_caption(label) for key, label in labels.items()}
     keys: list[str] = []
     embeddings: list[Tensor] = []
-    for batch in batches((sample for sample in samples if labels.get(sample.key)), batch_size):
+    for batch in batches((sample for sample in samples if named.get(sample.key)), batch_size):
         keys += [sample.key for sample in batch]
         embeddings.append(model.embed_images([sample.media for sample in batch]).float().cpu())
     if not keys:
         raise BlipError(
             "classification needs labels (truth_label in the metadata, or captions), none was found"
         )
-    classes = list(dict.fromkeys(labels[key] for key in keys))
+    places = {name: place for place, name in enumerate(dict.fromkeys(named[key] for key in keys))}
+    classes = [next(labels[key] for key in keys if named[key] == name) for name in places]
     similarity_NC = torch.cat(embeddings) @ class_embeddings(model, classes, templates).T
-    target_N = torch.tensor([classes.index(labels[key]) for key in keys])
+    target_N = torch.tensor([places[named[key]] for key in keys])
     ranks_N = ranks(similarity_NC, F.one_hot(target_N, len(classes)).bool())
     probability_NC = (similarity_NC / temperature).softmax(dim=1)
     rows = [_row(*row) for row in zip(keys, target_N, ranks_N, probability_NC, repeat(classes), strict=False)]

@@ -22,7 +22,12 @@ def open_model(name: str, compute: Compute) -> Blip:
     Raises:
         BlipError: it is not there (the message says which stage makes it) or cannot be read.
     """
-    return Blip.open(model_directory(name), device_of(compute), "float32")
+    return open_directory(model_directory(name), compute)
+
+
+def open_directory(directory: Path, compute: Compute) -> Blip:
+    """A model directory as evaluations open one: on the device of the settings, in float32."""
+    return Blip.open(directory, device_of(compute), "float32")
 
 
 def model_directory(name: str) -> Path:
@@ -56,4 +61,5 @@ def read_labels(name: str) -> dict[str, str]:
     table = PairsDataset.open(DATASETS / name).metadata()
     column = "truth_label" if "truth_label" in table.column_names else "caption"
     keys, labels = table["key"].to_pylist(), table[column].to_pylist()
-    return {key: label for key, label in zip(keys, labels, strict=True) if label}
+    known = ((key, "" if label is None else str(label)) for key, label in zip(keys, labels, strict=True))
+    return {key: label for key, label in known if label}

@@ -51,11 +51,15 @@ class VqaModel(Protocol):
 
 @dataclass
 class QuestionOnly:
-    """Counts of training answers by question: the whole text, its first two words, and overall."""
+    """Counts of training answers by question: the whole text, its first two words, and overall.
+
+    They are counted in the form in which answers are compared; `written` has the forms that a model is taught.
+    """
 
     by_text: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     by_opening: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     overall: Counter[str] = field(default_factory=Counter)
+    written: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     @classmethod
     def count(cls, samples: Iterable[Sample]) -> "QuestionOnly":
@@ -66,6 +70,7 @@ class QuestionOnly:
             for answer, share in question.answers.items():
                 for counts in (baseline.by_text[text], baseline.by_opening[_opening(text)], baseline.overall):
                     counts[normalise(answer)] += share  # type: ignore[assignment]
+                baseline.written[normalise(answer)][clean_question(answer)] += share  # type: ignore[assignment]
         return baseline
 
     def answer(self, question: str) -> str:
@@ -77,8 +82,11 @@ class QuestionOnly:
         raise BlipError("the question-only baseline has seen no training answers")
 
     def answers(self, count: int = ANSWERS) -> list[str]:
-        """The most frequent training answers."""
-        return _most_frequent(self.overall, count)
+        """The most frequent training answers, each as it was written most often: as "two" and not as "2"."""
+        written = (
+            _most_frequent(self.written[answer], 1)[0] for answer in _most_frequent(self.overall, count)
+        )
+        return [text for text in written if text]
 
 
 @torch.inference_mode()
@@ -147,7 +155,7 @@ def _answer_batch(
     rows = []
     for (row, question), prediction in zip(asked, predictions, strict=True):
         guess = baseline.answer(question.text)
-        right, lucky = (accuracy(text, question.answers) for text in (prediction, guess))
+        right, lucky = (accuracy(text, question.answers, question.annotators) for text in (prediction, guess))
         rows.append(_Row(batch[row].key, question, prediction, guess, right, lucky))
     return rows
 

@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from functools import lru_cache
 
-ANNOTATORS = 10  # of every question of the public VQA sets
+from blip.data.sample import ANNOTATORS
+
 NEEDED = 3  # annotators that must agree for a full score
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
@@ -50,7 +51,7 @@ def normalise(answer: str) -> str:
     return " ".join(_CONTRACTIONS.get(word, word) for word in numbers if word not in _ARTICLES)
 
 
-def accuracy(prediction: str, answers: Mapping[str, float]) -> float:
+def accuracy(prediction: str, answers: Mapping[str, float], annotators: int = ANNOTATORS) -> float:
     """How right a prediction is, 0 to 1.
 
     With one known answer: 1 if it is that one. With several: each annotator is left out in turn, and the
@@ -58,6 +59,7 @@ def accuracy(prediction: str, answers: Mapping[str, float]) -> float:
 
     Args:
         answers: each answer with the share of the annotators who gave it.
+        annotators: how many there were.
     """
     shares: dict[str, float] = defaultdict(float)
     for answer, share in answers.items():
@@ -66,7 +68,7 @@ def accuracy(prediction: str, answers: Mapping[str, float]) -> float:
     if len(shares) == 1:
         return float(given in shares)
     share = shares.get(given, 0.0) / sum(shares.values())
-    matches = share * ANNOTATORS
+    matches = share * annotators
     left_out_match = min(max(matches - 1, 0.0) / NEEDED, 1.0)
     left_out_other = min(matches / NEEDED, 1.0)
     return share * left_out_match + (1 - share) * left_out_other

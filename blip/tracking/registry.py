@@ -70,18 +70,20 @@ def find(name: str, digest: str) -> Version | None:
 
 
 def weights_digest(directory: Path) -> str:
-    """sha256 of a model directory's safetensors files.
+    """sha256 of a model directory's safetensors files, with the names of those that are not at its top.
 
     Raises:
         BlipError: it has none.
     """
-    files = sorted(directory.glob(WEIGHTS))
+    files = sorted(directory.rglob(WEIGHTS))
     if not files:
         raise BlipError(
             f"{directory}: no model there (no {WEIGHTS}); run the stage that writes it, or `dvc pull`"
         )
     digest = hashlib.sha256()
     for file in files:
+        if file.parent != directory:  # a member of a filter of several
+            digest.update(file.relative_to(directory).as_posix().encode())
         with file.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()
@@ -105,16 +107,16 @@ def register(
         task: what the served model does unless told otherwise: caption, match, answer or embed.
 
     Returns:
-        The version, and whether it is new: weights that the registry has already keep their version and get
-        the new figures.
+        The version, and whether it is new: weights that the registry has already keep their version and its
+        lineage, and get the new figures.
     """
     client = store.client()
     digest = weights_digest(directory)
     notes = {**tags, DIGEST: digest, **{FIGURE + metric: f"{value:.6g}" for metric, value in figures.items()}}
     known = find(name, digest)
     if known is not None:
-        for tag, value in notes.items():
-            client.set_model_version_tag(name, str(known.number), tag, value)
+        for metric, value in figures.items():
+            client.set_model_version_tag(name, str(known.number), FIGURE + metric, f"{value:.6g}")
         return replace(known, figures=dict(figures)), False
     model_id = _log_model(client, name, directory, run_id=run_id, tags=notes, task=task)
     if not client.search_registered_models(f"name = '{name}'"):

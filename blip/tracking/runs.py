@@ -90,7 +90,7 @@ class StageRun:
         }
         entries = [Param(name, value) for name, value in new.items()]
         for start in range(0, len(entries), PARAMETERS_BATCH):
-            self.client.log_batch(self.run_id, params=entries[start : start + PARAMETERS_BATCH])
+            _sent(self.client.log_batch, self.run_id, params=entries[start : start + PARAMETERS_BATCH])
         self._parameters.update(new)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
@@ -98,16 +98,16 @@ class StageRun:
         from mlflow.entities import RunTag
 
         entries = [RunTag(name, str(value)[:VALUE_LIMIT]) for name, value in tags.items()]
-        self.client.log_batch(self.run_id, tags=entries)
+        _sent(self.client.log_batch, self.run_id, tags=entries)
 
     def log_artifact(self, path: Path | str, folder: str | None = None) -> None:
         """Keep a file, or a folder with all that is in it, with the run."""
         log = self.client.log_artifacts if Path(path).is_dir() else self.client.log_artifact
-        log(self.run_id, str(path), folder)
+        _sent(log, self.run_id, str(path), folder)
 
     def log_figure(self, figure: "Figure", name: str) -> None:
         """Keep a matplotlib figure under a file name such as "roc.png"."""
-        self.client.log_figure(self.run_id, figure, f"figures/{name}")
+        _sent(self.client.log_figure, self.run_id, figure, f"figures/{name}")
 
     def flush(self) -> None:
         """Send the metrics that wait. When the store does not answer, they are kept for the next time."""
@@ -209,8 +209,8 @@ def _sent(call: Callable[..., object], *arguments: object, **named: object) -> b
 
     try:
         call(*arguments, **named)
-    except MlflowException as error:
-        if error.error_code == "INVALID_PARAMETER_VALUE":
+    except (MlflowException, OSError) as error:
+        if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
             raise
         print(f"warning: MLflow did not take it ({call.__name__}): {error}"[:300], file=sys.stderr)
         return False

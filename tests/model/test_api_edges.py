@@ -44,3 +44,12 @@ def test_a_way_that_is_none_is_named_with_those_there_are(model: Blip) -> None:
         model.caption(tiny.images(1), "Beam")  # type: ignore[arg-type]
     with pytest.raises(BadArguments, match="head='ITC': it is one of itm, itc"):
         model.match(tiny.images(1), ["red"], head="ITC")  # type: ignore[arg-type]
+
+
+def test_a_prompt_has_the_tokens_that_training_gave_it() -> None:
+    marked, plain = tiny.blip(prompt="The picture:"), tiny.blip(prompt="the picture")
+    images = tiny.images(2)
+    assert marked.caption(images, "greedy") == plain.caption(images, "greedy")
+    texts = ["red apple", "dog"]
+    found = [m.likelihood(m.encode_images(images), torch.arange(2), texts) for m in (marked, plain)]
+    assert torch.equal(*found)

@@ -11,7 +11,7 @@ from blip.config import Settings
 from blip.report.artefacts import read_artefacts
 from blip.report.audit import read_audit
 from blip.report.graph import NODES
-from blip.report.page import WEB, Charts, draw_charts, headline, render, training_run
+from blip.report.page import Charts, draw_charts, headline, render, training_run
 from blip.report.provenance import RunFacts
 
 VOID = {"meta", "link", "img", "br", "col", "hr", "input"}
@@ -59,7 +59,7 @@ class Reader(HTMLParser):
 def page(root: Path, settings: Settings, facts: RunFacts, *, charts: bool = True) -> str:
     """The page of the folder one is in."""
     found = read_artefacts(root)
-    audit = read_audit(root / "data/datasets/bootstrapped", root / WEB, seed=settings.seed)
+    audit = read_audit(root / "data/datasets/bootstrapped", root / "data/datasets/web", seed=settings.seed)
     drawn = draw_charts(settings, found, audit) if charts else Charts([], [], [], [])
     return render(settings, found, audit, facts, drawn)
 

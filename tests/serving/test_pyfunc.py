@@ -1,17 +1,23 @@
 """A registered model answers through MLflow as the model directory answers through blip.load."""
 
+import ast
 import base64
 import json
 import subprocess
 import sys
 import warnings
+from importlib.metadata import distribution, packages_distributions
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
 import mlflow.pyfunc  # noqa: F401  (its first import warns of MLflow's own types, the tests are about ours)
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 import blip
@@ -21,7 +27,7 @@ from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.checkpoints import ModelCard, save_network
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
-from blip.tracking import registry, store
+from blip.tracking import packaging, registry, store
 from blip.tracking.runs import stage_run
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -154,3 +160,48 @@ def test_a_version_answers_its_example_with_the_code_it_carries(folder: Path, tm
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert isinstance(json.loads(done.stdout.splitlines()[-1])[0], str)
+
+
+def test_small_pictures_in_base64_are_no_file_names(served) -> None:
+    """Some begin with more characters without a slash than a name may have."""
+    encoded = []
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        buffer = BytesIO()
+        Image.fromarray(random.integers(0, 256, (*random.integers(8, 24, 2), 3), dtype=np.uint8)).save(
+            buffer, "PNG"
+        )
+        encoded.append(base64.b64encode(buffer.getvalue()).decode())
+    long = [text for text in encoded if len(text.partition("/")[0]) > 255]
+    assert long
+    assert len(served.predict(pd.DataFrame({"image": long}), params={"task": "embed"})) == len(long)
+
+
+def test_the_requirements_cover_what_is_imported_where_the_model_is_served() -> None:
+    """Every package that our modules import by themselves once a model is open, or one that brings it along."""
+    script = "import blip.model.api, blip.model.two_images, sys; print(*(m for m in sys.modules if m[:5] == 'blip.'))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    of_module = packages_distributions()
+    imported = {name for module in done.stdout.split() for name in imports_of(module)}
+    wanted = {canonicalize_name(of_module[name][0]) for name in imported if name in of_module} - {"blip"}
+    covered, left = set(), [Requirement(line).name for line in packaging.requirements()]
+    while left:
+        name = canonicalize_name(left.pop())
+        if name not in covered:
+            covered.add(name)
+            needs = map(Requirement, distribution(name).requires or ())
+            left += [one.name for one in needs if one.marker is None or one.marker.evaluate({"extra": ""})]
+    assert {"torch", "simplejpeg"} <= wanted
+    assert wanted <= covered, f"{sorted(wanted - covered)} are imported and in nobody's requirements"
+
+
+def imports_of(module: str) -> set[str]:
+    """The packages that a module imports at its top, but not those that it can do without."""
+    file = find_spec(module).origin  # type: ignore[union-attr]
+    names: set[str] = set()
+    for node in ast.parse(Path(file).read_text()).body:  # type: ignore[arg-type]
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    return names

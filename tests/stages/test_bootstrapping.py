@@ -60,3 +60,31 @@ def test_a_picture_is_rescued_by_a_right_caption_that_was_kept(judged: tuple[Pai
     assert figures["capfilt.rescued"] == 1 / 2
     assert figures["capfilt.synthetic_right"] == 4 / 8
     assert figures["capfilt.synthetic_right_kept"] == 3 / 4
+
+
+def test_pictures_whose_truth_is_not_known_do_not_count(
+    tmp_path: Path, judged: tuple[PairsDataset, Path]
+) -> None:
+    media = next(pictures("web")).media
+    with PairsWriter(tmp_path / "some", samples_per_shard=4, parents=[], parameters={}) as writer:
+        for number, (key, right, *_) in enumerate(ROWS):
+            truth = {"matched": right, "caption_true": "a cat", "noise": ""} if key in "ab" else None
+            writer.add(
+                Sample(key, media, "webp", (Caption(f"text {key}", "web"),), truth=truth), phash=number
+            )
+    figures = truth_figures(PairsDataset.open(tmp_path / "some"), judged[1])
+    assert (figures["filter.roc_auc"], figures["filter.precision"], figures["filter.recall"]) == (
+        1.0,
+        1.0,
+        1.0,
+    )
+    assert figures["capfilt.synthetic_right"] == 2 / 4
+
+
+def test_without_any_wrong_text_there_is_no_curve(tmp_path: Path, judged: tuple[PairsDataset, Path]) -> None:
+    audit = pq.read_table(judged[1])
+    pq.write_table(audit.slice(0, 1), tmp_path / "one.parquet")
+    figures = truth_figures(judged[0], tmp_path / "one.parquet")
+    assert "filter.roc_auc" not in figures and figures["filter.precision"] == 1.0
+    pq.write_table(audit.slice(0, 0), tmp_path / "none.parquet")
+    assert truth_figures(judged[0], tmp_path / "none.parquet") == {}

@@ -63,3 +63,10 @@ def test_a_real_network_runs_through(tiny_blip, samples, labels):
     outcome = classified(tiny_blip, samples, labels)
     assert 0 <= outcome.metrics["classification.top1"] <= outcome.metrics["classification.top5"] <= 1
     assert len(outcome.predictions) == len(samples)
+
+
+def test_labels_that_are_one_text_to_the_model_are_one_class(colour_model, samples, labels, painted):
+    more = [painted(f"m{n}", "red") for n in range(3)]
+    also = {f"m{n}": label for n, label in enumerate(["Red", "red.", "RED!"])}
+    outcome = classified(colour_model, [*samples, *more], labels | also)
+    assert outcome.metrics["classification.top1"] == 1.0

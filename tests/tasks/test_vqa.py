@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from blip.data.sample import Question
+from blip.data.text import clean_question
 from blip.errors import BlipError
-from blip.tasks.vqa import QuestionOnly, evaluate
+from blip.tasks.vqa import QuestionOnly, evaluate, normalise
 
 
 def what(answer: str) -> Question:
@@ -92,3 +93,21 @@ def test_a_real_network_answers_as_it_does_for_single_questions(tiny_blip, paint
     expected = tiny_blip.answer([a[0] for a in asked], [a[1] for a in asked], candidates)
     assert [row["prediction"] for row in outcome.predictions] == expected
     assert not torch.is_inference_mode_enabled()
+
+
+def test_candidates_are_written_as_the_model_is_taught(painted):
+    """Answers that are compared as "2", "0" and "t shirt" are taught as "two", "none" and "t-shirt"."""
+    given = ["two", "two", "2", "none", "t-shirt", "an apple"]
+    training = [painted(f"t{n}", "red", questions=[what(answer)]) for n, answer in enumerate(given)]
+    answers = QuestionOnly.count(training).answers()
+    assert set(answers) == {"two", "none", "an apple", "t-shirt"}
+    assert {normalise(answer) for answer in answers} == {"2", "0", "apple", "t shirt"}
+
+
+def test_a_candidate_has_the_tokens_that_training_has(tiny_blip, painted, monkeypatch):
+    encoded = []
+    whole = tiny_blip._encode
+    monkeypatch.setattr(tiny_blip, "_encode", lambda texts: encoded.append(texts) or whole(texts))
+    tokens = tiny_blip.encode_images([painted("a", "red").media])
+    tiny_blip.rank_answers(tokens, torch.tensor([0]), ["what?"], ["T-shirt.", "10:30"])
+    assert encoded[0] == [clean_question("T-shirt."), clean_question("10:30")] == ["t-shirt", "1030"]

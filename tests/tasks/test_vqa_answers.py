@@ -56,3 +56,14 @@ def test_the_accuracy_is_the_mean_over_leaving_out_each_annotator():
 
 def test_annotators_who_wrote_the_same_answer_differently_agree():
     assert accuracy("2", {"two": 0.5, "2": 0.3, "the 2": 0.2}) == 1.0
+
+
+@pytest.mark.parametrize(
+    "given", [["red", "blue"], ["red", "red", "blue"], ["red", "red", "red", "blue", "teal"]]
+)
+def test_fewer_annotators_are_left_out_in_turn_as_ten_are(given):
+    for prediction in ("red", "blue", "green"):
+        others = [given[:out] + given[out + 1 :] for out in range(len(given))]
+        expected = sum(min(left.count(prediction) / 3, 1) for left in others) / len(given)
+        answers = {name: given.count(name) / len(given) for name in set(given)}
+        assert accuracy(prediction, answers, len(given)) == pytest.approx(expected)

@@ -150,3 +150,24 @@ def test_a_registry_that_does_not_answer_is_not_one_without_a_champion(
         with pytest.raises(BlipError, match="does not say which version of blip-vqa is champion"):
             registry.champion("blip-vqa")
         server.shutdown()
+
+
+def test_the_members_of_a_filter_are_part_of_what_a_version_is(settings: Settings, project: Path) -> None:
+    with stage_run("register", settings) as run:
+        made = make_model(project / "models/vqa", 1.0)
+        assert register(run, made, 0.7)[0].number == 1
+        make_model(made / "members/2", 2.0)
+        assert register(run, made, 0.8)[0].number == 2
+        make_model(made / "members/2", 3.0)
+        assert register(run, made, 0.8)[0].number == 3
+        again, is_new = register(run, made, 0.9)
+        assert (again.number, is_new) == (3, False)
+
+
+def test_weights_that_are_known_keep_where_they_came_from(settings: Settings, project: Path) -> None:
+    with stage_run("register", settings) as run:
+        made = make_model(project / "models/vqa", 1.0)
+        for commit in ("trained", "later"):
+            tags = {"blip.git_commit": commit}
+            registry.register("blip-vqa", made, run_id=run.run_id, figures={}, tags=tags, task="answer")
+    assert store.client().get_model_version("blip-vqa", "1").tags["blip.git_commit"] == "trained"

@@ -269,6 +269,26 @@ def test_metrics_wait_while_the_store_does_not_answer(
     assert run.client.get_run(run.run_id).data.metrics["loss"] == 2.0
 
 
+def test_what_the_store_does_not_take_costs_no_figures(
+    settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from matplotlib.figure import Figure
+    from mlflow.exceptions import MlflowException
+
+    def refuse(*_: object, **__: object) -> None:
+        raise MlflowException("no answer")
+
+    (project / "examples.json").write_text("[]")
+    with stage_run("pretrain", settings) as run, monkeypatch.context() as patch:
+        for name in ("log_batch", "log_artifact", "log_figure"):
+            patch.setattr(run.client, name, refuse)
+        run.log_artifact(project / "examples.json")
+        run.log_figure(Figure(), "loss.png")
+        run.set_tags({"warning": "none"})
+        run.log_params({"ranks": 1})
+    assert capsys.readouterr().err.count("no answer") >= 4
+
+
 def test_a_store_that_is_not_there_is_said_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

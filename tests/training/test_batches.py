@@ -9,8 +9,8 @@ import torch
 
 from blip.data.images import normalise
 from blip.data.loader import Batch
-from blip.data.sample import Caption, Sample, stable_id
-from blip.training.batches import PairCollate
+from blip.data.sample import Caption, Question, Sample, stable_id
+from blip.training.batches import PairCollate, QuestionCollate
 from tests import tiny
 
 TOKENS = tiny.tokenizer()
@@ -128,3 +128,24 @@ def test_a_text_of_no_image_is_drawn_for_every_caption() -> None:
     assert set(TOKENS.decode(made.distractor_ids)) == set(others)
     assert made.distractor_ids.shape == made.distractor_mask.shape == made.ids.shape
     assert TOKENS.decode(made.ids) == TOKENS.decode(plain.ids)
+
+
+def test_an_answer_is_drawn_by_its_share_and_a_question_counts_once() -> None:
+    asked = (
+        Question("the picture", {"red": 1.0}, False),
+        Question("the dog", {"apple": 0.7, "table": 0.2, "green": 0.1}, True),
+        Question("the apple", {"on": 0.2}, True),  # of Visual Genome
+    )
+    sample = Sample("s", b"", "png", questions=asked, width=8, height=8)
+    drawn: dict[str, list[str]] = {}
+    for seed in range(400):
+        batch = Batch(torch.zeros(1, 3, 16, 16), (sample,), torch.tensor([1]), Random(seed), 0, 0)
+        made = QuestionCollate(TOKENS, 12, 3)(batch)
+        texts = zip(
+            TOKENS.decode(made.questions), TOKENS.decode(made.answers), made.weights.tolist(), strict=True
+        )
+        for question, answer, weight in texts:
+            drawn.setdefault(question, []).append(answer)
+            assert weight == pytest.approx(0.2 if answer == "on" else 1.0)
+    shares = [drawn["the dog"].count(name) / 400 for name in ("apple", "table", "green")]
+    assert shares == pytest.approx([0.7, 0.2, 0.1], abs=0.06)

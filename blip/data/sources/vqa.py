@@ -47,7 +47,10 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         if not asked:
             yield Refused(item.key, "no_question", f"{item.name} has no question with an answer", item.data)
             continue
-        found = tuple(Question(text, shares(given), open_) for (text, open_), given in asked.items())
+        found = tuple(
+            Question(text, shares(given), open_, annotators=len(given))
+            for (text, open_), given in asked.items()
+        )
         yield Sample(item.key, item.data, item.extension, questions=found, truth=truth.get(item.name))
 
 

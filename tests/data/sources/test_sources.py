@@ -122,8 +122,8 @@ def test_questions_gather_their_answers(tmp_path: Path) -> None:
     write(tmp_path / "questions.csv", "image,question,answer,open", *rows)
     write_tar(tmp_path / "images.tar", {"a.png": b"A"})
     assert samples(items(tmp_path, "vqa"))["a"].questions == (
-        Question("what is it?", {"cat": 2 / 3, "dog": 1 / 3}, open=True),
-        Question("is it a cat?", {"yes": 1.0}, open=False),
+        Question("what is it?", {"cat": 2 / 3, "dog": 1 / 3}, open=True, annotators=3),
+        Question("is it a cat?", {"yes": 1.0}, open=False, annotators=1),
     )
 
 

@@ -1,0 +1,78 @@
+"""What a training stage says of its model on the validation data."""
+
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from blip.config import Settings, load_settings
+from blip.data.pairs import Caption, Sample
+from blip.errors import BlipError
+from blip.model.api import Blip
+from blip.stages import validation_scores
+from blip.tasks import inputs
+from tests import tiny
+
+from .conftest import ROOT, pictures, write
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)
+    tiny.save(Path("models/filter"), 0)
+    return load_settings(ROOT / "params.yaml", overrides={"compute.device": "cpu"})
+
+
+def captioned(*texts: str) -> list[Sample]:
+    samples = islice(pictures("test"), len(texts))
+    captions = [(Caption(text, "human"),) if text else () for text in texts]
+    return [replace(sample, captions=own) for sample, own in zip(samples, captions, strict=True)]
+
+
+def test_a_filter_that_errs_nowhere_has_full_marks_where_captions_repeat(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["red apple", "Red apple.", "dog", "red apple", "", "dog"]
+    write(Path(), "validation", captioned(*texts))
+    of_images = ["red apple", "red apple", "dog", "red apple", "dog"]
+
+    def perfect(_: Blip, tokens: torch.Tensor, rows: torch.Tensor, given: list[str], columns: torch.Tensor):
+        pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+        return torch.tensor([1.0 if of_images[row] == given[column] else -1.0 for row, column in pairs])
+
+    monkeypatch.setattr(Blip, "score_pairs", perfect)
+    figures = validation_scores.match_scores("filter", Path("models/filter"), settings)
+    assert figures == {"filter.validation_auc": 1.0, "filter.validation_accuracy": 1.0}
+
+
+def test_a_real_filter_is_measured(settings: Settings) -> None:
+    write(Path(), "validation", captioned("red apple", "dog", "the table"))
+    figures = validation_scores.match_scores("filter", Path("models/filter"), settings)
+    assert all(0 <= value <= 1 for value in figures.values())
+
+
+def test_one_caption_alone_cannot_validate_a_filter(settings: Settings) -> None:
+    write(Path(), "validation", captioned("dog", "Dog."))
+    with pytest.raises(BlipError, match="2 with a caption, 1 of them different"):
+        validation_scores.match_scores("filter", Path("models/filter"), settings)
+
+
+def test_a_model_is_validated_on_the_device_of_the_settings(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On whichever: what is asked for is what is opened."""
+    asked: list[str] = []
+    whole = Blip.open
+
+    def opened(directory: Path, device: str = "cpu", dtype: str = "float32") -> Blip:
+        asked.append(device)
+        return whole(directory, "cpu", dtype)
+
+    monkeypatch.setattr(inputs.Blip, "open", opened)
+    write(Path(), "validation", captioned("red apple", "dog", "the table"))
+    on_gpu = settings.model_copy(update={"compute": settings.compute.model_copy(update={"device": "cuda"})})
+    for score in ("match_scores", "retrieval_scores", "caption_scores"):
+        getattr(validation_scores, score)("filter", Path("models/filter"), on_gpu)
+    assert asked == ["cuda"] * 3

@@ -94,6 +94,6 @@ class Validate(Section):
     max_near_duplicate_share: float | None = Field(None, ge=0, le=1)
     near_duplicates: Literal["report", "set_aside"] = "report"
     max_missing_share: float = Field(0.0, ge=0, le=1)
-    max_bad_share: float = Field(0.02, ge=0, le=1)
+    max_bad_share: float | None = Field(None, ge=0, le=1)
     min_samples: int = Field(ge=1)
     max_excluded_share: float = Field(ge=0, le=1)

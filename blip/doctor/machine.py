@@ -9,6 +9,7 @@ from pathlib import Path
 
 from blip.config import PARAMS, load_settings
 from blip.doctor.finding import GIB, Finding, found
+from blip.doctor.sources import sources
 from blip.machine import usable_cores, usable_memory
 from blip.ports import PORTS, is_free
 
@@ -18,7 +19,7 @@ MEMORY_GIB, DISK_GIB = 4, 5  # what the embedded demo needs, with some to spare
 def examine() -> Iterator[Finding]:
     """Look at everything in turn; a check that breaks is a finding of its own."""
     checks: tuple[Callable[[], Finding], ...] = (
-        _python, _cores, _memory, _disk, _torch, _gpu, _git, _dvc, _settings, _tracking, _ports,
+        _python, _cores, _memory, _disk, _torch, _gpu, _git, _dvc, _settings, sources, _tracking, _ports,
     )  # fmt: skip
     yield from found(checks)
 

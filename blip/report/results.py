@@ -42,6 +42,7 @@ LABELS = {
     "classification.top1": ("Classification, top 1", "Zero-shot"),
     "video.t2v_r1": ("Text to video, R@1", "Zero-shot"),
     "filter.roc_auc": ("Filter on the web texts, ROC AUC", "CapFilt"),
+    "filter.validation_auc": ("Filter on validation, ROC AUC", "CapFilt"),
     "captioner.exact_match": ("Captioner on validation, exact match", "CapFilt"),
     "compare.pretrain.itc.i2t_r1": ("Pre-trained on the noisy pool, R@1", "Pre-training"),
     "compare.bootstrapped.itc.i2t_r1": ("Pre-trained on bootstrapped pairs, R@1", "Pre-training"),
@@ -52,7 +53,11 @@ MEASURED = (  # figure, the figure that is its baseline, what that is
     ("vqa.open_accuracy", "vqa.question_only_open", "question only"),
     ("compare.bootstrapped.itc.i2t_r1", "compare.pretrain.itc.i2t_r1", "noisy pool"),
 )
-DECIMALS = {"captioning.cider": 2, "filter.roc_auc": 3}  # of the figures that are no shares
+DECIMALS = {
+    "captioning.cider": 2,
+    "filter.roc_auc": 3,
+    "filter.validation_auc": 3,
+}  # of the figures that are no shares
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def result_table(found: Artefacts, gates: Mapping[str, Mapping[str, float]]) -> 
 
 def baselines(found: Artefacts) -> dict[str, Baseline]:
     """Chance, or what answers without looking get, for each figure where that can be counted."""
-    known = {"filter.roc_auc": Baseline(0.5, "chance")}
+    known = {name: Baseline(0.5, "chance") for name in ("filter.roc_auc", "filter.validation_auc")}
     rows = {task: examples.predictions for task, examples in found.examples.items() if examples.predictions}
     if retrieval := rows.get("retrieval"):
         images, texts = len(retrieval), len(_counts(retrieval, "caption"))

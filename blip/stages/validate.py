@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from blip.config import Settings
+from blip.config import Settings, Validate
 from blip.data.pairs import PairsDataset
 from blip.data.validation import Verdict, validate, write_validated
 from blip.errors import BlipError
@@ -34,7 +34,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
         name: (PairsDataset.open(DATASETS / name), source)
         for name, source in settings.ingest.datasets.items()
     }
-    verdicts = validate(datasets, settings.validate_, PAGES)
+    verdicts = validate(datasets, _thresholds(settings), PAGES)
     run.log_artifact(PAGES, DOCS)
     run.set_tags({"blip.data_docs": f"{DOCS}/index.html"})  # where to look among the run's artifacts
     _print(verdicts)
@@ -43,6 +43,13 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     except BlipError as error:
         raise BlipError(f"{error}\nEvery finding: {PAGES / 'index.html'}") from None
     return _metrics(verdicts)
+
+
+def _thresholds(settings: Settings) -> Validate:
+    """What was accepted at ingest is accepted here, unless a share of its own is set."""
+    share = settings.validate_.max_bad_share
+    limit = settings.ingest.max_bad_fraction if share is None else share
+    return settings.validate_.model_copy(update={"max_bad_share": limit})
 
 
 def _metrics(verdicts: list[Verdict]) -> dict[str, float]:

@@ -102,7 +102,7 @@ def _refused(source: Source, manifest: Manifest, settings: Validate) -> Rule:
         for reason, count in manifest.quarantined.items()
         if (reason in MALFORMED if of_links else reason != NEAR_DUPLICATE)
     }
-    bad, share = sum(counts.values()), settings.max_bad_share
+    bad, share = sum(counts.values()), settings.max_bad_share or 0.0
     total = manifest.samples + bad
     reasons = ", ".join(
         f"{count:,} {reason}" for reason, count in sorted(counts.items(), key=lambda c: -c[1])
@@ -113,7 +113,8 @@ def _refused(source: Source, manifest: Manifest, settings: Validate) -> Rule:
         f"at most {share * 100:g}% of what the source had was refused at ingest",
         "ExpectTableRowCountToBeBetween",
         {"min_value": fewest},
-        way_out="mend the source (`blip inspect` shows what was refused), or raise validate.max_bad_share",
+        way_out="mend the source (`blip inspect` shows what was refused), or raise ingest.max_bad_fraction "
+        "(or validate.max_bad_share, where that is set)",
         observed=f"{bad:,} of {total:,} refused{f' ({reasons})' if reasons else ''}",
     )
 

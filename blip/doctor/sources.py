@@ -1,0 +1,32 @@
+"""Do the settings name the sources that the pipeline needs, and does DVC see when they change?"""
+
+from pathlib import Path
+
+from blip.config import PARAMS, load_settings
+from blip.config.dvc_yaml import unmade, unwatched
+from blip.doctor.finding import Finding
+
+
+def sources() -> Finding:
+    """Of params.yaml, held against dvc.yaml and this disk."""
+    if not PARAMS.is_file():
+        return Finding("sources", "note", "no params.yaml here")
+    datasets = load_settings().ingest.datasets
+    if left_out := unmade(datasets):
+        text = f"ingest.datasets has no {', '.join(left_out)}, which stages of dvc.yaml read"
+        return Finding("sources", "bad", f"{text}; leave these lines of params.yaml as they are")
+    gone = [source.source for source in datasets.values() if _is_missing(source.source)]
+    if gone:
+        return Finding("sources", "bad", f"not there: {', '.join(gone)} (ingest.datasets)")
+    if ignored := unwatched(datasets):
+        text = (
+            f"{', '.join(ignored)}: not among the deps of `ingest` in dvc.yaml, so DVC does not see a change"
+        )
+        return Finding("sources", "note", text)
+    return Finding("sources", "good", f"{len(datasets)} datasets have their sources, and DVC watches them")
+
+
+def _is_missing(source: str) -> bool:
+    """Of a place on this disk: `name/name` may be a repository of a hub."""
+    path = Path(source)
+    return not path.exists() and (path.is_absolute() or path.suffix != "" or len(path.parts) != 2)

@@ -1,0 +1,80 @@
+"""The datasets of the settings against dvc.yaml, as a user with own data meets it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from blip.config import Source, load_settings
+from blip.config.dvc_yaml import unmade, unwatched
+from blip.doctor.sources import sources
+from blip.errors import BlipError
+from blip.stages import run_stage
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with this project's dvc.yaml and params.yaml, its sample, and pictures of its own."""
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/sample").symlink_to(ROOT / "data/sample")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def change(datasets: dict[str, dict[str, str] | None]) -> None:
+    """Write other sources into params.yaml; None takes a dataset out."""
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    found = values["ingest"]["datasets"] | datasets
+    values["ingest"]["datasets"] = {name: source for name, source in found.items() if source}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+
+
+MINE = {"source": "mine", "kind": "table", "origin": "human", "role": "train"}
+
+
+def test_the_projects_own_settings_are_whole_and_watched(project: Path) -> None:
+    datasets = load_settings().ingest.datasets
+    assert unmade(datasets) == unwatched(datasets) == []
+    assert sources().state == "good"
+
+
+def test_datasets_that_later_stages_need_are_missed_before_anything_is_read(project: Path) -> None:
+    change({"video": None, "vqa_test": None})
+    assert unmade(load_settings().ingest.datasets) == ["vqa_test", "video"]
+    assert sources().state == "bad" and "vqa_test, video" in sources().text
+    with pytest.raises(BlipError, match="has no vqa_test, video, and dvc.yaml has stages that read"):
+        run_stage("ingest", load_settings())
+    assert not Path("data/datasets").exists()
+
+
+def test_a_folder_that_dvc_does_not_watch_is_named(project: Path) -> None:
+    change({"human": MINE})
+    assert unwatched(load_settings().ingest.datasets) == ["mine"]
+    assert sources().state == "note" and "mine: not among the deps" in sources().text
+    pipeline = (
+        Path("dvc.yaml")
+        .read_text()
+        .replace("deps: [data/sample, blip/data,", "deps: [mine, data/sample, blip/data,")
+    )
+    Path("dvc.yaml").write_text(pipeline)
+    assert unwatched(load_settings().ingest.datasets) == []
+
+
+def test_a_source_that_is_not_there_is_named(project: Path) -> None:
+    change({"human": MINE | {"source": "elsewhere/pairs.csv"}})
+    assert sources().state == "bad" and "elsewhere/pairs.csv" in sources().text
+
+
+def test_without_a_pipeline_there_is_nothing_to_hold_against(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    datasets = {"human": Source.model_validate(MINE)}
+    assert unmade(datasets) == unwatched(datasets) == []

@@ -49,7 +49,7 @@ def test_datasets_that_later_stages_need_are_missed_before_anything_is_read(proj
     change({"video": None, "vqa_test": None})
     assert unmade(load_settings().ingest.datasets) == ["vqa_test", "video"]
     assert sources().state == "bad" and "vqa_test, video" in sources().text
-    with pytest.raises(BlipError, match="has no vqa_test, video, and dvc.yaml has stages that read"):
+    with pytest.raises(BlipError, match=r"has no vqa_test, video, and dvc\.yaml has stages that read"):
         run_stage("ingest", load_settings())
     assert not Path("data/datasets").exists()
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from blip.atomic import atomic_path
 from blip.errors import BlipError
@@ -193,12 +194,9 @@ def _registered(uri: str) -> Path:
 def _fetch(client: "MlflowClient", found: "ModelVersion") -> Path:
     """The MLflow model on this disk: where the local store has it, or downloaded once to .blip/models."""
     source = client.get_model_version_download_uri(found.name, found.version)
-    path = Path(source.removeprefix("file://"))
+    path = Path(unquote(source.removeprefix("file://")) if source.startswith("file://") else source)
     if path.is_absolute():
-        moved = (
-            store.ARTIFACTS / source.partition(f"/{store.ARTIFACTS}/")[2]
-        )  # the project's folder was renamed
-        return path if path.is_dir() else moved
+        return path
     target = store.STATE / "models" / f"{found.name}-{found.version}-{found.tags.get(DIGEST, '')[:12]}"
     with store.locked("models"), _as_default_store():
         from mlflow.artifacts import download_artifacts

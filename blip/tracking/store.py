@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blip.errors import BlipError
+from blip.tracking.moved import adopt
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -68,6 +69,8 @@ def _client(uri: str) -> "MlflowClient":
             "start its server, point MLFLOW_TRACKING_URI elsewhere, or unset it to use ./mlflow.db"
         ) from error
     _write_ahead(uri)
+    if uri == f"sqlite:///{DATABASE.resolve()}":
+        adopt(DATABASE, ARTIFACTS)
     return opened
 
 

@@ -28,10 +28,10 @@ demo: $(READY)  ## the whole pipeline on the embedded sample; again, it finds no
 ui: $(READY)  ## the pages: Prefect, MLflow, the report and the Data Docs; Ctrl-C closes them
 	@$(BIN)/python -m flows.ui
 
-test: $(READY)  ## every test: the quick ones two at a time, then the drills that want the machine to themselves
+test: $(READY)  ## every test, two at a time, and those that measure time by themselves
 	@failed=0; none_here=5; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS) || [ $$? -eq $$none_here ] || failed=1; \
-	$(BIN)/python -m pytest -m slow --durations=10 $(ARGS) || [ $$? -eq $$none_here ] || failed=1; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS) || [ $$? -eq $$none_here ] || failed=1; \
+	$(BIN)/python -m pytest -m alone --durations=10 $(ARGS) || [ $$? -eq $$none_here ] || failed=1; \
 	exit $$failed
 
 lint: $(READY)  ## ruff, pyright, and which part may import which

@@ -55,7 +55,7 @@ def test_the_table_has_a_row_a_side(blip) -> None:
     assert all(line.endswith("x as fast") for line in shown[-2:])
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_the_loader_is_no_slower_than_it_was() -> None:
     figures = loader.measure(repeats=3, batches=3)
     assert figures.ratios["bare"] > 0.75

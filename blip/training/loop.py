@@ -28,6 +28,8 @@ from blip.training.engine import build_engine, make_whole, quiet
 from blip.training.guard import Guard
 from blip.training.health import Health, said_in
 from blip.training.heartbeat import Heartbeat
+from blip.training.launch.store import is_responsible
+from blip.training.owner import give_up, keep_to_itself
 from blip.training.precision import LossScale, autocast_dtype
 from blip.training.preemption import stop_requested
 from blip.training.progress import Progress
@@ -77,7 +79,8 @@ def train(plan: Plan) -> int:
 
     Raises:
         Preempted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
-        BlipError: too many steps had no finite gradient, too many rollbacks, or a checkpoint cannot be written.
+        BlipError: another process trains this run, too many steps had no finite gradient, too many rollbacks, or a
+            checkpoint cannot be written.
     """
     return Trainer(plan).run()
 
@@ -87,6 +90,8 @@ class Trainer:
 
     def __init__(self, plan: Plan) -> None:
         training, self.plan = plan.run.training, plan
+        if is_responsible():
+            keep_to_itself(RUNS / plan.name)
         self.average = WeightAverage.of(plan.objective, training.average) if training.average else None
         scale = LossScale.of(plan.objective) if plan.compute.dtype == "float16" else None
         self.engine = build_engine(plan.objective, training, plan.run.optimiser)
@@ -266,8 +271,9 @@ class Trainer:
 
 
 def finish(name: str) -> None:
-    """Forget the checkpoints of a run whose model is saved and whose stage is done."""
+    """Forget the checkpoints of a run whose model is saved and whose stage is done; another process may train it."""
     shutil.rmtree(RUNS / name, ignore_errors=True)
+    give_up(RUNS / name)
 
 
 def schedule_of(run: Run, batches_per_epoch: int) -> Schedule:

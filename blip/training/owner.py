@@ -1,6 +1,7 @@
 """Whose checkpoints lie in a run's folder: a run goes on with its own only, and those of another one are not lost.
 
     runs/pretrain             of the run as its settings and data are now
+    runs/pretrain.lock        held by the process that trains it: a second one is refused
     runs/pretrain.3f9c2a71    of another one that was not finished; with its settings it is found again and goes on
 
 run.json has what the run is made of, so that one is told which setting made it another.
@@ -15,10 +16,32 @@ from pathlib import Path
 from typing import Any
 
 from blip.atomic import write_json
+from blip.lock import hold, let_go
 
 COMPLETE = "complete"  # the file that makes a folder a checkpoint
 OWNER = "run.json"
 SHOWN = 4  # differences
+ENDING_SECONDS = 10.0  # for the life before this one, which was killed or asked to stop
+
+
+def keep_to_itself(directory: Path) -> None:
+    """Let this process alone train the run of `directory`, until `give_up` or its end; before anything is read of it.
+
+    Of several ranks it is the agent that starts them on the first node, or the first rank where there is none.
+
+    Raises:
+        BlipError: another process trains it.
+    """
+    doing = (
+        "trains it, and two would mix their checkpoints. Wait for it, or end it: this one then goes on from the last "
+        "checkpoint if its settings are the same"
+    )
+    hold(_lock(directory), str(directory), doing, ENDING_SECONDS)
+
+
+def give_up(directory: Path) -> None:
+    """Let another process train the run."""
+    let_go(_lock(directory))
 
 
 def claim(directory: Path, identity: Mapping[str, Any]) -> None:
@@ -50,6 +73,10 @@ def claim(directory: Path, identity: Mapping[str, Any]) -> None:
 def fingerprint(identity: Mapping[str, Any]) -> str:
     """A digest of everything that a checkpoint must agree on."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _lock(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}.lock")
 
 
 def _owner(directory: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from blip.training.launch.node import CAUSES, Report
 from blip.training.launch.place import Place
 from blip.training.launch.ranks import Order
 from blip.training.launch.store import serve
+from blip.training.owner import keep_to_itself
 from blip.training.preemption import stop_requested
 
 SILENCE_SECONDS = 60.0  # without a sign of life of a node's agent, which gives one every 2 s
@@ -59,8 +60,10 @@ class Crew:
         Raises:
             Preempted: the ranks were asked to stop; those that trained have saved a checkpoint.
             BlipError: they ended without writing `marker`; says which rank was the cause.
+            BlipError: another process trains in the folder of `marker`.
             BadArguments: the nodes cannot have that many ranks.
         """
+        keep_to_itself(marker.parent)
         marker.unlink(missing_ok=True)
         order = self._order(name, ranks, arguments, threads)
         with stop_requested() as stop:

@@ -59,6 +59,11 @@ def join(address: str, port: int, timeout: float) -> "TCPStore":
     )
 
 
+def is_responsible() -> bool:
+    """Whether this process answers for its run: alone, or the first of ranks that no agent started."""
+    return ORDER not in os.environ and os.environ.get("RANK", "0") == "0"
+
+
 def ranks_store() -> "Store | None":
     """What the ranks of one order form their group in; None if no agent started this process."""
     if ORDER not in os.environ:

@@ -1,0 +1,111 @@
+"""One process at a time: a lock on a file, which the system takes back when its holder ends, however it ends.
+
+    hold(Path("runs/pretrain.lock"), "runs/pretrain", "trains it now; wait for it, or end it")
+    let_go(Path("runs/pretrain.lock"))            # or this process ends
+
+The file says who holds it. It goes with the hold; that of a killed process stays, and is free.
+"""
+
+import atexit
+import errno
+import fcntl
+import os
+import socket
+import sys
+import time
+from io import TextIOWrapper
+from pathlib import Path
+
+from blip.errors import BlipError
+
+POLL_SECONDS = 0.1
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # of file systems that have none
+
+_held: dict[Path, TextIOWrapper] = {}
+
+
+def hold(file: Path, what: str, doing: str, patience: float = 0.0) -> None:
+    """Keep other processes out of `what` until `let_go`, or until this process ends; one that holds it goes on.
+
+    Args:
+        file: locked, and made for it.
+        doing: what the holder does and what one can do about it, for the message of who is refused.
+        patience: seconds to wait for a holder that is ending.
+
+    Raises:
+        BlipError: another process holds it.
+    """
+    file = file.absolute()
+    if file in _held:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
+    while (handle := _taken(file)) is None:
+        if time.monotonic() >= deadline:
+            raise BlipError(f"{what}: another process ({_holder(file)}) {doing}")
+        time.sleep(POLL_SECONDS)
+    handle.truncate(0)
+    print(os.getpid(), socket.gethostname(), file=handle, flush=True)
+    _held[file] = handle
+
+
+def let_go(file: Path) -> None:
+    """Let others have it; nothing to do where this process does not hold it."""
+    handle = _held.pop(file.absolute(), None)
+    if handle is not None:
+        file.unlink(missing_ok=True)
+        handle.close()
+
+
+def _taken(file: Path) -> TextIOWrapper | None:
+    """The locked file; None while another process has it."""
+    while True:
+        handle = file.open("a", encoding="utf-8")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.close()
+            return None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                handle.close()
+                raise
+            print(
+                f"warning: {file}: no locks here ({error.strerror}), so see to it that one runs",
+                file=sys.stderr,
+            )
+        if _lies_at(handle, file):
+            return handle
+        handle.close()  # its holder has removed it meanwhile
+
+
+def _lies_at(handle: TextIOWrapper, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(file: Path) -> str:
+    """`pid 4711 on gpu01`, as the file says."""
+    try:
+        pid, host = file.read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return "which has not said who it is"
+    return f"pid {pid} on {host}"
+
+
+def _in_a_fork() -> None:
+    """A fork has no part in it, or it would keep the lock of a parent that was killed."""
+    for handle in _held.values():
+        handle.close()
+    _held.clear()
+
+
+def _at_the_end() -> None:
+    for file in list(_held):
+        let_go(file)
+
+
+os.register_at_fork(after_in_child=_in_a_fork)
+atexit.register(_at_the_end)

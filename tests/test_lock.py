@@ -1,0 +1,78 @@
+"""A lock keeps other processes out, says who has it, and is free when its holder is gone, however it went."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from blip.errors import BlipError
+from blip.lock import hold, let_go
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from blip.lock import hold
+hold(Path(sys.argv[1]), "it", "uses it")
+if os.fork() == 0:
+    time.sleep(20)  # a worker that outlives its parent for a while
+    os._exit(0)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def holder(file: Path) -> "subprocess.Popen[str]":
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(file)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def test_another_process_is_refused_until_the_holder_is_killed(tmp_path: Path) -> None:
+    process = holder(tmp_path / "lock")
+    said = rf"^it: another process \(pid {process.pid} on {socket.gethostname()}\) uses it$"
+    with pytest.raises(BlipError, match=said):
+        hold(tmp_path / "lock", "it", "uses it")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    hold(tmp_path / "lock", "it", "uses it")
+    assert (tmp_path / "lock").read_text() == f"{os.getpid()} {socket.gethostname()}\n"
+    let_go(tmp_path / "lock")
+
+
+def test_patience_is_for_a_holder_that_is_ending(tmp_path: Path) -> None:
+    process = holder(tmp_path / "lock")
+    killer = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {process.pid}"])
+    began = time.monotonic()
+    hold(tmp_path / "lock", "it", "uses it", patience=20)
+    assert 0.3 < time.monotonic() - began < 15
+    killer.wait()
+    process.wait()
+    let_go(tmp_path / "lock")
+
+
+def test_its_own_hold_stops_no_process_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hold(Path("lock"), "it", "uses it")
+    hold(tmp_path / "lock", "it", "uses it")
+    let_go(Path("lock"))
+    let_go(Path("lock"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    hold(tmp_path / "lock", "it", "uses it")
+    assert f"warning: {tmp_path / 'lock'}: no locks here" in capsys.readouterr().err
+    let_go(tmp_path / "lock")

@@ -7,7 +7,7 @@
 runs/pretrain/step-000200/model.safetensors   weights, momentum twin, queue: what all ranks have alike
                           rank0.safetensors   a rank's share of the optimiser's state, and its random state
                           rank0.json          sizes and digests of what the rank wrote
-                          complete            written last: all files with digests, and where the run stands
+                          complete            written last: all files with digests, where the run stands, whose it is
 
 Nothing in them is a pickle, and nothing says how many ranks go on: see `blip.training.fragments`. All ranks and nodes
 must see one folder.
@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from torch import Tensor
 from blip.atomic import flush_directory, write_json
 from blip.errors import BlipError
 from blip.training.fragments import own_state, restore, whole_state
-from blip.training.owner import COMPLETE, claim
+from blip.training.owner import COMPLETE, claim, fingerprint
 from blip.training.random_state import random_state, set_random_state
 from blip.training.tensors import Stored, Written, damage, write_tensors
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 MODEL = "model.safetensors"
+DAMAGED = "damaged"  # what the marker of one that cannot be used is called
 SMOOTHING = 0.9  # of the loss that tells the best checkpoint, from one logged mean to the next
 LONGEST_WAIT = 1800.0  # seconds that rank 0 gives the others' writing
 
@@ -66,6 +68,7 @@ class CheckpointStore:
     ) -> None:
         self.directory, self.keep, self.rank, self.world = directory, keep, rank, world
         self.keep_best, self.behind = keep_best, behind
+        self.fingerprint = fingerprint(identity)
         self.loss: float | None = None  # smoothed
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -79,8 +82,11 @@ class CheckpointStore:
 
     def best(self) -> Path | None:
         """The complete checkpoint with the lowest smoothed loss; None where no loss was noted."""
-        losses = {path: _marker(path).get("loss") for path in self._complete()}
-        known = {path: loss for path, loss in losses.items() if loss is not None}
+        known: dict[Path, float] = {}
+        for path in self._complete():
+            with suppress(BlipError):  # a damaged one is no best
+                if (loss := _marker(path)["loss"]) is not None:
+                    known[path] = loss
         return min(known, key=lambda path: known[path]) if known else None
 
     def note(self, loss: float) -> None:
@@ -97,7 +103,7 @@ class CheckpointStore:
             BlipError: the disk is full or not writable. Earlier checkpoints stay as they are.
         """
         self.wait()
-        target = self.directory / f"step-{step:06d}"
+        target = self.directory / _name(step)
         if self.rank == 0:
             _remove(target)
             target.mkdir(parents=True)
@@ -106,7 +112,8 @@ class CheckpointStore:
         files = {f"rank{self.rank}.safetensors": own_state(engine) | random_state()}
         if self.rank == 0:
             files[MODEL] = whole_state(engine)
-        marker = {"step": step, "world": self.world, "loss": self.loss, **state}
+        own = {"step": step, "world": self.world, "loss": self.loss, "fingerprint": self.fingerprint}
+        marker = {**own, **state}
         if self.behind:
             copies = {name: _copies(tensors) for name, tensors in files.items()}
             self._thread = threading.Thread(target=self._behind, args=(target, copies, marker), daemon=True)
@@ -130,17 +137,17 @@ class CheckpointStore:
         self._all_ranks(None, self.check)
 
     def usable(self) -> Path | None:
-        """The newest checkpoint that is as it was written. Damaged ones are said and put aside. All ranks call it."""
+        """The newest checkpoint that is as this run wrote it. Others are said and put aside. All ranks call it."""
         self.wait()
         while (step := self._newest_step()) >= 0:
-            path = self.directory / f"step-{step:06d}"
+            path = self.directory / _name(step)
             found = self._damage(path)
             if found:
-                print(f"warning: checkpoint {path}: {found}; the one before it is used", file=sys.stderr)
+                _warn(f"checkpoint {path}: {found}; the one before it is used")
             if _all_agree(not found):
                 return path
             if self.rank == 0:
-                (path / COMPLETE).rename(path / "damaged")
+                (path / COMPLETE).rename(path / DAMAGED)
             _barrier()
         return None
 
@@ -155,9 +162,7 @@ class CheckpointStore:
         """
         checkpoint = self.usable()
         if self.rank == 0:
-            for path in self.directory.glob("step-*"):
-                if not (path / COMPLETE).is_file() and not (path / "damaged").is_file():
-                    _remove(path)
+            self._tidy()
         if checkpoint is None:
             return None
         marker = _marker(checkpoint)
@@ -225,13 +230,28 @@ class CheckpointStore:
         return int(step)
 
     def _damage(self, path: Path) -> str | None:
-        """What is wrong with a checkpoint, as far as this rank's share of its files tells."""
-        files = list(_marker(path)["files"].items())[self.rank :: self.world]
+        """Why a checkpoint cannot be used, as far as its marker and this rank's share of its files tell."""
+        try:
+            marker = _marker(path)
+        except BlipError as error:
+            return str(error)
+        if marker.get("fingerprint", self.fingerprint) != self.fingerprint:
+            return "a run with other settings or data wrote it"
+        files = list(marker["files"].items())[self.rank :: self.world]
         found = (damage(path / name, Written(**written)) for name, written in files)
         return next((problem for problem in found if problem), None)
 
+    def _tidy(self) -> None:
+        """Remove what was broken off; what only begins like a checkpoint, as a copy does, is said and left alone."""
+        for path in self.directory.glob("step-*"):
+            if not _is_named_so(path):
+                _warn(f"{path} is passed over: a checkpoint is called step- and its number")
+            elif not any((path / name).is_file() for name in (COMPLETE, DAMAGED)):
+                _remove(path)
+
     def _complete(self) -> list[Path]:
-        return sorted((path.parent for path in self.directory.glob(f"step-*/{COMPLETE}")), key=_step)
+        found = (path.parent for path in self.directory.glob(f"step-*/{COMPLETE}"))
+        return sorted(filter(_is_named_so, found), key=_step)
 
     def _prune(self) -> None:
         best = self.best() if self.keep_best else None
@@ -240,12 +260,34 @@ class CheckpointStore:
                 _remove(old)
 
 
+def _name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
+def _is_named_so(folder: Path) -> bool:
+    """Whether a folder is called as a checkpoint is; a copy beside it is not."""
+    return folder.name.removeprefix("step-").isdecimal() and folder.name == _name(_step(folder))
+
+
 def _marker(checkpoint: Path) -> dict[str, Any]:
-    return json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+    """What the marker says. Raises BlipError if it is damaged, or that of another checkpoint."""
+    try:
+        marker = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+        whole = MODEL in marker["files"] and all(Written(**values) for values in marker["files"].values())
+        step, _, _ = marker["step"], marker["world"], marker["loss"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BlipError(f"its file {COMPLETE!r} is damaged ({type(error).__name__}: {error})") from error
+    if not whole or step != _step(checkpoint):
+        raise BlipError(f"its file {COMPLETE!r} is of another one (step {step})")
+    return marker
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def _awaited(path: Path) -> Path:

@@ -3,6 +3,8 @@
 import json
 import os
 import resource
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,74 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_it_is_used(
     said = capfd.readouterr().err
     assert "step-000002: rank0.safetensors" in said and "the one before it is used" in said
     assert store.latest() == store.directory / "step-000001"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda text: "", id="empty"),
+        pytest.param(lambda text: text[: len(text) // 2], id="half"),
+        pytest.param(lambda text: "{}", id="nothing in it"),
+        pytest.param(lambda text: "[]", id="a list"),
+        pytest.param(lambda text: text.replace('"sha256"', '"md5"'), id="other digests"),
+        pytest.param(lambda text: text.replace('"step": 2', '"step": 1'), id="of another step"),
+        pytest.param(lambda text: "\0" * len(text), id="zeros, as after a power cut"),
+    ],
+)
+def test_a_damaged_marker_is_said_and_the_checkpoint_before_it_is_used(
+    engine: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], spoil: Callable[[str], str]
+) -> None:
+    store = store_of(tmp_path, keep_best=True)
+    for number in (1, 2):
+        store.note(3.0 - number)
+        store.save(engine, number, {})
+    marker = store.directory / "step-000002" / COMPLETE
+    marker.write_text(spoil(marker.read_text()))
+    assert store.best() == store.directory / "step-000001"
+    place = store_of(tmp_path, keep_best=True).restore(engine)
+    assert place is not None and place["step"] == 1
+    assert "step-000002: its file 'complete' is " in capfd.readouterr().err
+
+
+def test_a_copy_of_a_checkpoint_is_passed_over_and_stays(
+    engine: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = store_of(tmp_path)
+    store.save(engine, 1, {})
+    copies = [store.directory / name for name in ("step-000001.bak", "step-1", "step-old")]
+    for copy in copies:
+        shutil.copytree(store.directory / "step-000001", copy)
+    store.save(engine, 2, {})
+    store.save(engine, 3, {})
+    place = store_of(tmp_path).restore(engine)
+    assert place is not None and place["step"] == 3
+    assert [(store.directory / f"step-00000{n}").is_dir() for n in (1, 2, 3)] == [False, True, True]
+    said = capfd.readouterr().err
+    assert all(f"{copy} is passed over" in said and (copy / COMPLETE).is_file() for copy in copies)
+
+
+def test_a_checkpoint_that_another_run_wrote_here_is_passed_over(
+    engine: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = store_of(tmp_path)
+    store.save(engine, 1, {})
+    store.save(engine, 2, {})
+    marker = store.directory / "step-000002" / COMPLETE
+    marker.write_text(marker.read_text().replace(store.fingerprint, "0" * 64))
+    place = store_of(tmp_path).restore(engine)
+    assert place is not None and place["step"] == 1
+    assert "step-000002: a run with other settings or data wrote it" in capfd.readouterr().err
+
+
+def test_a_marker_from_before_it_said_whose_it_is_is_good(engine: Any, tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    store.save(engine, 1, {})
+    marker = store.directory / "step-000001" / COMPLETE
+    said = json.loads(marker.read_text())
+    del said["fingerprint"]
+    marker.write_text(json.dumps(said))
+    place = store_of(tmp_path).restore(engine)
+    assert place is not None and place["step"] == 1
 
 
 def test_what_was_broken_off_is_removed(engine: Any, tmp_path: Path) -> None:

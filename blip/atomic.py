@@ -1,13 +1,30 @@
-"""Atomic writes: a reader sees the old file or the whole new one, never half of it."""
+"""Atomic writes: a reader sees the old file or the whole new one, never half of it.
+
+    .model.3f9c2a71.4711.tmp        grows until it takes the place of `model`; 4711 is the process, 3f9c2a71 its machine
+    .model.3f9c2a71.4711.old.tmp    the `model` before, on its way out
+
+Those of a process that was killed go when another writes into their folder.
+"""
 
 import json
 import os
+import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 from blip.errors import BlipError
+
+TEMPORARY = re.compile(r"\.(?P<name>.+?)(\.(?P<machine>[0-9a-f]{8}))?\.(?P<process>\d+)(?P<old>\.old)?\.tmp")
+UNUSED_SECONDS = 86400.0  # without a change, of what a process of another machine writes
+MANY = 1000  # files in a folder, which is then looked through but once
+
+_looked_through: set[Path] = set()
 
 
 @contextmanager
@@ -18,10 +35,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary path is removed and `target` stays as it was.
     """
     target = Path(target)
+    if target.is_dir():
+        target = target.resolve()  # a link to a folder stays, and the folder on the other disk is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise BlipError(f"{target} is a device, and no file that could be written anew: name a file")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    _clear_up(target)
+    temporary = _beside(target, "")
     _remove(temporary)
     try:
         yield temporary
@@ -37,14 +57,25 @@ def put_in_place(finished: Path, target: Path) -> None:
 
 
 def rename_onto(finished: Path, target: Path) -> None:
-    """Rename what is finished and on disk onto `target`.
+    """Rename what is finished and on disk onto `target`; a link to a folder is followed, one to a file replaced.
 
     Between the two renames that a directory takes there is no `target`, which one can see, and never half of one.
+    If the second fails, what was there is there again.
     """
-    before = target.with_name(f".{target.name}.{os.getpid()}.old.tmp")
+    if finished.is_dir():
+        target = target.resolve()
+    _clear_up(target)
+    before = _beside(target, ".old")
     if finished.is_dir() and target.exists():
+        if before.exists():
+            _remove(before)
         target.rename(before)
-    finished.replace(target)
+    try:
+        finished.replace(target)
+    except BaseException:
+        if before.exists() and not target.exists():
+            before.rename(target)
+        raise
     flush_directory(target.parent)
     _remove(before)
 
@@ -75,6 +106,68 @@ def flush_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _beside(target: Path, what: str) -> Path:
+    return target.with_name(f".{target.name}.{_machine()}.{os.getpid()}{what}.tmp")
+
+
+@cache
+def _machine() -> str:
+    """This host, and which of its containers: two of these have each a process 17."""
+    processes = ""
+    with suppress(OSError):
+        processes = Path("/proc/self/ns/pid").readlink()
+    return sha256(f"{socket.gethostname()} {processes}".encode()).hexdigest()[:8]
+
+
+def _clear_up(target: Path) -> None:
+    """Remove what killed processes left in the folder of `target`; put back what one had not replaced yet."""
+    folder = target.parent.absolute()
+    if folder in _looked_through:
+        return
+    with suppress(OSError):  # what cannot be cleared up stays, and is no reason not to write
+        names = [path.name for path in folder.iterdir()]
+        if len(names) > MANY:
+            _looked_through.add(folder)
+        for found in filter(None, map(TEMPORARY.fullmatch, names)):
+            ours = (
+                found["machine"] or found["name"] == target.name
+            )  # without a machine others' files are called so
+            if ours and _is_left(folder / found[0], found):
+                _clear(folder / found[0], folder / found["name"], bool(found["old"]))
+
+
+def _clear(left: Path, target: Path, old: bool) -> None:
+    if old and not target.exists():
+        left.rename(target)
+    else:
+        _remove(left)
+
+
+def _is_left(path: Path, found: re.Match[str]) -> bool:
+    """Whether nobody writes a temporary any more: its process is gone, or, of another machine, long silent."""
+    if _runs(int(found["process"])):
+        return False
+    return found["machine"] == _machine() or time.time() - _last_change(path) > UNUSED_SECONDS
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
+def _last_change(path: Path) -> float:
+    """When a file, or anything in a directory, was last written; now, if that cannot be seen."""
+    try:
+        return max(one.lstat().st_mtime for one in (path, *path.rglob("*")))
+    except OSError:
+        return time.time()
 
 
 def _remove(path: Path) -> None:

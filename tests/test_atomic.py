@@ -1,5 +1,11 @@
-"""A target is old or new and never half of either; what is no file is left alone."""
+"""A target is old or new and never half of either; what is no file is left alone, what was left is cleared up."""
 
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,3 +45,133 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
         raise ValueError("no")
     assert (tmp_path / "a").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from blip import atomic
+
+def die(self, target):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[2] == "between":  # the two renames of a directory
+    Path.replace = die
+with atomic.atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.mkdir()
+    (temporary / "weights").write_text("new")
+    if sys.argv[2] == "waiting":
+        print("writes", flush=True)
+        sys.stdin.read()
+"""
+
+
+def writer(target: Path, how: str) -> "subprocess.Popen[str]":
+    """A process that writes a directory and is killed, or waits in the middle of it."""
+    command = [sys.executable, "-c", KILLED, str(target), how]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_what_a_killed_process_left_goes_when_the_next_one_writes(tmp_path: Path) -> None:
+    for process in [writer(tmp_path / name, "waiting") for name in ("model", "other")]:
+        assert process.stdout is not None and process.stdout.readline() == "writes\n"
+        process.kill()
+        process.communicate()
+    assert len(list(tmp_path.iterdir())) == 2
+    write_text(tmp_path / "model", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_a_running_process_writes_is_left_alone(tmp_path: Path) -> None:
+    process = writer(tmp_path / "model", "waiting")
+    assert process.stdout is not None and process.stdout.readline() == "writes\n"
+    write_text(tmp_path / "beside", "text")
+    process.communicate()
+    assert process.returncode == 0
+    assert (tmp_path / "model/weights").read_text() == "new"
+
+
+def test_a_kill_between_the_two_renames_costs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/weights").write_text("old")
+    assert writer(tmp_path / "model", "between").wait() == -signal.SIGKILL
+    assert not (tmp_path / "model").exists()
+    write_text(tmp_path / "beside", "text")
+    assert (tmp_path / "model/weights").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside", "model"]
+
+
+def gone() -> int:
+    """The number of a process that was."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    "name", [".model.00000000.{}.tmp", ".model.{}.tmp"], ids=["other machine", "unknown one"]
+)
+def test_what_may_be_written_on_another_machine_stays_while_it_changes(tmp_path: Path, name: str) -> None:
+    left = tmp_path / name.format(gone())
+    (left / "folder").mkdir(parents=True)
+    (left / "folder/file").write_text("text")
+    for path in (left, left / "folder"):
+        os.utime(path, (0, 0))
+    write_text(tmp_path / "model", "text")
+    assert left.exists(), "a file in it is new"
+    os.utime(left / "folder/file", (0, 0))
+    write_text(tmp_path / "model", "text")
+    assert not left.exists()
+
+
+def test_files_of_others_that_are_called_alike_stay(tmp_path: Path) -> None:
+    other = tmp_path / f".editor.{gone()}.tmp"
+    other.write_text("text")
+    os.utime(other, (0, 0))
+    write_text(tmp_path / "model", "text")
+    assert other.exists()
+
+
+def test_what_was_there_is_there_again_when_the_new_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, new = tmp_path / "model", tmp_path / "new"
+    for folder, text in ((target, "old"), (new, "new")):
+        folder.mkdir()
+        (folder / "weights").write_text(text)
+
+    def fails(self: Path, target: Path) -> None:
+        raise OSError(5, "Input/output error", str(target))
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        put_in_place(new, target)
+    assert (target / "weights").read_text() == "old" and (new / "weights").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "new"]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another disk."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one file system here")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+def test_a_link_to_a_folder_on_another_disk_stays_one(tmp_path: Path, elsewhere: Path) -> None:
+    (elsewhere / "big").mkdir()
+    (tmp_path / "model").symlink_to(elsewhere / "big")
+    with atomic_path(tmp_path / "model") as temporary:
+        temporary.mkdir()
+        (temporary / "weights").write_text("new")
+    assert (tmp_path / "model").is_symlink() and (elsewhere / "big/weights").read_text() == "new"
+    assert [path.name for path in elsewhere.iterdir()] == ["big"]
+
+
+def test_a_link_to_a_file_is_replaced_and_the_file_stays(tmp_path: Path) -> None:
+    (tmp_path / "cached").write_text("old")
+    (tmp_path / "a").symlink_to(tmp_path / "cached")
+    write_text(tmp_path / "a", "new")
+    assert not (tmp_path / "a").is_symlink() and (tmp_path / "cached").read_text() == "old"

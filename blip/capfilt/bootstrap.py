@@ -61,19 +61,21 @@ def bootstrap(order: Order, target: Path, pool: Pool = HERE, ranks: Ranks = ALON
         What became of the images and texts; of several ranks the first says so, the others only of their own.
 
     Raises:
-        BlipError: `target` exists, there is no web sample to work on, a model cannot be used for this, or the
-            embeddings are to decide and there is no human text to compare with.
+        BlipError: `target` exists or another job makes it, there is no web sample to work on, a model cannot be used
+            for this, or the embeddings are to decide and there is no human text to compare with.
     """
-    if target.exists():
-        raise BlipError(f"{target} exists already; name another destination, or remove it first")
+    _check_free(target)
     if not len(PairsDataset.open(order.web.dataset)):
         raise BlipError(f"{order.web.dataset} has no sample to caption; is it a dataset of web pairs?")
     check_models(order.models)
     _check_apart(order)
     first = ranks.rank == 0
-    work = begin(target, order.identity()) if first else join(target, order.identity())
     if first:
+        work = begin(target, order.identity(), ranks.world)
+        _check_free(target, work)  # another process may have made it while the models were looked at
         _prepare(work, order, pool)
+    else:
+        work = join(target, order.identity(), ranks.rank, ranks.world)
     thresholds = _agreed(work)
     if pool.executor:
         forget_models()
@@ -85,6 +87,13 @@ def bootstrap(order: Order, target: Path, pool: Pool = HERE, ranks: Ranks = ALON
     _wait_for(work, shards)
     _finish(work, target, order, thresholds)
     return count(target / AUDIT_FILE)
+
+
+def _check_free(target: Path, work: Path | None = None) -> None:
+    if target.exists():
+        if work:
+            shutil.rmtree(work)
+        raise BlipError(f"{target} exists already; name another destination, or remove it first")
 
 
 def _check_apart(order: Order) -> None:

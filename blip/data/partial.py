@@ -2,56 +2,107 @@
 
     work = begin(target, plan)           # .target.partial, with what an earlier run of the same plan left
     ...                                  # parts
-    put_in_place(work, target)
+    complete(work, target, "parts")
 
-A plan is everything that the content depends on; another plan starts anew.
+A plan is everything that the content depends on; another plan starts anew. One process makes a dataset, which a lock
+beside it sees to; or the ranks of one job, each of which has a lock of its own.
+
+    .target.partial             grows; of a target that is a link, where that leads
+    .target.partial.lock        of its process; .target.partial.1.lock of rank 1
+    .target.partial.scaffold    what only served to make it, while it moves to its place
 """
 
 import json
 import shutil
 import time
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from blip.atomic import flush, rename_onto, write_json
 from blip.errors import BlipError
+from blip.lock import hold, let_go
 
-PLAN = "plan.json"
+PLAN, RANKS = "plan.json", "ranks.json"
+WAIT = "Wait for it, or end it: the same command then goes on where it was"
+ENDING_SECONDS = 60.0  # for a rank of a job that was refused, which its launcher ends
 
 
-def begin(target: Path, plan: dict[str, Any]) -> Path:
-    """The absolute path of the directory beside `target` in which its parts gather."""
+def begin(target: Path, plan: dict[str, Any], ranks: int = 1, what: str = "dataset") -> Path:
+    """The absolute path of the directory beside `target` in which its parts gather; this process alone begins it.
+
+    Others are kept out until `complete`, or until this process ends.
+
+    Args:
+        ranks: how many processes make it, of which the others `join`.
+        what: for the message of a process that is refused.
+
+    Raises:
+        BlipError: another process makes it.
+    """
     directory = _place(target)
-    if not _has(directory, plan):
+    hold(_lock(directory), str(target), f"makes this {what}. {WAIT}")
+    _take_back(directory)
+    if not _has(directory, PLAN, plan):
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         write_json(directory / PLAN, plan)
+    write_json(directory / RANKS, ranks)
     return directory
 
 
-def join(target: Path, plan: dict[str, Any], patience: float = 600.0) -> Path:
-    """The directory that another process begins for the same plan; waits for it.
+def join(target: Path, plan: dict[str, Any], rank: int, ranks: int, patience: float = 600.0) -> Path:
+    """The directory that the first of so many ranks begins for the same plan; waits for it.
 
     Raises:
-        BlipError: it is not there after `patience` seconds.
+        BlipError: it is not there after `patience` seconds, or another process is the rank of this number.
     """
     directory, deadline = _place(target), time.monotonic() + patience
-    while not _has(directory, plan):
+    while not (_has(directory, PLAN, plan) and _has(directory, RANKS, ranks)):
         if time.monotonic() > deadline:
             raise BlipError(f"{directory} was not begun within {patience:.0f} s; is the first rank running?")
         time.sleep(0.1)
+    hold(
+        _lock(directory, f".{rank}"),
+        str(target),
+        f"makes this dataset as rank {rank}. {WAIT}",
+        ENDING_SECONDS,
+    )
     return directory
 
 
 def complete(directory: Path, target: Path, *scaffold: str) -> None:
-    """Put a dataset that is whole in its place; what only served to make it goes when all is on disk."""
+    """Put a dataset that is whole in its place; what only served to make it goes when it is there.
+
+    Ended at any moment of this, or unable to put it there, the next `begin` finds all of it again.
+    """
     flush(directory)
-    for name in scaffold:
-        path = directory / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    (directory / PLAN).unlink()
-    rename_onto(directory, target)
+    _set_aside(directory, PLAN, RANKS, *scaffold)
+    try:
+        rename_onto(directory, target)
+    except OSError:
+        _take_back(directory)
+        raise
+    shutil.rmtree(_scaffold(directory))
+    let_go(_lock(directory))
+
+
+def _set_aside(directory: Path, *names: str) -> None:
+    aside = _scaffold(directory)
+    aside.mkdir()
+    for name in names:
+        with suppress(FileNotFoundError):
+            (directory / name).rename(aside / name)
+
+
+def _take_back(directory: Path) -> None:
+    """What was set aside comes back, the plan last; of a dataset that has got to its place, it goes."""
+    aside = _scaffold(directory)
+    if directory.is_dir() and aside.is_dir():
+        for path in sorted(aside.iterdir(), key=lambda path: path.name == PLAN):
+            path.rename(directory / path.name)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def fingerprint(path: Path) -> str:
@@ -62,12 +113,21 @@ def fingerprint(path: Path) -> str:
 
 
 def _place(target: Path) -> Path:
-    return target.resolve().with_name(f".{target.name}.partial")
+    target = target.resolve()
+    return target.with_name(f".{target.name}.partial")
 
 
-def _has(directory: Path, plan: dict[str, Any]) -> bool:
+def _lock(directory: Path, rank: str = "") -> Path:
+    return directory.with_name(f"{directory.name}{rank}.lock")
+
+
+def _scaffold(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}.scaffold")
+
+
+def _has(directory: Path, name: str, value: Any) -> bool:
     try:
-        found = json.loads((directory / PLAN).read_text(encoding="utf-8"))
+        found = json.loads((directory / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return found == json.loads(json.dumps(plan))
+    return found == json.loads(json.dumps(value))

@@ -118,6 +118,34 @@ def test_two_ranks_of_the_launcher_write_what_one_process_writes(
     assert files_of(tmp_path / "out") == undisturbed
 
 
+def test_a_second_job_on_the_target_is_refused_in_one_line(web, human, models, undisturbed, tmp_path) -> None:
+    arguments = [
+        web.path,
+        human.path,
+        models.captioner,
+        models.filters[0],
+        tmp_path / "twice",
+        tmp_path / "out",
+    ]
+    command = [sys.executable, "-c", SCRIPT, *map(str, arguments), SETTINGS.model_dump_json()]
+    first = subprocess.Popen(command, cwd=Path.cwd(), stdout=subprocess.DEVNULL)
+    while not list((tmp_path / ".out.partial/parts").glob("*.json")):
+        assert first.poll() is None
+        time.sleep(0.002)
+    first.send_signal(signal.SIGSTOP)
+    same = [
+        sys.executable, "-m", "blip", "capfilt", web.path, tmp_path / "out", "--captioner", models.captioner,
+        "--filter", models.filters[0], "--min-tokens", "3", "--max-tokens", "10", "--device", "cpu",
+    ]  # fmt: skip
+    second = subprocess.run(list(map(str, same)), capture_output=True, text=True, check=False, cwd=Path.cwd())
+    first.send_signal(signal.SIGCONT)
+    assert second.returncode == 1
+    (line,) = [line for line in second.stderr.splitlines() if not line.startswith("warning")]
+    assert line.startswith(f"error: {tmp_path / 'out'}: another process (pid {first.pid} on ")
+    assert first.wait() == 0
+    assert files_of(tmp_path / "out") == undisturbed
+
+
 def test_kill_9_at_ten_moments_changes_nothing(web, human, models, undisturbed, tmp_path: Path) -> None:
     moments, parts = random.Random(11), tmp_path / ".out.partial/parts"
     arguments = [

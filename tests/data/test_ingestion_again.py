@@ -3,8 +3,10 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -167,6 +169,91 @@ def test_a_kill_before_the_last_rename_loses_no_shard(
     assert made_at(again.path) == before and len(before) == SHARDS
     assert files_of(again.path) == files_of(ingest_dataset(source, tmp_path / "anew", SETTINGS).path)
     assert not (tmp_path / ".out.partial").exists()
+
+
+@pytest.mark.parametrize("at", ["parts", "plan.json"])
+def test_a_kill_among_the_last_renames_loses_no_shard(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    rename = Path.rename
+
+    def killed(self: Path, target: Path) -> Path:
+        if self.name == at:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ingest_dataset(source, tmp_path / "out", SETTINGS)
+    check_that_all_is_found_again(source, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), KeyboardInterrupt()], ids=["error", "kill"]
+)
+def test_a_last_rename_that_does_not_come_about_loses_no_shard(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    replace = Path.replace
+
+    def fails(self: Path, target: Path) -> Path:
+        if self.name == ".out.partial":
+            raise error
+        return replace(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", fails)
+        with pytest.raises(type(error)):
+            ingest_dataset(source, tmp_path / "out", SETTINGS)
+    check_that_all_is_found_again(source, tmp_path)
+
+
+def check_that_all_is_found_again(source: Source, folder: Path) -> None:
+    """The next run makes no shard anew, and all else is as if there had been no other."""
+    before = made_at(folder / ".out.partial")
+    again = ingest_dataset(source, folder / "out", SETTINGS)
+    assert made_at(again.path) == before and len(before) == SHARDS
+    assert files_of(again.path) == files_of(ingest_dataset(source, folder / "anew", SETTINGS).path)
+    assert sorted(path.name for path in folder.iterdir()) == ["anew", "out", "source"]
+
+
+def test_a_target_that_is_a_link_to_another_disk_is_made_there(source: Source, tmp_path: Path) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one file system here")
+    with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
+        (tmp_path / "out").symlink_to(Path(elsewhere, "big"))
+        for _ in range(2):  # there is nothing yet, and there is one
+            assert len(ingest_dataset(source, tmp_path / "out", SETTINGS)) == 58
+            assert (tmp_path / "out").is_symlink()
+            assert [path.name for path in Path(elsewhere).iterdir()] == ["big"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
+
+
+@pytest.mark.parametrize("per_shard", ["5", "6"], ids=["alike", "of another plan"])
+def test_a_second_process_is_refused_and_the_first_makes_it_whole(
+    source: Source, tmp_path: Path, per_shard: str
+) -> None:
+    target = tmp_path / "out"
+    first = subprocess.Popen([sys.executable, "-c", SLOWLY, source.source, str(target)], cwd=Path.cwd())
+    while not list((tmp_path / ".out.partial/parts").glob("*.json")):
+        assert first.poll() is None
+        time.sleep(0.02)
+    first.send_signal(signal.SIGSTOP)  # or it might be done before the second has come so far
+    command = [
+        sys.executable, "-m", "blip", "ingest", source.source, "--out", str(target), "--workers", "1",
+        "--origin", "web", "--samples-per-shard", per_shard, "--max-bad-fraction", "0.2",
+    ]  # fmt: skip
+    second = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path.cwd())
+    first.send_signal(signal.SIGCONT)
+    assert second.returncode == 1
+    holder = f"another process (pid {first.pid} on {socket.gethostname()}) makes this dataset"
+    assert second.stderr.splitlines()[-1].startswith(f"error: {target}: {holder}")
+    assert "Traceback" not in second.stderr
+    assert first.wait() == 0
+    undisturbed = ingest_dataset(source, tmp_path / "undisturbed", SETTINGS)
+    assert files_of(target) == files_of(undisturbed.path)
 
 
 FULL = """

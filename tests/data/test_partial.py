@@ -1,0 +1,64 @@
+"""Who may make a dataset: one process, or the ranks of one job; two jobs on one target do not mix."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blip.data import partial
+from blip.data.partial import begin, join
+from blip.errors import BlipError
+
+PLAN = {"of": "something"}
+OTHER = """
+import sys
+from pathlib import Path
+from blip.data.partial import begin, join
+target, rank, ranks = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+plan = {"of": "something"}
+begin(target, plan, ranks) if rank == 0 else join(target, plan, rank, ranks)
+print("in", flush=True)
+sys.stdin.read()
+"""
+
+
+def other(target: Path, rank: int, ranks: int) -> "subprocess.Popen[str]":
+    """A process that makes the dataset too."""
+    command = [sys.executable, "-c", OTHER, str(target), str(rank), str(ranks)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "in\n"
+    return process
+
+
+def test_another_process_is_refused_even_with_another_plan_and_nothing_is_removed(tmp_path: Path) -> None:
+    process = other(tmp_path / "out", 0, 1)
+    (tmp_path / ".out.partial/part").write_text("work")
+    for plan in (PLAN, {"of": "something else"}):
+        with pytest.raises(
+            BlipError, match=rf"another process \(pid {process.pid} on .*\) makes this dataset"
+        ):
+            begin(tmp_path / "out", plan)
+    assert (tmp_path / ".out.partial/part").exists()
+    process.communicate()
+    begin(tmp_path / "out", PLAN)
+    assert (tmp_path / ".out.partial/part").exists()
+
+
+def test_ranks_join_their_own_job_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partial, "ENDING_SECONDS", 0.0)
+    target = tmp_path / "out"
+    family = [other(target, 0, 3), other(target, 1, 3)]
+    with pytest.raises(BlipError, match=r"makes this dataset as rank 1\."):
+        join(target, PLAN, 1, 3)
+    with pytest.raises(BlipError, match=r"was not begun within 0 s"):
+        join(target, PLAN, 2, 4, patience=0.0)
+    assert join(target, PLAN, 2, 3) == tmp_path / ".out.partial"
+    for process in family:
+        process.communicate()
+
+
+def test_the_place_of_a_link_is_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk/big")
+    assert begin(tmp_path / "out", PLAN) == tmp_path / "disk/.big.partial"

@@ -5,6 +5,7 @@ pretrain  step  240/1000  24%  loss 5.123  itc 2.612  itm 0.581  lm 1.930  612 p
 
 import csv
 import math
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,8 +58,10 @@ class Progress:
         figures["lr"] = lr
         if self.curve:
             with self.curve.open("a", newline="", encoding="utf-8") as handle:
-                row = {"step": step} | figures
-                csv.DictWriter(handle, COLUMNS).writerow({name: _short(value) for name, value in row.items()})
+                row, writer = {"step": step} | figures, csv.DictWriter(handle, COLUMNS)
+                if not handle.tell():  # somebody has removed it
+                    writer.writeheader()
+                writer.writerow({name: _short(value) for name, value in row.items()})
             left = (time.monotonic() - self._began) / (step - self._start) * (self.steps - step)
             print(line(self.name, step, self.steps, figures, left), flush=True)
         return figures
@@ -93,14 +96,34 @@ def _clock(seconds: float) -> str:
 
 def _cut_curve(path: Path, start: int) -> None:
     """Keep the rows up to the step the run resumes from, so that nothing stands twice."""
-    rows: list[dict[str, str]] = []
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as handle:
-            rows = [row for row in csv.DictReader(handle) if int(row["step"]) <= start]
+    rows = [row for row in _rows(path) if int(row["step"]) <= start]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, COLUMNS)
+        writer = csv.DictWriter(handle, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a curve; one that cannot be read, as without its header, is set aside."""
+    if not path.is_file() or not path.stat().st_size:
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            reader = csv.DictReader(handle)
+            rows = list(reader)
+        if "step" not in (reader.fieldnames or ()):
+            raise ValueError("its first line names no column 'step'")
+        _ = [int(row["step"]) for row in rows]
+    except (csv.Error, TypeError, ValueError) as error:
+        aside = path.with_name(f"{path.stem}.damaged{path.suffix}")
+        path.replace(aside)
+        print(
+            f"warning: the curve {path} cannot be read: {error}. It is {aside} now, and another one begins here",
+            file=sys.stderr,
+            flush=True,
+        )
+        return []
+    return rows
 
 
 def _short(value: float) -> str:

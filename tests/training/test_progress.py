@@ -1,8 +1,13 @@
 """The line that a person reads fits a terminal and says what is worth saying."""
 
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
-from blip.training.progress import line
+from blip.training.progress import COLUMNS, Progress, line
 
 USUAL = {
     "loss": 5.1234, "itc": 2.6123, "itm": 0.5812, "lm": 1.9299, "pairs_per_second": 2612.3, "mfu": 0.309,
@@ -33,3 +38,58 @@ def test_a_run_of_days_has_hours_and_a_run_of_one_loss_has_no_others() -> None:
     assert line("captioner", 5, 10, figures, 90061) == (
         "captioner  step  5/10  50%  loss 2.000  lm 2.000  3 pairs/s  ETA 25:01:01"
     )
+
+
+class OneReading:
+    """A meter that always tells the usual."""
+
+    empty, norms = False, SimpleNamespace()
+
+    def read(self) -> dict[str, float]:
+        return dict(USUAL)
+
+
+def progress(curve: Path, start: int) -> Progress:
+    return Progress("pretrain", 10, 1, cast(Any, OneReading()), curve, start)
+
+
+def steps_of(curve: Path) -> list[str]:
+    with curve.open(newline="") as handle:
+        return [row["step"] for row in csv.DictReader(handle)]
+
+
+def test_rows_behind_the_step_that_a_run_goes_on_from_are_cut(tmp_path: Path) -> None:
+    curve = tmp_path / "curve.csv"
+    first = progress(curve, 0)
+    for step in (1, 2, 3):
+        first.report(step, 0.1)
+    again = progress(curve, 2)
+    again.report(3, 0.1)
+    assert steps_of(curve) == ["1", "2", "3"]
+
+
+def test_a_curve_that_was_removed_meanwhile_begins_with_its_header(tmp_path: Path) -> None:
+    first = progress(tmp_path / "curve.csv", 0)
+    (tmp_path / "curve.csv").unlink()
+    first.report(4, 0.1)
+    first.report(5, 0.1)
+    assert steps_of(tmp_path / "curve.csv") == ["4", "5"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("52,5.1,2.6\r\n54,5.0,2.5\r\n", id="no header"),
+        pytest.param(",".join(COLUMNS) + "\r\n52,5.1\r\n,5.0\r\n", id="no number"),
+        pytest.param("\0" * 40, id="zeros"),
+    ],
+)
+def test_a_curve_that_cannot_be_read_is_set_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    curve = tmp_path / "curve.csv"
+    curve.write_text(text, newline="")
+    progress(curve, 54).report(55, 0.1)
+    assert steps_of(curve) == ["55"]
+    assert (tmp_path / "curve.damaged.csv").read_bytes().decode() == text
+    assert f"the curve {curve} cannot be read" in capsys.readouterr().err

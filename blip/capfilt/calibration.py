@@ -8,6 +8,7 @@ The matching pairs are held-out human ones; each image is also judged with other
 are wrong is not known: `noise` assumes it, and precision depends on it.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -54,7 +55,10 @@ TRIES = 32  # to find them
 
 
 class Point(NamedTuple):
-    """What a threshold gives: of the kept texts the share that match, of the matching the share kept, of all."""
+    """What a threshold gives: of the kept texts the share that match, of the matching the share kept, of all.
+
+    Where nothing is kept, the precision is no number.
+    """
 
     threshold: float
     precision: float
@@ -83,7 +87,7 @@ class Measured:
         passed = float((self.mismatched >= threshold).mean())
         right, wrong = (1 - noise) * recall, noise * passed
         kept = right + wrong
-        return Point(threshold, right / kept if kept else 1.0, recall, kept)
+        return Point(threshold, right / kept if kept else math.nan, recall, kept)
 
     def curve(self, noise: float, thresholds: Iterable[float] = ROUND) -> list[Point]:
         """The points of some thresholds."""
@@ -99,7 +103,7 @@ class Measured:
         points = [self.at(float(threshold), noise) for threshold in candidates]
         found = next((point.threshold for point in points if point.precision >= precision), None)
         if found is None:
-            best = max(point.precision for point in points)
+            best = max(point.precision for point in points if point.kept)
             raise BlipError(
                 f"no threshold of this filter reaches a precision of {precision} on the held-out pairs with "
                 f"{noise:.0%} wrong texts; the best is {best:.3f}. Ask for less, or train a better filter"

@@ -224,9 +224,14 @@ def calibrate(
         draw(measured, noise, png)
     points = measured.curve(noise)
     title = f"{held_out}: {len(measured.matched):,} pairs, ROC AUC {measured.roc_auc:.3f}; {noise:.0%} wrong assumed"
-    rows = [(f"{p.threshold:g}", f"{p.precision:.3f}", f"{p.recall:.3f}", f"{p.kept:.3f}") for p in points]
+    right = [f"{p.precision:.3f}" if p.kept else "-" for p in points]
+    rows = [
+        (f"{p.threshold:g}", shown, f"{p.recall:.3f}", f"{p.kept:.3f}")
+        for p, shown in zip(points, right, strict=True)
+    ]
     table = columns([("threshold", "precision", "recall", "kept"), *rows])
-    show({"roc_auc": measured.roc_auc, "points": [p._asdict() for p in points]}, as_json, [title, *table])
+    told = [p._asdict() | {"precision": p.precision if p.kept else None} for p in points]
+    show({"roc_auc": measured.roc_auc, "points": told}, as_json, [title, *table])
 
 
 def check_named(

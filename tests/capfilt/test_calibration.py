@@ -1,9 +1,13 @@
 """Thresholds by what they give, against counting by hand."""
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from sklearn.metrics import roc_auc_score
 
 from blip.capfilt.bootstrap import find_threshold
@@ -24,6 +28,13 @@ def test_a_point_is_what_counting_gives() -> None:
     assert point == pytest.approx((0.5, 3 / 4, 3 / 4, 4 / 8))
     point = MEASURED.at(0.5, noise=0.8)  # four wrong texts for each right one
     assert point == pytest.approx((0.5, 0.15 / 0.35, 0.75, 0.35))
+
+
+def test_where_nothing_is_kept_the_precision_is_no_number() -> None:
+    point = MEASURED.at(0.95, noise=0.5)
+    assert math.isnan(point.precision) and (point.recall, point.kept) == (0, 0)
+    with pytest.raises(BlipError, match=r"the best is 0\.800"):
+        Measured(np.array([0.1, 0.2]), np.array([0.1, 0.3])).threshold_for(0.9, noise=0.2)
 
 
 def test_ties_count_half_in_the_area_under_the_curve() -> None:
@@ -74,3 +85,28 @@ def test_a_precision_needs_held_out_pairs(web: PairsDataset, models: Models) -> 
 def test_a_threshold_has_one_wish() -> None:
     with pytest.raises(ValueError, match="either keep or precision"):
         CapFilt.model_validate({"threshold": {"keep": 0.5, "precision": 0.9}})
+
+
+def test_the_command_shows_no_precision_where_nothing_is_kept(
+    held_out: PairsDataset, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from blip.cli import app
+
+    drawn: list[list[float]] = []
+
+    def plot(self: Axes, x: list[float], y: list[float], **style: object) -> list[Line2D]:
+        drawn.append(y)
+        return old(self, x, y, **style)
+
+    old = Axes.plot
+    monkeypatch.setattr(Axes, "plot", plot)
+    monkeypatch.setattr("blip.capfilt.calibration.measure", lambda *_: MEASURED)
+    command = ["calibrate", str(held_out.path), "--filter", str(models.filters[0]), "--device", "cpu"]
+    ended = CliRunner().invoke(app, [*command, "--png", str(tmp_path / "curve.png")])
+    assert ended.exit_code == 0, ended.output
+    assert ended.output.splitlines()[-1].split() == ["0.998", "-", "0.000", "0.000"]
+    assert math.isnan(drawn[0][-1]) and drawn[0][0] == 0.5, "a gap in the curve"
+    told = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
+    assert told["points"][-1]["precision"] is None and told["points"][0]["precision"] == 0.5

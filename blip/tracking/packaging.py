@@ -1,7 +1,7 @@
 """How a model directory becomes an MLflow model: code, signature, requirements travel with the weights.
 
-A request is a table with the columns `image` (path, bytes, base64 or data URI), `text` and `question`, each
-optional, and the parameters `task`, `head`, `decoding`; blip/serving/pyfunc.py answers it.
+A request is a table with the columns `image` (bytes, base64 or data URI), `text` and `question`, each optional,
+and the parameters `task`, `head`, `decoding`; blip/serving/pyfunc.py answers it.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -48,7 +48,7 @@ def save(directory: Path, target: Path, task: str, *, run_id: str, model_id: str
         python_model=str(SERVING_CODE),
         artifacts={"model": str(directory.resolve())},
         code_paths=[str(PACKAGE)],
-        model_config={"task": task, "device": "cpu"},
+        model_config={"task": task, "device": "cpu", "images_root": None},
         signature=signature(task),
         input_example=example(task),
         pip_requirements=requirements(),

@@ -72,25 +72,88 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def served(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    """The champion as MLflow loads it."""
+def opened(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Opens the champion as MLflow does, with the configuration that is given."""
     import mlflow
 
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        return mlflow.pyfunc.load_model("models:/blip-captioning@champion")
+
+    def load(**config: str):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            return mlflow.pyfunc.load_model("models:/blip-captioning@champion", model_config=config)
+
+    return load
 
 
-def test_captions_are_those_of_the_model_directory(served, folder: Path) -> None:
+@pytest.fixture
+def served(opened):
+    """The champion as it is served."""
+    return opened()
+
+
+@pytest.fixture
+def photos(folder: Path, tmp_path: Path) -> Path:
+    """A folder with a picture, a file that is none and a link to what lies outside, where there are both as well."""
+    photos = folder / "photos"
+    photos.mkdir(exist_ok=True)
+    (photos / "red.png").write_bytes(picture("red"))
+    (photos / "notes.txt").write_text("a password")
+    (tmp_path / "notes.txt").write_text("a password")
+    (tmp_path / "red.png").write_bytes(picture("red"))
+    (photos / "link.png").unlink(missing_ok=True)
+    (photos / "link.png").symlink_to(tmp_path / "red.png")
+    return photos
+
+
+def refusal(model, image: str) -> str:
+    """What a client is told of an image."""
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException) as caught:
+        model.predict(pd.DataFrame({"image": [image]}))
+    return caught.value.serialize_as_json()
+
+
+def test_captions_are_those_of_the_model_directory(opened, folder: Path, photos: Path) -> None:
     red, blue = picture("red"), picture("blue")
-    (folder / "red.png").write_bytes(red)
     encoded = base64.b64encode(blue).decode()
-    table = pd.DataFrame({"image": ["red.png", red, encoded, f"data:image/png;base64,{encoded}"]})
-    captions = served.predict(table)["prediction"].tolist()
-    expected = blip.load(str(folder / "models/captioning")).caption([red, red, blue, blue], decoding="beam")
-    assert captions == expected
+    images = ["photos/red.png", str(photos / "red.png"), red, encoded, f"data:image/png;base64,{encoded}"]
+    captions = opened(images_root=".").predict(pd.DataFrame({"image": images}))["prediction"].tolist()
+    model = blip.load(str(folder / "models/captioning"))
+    assert captions == model.caption([red, red, red, blue, blue], decoding="beam")
+
+
+def test_a_served_model_opens_no_file(served, photos: Path, tmp_path: Path) -> None:
+    """A picture, a text and what is not there are one to a client."""
+    for path in (photos / "red.png", tmp_path / "notes.txt", tmp_path / "none!.png"):
+        told = refusal(served, str(path))
+        assert f"row 0: image '{path}' is not base64 (paths are taken only by a model that is loaded" in told
+
+
+def test_below_images_root_means_below_it(opened, photos: Path, tmp_path: Path) -> None:
+    model = opened(images_root=str(photos))
+    assert len(model.predict(pd.DataFrame({"image": ["red.png"]}))) == 1
+    outside = ("link.png", "../photos/../../x.png", str(tmp_path / "red.png"), str(tmp_path / "notes.txt"))
+    for path in (*outside, "none.png"):
+        assert f"image '{path}' is not base64 nor a picture below images_root" in refusal(model, path)
+
+
+def test_of_a_file_that_is_no_picture_the_answer_has_no_byte(opened, photos: Path) -> None:
+    told = refusal(opened(images_root=str(photos)), "notes.txt")
+    assert "row 0: image 'notes.txt' is no usable picture: not_an_image" in told
+    assert "password" not in told
+    assert str(photos) not in told
+
+
+def test_of_what_nobody_foresaw_a_client_learns_the_kind_alone(served, monkeypatch) -> None:
+    from mlflow.exceptions import MlflowException
+
+    model = served.unwrap_python_model()
+    monkeypatch.setattr(model._model, "caption", lambda *_, **__: {}["/etc/x"])
+    with pytest.raises(MlflowException, match=r"^KeyError in task 'caption'; the server's log has more$"):
+        served.predict(pd.DataFrame({"image": [picture("red")]}))
 
 
 def test_match_scores_row_by_row(served, folder: Path) -> None:
@@ -130,7 +193,12 @@ def test_answers_and_embeddings(served) -> None:
             {"task": "caption"},
             "task 'caption' needs the column 'image'; the table has: text",
         ),
-        ({"image": ["no such file!"]}, {}, "row 0: image 'no such file!' is neither a file here nor base64"),
+        ({"image": ["no such file!"]}, {}, "row 0: image 'no such file!' is not base64"),
+        (
+            {"image": [b"no picture"]},
+            {},
+            "row 0: image is unusable: not_an_image: 10 bytes that begin with b'no",
+        ),
     ],
 )
 def test_a_bad_request_is_explained(served, table: dict, params: dict, message: str) -> None:
@@ -162,7 +230,7 @@ def test_a_version_answers_its_example_with_the_code_it_carries(folder: Path, tm
     assert isinstance(json.loads(done.stdout.splitlines()[-1])[0], str)
 
 
-def test_small_pictures_in_base64_are_no_file_names(served) -> None:
+def test_small_pictures_in_base64_are_no_file_names(opened, photos: Path) -> None:
     """Some begin with more characters without a slash than a name may have."""
     encoded = []
     for seed in range(200):
@@ -174,7 +242,8 @@ def test_small_pictures_in_base64_are_no_file_names(served) -> None:
         encoded.append(base64.b64encode(buffer.getvalue()).decode())
     long = [text for text in encoded if len(text.partition("/")[0]) > 255]
     assert long
-    assert len(served.predict(pd.DataFrame({"image": long}), params={"task": "embed"})) == len(long)
+    model = opened(images_root=str(photos))
+    assert len(model.predict(pd.DataFrame({"image": long}), params={"task": "embed"})) == len(long)
 
 
 def test_the_requirements_cover_what_is_imported_where_the_model_is_served() -> None:

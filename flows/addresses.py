@@ -4,12 +4,13 @@ import fcntl
 import json
 import os
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
+from blip.credentials import asking, shown
 from blip.errors import BlipError
 from blip.ports import HOST, PORTS, is_free
 
@@ -27,6 +28,14 @@ def announced() -> dict[str, str]:
     return json.loads(ANNOUNCED.read_text(encoding="utf-8")) if ANNOUNCED.is_file() else {}
 
 
+def named_prefect() -> str | None:
+    """The API that PREFECT_API_URL names. Raises BlipError if that is no address."""
+    api = os.environ.get("PREFECT_API_URL")
+    if api and not api.startswith(("http://", "https://")):
+        raise BlipError(f"PREFECT_API_URL={shown(api)} is no address; it is like http://HOST:4200/api")
+    return api
+
+
 def running_prefect() -> str | None:
     """The API of this project's Prefect server, when `make ui` runs one."""
     api = announced().get("prefect", "") + "/api"
@@ -34,11 +43,11 @@ def running_prefect() -> str | None:
 
 
 def answers(url: str, timeout: float = 2.0) -> bool:
-    """Whether a GET of `url` succeeds."""
+    """Whether a GET of `url` succeeds; of what is no address it does not."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as reply:
+        with urllib.request.urlopen(asking(url), timeout=timeout) as reply:
             return reply.status == 200
-    except (urllib.error.URLError, OSError):
+    except (OSError, HTTPException, ValueError):
         return False
 
 

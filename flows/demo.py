@@ -20,8 +20,9 @@ from typing import Any
 import httpx
 
 from blip.config import read_override
+from blip.credentials import shown
 from blip.errors import DONE, FAILED, BlipError
-from flows.addresses import reserved_port, running_prefect
+from flows.addresses import named_prefect, reserved_port, running_prefect
 from flows.project import NO_TELEMETRY, PREFECT_HOME
 from flows.servers import RunningServer, prefect_server, started
 
@@ -47,10 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
             server.wait_until_up()
         return run(lambda: end_to_end(**options, return_state=True), whole=options["until"] is None)
     except BlipError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(str(error))}", file=sys.stderr)
         return error.exit_code
     except httpx.TransportError as error:
-        print(f"error: the Prefect server does not answer any more ({error}); {CONTINUES}", file=sys.stderr)
+        said = shown(str(error))
+        print(f"error: the Prefect server does not answer any more ({said}); {CONTINUES}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(f"\ninterrupted; {CONTINUES}", file=sys.stderr)
@@ -92,7 +94,7 @@ def prepare() -> RunningServer | None:
     """Settings of Prefect, and a server for this run unless `make ui` or PREFECT_API_URL has one."""
     for name, value in {**SETTINGS, "PREFECT_HOME": str(PREFECT_HOME.resolve())}.items():
         os.environ.setdefault(name, value)
-    if "PREFECT_API_URL" not in os.environ and (api := running_prefect()):
+    if named_prefect() is None and (api := running_prefect()):
         os.environ["PREFECT_API_URL"] = api
     if "PREFECT_API_URL" in os.environ:
         return None

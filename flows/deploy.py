@@ -6,13 +6,13 @@ The server is the one of PREFECT_API_URL, or the one that `make ui` runs. The wo
 there.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from blip.credentials import shown
 from blip.errors import FAILED, BlipError
-from flows.addresses import answers, running_prefect
+from flows.addresses import answers, named_prefect, running_prefect
 from flows.project import PREFECT_HOME, stage_environment
 
 DEPLOYMENTS = Path("infra/prefect.yaml")
@@ -29,22 +29,23 @@ def main() -> int:
     except BlipError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    print(f"deployed to {api}. A worker runs them; start one in this folder:")
-    print(f"  PREFECT_API_URL={api} .venv/bin/prefect worker start --pool {POOL}")
+    named = shown(api)
+    print(f"deployed to {named}. A worker runs them; start one in this folder:")
+    print(f"  PREFECT_API_URL={named} .venv/bin/prefect worker start --pool {POOL}")
     print("and ask for a run, from anywhere:")
-    print(f"  PREFECT_API_URL={api} .venv/bin/prefect deployment run end-to-end/default --watch")
+    print(f"  PREFECT_API_URL={named} .venv/bin/prefect deployment run end-to-end/default --watch")
     return 0
 
 
 def server() -> str:
     """The API to deploy to. Raises BlipError if none answers."""
-    api = os.environ.get("PREFECT_API_URL") or running_prefect()
+    api = named_prefect() or running_prefect()
     if not api:
         raise BlipError(
             "no Prefect server runs here; start one with `make ui`, or name it in PREFECT_API_URL"
         )
     if not answers(f"{api.rstrip('/')}/health"):
-        raise BlipError(f"the Prefect server at PREFECT_API_URL={api} does not answer")
+        raise BlipError(f"the Prefect server at PREFECT_API_URL={shown(api)} does not answer")
     return api
 
 
@@ -55,7 +56,7 @@ def prefect(api: str, *arguments: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         said = (done.stdout + done.stderr).strip()
-        raise BlipError(f"`prefect {' '.join(arguments)}` failed:\n{said}")
+        raise BlipError(f"`prefect {' '.join(arguments)}` failed:\n{shown(said)}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from blip.atomic import write_json
+from blip.credentials import shown
 from blip.errors import DONE, FAILED, BlipError
 from blip.ports import HOST
 from flows.addresses import ANNOUNCED, announced, answers, reserved_port
@@ -51,7 +52,7 @@ def main() -> int:
 def serve(stack: ExitStack) -> None:
     """Start the servers on `stack`, announce them, and return only by an exception."""
     servers = [prefect_server(stack.enter_context(reserved_port("prefect")))]
-    addresses = {"mlflow": os.environ.get("MLFLOW_TRACKING_URI", "")}
+    addresses = {"mlflow": shown(os.environ.get("MLFLOW_TRACKING_URI", ""))}
     if not addresses["mlflow"].startswith("http"):
         servers.append(mlflow_server(stack.enter_context(reserved_port("mlflow"))))
     addresses["reports"] = stack.enter_context(report_pages(stack.enter_context(reserved_port("reports"))))

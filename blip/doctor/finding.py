@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from blip.credentials import shown
 from blip.errors import BlipError
 
 GIB = 2**30
@@ -25,4 +26,4 @@ def found(checks: Iterable[Callable[[], Finding]]) -> Iterator[Finding]:
         try:
             yield check()
         except (BlipError, OSError) as error:
-            yield Finding(check.__name__.strip("_"), "bad", str(error))
+            yield Finding(check.__name__.strip("_"), "bad", shown(str(error)))

@@ -6,6 +6,7 @@ from pathlib import Path
 import fsspec
 
 from blip.config import Source
+from blip.credentials import shown
 from blip.data.pairs import PairsDataset
 from blip.doctor.finding import GIB, Finding
 from blip.doctor.numbers import samples_of_epoch
@@ -59,9 +60,9 @@ def _reachable(source: Source) -> tuple[bool, str]:
     """Whether a source can be read, local or by fsspec. What goes wrong there is told as an answer."""
     try:
         filesystem, path = fsspec.url_to_fs(source.source)
-        return filesystem.exists(path), source.source
+        return filesystem.exists(path), shown(source.source)
     except Exception as error:  # each filesystem has exceptions of its own, a missing package among them
-        return False, f"{source.source} ({type(error).__name__}: {error})"[:200]
+        return False, shown(f"{source.source} ({type(error).__name__}: {error})")[:200]
 
 
 def _enough(plan: Plan) -> Finding:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from blip.config import PARAMS, load_settings
+from blip.credentials import shown
 from blip.doctor.finding import GIB, Finding, found
 from blip.doctor.sources import sources
 from blip.machine import usable_cores, usable_memory
@@ -104,7 +105,7 @@ def _tracking() -> Finding:
     from blip.tracking import store
 
     store.client()
-    return Finding("tracking", "good", f"MLflow store {store.tracking_uri()}")
+    return Finding("tracking", "good", f"MLflow store {shown(store.tracking_uri())}")
 
 
 def _ports() -> Finding:

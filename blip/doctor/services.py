@@ -3,7 +3,9 @@
 import os
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 
+from blip.credentials import asking, shown
 from blip.doctor.finding import Finding
 from blip.tracking import store
 
@@ -15,10 +17,8 @@ def tracking() -> Finding:
     uri = store.tracking_uri()
     if not uri.startswith(("http://", "https://")):
         store.client()
-        return Finding("tracking", "good", f"MLflow store {uri}")
-    return _asked(
-        "tracking", uri, f"{uri.rstrip('/')}/health", "start it, or point MLFLOW_TRACKING_URI elsewhere"
-    )
+        return Finding("tracking", "good", f"MLflow store {shown(uri)}")
+    return _asked("tracking", uri, "start it, or point MLFLOW_TRACKING_URI elsewhere")
 
 
 def prefect() -> Finding:
@@ -26,15 +26,16 @@ def prefect() -> Finding:
     api = os.environ.get("PREFECT_API_URL")
     if not api:
         return Finding("prefect", "note", "PREFECT_API_URL names no server; a stage by itself needs none")
-    return _asked("prefect", api, f"{api.rstrip('/')}/health", "start it, or unset PREFECT_API_URL")
+    return _asked("prefect", api, "start it, or unset PREFECT_API_URL")
 
 
-def _asked(subject: str, name: str, address: str, way: str) -> Finding:
+def _asked(subject: str, server: str, way: str) -> Finding:
+    name, address = shown(server), f"{server.rstrip('/')}/health"
     try:
-        with urllib.request.urlopen(address, timeout=PATIENCE) as reply:
+        with urllib.request.urlopen(asking(address), timeout=PATIENCE) as reply:
             return Finding(subject, "good", f"{name} answers ({reply.status})")
     except urllib.error.HTTPError as error:
-        return Finding(subject, "bad", f"{name} answers {error.code} at {address}; {way}")
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+        return Finding(subject, "bad", f"{name} answers {error.code} at {shown(address)}; {way}")
+    except (OSError, HTTPException, ValueError) as error:
+        reason = shown(str(getattr(error, "reason", error)))
         return Finding(subject, "bad", f"{name} does not answer within {PATIENCE:g} s: {reason}; {way}")

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blip.credentials import shown
 from blip.errors import BlipError
 from blip.tracking.moved import adopt
 
@@ -65,7 +66,7 @@ def _client(uri: str) -> "MlflowClient":
         opened.search_experiments(max_results=1)
     except Exception as error:  # MLflow raises its own, SQLAlchemy's and requests' errors here
         raise BlipError(
-            f"the MLflow store {uri} cannot be opened: {_first_line(error)}; "
+            f"the MLflow store {shown(uri)} cannot be opened: {_first_line(error)}; "
             "start its server, point MLFLOW_TRACKING_URI elsewhere, or unset it to use ./mlflow.db"
         ) from error
     _write_ahead(uri)
@@ -101,4 +102,4 @@ def locked(name: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return shown(str(error).strip() or type(error).__name__).splitlines()[0][:200]

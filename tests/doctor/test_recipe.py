@@ -233,6 +233,21 @@ def test_servers_that_do_not_are_told_within_seconds(monkeypatch: pytest.MonkeyP
     assert "unset PREFECT_API_URL" in found["prefect"].text
 
 
+def test_a_password_in_an_address_is_used_and_not_told(monkeypatch: pytest.MonkeyPatch):
+    with _server(200) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("://", "://user:S3cret@"))
+        monkeypatch.setenv("PREFECT_API_URL", "http://user:S3cret@127.0.0.1:1/api")
+        found = examined(settings())
+    assert found["tracking"].state == "good"
+    assert found["tracking"].text.startswith("http://***@127.0.0.1:")
+    assert found["prefect"].text.startswith("http://***@127.0.0.1:1/api does not answer")
+
+
+def test_what_is_no_address_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://user:S3cret@host:x/api")
+    assert "does not answer" in examined(settings())["prefect"].text
+
+
 def test_without_a_prefect_server_a_stage_runs_all_the_same():
     assert examined(settings())["prefect"].state == "note"
 

@@ -8,17 +8,32 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from blip.errors import BlipError
 from blip.ports import HOST, PORTS, is_free
-from flows import addresses
+from flows import addresses, demo, deploy, ui
 from flows.addresses import ANNOUNCED, TRIED_PORTS, address, reserved_port, running_prefect
+from flows.servers import Server
 
 PATIENCE = 300
+
+
+class Up:
+    """A server that is up until it is looked at."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def wait_until_up(self) -> None:
+        pass
+
+    def require_alive(self) -> None:
+        assert "S3cret" not in ANNOUNCED.read_text()
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -64,6 +79,31 @@ def test_the_address_is_the_preferred_one_until_another_is_announced(tmp_path: P
     ANNOUNCED.parent.mkdir()
     ANNOUNCED.write_text(json.dumps({"mlflow": "http://127.0.0.1:5003"}))
     assert address("mlflow") == "http://127.0.0.1:5003"
+
+
+def test_the_password_of_a_server_is_not_announced(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:S3cret@127.0.0.1:1")
+    monkeypatch.setattr(ui, "started", lambda server: nullcontext(Up(server)))
+
+    with pytest.raises(KeyboardInterrupt), ExitStack() as stack:
+        ui.serve(stack)
+
+    assert "MLflow               http://***@127.0.0.1:1\n" in capsys.readouterr().out
+
+
+def test_what_is_no_address_does_not_answer():
+    assert not any(map(addresses.answers, ("foo", "foo/health", "http://user:S3cret@host", "http://[x")))
+
+
+@pytest.mark.parametrize("main", [deploy.main, lambda: demo.main([])])
+def test_a_server_whose_name_is_no_address_is_an_error(main, monkeypatch, capsys):
+    monkeypatch.setenv("PREFECT_API_URL", "foo")
+    assert main() == 1
+    assert (
+        capsys.readouterr().err
+        == "error: PREFECT_API_URL=foo is no address; it is like http://HOST:4200/api\n"
+    )
 
 
 def test_an_announced_server_that_is_gone_is_not_used(tmp_path: Path, monkeypatch):

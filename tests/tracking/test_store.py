@@ -1,0 +1,20 @@
+"""The store says why it cannot be opened, and no password."""
+
+from pathlib import Path
+
+import pytest
+
+from blip.errors import BlipError
+from blip.tracking import store
+
+
+def test_a_store_that_does_not_answer_is_named_without_its_password(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:S3cret@127.0.0.1:1")
+
+    with pytest.raises(BlipError) as caught:
+        store.client()
+
+    assert "the MLflow store http://***@127.0.0.1:1 cannot be opened: API request to" in str(caught.value)
+    assert "S3cret" not in str(caught.value)

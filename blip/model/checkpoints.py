@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -110,11 +111,22 @@ def load_network(directory: Path) -> tuple[BlipNetwork, ModelCard]:
 
 
 def read_files(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The configuration and the weights of a model directory. Raises BlipError for a file that is not there."""
+    """The configuration and the weights of a model directory. Raises BlipError for a file that is not there or cut."""
     values = read_config(directory)
     if not (directory / WEIGHTS).is_file():
         raise BlipError(f"{directory} is not a model directory: it has no {WEIGHTS}{_pickled(directory)}")
-    return values, load_file(directory / WEIGHTS)
+    return values, read_weights(directory / WEIGHTS)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises BlipError if it is none, or one that was cut."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        size = path.stat().st_size
+        raise BlipError(
+            f"{path} of {size:,} bytes is truncated or damaged ({error}); copy it again"
+        ) from None
 
 
 def to_transformers(network: BlipNetwork, without: Collection[str] = ()) -> dict[str, Tensor]:
@@ -215,7 +227,7 @@ def load_starting_vision(network: BlipNetwork, path: Path) -> None:
     """Fill the image encoder from starting weights (safetensors, our own names)."""
     if not path.is_file():
         raise BlipError(f"{path}: no such file; model.start names the vision starting weights, or is null")
-    state = {name: tensor.float() for name, tensor in load_file(path).items()}
+    state = {name: tensor.float() for name, tensor in read_weights(path).items()}
     vision = network.config.vision
     state["position_embedding"] = positions_for(
         state["position_embedding"], vision.image_size // vision.patch_size

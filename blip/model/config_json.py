@@ -11,10 +11,12 @@ from typing import Any
 
 from blip.errors import BlipError
 from blip.model.blip import BlipConfig
+from blip.model.config_fields import Fields
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 
 Values = dict[str, Any]
+SHORTEST = 3  # tokens of a text of one, between the two that every text has
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def read_config(directory: Path) -> Values:
     """The config.json of a BLIP model directory.
 
     Raises:
-        BlipError: there is none, it is no JSON, or the model is of another kind.
+        BlipError: there is none, it is no JSON object, or the model is of another kind.
     """
     path = directory / "config.json"
     if not path.is_file():
@@ -102,6 +104,7 @@ def read_config(directory: Path) -> Values:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BlipError(f"{path} is no JSON: {error}") from None
+    Fields(values, str(path))
     kind = values.get("model_type", "blip")
     if kind not in ("blip", "blip_nlvr"):
         other = "; blip.load_clip opens it" if kind == "clip" else ""
@@ -113,24 +116,24 @@ def parse_config(values: Values, source: str) -> tuple[BlipConfig, ModelCard]:
     """The network and the card that config.json describes; what it leaves out has the default of `transformers`.
 
     Raises:
-        BlipError: a value this network does not have; it is named.
+        BlipError: a value this network does not have, or of a kind that is no number or text; it is named.
     """
-    text, vision, own = values.get("text_config", {}), values.get("vision_config", {}), values.get("blip", {})
-    for name, section in (("text_config", text), ("vision_config", vision)):
-        _check_activation(section, f"{source}: {name}")
+    where = f"{source}/config.json"
+    fields = Fields(values, where)
+    text, vision, own = (fields.section(name) for name in ("text_config", "vision_config", "blip"))
     try:
-        vision_config = _vision(vision, own, f"{source}: vision_config")
-        text_config = _text(text, vision_config.width, f"{source}: text_config")
+        vision_config = _vision(vision, own)
+        text_config = _text(text, vision_config.width)
     except ValueError as error:
-        raise BlipError(f"{source}: config.json: {error}") from None
+        raise BlipError(f"{where}: {error}") from None
     card = ModelCard(
-        task=own.get("task", "pretrain"),
-        prompt=own.get("prompt", ""),
-        max_tokens=min(own.get("max_tokens", 35), text_config.max_positions),
-        answers=tuple(own.get("answers", ())),
+        task=own.text("task", "pretrain"),
+        prompt=own.text("prompt", ""),
+        max_tokens=min(own.whole("max_tokens", 35, SHORTEST), text_config.max_positions),
+        answers=own.texts("answers"),
     )
-    projection = values.get("image_text_hidden_size", 256)
-    return BlipConfig(vision_config, text_config, projection, tied=own.get("tied", False)), card
+    projection = fields.whole("image_text_hidden_size", 256)
+    return BlipConfig(vision_config, text_config, projection, tied=own.flag("tied", False)), card
 
 
 def check_tokens(directory: Path, tokens: dict[str, int]) -> None:
@@ -152,51 +155,44 @@ def check_tokens(directory: Path, tokens: dict[str, int]) -> None:
             )
 
 
-def _vision(values: Values, own: Values, where: str) -> VisionConfig:
-    width = values.get("hidden_size", 768)
+def _vision(fields: Fields, own: Fields) -> VisionConfig:
+    _check_activation(fields)
+    width = fields.whole("hidden_size", 768)
     return VisionConfig(
-        image_size=_side(values.get("image_size", 384), f"{where}.image_size"),
-        patch_size=_side(values.get("patch_size", 16), f"{where}.patch_size"),
+        image_size=fields.side("image_size", 384),
+        patch_size=fields.side("patch_size", 16),
         width=width,
-        layers=values.get("num_hidden_layers", 12),
-        heads=values.get("num_attention_heads", 12),
-        mlp_ratio=_ratio(values, width, where),
-        drop_path=own.get("drop_path", 0.0),
-        norm_eps=values.get("layer_norm_eps", 1e-5),
+        layers=fields.whole("num_hidden_layers", 12),
+        heads=fields.whole("num_attention_heads", 12),
+        mlp_ratio=_ratio(fields, width),
+        drop_path=own.share("drop_path", 0.0),
+        norm_eps=fields.share("layer_norm_eps", 1e-5),
     )
 
 
-def _text(values: Values, context_width: int, where: str) -> TextConfig:
-    width = values.get("hidden_size", 768)
+def _text(fields: Fields, context_width: int) -> TextConfig:
+    _check_activation(fields)
+    width = fields.whole("hidden_size", 768)
     return TextConfig(
-        vocabulary=values.get("vocab_size", 30524),
+        vocabulary=fields.whole("vocab_size", 30524),
         width=width,
-        layers=values.get("num_hidden_layers", 12),
-        heads=values.get("num_attention_heads", 8),
-        mlp_ratio=_ratio(values, width, where),
-        max_positions=values.get("max_position_embeddings", 512),
-        dropout=values.get("hidden_dropout_prob", 0.0),
+        layers=fields.whole("num_hidden_layers", 12),
+        heads=fields.whole("num_attention_heads", 8),
+        mlp_ratio=_ratio(fields, width),
+        max_positions=fields.whole("max_position_embeddings", 512, SHORTEST),
+        dropout=fields.share("hidden_dropout_prob", 0.0),
         context_width=context_width,
-        norm_eps=values.get("layer_norm_eps", 1e-12),
+        norm_eps=fields.share("layer_norm_eps", 1e-12),
     )
 
 
-def _check_activation(section: Values, where: str) -> None:
-    activation = section.get("hidden_act", "gelu")
-    if activation != "gelu":
-        raise BlipError(f"{where}.hidden_act is {activation!r}; this network computes 'gelu' (exact) only")
+def _check_activation(fields: Fields) -> None:
+    if fields.text("hidden_act", "gelu") != "gelu":
+        fields.refuse("hidden_act", "this network computes 'gelu' (exact) only")
 
 
-def _ratio(section: Values, width: int, where: str) -> int:
-    inner = section.get("intermediate_size", 3072)
+def _ratio(fields: Fields, width: int) -> int:
+    inner = fields.whole("intermediate_size", 3072)
     if inner % width:
-        raise BlipError(f"{where}.intermediate_size {inner} is no multiple of hidden_size {width}")
+        fields.refuse("intermediate_size", f"that is no multiple of hidden_size {width}")
     return inner // width
-
-
-def _side(size: int | list[int], where: str) -> int:
-    """A number of pixels, or the same one twice."""
-    sides = {size} if isinstance(size, int) else set(size)
-    if len(sides) != 1:
-        raise BlipError(f"{where} is {size}; this network takes square images only")
-    return sides.pop()

@@ -298,7 +298,11 @@ def edited(directory: Path, section: str, **values: object) -> str:
         ("vision_config", {"hidden_act": "quick_gelu"}, r"vision_config\.hidden_act is 'quick_gelu'"),
         ("text_config", {"hidden_act": "relu"}, r"text_config\.hidden_act is 'relu'"),
         ("vision_config", {"image_size": [32, 64]}, r"image_size is \[32, 64\]; .* square"),
-        ("text_config", {"intermediate_size": 65}, r"intermediate_size 65 is no multiple of hidden_size 32"),
+        (
+            "text_config",
+            {"intermediate_size": 65},
+            r"intermediate_size is 65; that is no multiple of hidden_size 32",
+        ),
         ("text_config", {"num_attention_heads": 5}, r"text width 32 is not a multiple of 5 heads"),
         ("text_config", {"bos_token_id": 1}, r"bos_token_id 1, the tokenizer's is \d+"),
         ("vision_config", {"num_hidden_layers": 1}, r"vision_model\.encoder\.layers\.1\..* of no layer"),

@@ -16,7 +16,7 @@ import typer
 
 from blip.commands import bench, capfilt, data, gallery, importing, models, operations
 from blip.commands.options import Changes, Hostfile, Launcher, NodeRank, Recipe
-from blip.commands.output import JsonFlag, show
+from blip.commands.output import JsonFlag, plain, show
 from blip.credentials import shown
 from blip.errors import FAILED, BlipError
 
@@ -95,7 +95,7 @@ def main() -> None:
 def fail(message: str, code: int) -> NoReturn:
     """Print the message on standard error and exit."""
     sys.stdout.flush()
-    print(f"error: {shown(message)}", file=sys.stderr)
+    print(f"error: {plain(shown(message))}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -110,6 +110,22 @@ def test_an_error_for_the_user_is_one_message_and_its_exit_code(
     assert (ended.code, ended.out, ended.err) == (code, "", f"error: {error}\n")
 
 
+def test_what_a_terminal_would_obey_is_spelled(blip, monkeypatch):
+    hostile = "a\x1b[2Jb.jpg\r\x07\x9b31m\x7f\tof\nshard 1"
+    monkeypatch.setattr(cli, "app", _raises(BlipError(hostile)))
+
+    assert blip().err == "error: a\\x1b[2Jb.jpg\\x0d\\x07\\x9b31m\\x7f\tof\nshard 1\n"
+
+
+def test_names_of_pictures_do_not_reach_the_terminal_as_orders(blip, model: Path, pictures: Path):
+    (pictures / "red apple.png").rename(pictures / "red\x1b[2J.png")
+
+    shown = blip("caption", *sorted(pictures.iterdir()), "--model", model, "--device", "cpu")
+
+    assert "red\\x1b[2J.png" in shown.out
+    assert "\x1b" not in shown.out
+
+
 def test_a_full_disk_is_named_with_the_way_out(blip, monkeypatch):
     monkeypatch.setattr(
         cli, "app", _raises(OSError(errno.ENOSPC, "No space left on device", "models/pretrain"))

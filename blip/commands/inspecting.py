@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from blip.commands.output import plain
 from blip.data.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def show_inspection(seen: Inspection, pictures: list[Path], console: Console) ->
     """Print counts, histograms side by side where they fit, and what was left out."""
     console.print(Text(str(seen.dataset.path), style="bold"))
     for name, told in _lines(seen):
-        console.print(f"  {name:<19}[bold]{escape(told)}[/bold]", highlight=False)
+        console.print(f"  {name:<19}[bold]{escape(plain(told))}[/bold]", highlight=False)
     console.print()
     varied = {name: histogram for name, histogram in seen.histograms.items() if not histogram.constant}
     console.print(Columns([Padding(_histogram(*named), (0, 2, 1, 2)) for named in varied.items()]))
@@ -127,4 +128,4 @@ def _left_out(groups: list[LeftOut]) -> RenderableType:
 
 def _examples(group: LeftOut) -> Iterator[str]:
     for entry in group.examples[:EXAMPLES]:
-        yield f"{escape(entry.key)}  [dim]{escape(entry.detail)}[/dim]"
+        yield f"{escape(plain(entry.key))}  [dim]{escape(plain(entry.detail))}[/dim]"

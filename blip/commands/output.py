@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 OUTPUT = 1  # the descriptor of standard output
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but newline and tab
 _results: list[int] = []  # of a command that prints JSON: the descriptor it goes to
 
 
@@ -34,8 +36,13 @@ JsonFlag = Annotated[
 ]
 
 
+def plain(text: str) -> str:
+    """A text whose control characters are spelled: names come from archives, and a terminal obeys what it is sent."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def show(value: Any, as_json: bool, lines: Iterable[str]) -> None:
-    """Print `value` as JSON, or `lines` as they are."""
+    """Print `value` as JSON, or `lines`, with what a terminal would obey spelled."""
     if as_json:
         text = json.dumps(value, indent=2, ensure_ascii=False)
         if _results:
@@ -46,7 +53,7 @@ def show(value: Any, as_json: bool, lines: Iterable[str]) -> None:
             typer.echo(text)
     else:
         for line in lines:
-            typer.echo(line)
+            typer.echo(plain(line))
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -81,7 +81,8 @@ def _stream(source: Source, table: Path, columns: Columns, folder: Folder) -> It
 
 def _gathered(table: Path, columns: Columns) -> Texts:
     """The captions of the images whose rows do not stand together."""
-    again = _scattered(row for row in read_rows(table, columns[:1]) if isinstance(row, Row))
+    named = (name_in(row.values[columns[0]]) for row in read_rows(table, columns[:1]) if isinstance(row, Row))
+    again = _scattered(named)
     texts: dict[str, dict[str, None]] = {name: {} for name in again}
     for row in read_rows(table, columns) if again else ():
         if isinstance(row, Row) and (name := name_in(row.values[columns[0]])) in texts:
@@ -89,11 +90,10 @@ def _gathered(table: Path, columns: Columns) -> Texts:
     return {name: list(found) for name, found in texts.items()}
 
 
-def _scattered(rows: Iterable[Row]) -> set[str]:
-    """The images named by a row that another image's row parts from the first."""
+def _scattered(names: Iterable[str]) -> set[str]:
+    """The images named by a row that another image's row parts from the first; "" names none."""
     seen, again, last = Seen(), set[str](), None
-    for row in rows:
-        name = name_in(next(iter(row.values.values()), None))
+    for name in names:
         if name and name != last and not seen.add(name):
             again.add(name)
         last = name

@@ -108,6 +108,28 @@ def test_rows_of_an_image_that_stand_apart_are_gathered_at_the_first(tmp_path: P
     }
 
 
+@pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet"])
+def test_rows_that_stand_apart_are_gathered_wherever_the_column_of_images_stands(
+    tmp_path: Path, extension: str
+) -> None:
+    rows = [{"id": n, "caption": f"text {n}", "image": name} for n, name in enumerate(["a.png", "b.png"] * 2)]
+    path = tmp_path / f"captions.{extension}"
+    if extension == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif extension == "jsonl":
+        write(path, *map(json.dumps, rows))
+    else:
+        write(path, "id,caption,image", *(",".join(map(str, row.values())) for row in rows))
+    for name in ("a.png", "b.png"):
+        write(tmp_path / name, "A")
+    found = items(tmp_path, "table")
+    assert reasons(found) == {}
+    assert {key: [text for text, _ in texts(sample)] for key, sample in samples(found).items()} == {
+        "a": ["text 0", "text 2"],
+        "b": ["text 1", "text 3"],
+    }
+
+
 def test_only_the_captions_of_scattered_images_are_held(tmp_path: Path) -> None:
     path = tmp_path / "captions.csv"
     write(path, "image,caption", *(f"n{number // 5},text {number}" for number in range(1000)), "n7,again")

@@ -28,6 +28,15 @@ TRUNCATED, UNSAFE, TOO_LARGE, COMPRESSED = (
 MEMBER_LIMIT = 1 << 30  # bytes
 BLOCK = 512
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+DAMAGED = (  # what tarfile raises for headers that nobody wrote in good faith
+    tarfile.TarError,
+    EOFError,
+    OSError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
 PLAIN_FILE = ord("0")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_\-.]*")
 
@@ -57,16 +66,18 @@ def read_members(path: Path) -> Iterator[Member]:
             for member in _read_rest(handle, total):
                 yield member
                 last = member.name
-    except (tarfile.TarError, EOFError, RecursionError) as error:
+    except DAMAGED as error:
         yield Member(path.name, problem=TRUNCATED, detail=f"{path} cannot be read after {last}: {error}")
 
 
 def is_unsafe_name(name: str) -> bool:
-    """Whether a file name could lead out of the folder it belongs to."""
+    """Whether a file name is none, or could lead out of the folder it belongs to."""
     if _PLAIN_NAME.fullmatch(name):
         return False
     path = PurePosixPath(name.replace("\\", "/"))
-    return not name or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name
+    if not path.parts:  # "." is the folder itself
+        return True
+    return path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name
 
 
 def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -122,6 +133,9 @@ def _read_rest(handle: BinaryIO, total: int) -> Iterator[Member]:
         with tarfile.open(fileobj=handle, mode="r:") as tar:
             for info in tar:
                 setattr(tar, "members", [])  # noqa: B010 - tarfile keeps every header otherwise
+                if info.size < 0 or tar.offset <= end:
+                    raise tarfile.ReadError(f"the header of {info.name} leads back: {info.size} bytes")
+                end = tar.offset
                 if info.isdir():
                     continue
                 if info.offset_data + info.size > total and info.isreg() and not info.issparse():
@@ -134,7 +148,8 @@ def _read_rest(handle: BinaryIO, total: int) -> Iterator[Member]:
 
 def _read_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
     if is_unsafe_name(info.name):
-        return Member(info.name, problem=UNSAFE, detail="the name is absolute or leads out of the archive")
+        detail = "the name is no file's, absolute, or leads out of the archive"
+        return Member(info.name, problem=UNSAFE, detail=detail)
     if not info.isreg() or info.issparse():
         return Member(info.name, problem=UNSAFE, detail="a link, device or sparse file, not a plain one")
     if info.size > MEMBER_LIMIT:

@@ -4,6 +4,7 @@ import subprocess
 import tarfile
 import tracemalloc
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,42 @@ def test_names_that_lead_out_are_refused_unread(tmp_path: Path, name: str) -> No
     assert problems(members) == [None, "unsafe_member", None]
     assert members[1].data == b""
     assert is_unsafe_name(name)
+
+
+@pytest.mark.parametrize("name", [".", "./", "", ".//."])
+def test_a_name_that_is_the_folder_itself_is_refused(tmp_path: Path, name: str) -> None:
+    assert is_unsafe_name(name)
+    path = write_tar(tmp_path / "a.tar", ["good.png", name, "after.png"])
+    assert problems(read_members(path)) == [None, "unsafe_member", None]
+
+
+@pytest.mark.parametrize("size", ["-1024", "-512", "-1", "-99999999999999999999"])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE])
+def test_a_member_of_a_size_that_no_file_has_ends_the_archive_there(
+    tmp_path: Path, size: str, kind: bytes
+) -> None:
+    crafted = special("bad.png", kind)
+    crafted.pax_headers = {"size": size}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for info in (tarfile.TarInfo("good.png"), crafted, tarfile.TarInfo("after.png")):
+            info.size = 7 if info.name == "good.png" else 0
+            tar.addfile(info, io.BytesIO(b"content"))
+    members = list(islice(read_members(tmp_path / "a.tar"), 10))
+    assert (members[0].name, members[0].data) == ("good.png", b"content")
+    assert members[-1].problem == "truncated_archive"
+    assert "cannot be read after" in members[-1].detail
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size", [-512, -(1 << 40), 1 << 62])
+def test_a_header_of_headers_with_a_size_that_is_none_is_a_problem(
+    tmp_path: Path, kind: bytes, size: int
+) -> None:
+    good = write_tar(tmp_path / "a.tar", ["good.png"]).read_bytes()[:1024]
+    header = special("x", kind)
+    header.size = size
+    (tmp_path / "a.tar").write_bytes(good + header.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
+    assert problems(islice(read_members(tmp_path / "a.tar"), 10)) == [None, "truncated_archive"]
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])

@@ -18,11 +18,12 @@ from blip.data.sample import Sample
 from blip.data.sources.files import Folder
 from blip.data.sources.json_stream import stream
 from blip.data.sources.refused import Refused, key_of
+from blip.data.sources.row import as_json
 from blip.errors import BlipError
 
 BROKEN_ENTRY = "broken_entry"
 ALL = "all"
-BAD_VALUE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+BAD_VALUE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
 
 
 def find_file(path: Path, split: str | None, *patterns: str) -> Path:
@@ -80,8 +81,7 @@ def checked(
         except BAD_VALUE as error:
             said = f"no {error}" if isinstance(error, KeyError) else str(error)
             detail = f"{file.name}, {what} {number}: {said}"[:300]
-            payload = json.dumps(entry, ensure_ascii=False).encode(errors="replace")
-            yield Refused(key_of(f"{file.stem}-{what}-{number}"), BROKEN_ENTRY, detail, payload)
+            yield Refused(key_of(f"{file.stem}-{what}-{number}"), BROKEN_ENTRY, detail, as_json(entry))
 
 
 def need_split(file: Path, split: str | None, splits: Iterable[str]) -> None:

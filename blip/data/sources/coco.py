@@ -16,7 +16,7 @@ from blip.data.sample import Caption, Sample
 from blip.data.sources.annotations import Held, each, find_file, pictures_of
 from blip.data.sources.cells import words
 from blip.data.sources.refused import MISSING, Refused
-from blip.data.sources.rows import Value
+from blip.data.sources.row import Value
 
 Truth = Callable[[dict[str, Any]], dict[str, Value]]
 

@@ -121,7 +121,7 @@ class Folder:
             )
         for candidate in map(self._inside, names):
             if candidate is None:
-                return Refused(key_of(name), UNSAFE, f"{name} leads out of {self.path}")
+                return Refused(key_of(name), UNSAFE, f"{name} is no file's name, or leads out of {self.path}")
             found = self._locate(candidate)
             if found is None:
                 continue

@@ -16,16 +16,17 @@ import pyarrow as pa
 
 from blip.config import Source
 from blip.data.sample import Sample
+from blip.data.sources.arrow_rows import READ_ERRORS, rows_of
 from blip.data.sources.columns import pick
 from blip.data.sources.files import Folder, files_below
 from blip.data.sources.picture_rows import pictures, sample_of
 from blip.data.sources.refused import Refused, key_of
-from blip.data.sources.rows import BROKEN_TABLE, READ_ERRORS, Row, cells_of, column_names, read_rows
+from blip.data.sources.row import BROKEN_TABLE, Row
+from blip.data.sources.rows import column_names, read_rows
 from blip.errors import BlipError
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
 END = b"\xff\xff\xff\xff\0\0\0\0"
-SLICE = 64  # rows at a time of a batch, which has 1,000, whose pictures may be in it
 
 
 def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
@@ -116,10 +117,9 @@ def _arrow(file: Path, columns: tuple[str, str]) -> Iterator[Row | Refused]:
             for batch in reader:
                 chosen = batch.select(list(columns))
                 _check(chosen)
-                for start in range(0, len(chosen), SLICE):
-                    for values in cells_of(chosen.slice(start, SLICE)):
-                        number += 1
-                        yield Row(number, values)
+                for row in rows_of(chosen, file, number + 1):
+                    number += 1
+                    yield row
         _see_its_end(file)
     except (KeyError, *READ_ERRORS) as error:
         detail = f"{file.name} cannot be read after row {number}: {error}"

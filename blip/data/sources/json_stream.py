@@ -52,7 +52,7 @@ def keys_in_head(path: Path) -> frozenset[str]:
         path.open("rb") as handle,
         suppress(ijson.JSONError),
     ):  # cut at 64 KiB, it ends in one; so do JSON lines
-        for prefix, event, value in ijson.parse(_Repaired(handle, HEAD)):
+        for prefix, event, value in ijson.parse(_Repaired(handle, HEAD), use_float=True):
             if event == "map_key":
                 keys.add(f"{prefix}.{value}".removeprefix("."))
     return frozenset(keys)

@@ -17,7 +17,7 @@ from blip.data.sources.annotations import Held, find_file, pictures_of
 from blip.data.sources.cells import words
 from blip.data.sources.files import Folder
 from blip.data.sources.refused import Refused, key_of
-from blip.data.sources.rows import BROKEN_ROW
+from blip.data.sources.row import BROKEN_ROW
 from blip.data.sources.video_qa import read_list
 
 MAPPING = "youtube_mapping.txt"

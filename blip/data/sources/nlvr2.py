@@ -18,7 +18,8 @@ from blip.data.sources.annotations import Held, checked, find_file, pictures_of
 from blip.data.sources.cells import words
 from blip.data.sources.files import Folder, Media
 from blip.data.sources.refused import Refused
-from blip.data.sources.rows import Row, read_json_lines
+from blip.data.sources.row import Row
+from blip.data.sources.rows import read_json_lines
 
 LABELS = {"true": "true", "false": "false"}
 Stated = tuple[str, str | None, int | str | None]  # sentence, label if it is told, folder of the pictures

@@ -13,7 +13,7 @@ from blip.data.sample import Sample
 from blip.data.sources.annotations import find_file
 from blip.data.sources.coco import read_joined
 from blip.data.sources.refused import Refused
-from blip.data.sources.rows import Value
+from blip.data.sources.row import Value
 
 COPIED = ("open_images_id", "domain")
 

@@ -7,7 +7,7 @@ from blip.data.sample import Caption, Sample
 from blip.data.sources.cells import captions_of, embedded, extension_of, name_in
 from blip.data.sources.files import Folder
 from blip.data.sources.refused import NO_IMAGE, UNSUPPORTED, Refused
-from blip.data.sources.rows import Row, Value
+from blip.data.sources.row import Row, Value
 
 
 @dataclass
@@ -17,7 +17,7 @@ class Picture:
     number: int
     name: str
     data: bytes | None
-    texts: list[str]
+    texts: dict[str, None]  # in their order, each once
 
     def is_same(self, other: "Picture") -> bool:
         """Whether another row is about the same picture."""
@@ -32,9 +32,9 @@ def pictures(rows: Iterable[Row | Refused], columns: tuple[str, str]) -> Iterato
             yield row
             continue
         cell, texts = (row.values.get(column) for column in columns)
-        picture = Picture(row.number, name_in(cell), embedded(cell), list(captions_of(texts)))
+        picture = Picture(row.number, name_in(cell), embedded(cell), dict.fromkeys(captions_of(texts)))
         if waiting and waiting.is_same(picture):
-            waiting.texts += picture.texts
+            waiting.texts.update(picture.texts)
             continue
         if waiting:
             yield waiting
@@ -47,7 +47,7 @@ def sample_of(
     picture: Picture, folder: Folder, table: str, origin: str, truth: Mapping[str, Value] | None = None
 ) -> Sample | Refused:
     """The sample of a picture; one that stands in the table has the table's name and its row for a key."""
-    texts = tuple(Caption(text, origin) for text in dict.fromkeys(picture.texts))
+    texts = tuple(Caption(text, origin) for text in picture.texts)
     known = dict(truth) if truth else None
     key = f"{table}-{picture.number:08d}"
     if picture.data is not None:

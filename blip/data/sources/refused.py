@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from blip.data.sample import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 
 MISSING, NOT_LISTED, DUPLICATE, UNSUPPORTED = "missing_file", "not_listed", "duplicate", "unsupported"
-NO_IMAGE, NO_CAPTION = "no_image", "no_caption"
+NO_IMAGE, NO_CAPTION, TOO_LONG = "no_image", "no_caption", "caption_too_long"
 
 MEDIA = IMAGE_EXTENSIONS | VIDEO_EXTENSIONS
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from blip.data.sample import Question, Sample
-from blip.data.sources.refused import DUPLICATE, NO_CAPTION, Refused
+from blip.data.sources.refused import DUPLICATE, NO_CAPTION, TOO_LONG, Refused
 from blip.data.sources.seen import Seen
 from blip.data.sources.urls import Address
 
-BROKEN, CONTROL, TOO_LONG = "broken_text", "control_characters", "caption_too_long"
+BROKEN, CONTROL = "broken_text", "control_characters"
 EMPTY = "empty_caption"
 MAX_CAPTION_CHARS = 10_000
 SHOWN = 60

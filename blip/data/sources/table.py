@@ -22,10 +22,11 @@ from blip.data.sources.columns import pick
 from blip.data.sources.files import Folder, find_in_tar
 from blip.data.sources.picture_rows import pictures, sample_of
 from blip.data.sources.refused import NOT_LISTED, Refused, key_of
-from blip.data.sources.rows import Row, column_names, find_table, read_rows, read_truth
+from blip.data.sources.row import Row
+from blip.data.sources.rows import column_names, find_table, read_rows, read_truth
 from blip.data.sources.seen import Seen
 
-Texts = dict[str, list[str]]
+Texts = dict[str, dict[str, None]]  # of each image, in their order, each once
 Columns = tuple[str, str]  # of the picture and of the caption
 
 
@@ -49,7 +50,7 @@ def read(source: Source, path: Path, archive: str = "images.tar") -> Iterator[Sa
 
 
 def _join(source: Source, table: Path, columns: Columns, tar: Path) -> Iterator[Sample | Refused]:
-    captions: dict[str, dict[str, None]] = {}
+    captions: Texts = {}
     for row in read_rows(table, columns):
         if isinstance(row, Refused):
             yield row
@@ -73,7 +74,7 @@ def _stream(source: Source, table: Path, columns: Columns, folder: Folder) -> It
             yield picture
             continue
         if picture.data is None and picture.name in gathered:
-            picture.texts, gathered[picture.name] = gathered[picture.name], []
+            picture.texts, gathered[picture.name] = gathered[picture.name], {}
             if not picture.texts:
                 continue
         yield sample_of(picture, folder, key_of(table.stem), source.origin, truth.get(picture.name))
@@ -83,11 +84,11 @@ def _gathered(table: Path, columns: Columns) -> Texts:
     """The captions of the images whose rows do not stand together."""
     named = (name_in(row.values[columns[0]]) for row in read_rows(table, columns[:1]) if isinstance(row, Row))
     again = _scattered(named)
-    texts: dict[str, dict[str, None]] = {name: {} for name in again}
+    texts: Texts = {name: {} for name in again}
     for row in read_rows(table, columns) if again else ():
         if isinstance(row, Row) and (name := name_in(row.values[columns[0]])) in texts:
             texts[name].update(dict.fromkeys(captions_of(row.values[columns[1]])))
-    return {name: list(found) for name, found in texts.items()}
+    return texts
 
 
 def _scattered(names: Iterable[str]) -> set[str]:

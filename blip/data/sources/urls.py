@@ -21,7 +21,8 @@ from blip.data.sources import rows
 from blip.data.sources.columns import pick_address
 from blip.data.sources.json_stream import is_list
 from blip.data.sources.refused import NO_CAPTION, Refused
-from blip.data.sources.rows import BROKEN_ROW, BROKEN_TABLE, Row
+from blip.data.sources.row import BROKEN_ROW, BROKEN_TABLE, Row
+from blip.data.sources.separated import open_text
 from blip.errors import BlipError
 
 EXTENSIONS = (*rows.EXTENSIONS, "ndjson", "txt")
@@ -128,7 +129,7 @@ def _first_fields(file: Path) -> list[str]:
     """The fields of the first line, of which one is a URL where the header is missing."""
     if file.suffix.lower() not in (".csv", ".tsv", ".txt"):
         return []
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
+    with open_text(file) as handle:
         fields = _fields(file, handle.readline(_HEAD))
     if any(map(_looks_like_url, fields)) and len(fields) != 2:
         raise BlipError(

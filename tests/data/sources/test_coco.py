@@ -103,6 +103,17 @@ def test_a_caption_that_is_no_utf_8_costs_itself_only(coco: Path) -> None:
     assert reasons(found) == {"000000397133": "broken_text"}
 
 
+def test_a_caption_nested_without_end_costs_its_entry(coco: Path) -> None:
+    file = coco / "annotations/captions_val2017.json"
+    deep = "[" * 5000 + "]" * 5000
+    file.write_text(
+        file.read_text().replace('"annotations": [', f'"annotations": [{{"image_id": 1, "caption": {deep}}},')
+    )
+    found = items(file, "coco")
+    assert list(samples(found)) == ["000000397133"]
+    assert [reason for reason, _ in details(found)] == ["broken_entry"]
+
+
 def test_a_file_that_is_cut_is_said_to_be(coco: Path) -> None:
     file = coco / "annotations/captions_train2017.json"
     file.write_bytes(file.read_bytes()[:-30])

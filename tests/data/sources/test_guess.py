@@ -129,3 +129,9 @@ def test_msvd_qa_is_told_by_its_mapping(tmp_path: Path) -> None:
     write(tmp_path / "val_qa.json", json.dumps(FILES["train_qa.json"][0]))
     write(tmp_path / "youtube_mapping.txt", "x_1_2 vid1")
     assert kind_of(tmp_path / "val_qa.json") == "msvd"
+
+
+def test_a_number_without_end_is_no_crash(tmp_path: Path) -> None:
+    write(tmp_path / "t.json", f'[{{"image": {"1" * 6000}}}]')
+    with pytest.raises(BadArguments, match=r"say it with --kind"):
+        kind_of(tmp_path / "t.json")

@@ -1,5 +1,6 @@
 """Broken rows of a table are refused one by one, with their lines; the rows around them are read."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from blip.data.sources.refused import Refused
-from blip.data.sources.rows import QUOTED_LINES, Row, column_names, read_rows
+from blip.data.sources.row import Row
+from blip.data.sources.rows import column_names, read_rows
+from blip.data.sources.separated import FIELD_LIMIT, QUOTED_LINES
 from blip.errors import BlipError
 
 from .reading import write
@@ -126,3 +129,67 @@ def test_an_unknown_form_is_named(tmp_path: Path) -> None:
     write(tmp_path / "t.xlsx", "")
     with pytest.raises(BlipError, match=r"ends in \.csv, \.tsv, \.jsonl, \.json, \.parquet, not in '\.xlsx'"):
         list(read_rows(tmp_path / "t.xlsx"))
+
+
+def test_the_header_tells_what_separates_the_fields(tmp_path: Path) -> None:
+    lines = {
+        "excel.csv": ("image;caption;note", "a.png;red, round;1,5"),
+        "tabs.csv": ("image\tcaption\tnote", "a.png\tred, round\t1,5"),
+        "own.csv": ("Bild;Text;Notiz", "a.png;red, round;1,5"),
+        "note.csv": ("image;caption;of whom, and where", "a.png;red, round;1,5"),
+        "commas.tsv": ("image,caption,note", 'a.png,"red, round","1,5"'),
+        "quoted.csv": ('image,caption,"a;note;of;many"', 'a.png,"red, round","1,5"'),
+        "plain.csv": ("image,caption,note;more", 'a.png,"red, round","1,5"'),
+    }
+    for name, (header, row) in lines.items():
+        write(tmp_path / name, header, row)
+        assert rows(tmp_path / name) == [(2, ["a.png", "red, round", "1,5"])], name
+        assert len(column_names(tmp_path / name)) == 3
+    write(tmp_path / "one.csv", "image", "a.png")
+    assert rows(tmp_path / "one.csv") == [(2, ["a.png"])]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
+def test_a_table_that_excel_wrote_is_read_in_its_encoding(tmp_path: Path, encoding: str) -> None:
+    text = "image\tcaption\r\na.png\tein großer Apfel\r\n"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "t.csv").write_bytes((mark + text).encode(encoding))
+    assert rows(tmp_path / "t.csv") == [(2, ["a.png", "ein großer Apfel"])]
+    (tmp_path / "t.csv").write_bytes(text.encode("utf-16-le"))
+    with pytest.raises(BlipError, match=r"t\.csv: its first row has zeros, as UTF-16 .*; save it as UTF-8"):
+        rows(tmp_path / "t.csv")
+
+
+def test_a_long_header_is_read_and_one_without_end_named(tmp_path: Path) -> None:
+    csv.field_size_limit(131_072)  # what a new process has
+    write(tmp_path / "t.csv", "image,caption," + "x" * 200_000, "a,one,1")
+    assert column_names(tmp_path / "t.csv")[:2] == ["image", "caption"]
+    assert rows(tmp_path / "t.csv") == [(2, ["a", "one", "1"])]
+    write(tmp_path / "t.csv", "x" * (FIELD_LIMIT + 1))
+    with pytest.raises(BlipError, match=r"t\.csv: its first row, .*, cannot be read: field larger than"):
+        column_names(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("extension", ["csv", "parquet"])
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path, extension: str) -> None:
+    path, names = tmp_path / f"t.{extension}", ["image", "caption", "caption", "", ""]
+    write(path, ",".join(names), "a,one,two,,")
+    if extension == "parquet":
+        pq.write_table(pa.Table.from_arrays([pa.array(["x"])] * 5, names=names), path)
+    with pytest.raises(BlipError, match=r"more than one column is called caption; rename one of them"):
+        list(read_rows(path, ["image", "caption"]))
+    assert len(list(read_rows(path, ["image"]))) == 1
+
+
+@pytest.mark.parametrize("extension", ["json", "jsonl"])
+def test_values_nested_without_end_cost_their_row(tmp_path: Path, extension: str) -> None:
+    deep, path = "[" * 5000 + "]" * 5000, tmp_path / f"t.{extension}"
+    values = [
+        '{"image": "a", "caption": "one"}',
+        f'{{"image": "b", "caption": {deep}}}',
+        deep,
+        '{"image": "c"}',
+    ]
+    path.write_text(f"[{','.join(values)}]" if extension == "json" else "\n".join(values))
+    assert rows(path) == [(1, ["a", "one"]), (4, ["c"])]
+    assert [reason for reason, _ in broken(path)] == ["broken_row"] * 2

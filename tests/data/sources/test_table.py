@@ -134,7 +134,9 @@ def test_only_the_captions_of_scattered_images_are_held(tmp_path: Path) -> None:
     path = tmp_path / "captions.csv"
     write(path, "image,caption", *(f"n{number // 5},text {number}" for number in range(1000)), "n7,again")
     gathered = table._gathered(path, ("image", "caption"))
-    assert gathered == {"n7": ["text 35", "text 36", "text 37", "text 38", "text 39", "again"]}
+    assert {name: list(found) for name, found in gathered.items()} == {
+        "n7": ["text 35", "text 36", "text 37", "text 38", "text 39", "again"]
+    }
 
 
 def test_a_row_without_picture_and_a_picture_without_row_are_refused(tmp_path: Path) -> None:
@@ -195,3 +197,12 @@ def test_an_address_among_the_names_is_told(tmp_path: Path) -> None:
         "missing_file",
         "https://a.org/1.jpg is an address; the column of kind urls is called url",
     )
+
+
+@pytest.mark.parametrize("name", [".", "./", "./."])
+def test_the_name_of_the_folder_itself_is_no_picture(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "captions.csv", "image,caption", f"{name},one", "a.png,two")
+    write(tmp_path / "a.png", "A")
+    found = items(tmp_path, "table")
+    assert list(samples(found)) == ["a"]
+    assert [reason for reason, _ in details(found)] == ["unsafe_member"]

@@ -84,6 +84,20 @@ def make_whole(engine: "DeepSpeedEngine", objective: nn.Module) -> None:
         parameter.ds_status = ZeroParamStatus.AVAILABLE  # type: ignore[attr-defined]
 
 
+def let_go(engine: "DeepSpeedEngine", objective: nn.Module) -> None:
+    """Take off DeepSpeed's hooks: they keep the optimiser with the objective, and the weights with the process."""
+    if engine.zero_optimization_stage() == 3:
+        return  # `make_whole` has done what can be done
+    for hook in (engine.module_forward_pre_hook, engine.module_forward_post_hook):
+        if hook is not None:
+            hook.remove()
+    engine.destroy()
+    for parameter in objective.parameters():
+        for name, value in list(vars(parameter).items()):
+            if getattr(value, "__self__", None) is parameter:
+                delattr(parameter, name)
+
+
 def start_process_group() -> None:
     """The launcher's environment, or a group of one on loopback with a port the system picks."""
     backend = "nccl" if _accelerator() == "cuda" else "gloo"

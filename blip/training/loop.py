@@ -4,6 +4,7 @@ Everything specific comes from outside: the objective (a module that returns los
 becomes the objective's input.
 """
 
+import gc
 import json
 import shutil
 import sys
@@ -24,7 +25,7 @@ from blip.model.precision import autocast
 from blip.training.accumulation import losses_of_step
 from blip.training.average import WeightAverage
 from blip.training.checkpoint import CheckpointStore
-from blip.training.engine import build_engine, make_whole, quiet
+from blip.training.engine import build_engine, let_go, make_whole, quiet
 from blip.training.guard import Guard
 from blip.training.health import Health, said_in
 from blip.training.heartbeat import Heartbeat
@@ -82,7 +83,12 @@ def train(plan: Plan) -> int:
         BlipError: another process trains this run, too many steps had no finite gradient, too many rollbacks, or a
             checkpoint cannot be written.
     """
-    return Trainer(plan).run()
+    trainer = Trainer(plan)
+    steps = trainer.run()
+    let_go(trainer.engine, plan.objective)
+    del trainer
+    gc.collect()  # engine and optimiser refer to each other; without, they stay beside the model that is validated
+    return steps
 
 
 class Trainer:

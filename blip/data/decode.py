@@ -25,6 +25,7 @@ MAX_PIXELS = 178_956_970  # what Pillow refuses whatever it is told
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # not EPS, for which Pillow would run Ghostscript
 ORIENTATION = 0x0112
 VECTOR = 32  # bytes
+STRIP = 1 << 20  # pixels of a large picture that are converted at once
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` checks the size itself
 
@@ -102,7 +103,30 @@ def divides(data: bytes, header: Header | None) -> bool:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Bring a picture of any mode to upright RGB; what is transparent becomes white."""
-    image = ImageOps.exif_transpose(image)
+    image = _turned(image)
+    return image if image.mode == "RGB" else Image.fromarray(_strips(image))
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """Upright by its EXIF; the picture itself where it is, for Pillow would copy it."""
+    image.load()  # a PNG may say so behind its pixels
+    return image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+
+
+def _strips(image: Image.Image, divisor: int = 1) -> Pixels:
+    """The pixels of an upright picture, divided, some rows after the other: beside both there is one strip."""
+    height, width = (-(-side // divisor) for side in (image.height, image.width))
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(STRIP // (image.width * divisor), 1)
+    for top in range(0, height, rows):
+        box = (0, top * divisor, image.width, min((top + rows) * divisor, image.height))
+        strip = _rgb(image.crop(box) if rows < height else image)
+        pixels[top : top + rows] = np.asarray(strip if divisor == 1 else strip.reduce(divisor))
+    return pixels
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """A picture or a strip of it in RGB; each pixel's is its own alone."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip
@@ -148,9 +172,7 @@ def _by_pillow(data: bytes, max_pixels: int, divisor: int) -> Pixels:
     image = _open(data)
     _check_size(*image.size, max_pixels)
     try:
-        image.load()
-        upright = to_rgb(image)
-        return np.array(upright if divisor == 1 else upright.reduce(divisor))
+        return _strips(_turned(image), divisor)
     except Exception as error:  # each of Pillow's decoders raises errors of its own
         raise _broken(data, f"{image.format} of {image.width} x {image.height}", error) from None
 

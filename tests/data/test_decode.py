@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blip.data.decode import BadImage, decode, divides
+from blip.data.decode import BadImage, decode, divides, to_rgb
 from blip.data.header import read_header
 
 from .conftest import Pixels, draw, encoded
@@ -116,6 +116,81 @@ def test_a_transparent_palette_entry_becomes_white() -> None:
     pixels = decode(saved(image, "PNG", transparency=0))
     assert pixels[0, 0].tolist() == [255, 255, 255]
     assert pixels[1, 1].tolist() == [200, 100, 50]
+
+
+def pictures_of_every_mode() -> Iterator[tuple[str, bytes]]:
+    """Noise as files of every mode that a format here can hold; some have one transparent colour."""
+    random = np.random.default_rng(5)
+    colours, grey, wide = (random.integers(0, top, (61, 37, 4), np.uint16) for top in (256, 256, 65_536))
+    rgba = Image.fromarray(colours.astype(np.uint8))
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        yield mode, saved(rgba.convert(mode), "PNG")
+    yield "L transparent", saved(Image.fromarray(grey[..., 0].astype(np.uint8)), "PNG", transparency=7)
+    yield "P transparent", saved(rgba.convert("P"), "PNG", transparency=bytes(range(256)))
+    yield "RGB transparent", saved(rgba.convert("RGB"), "PNG", transparency=(0, 0, 0))
+    yield "I;16", saved(Image.fromarray(wide[..., 0]), "PNG")
+    yield "I;16B", saved(Image.fromarray(wide[..., 0].astype(">u2")), "TIFF")
+    yield "I", saved(Image.fromarray(wide[..., 0].astype(np.int32) - 5_000), "TIFF")
+    yield "F", saved(Image.fromarray(wide[..., 0].astype(np.float32) - 5_000), "TIFF")
+    yield "CMYK", saved(rgba.convert("RGB").convert("CMYK"), "TIFF")
+    yield "GIF", saved(rgba.convert("P"), "GIF")
+
+
+def at_once(image: Image.Image) -> Image.Image:
+    """A whole picture in RGB, as Pillow converts it."""
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.int64) >> 8
+        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode != "RGB" and ("A" in image.getbands() or "transparency" in image.info):
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+@pytest.mark.parametrize("strip", [1, 37 * 5 + 3, 37 * 16, 1 << 20])
+@pytest.mark.parametrize("divisor", [1, 2, 8])
+def test_strips_have_the_pixels_of_the_whole(
+    strip: int, divisor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blip.data.decode.STRIP", strip)
+    for name, data in pictures_of_every_mode():
+        whole = at_once(Image.open(io.BytesIO(data)))
+        expected = np.asarray(whole if divisor == 1 else whole.reduce(divisor))
+        assert np.array_equal(decode(data, divisor=divisor), expected), name
+        if divisor == 1:
+            assert np.array_equal(np.asarray(to_rgb(Image.open(io.BytesIO(data)))), expected), name
+
+
+def flat_files(side: int) -> dict[str, bytes]:
+    """Files of some KB whose pictures are large; 16 bits, transparent or neither."""
+    black = {mode: Image.new(mode, (side, side)) for mode in ("RGB", "RGBA", "LA")}
+    grey = Image.fromarray(np.full((side, side), 30_000, np.uint16))
+    return {name: saved(image, "PNG") for name, image in {**black, "grey16": grey}.items()}
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from blip.data.decode import decode
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+before = peak()  # of this process: getrusage begins with its parent's
+decode(Path(sys.argv[1]).read_bytes())
+print(peak() - before)
+"""
+
+
+def test_a_large_picture_takes_little_more_than_its_pixels(tmp_path: Path) -> None:
+    """Pillow's four bytes a pixel, or two of 16 bits, and the three of the result."""
+    side, grown = 3_000, {}
+    for name, data in flat_files(side).items():
+        folder = tmp_path / name  # each in a process of its own: the peak is that of the largest
+        folder.mkdir()
+        (folder / name).write_bytes(data)
+        measure = [sys.executable, "-c", PEAK, str(folder / name)]
+        ran = subprocess.run(measure, capture_output=True, text=True, cwd=ROOT, check=True)
+        grown[name] = int(ran.stdout)
+    for name, kib in grown.items():
+        assert kib << 10 < 7 * side * side + (24 << 20), name
 
 
 def test_cmyk_becomes_rgb() -> None:

@@ -20,7 +20,7 @@ from yarl import URL
 from blip.config import Download
 from blip.data.download.address import PublicResolver, check_host, public_sockets, read_networks
 from blip.data.download.hosts import Hosts
-from blip.data.download.lost import ERRORS, Lost, meaning_of
+from blip.data.download.lost import BAD_URL, ERRORS, Lost, meaning_of
 
 SCHEMES = ("http", "https")
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -38,15 +38,15 @@ def read_url(text: str) -> URL:
         Lost: it is none, or not of http or https.
     """
     if len(text) > LONGEST:
-        raise Lost("bad_url", f"{len(text):,} characters, over {LONGEST:,}")
+        raise Lost(BAD_URL, f"{len(text):,} characters, over {LONGEST:,}")
     try:
         text.encode()  # half a surrogate pair: no address, and nothing a dataset can hold
         url = URL(text.strip())
         host = url.host
     except ValueError as error:
-        raise Lost("bad_url", str(error)) from None
+        raise Lost(BAD_URL, str(error)) from None
     if url.scheme not in SCHEMES or not host:
-        raise Lost("bad_url", f"scheme {url.scheme!r}, host {host or ''!r}: only http and https are fetched")
+        raise Lost(BAD_URL, f"scheme {url.scheme!r}, host {host or ''!r}: only http and https are fetched")
     return url.with_user(None).with_fragment(None)
 
 
@@ -131,4 +131,4 @@ def _join(url: URL, location: str) -> URL:
     try:
         return read_url(str(url.join(URL(location))))
     except (ValueError, Lost) as error:
-        raise Lost("bad_url", f"redirected to {location[:200]!r}: {error}") from None
+        raise Lost(BAD_URL, f"redirected to {location[:200]!r}: {error}") from None

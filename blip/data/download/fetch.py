@@ -87,5 +87,5 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, OSError):  # also a date in a year that no clock knows
         return 0.0

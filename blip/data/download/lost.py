@@ -9,6 +9,8 @@ import aiohttp
 from blip.data.download.address import RefusedAddress
 
 UNREACHED = frozenset({"dns", "connect", "timeout"})  # what a machine without a network finds everywhere
+BAD_URL, REFUSED_ADDRESS, BAD_RESPONSE = "bad_url", "refused_address", "bad_response"
+UNASKED = frozenset({BAD_URL, REFUSED_ADDRESS})  # what is refused before a server is asked
 ERRORS = (
     aiohttp.ClientError,
     OSError,
@@ -35,7 +37,7 @@ def meaning_of(error: Exception) -> Lost:
     """What one of ERRORS says of a URL."""
     cause = getattr(error, "os_error", error)
     if isinstance(cause, RefusedAddress):
-        return Lost("refused_address", str(cause))
+        return Lost(REFUSED_ADDRESS, str(cause))
     detail = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Lost("dns", detail, wait=0 if getattr(cause, "errno", None) == socket.EAI_AGAIN else None)
@@ -46,8 +48,8 @@ _MEANINGS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, float 
     (TimeoutError, "timeout", 0),
     (aiohttp.ClientSSLError, "tls", None),
     (aiohttp.ClientPayloadError, "truncated", 0),
-    (aiohttp.ClientResponseError, "bad_response", None),
+    (aiohttp.ClientResponseError, BAD_RESPONSE, None),
     ((aiohttp.ClientConnectionError, OSError), "connect", 0),
-    (ValueError, "bad_url", None),
+    (ValueError, BAD_URL, None),
     (Exception, "connect", 0),
 ]

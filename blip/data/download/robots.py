@@ -14,7 +14,7 @@ from yarl import URL
 
 from blip.data.download.body import read_text
 from blip.data.download.client import Client
-from blip.data.download.lost import Lost
+from blip.data.download.lost import BAD_URL, Lost
 
 LONGEST = 512 << 10  # bytes; RFC 9309 asks readers to take 500 KiB at least
 SECONDS = 30.0  # that reading one may take
@@ -59,7 +59,7 @@ class Robots:
         except TimeoutError:
             raise Lost("timeout", f"{url} took over {SECONDS:g} s") from None
         except Lost as lost:
-            if lost.reason in ("too_many_redirects", "bad_url"):  # RFC 9309: as if there were none
+            if lost.reason in ("too_many_redirects", BAD_URL):  # RFC 9309: as if there were none
                 return rules_of(404, "")
             raise
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from blip.config import Download
-from blip.data.download.lost import UNREACHED
+from blip.data.download.lost import UNASKED, UNREACHED
 from blip.data.download.stream import fetch_all
 from blip.data.sample import Sample
 from blip.data.shards import Item, ShardJob, write_shard
@@ -76,7 +76,7 @@ def _reached(pairs: Iterable[tuple[Address | Refused, Sample | Refused]], shard:
     """What became of the rows; an error at the end, which leaves the shard unfinished, if no server answered."""
     asked, unreached, last = 0, 0, ""
     for row, item in pairs:
-        asked += isinstance(row, Address)
+        asked += isinstance(row, Address) and not (isinstance(item, Refused) and item.reason in UNASKED)
         if isinstance(item, Refused) and item.reason in UNREACHED:
             unreached, last = unreached + 1, f"{item.reason}, {item.detail}"
         yield item

@@ -18,7 +18,7 @@ from threading import Thread
 
 from blip.config import Download
 from blip.data.download.fetch import Fetcher, open_fetcher
-from blip.data.download.lost import Lost
+from blip.data.download.lost import BAD_RESPONSE, Lost
 from blip.data.download.sniff import extension_of
 from blip.data.sample import Caption, Sample
 from blip.data.sources.refused import Refused
@@ -86,6 +86,11 @@ class _Line:
             data = await fetcher.fetch(row.url)
         except Lost as lost:
             return Refused(row.key, lost.reason, f"{row.url[:LONGEST_URL]}: {lost.detail}")
+        except (
+            Exception
+        ) as error:  # what a server sends may hit any weakness of what reads it: that ends its row only
+            detail = f"{row.url[:LONGEST_URL]}: {type(error).__name__}: {str(error)[:LONGEST_URL]}"
+            return Refused(row.key, BAD_RESPONSE, detail)
         captions = (Caption(row.caption, self._origin),)
         return Sample(row.key, data, extension_of(data) or "", captions, url=row.url)
 

@@ -86,6 +86,20 @@ def test_a_date_to_wait_for_is_read() -> None:
     assert fetch._retry_after({"Retry-After": "soon"}) == fetch._retry_after({}) == 0
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Fri, 01 Jan 9999999999999999999999 00:00:00 GMT",
+        "Fri, 01 Jan 9999 00:00:00 -0000",
+        "Fri, 01 Jan 0001 00:00:00 +2359",
+        "Fri, 99 Foo -1 99:99:99",
+        "9" * 6000,
+    ],
+)
+def test_a_date_that_no_clock_knows_is_no_end(value: str) -> None:
+    assert fetch._retry_after({"Retry-After": value}) >= 0
+
+
 def test_what_cannot_get_better_is_not_tried_again(server: Server, settings: Download) -> None:
     lost(f"{server.url}/fault/missing/1.jpg", settings)
     lost(f"{server.url}/fault/always_busy/1.jpg", settings)

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from blip.config import Download
-from blip.data.download import stream
+from blip.data.download import fetch, stream
 from blip.data.download.stream import fetch_all
 from blip.data.sample import Sample
 from blip.data.sources.refused import Refused
@@ -76,3 +76,16 @@ def test_what_ends_the_fetching_comes_to_the_taker(server: Server, settings: Dow
     wrong = settings.model_copy(update={"networks": ("inside",)})
     with pytest.raises(BadArguments, match="networks to allow"):
         list(fetch_all(rows(server, 3), wrong))
+
+
+def test_what_nobody_expected_ends_its_own_row_only(
+    server: Server, settings: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weak(headers: object) -> float:
+        raise OverflowError("signed integer is greater than maximum")
+
+    monkeypatch.setattr(fetch, "_retry_after", weak)
+    first, *others = fetch_all(rows(server, 3, "fault/always_busy"), settings)
+    assert isinstance(first, Refused) and first.reason == "bad_response"
+    assert first.detail.endswith("/0.jpg: OverflowError: signed integer is greater than maximum")
+    assert all(isinstance(item, Sample) for item in others)

@@ -14,6 +14,7 @@ from blip.errors import BadArguments, BlipError
 
 app = typer.Typer()
 PANEL = "Data"
+LISTS = ("download.networks", "download.opt_outs")
 Dataset = Annotated[Path, typer.Argument(metavar="DIR", help="A pairs dataset, as data/datasets/human.")]
 
 
@@ -71,7 +72,7 @@ def ingest(
     if out.exists():
         raise BadArguments(f"{out} exists already; name another folder, or remove it first")
     limits = {"samples_per_shard": samples_per_shard, "max_bad_fraction": max_bad_fraction}
-    chosen = read_section(Ingest, {**limits, "datasets": {}}, settings or [])
+    chosen = read_section(Ingest, {**limits, "datasets": {}}, lists_in(settings or []))
     told = {
         "origin": origin,
         "role": "train",
@@ -92,6 +93,15 @@ def named(columns: list[str]) -> dict[str, str] | None:
         if what not in ("image", "caption") or not name:
             raise BadArguments(f"--column {what}={name}: write image=NAME or caption=NAME")
     return {what: name for what, _, name in pairs} or None
+
+
+def lists_in(changes: list[str]) -> list[str]:
+    """The changes as they are, if those of lists have lists."""
+    for change in changes:
+        name, _, value = change.partition("=")
+        if name in LISTS and not value.strip().startswith(("[", "-")):
+            raise BadArguments(f"--set {change}: it takes a list; write --set '{name}=[{value}]'")
+    return changes
 
 
 @app.command(rich_help_panel=PANEL)

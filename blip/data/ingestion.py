@@ -25,13 +25,19 @@ from blip.data.partial import begin, complete, fingerprint
 from blip.data.quarantine import NEAR_DUPLICATE
 from blip.data.references import References
 from blip.data.shards import Item, ShardJob, cut, digest_of, write_shard
+from blip.data.shares import Share, shares_of
 from blip.data.sources import read
 from blip.data.sources.urls import MALFORMED
 from blip.data.text import Tokenizer, clean_caption, clean_question, train_vocabulary
 from blip.errors import BadArguments, BlipError
 
 REFERENCES = "references.npz"
-DECIDING = {"max_bytes", "opt_outs", "robots_txt"}  # what of the download's settings decides on a picture
+DECIDING = {
+    "max_bytes",
+    "networks",
+    "opt_outs",
+    "robots_txt",
+}  # of the download's settings, what decides on a picture
 EXAMPLES = 3
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -138,29 +144,52 @@ class _Work:
         for receipt in receipts.values():
             refused.update(receipt.quarantined)
         samples = sum(receipt.shard.samples for receipt in receipts.values() if receipt.shard)
-        bad = Counter({reason: count for reason, count in refused.items() if self._is_bad(reason)})
-        total, limit = samples + refused.total(), self.settings.max_bad_fraction
-        if bad.total() > limit * total:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in bad.most_common())
-            lines = "".join(f"\n  {line}" for line in self._examples(list(receipts)))
-            raise BlipError(
-                f"source {self._named()}: {bad.total():,} of {total:,} samples cannot be used ({reasons}), "
-                f"more than ingest.max_bad_fraction = {limit}; repair the source, or raise the limit and run "
-                f"again: what was read waits in {self.directory}. The first:{lines}"
-            )
+        bad = sum(count for reason, count in refused.items() if self._is_bad(reason))
+        limit = self.settings.max_bad_fraction
+        if bad > limit * (samples + refused.total()):  # else no share is over it
+            for share in shares_of(self.directory, receipts, self._is_bad):
+                self._see_that_it_is_small(share, limit, list(receipts))
         if not samples:
-            raise BlipError(
-                f"source {self._named()}: no sample is left of {total:,}; nothing to make a dataset of"
+            self._see_nothing(refused, list(receipts))
+
+    def _see_that_it_is_small(self, share: Share, limit: float, numbers: list[int]) -> None:
+        if share.bad.total() <= limit * share.total:
+            return
+        raise BlipError(
+            f"source {self._named()}: {share.bad.total():,} of {share.total:,} {share.what} cannot be used "
+            f"({_listed(share.bad)}), more than ingest.max_bad_fraction = {limit} (--max-bad-fraction); repair the "
+            f"source, or raise the limit and run again: what was read waits in {self.directory}. The first:"
+            + self._examples(numbers, set(share.bad))
+        )
+
+    def _see_nothing(self, refused: Counter[str], numbers: list[int]) -> None:
+        """Raises BlipError: no sample is left. What was made goes, for nothing of it would be used."""
+        said = f"({_listed(refused)}). The first:{self._examples(numbers, set(refused))}" if refused else ""
+        for number in numbers:
+            forget(self.directory, number)
+        if not refused:
+            empty = [
+                s.source
+                for s in self.sources
+                if Path(s.source).is_dir() and not any(Path(s.source).iterdir())
+            ]
+            why = (
+                f"{', '.join(empty)} is an empty folder"
+                if empty
+                else "it has no row and no picture that is read"
             )
+            raise BlipError(f"source {self._named()}: no sample is left of 0: {why}")
+        raise BlipError(f"source {self._named()}: no sample is left of {refused.total():,} {said}")
 
     def _is_bad(self, reason: str) -> bool:
         """Whether a reason speaks against the source. That the web has lost a picture does not."""
         return reason in MALFORMED if self.sources[0].kind == "urls" else reason != NEAR_DUPLICATE
 
-    def _examples(self, numbers: list[int]) -> Iterator[str]:
-        bad = (row for row in refusals(self.directory, numbers) if self._is_bad(row["reason"]))
-        for row in islice(bad, EXAMPLES):
-            yield f"{row['key']}: {row['reason']}, {row['detail']}"
+    def _examples(self, numbers: list[int], reasons: set[str]) -> str:
+        rows = (row for row in refusals(self.directory, numbers) if row["reason"] in reasons)
+        return "".join(
+            f"\n  {row['key']}: {row['reason']}, {row['detail']}" for row in islice(rows, EXAMPLES)
+        )
 
     def _named(self) -> str:
         return ", ".join(source.source for source in self.sources)
@@ -172,6 +201,10 @@ class _Work:
         parameters = told[0] if len(told) == 1 else {"sources": told}
         assemble(self.directory, [source.source for source in self.sources], parameters | kept)
         complete(self.directory, self.target, PARTS, REFERENCES)
+
+
+def _listed(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common() if count)
 
 
 def _plan(sources: Sequence[Source], settings: Ingest, references: References | None) -> dict[str, object]:

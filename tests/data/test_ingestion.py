@@ -81,8 +81,12 @@ def test_too_many_broken_pictures_stop_it_with_the_figure(tmp_path: Path) -> Non
 
 def test_a_source_without_a_sample_is_refused(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source", {})
-    with pytest.raises(BlipError, match="no sample is left of 0"):
+    with pytest.raises(BlipError, match="no sample is left of 0: it has no row and no picture that is read"):
         ingest_dataset(source, tmp_path / "out", SETTINGS)
+    (tmp_path / "empty").mkdir()
+    empty = Source(source=str(tmp_path / "empty"), kind="folder", origin="web", role="train")
+    with pytest.raises(BlipError, match=r"no sample is left of 0: .*/empty is an empty folder"):
+        ingest_dataset(empty, tmp_path / "out", SETTINGS)
 
 
 def test_pictures_beyond_the_size_limit_are_quarantined(tmp_path: Path) -> None:
@@ -102,6 +106,41 @@ def test_training_pictures_like_an_evaluation_picture_are_left_out(tmp_path: Pat
     rows = pq.read_table(train.path / "quarantine/index.parquet").to_pylist()
     assert [row["detail"] for row in rows] == ["looks like test/good-3", "looks like test/good-4"]
     assert [(train.path / "quarantine" / row["file"]).read_bytes() for row in rows] == [*copies.values()]
+
+
+def make_questions(path: Path, answers: list[str]) -> Source:
+    """Ten pictures with ten questions each; the answers are those of the first ones."""
+    path.mkdir()
+    for number in range(10):
+        (path / f"p{number}.png").write_bytes(encoded(draw(number)))
+    given = [*answers, *["red"] * (100 - len(answers))]
+    rows = [f"p{n // 10}.png,what is {n}?,{answer},1\n" for n, answer in enumerate(given)]
+    (path / "questions.csv").write_text("image,question,answer,open\n" + "".join(rows))
+    return Source(source=str(path), kind="vqa", origin="human", role="train")
+
+
+def test_texts_are_counted_among_texts_and_pictures_among_pictures(tmp_path: Path) -> None:
+    few = Ingest(max_bad_fraction=0.04, datasets={})
+    source = make_questions(tmp_path / "a", ["", "bell\x07", "", "red"])
+    dataset = ingest_dataset(source, tmp_path / "out", few)
+    assert (len(dataset), dataset.manifest.quarantined) == (10, {"control_characters": 1, "no_answer": 2})
+    source = make_questions(tmp_path / "b", ["", "bell\x07", "", "", ""])
+    with pytest.raises(
+        BlipError, match=r"5 of 100 texts cannot be used \(4 no_answer, 1 control_characters\)"
+    ):
+        ingest_dataset(source, tmp_path / "out", few)
+    (tmp_path / "a/p3.png").write_bytes(b"<html>")
+    source = Source(source=str(tmp_path / "a"), kind="vqa", origin="human", role="train")
+    with pytest.raises(
+        BlipError, match=r"1 of 10 samples cannot be used \(1 not_an_image\), .*--max-bad-fraction"
+    ):
+        ingest_dataset(source, tmp_path / "out2", few)
+    words = {f"good-{n}.png": encoded(draw(n)) for n in range(10)}
+    source = make_source(tmp_path / "c", words)
+    table = tmp_path / "c/captions.csv"
+    table.write_text(table.read_text().replace("picture of good-7", "bell\x07"))
+    with pytest.raises(BlipError, match=r"1 of 10 samples cannot be used \(1 control_characters\)"):
+        ingest_dataset(source, tmp_path / "out3", few)
 
 
 def test_ingesting_again_gives_the_same_dataset(tmp_path: Path) -> None:

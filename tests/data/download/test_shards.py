@@ -177,3 +177,52 @@ def test_a_name_server_that_is_down_spoils_no_shard(
     dataset = ingest_dataset(source, tmp_path / "out", some)
     assert (len(dataset), dataset.manifest.quarantined) == (59, {"bad_url": 1})
     assert server.seen["/good/3.jpg"] == 1
+
+
+def listed(path: Path, urls: list[str]) -> Source:
+    path.write_text(json.dumps([{"url": url, "caption": "x"} for url in urls]))
+    return Source(source=str(path), kind="urls", origin="web", role="train")
+
+
+def test_an_address_that_is_never_asked_hides_no_server_that_is_down(
+    server: Server, settings: Download, tmp_path: Path
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        down = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        urls = [f"{down}/{number}.jpg" for number in range(25)]
+        source = listed(
+            tmp_path / "list.json", [*urls, "http:///malformed.jpg", "http://10.0.0.7/inside.jpg"]
+        )
+        quick = Ingest(datasets={}, download=settings.model_copy(update={"retries": 0}))
+        with pytest.raises(
+            BlipError, match=r"none of the 25 URLs of shard 0 could be reached; the last: connect"
+        ):
+            ingest_dataset(source, tmp_path / "out", quick)
+    assert not list((tmp_path / ".out.partial/parts").glob("*.json"))
+
+
+def test_nothing_is_kept_of_a_run_that_left_no_sample_and_it_says_why(
+    server: Server, settings: Download, tmp_path: Path
+) -> None:
+    urls = [f"{server.url}/fault/{kind}/1.jpg" for kind in ("missing", "missing", "html")]
+    source = listed(tmp_path / "list.json", urls)
+    with pytest.raises(BlipError) as caught:
+        ingest_dataset(source, tmp_path / "out", Ingest(datasets={}, download=settings))
+    assert "no sample is left of 3 (2 http_404, 1 not_an_image). The first:" in str(caught.value)
+    assert "000000000: http_404, http://127.0.0.1" in str(caught.value)
+    assert not list((tmp_path / ".out.partial/parts").iterdir())
+
+
+def test_networks_that_are_allowed_later_are_asked(
+    server: Server, settings: Download, tmp_path: Path
+) -> None:
+    good = [f"{server.url}/good/{number}.jpg" for number in range(3)]
+    source = listed(tmp_path / "list.json", [*good, "http://127.0.0.2:9/a.jpg", ""])
+    strict = Ingest(datasets={}, max_bad_fraction=0, download=settings)
+    for networks, reason in ((("127.0.0.1",), "refused_address"), (("127.0.0.0/8",), "connect")):
+        download = settings.model_copy(update={"networks": networks})
+        with pytest.raises(BlipError, match="1 no_url"):
+            ingest_dataset(source, tmp_path / "out", strict.model_copy(update={"download": download}))
+        (rows,) = (tmp_path / ".out.partial/parts").glob("*.quarantine.parquet")
+        assert pq.read_table(rows)["reason"].to_pylist() == [reason, "no_url"]

@@ -129,7 +129,10 @@ def test_a_served_model_opens_no_file(served, photos: Path, tmp_path: Path) -> N
     """A picture, a text and what is not there are one to a client."""
     for path in (photos / "red.png", tmp_path / "notes.txt", tmp_path / "none!.png"):
         told = refusal(served, str(path))
-        assert f"row 0: image '{path}' is not base64 (paths are taken only by a model that is loaded" in told
+        assert (
+            f"row 0: image {str(path)[:80]!r} is not base64 (paths are taken only by a model that is loaded"
+            in told
+        )
 
 
 def test_below_images_root_means_below_it(opened, photos: Path, tmp_path: Path) -> None:
@@ -137,7 +140,7 @@ def test_below_images_root_means_below_it(opened, photos: Path, tmp_path: Path) 
     assert len(model.predict(pd.DataFrame({"image": ["red.png"]}))) == 1
     outside = ("link.png", "../photos/../../x.png", str(tmp_path / "red.png"), str(tmp_path / "notes.txt"))
     for path in (*outside, "none.png"):
-        assert f"image '{path}' is not base64 nor a picture below images_root" in refusal(model, path)
+        assert f"image {path[:80]!r} is not base64 nor a picture below images_root" in refusal(model, path)
 
 
 def test_of_a_file_that_is_no_picture_the_answer_has_no_byte(opened, photos: Path) -> None:

@@ -421,6 +421,37 @@ def test_a_file_that_is_no_picture_is_named(blip, model: Path, tmp_path: Path):
 
     assert ended.code == 1
     assert f"{tmp_path / 'notes.png'} cannot be used as a picture" in ended.err
+    assert "error: none of the 1 files can be used as a picture" in ended.err
+
+
+def test_a_file_that_is_no_picture_does_not_keep_the_others_from_their_captions(
+    blip, model: Path, pictures: Path
+):
+    (pictures / "broken.jpg").write_bytes(b"no picture")
+    ended = blip("caption", *sorted(pictures.iterdir()), pictures / "none.jpg", "--model", model, "--json")
+    assert ended.code == 0
+    assert [Path(one["image"]).name for one in json.loads(ended.out)] == [
+        "blue apple.png", "green apple.png", "red apple.png",
+    ]  # fmt: skip
+    assert f"left out: {pictures / 'broken.jpg'} cannot be used as a picture" in ended.err
+    assert "none.jpg" in ended.err
+
+
+def test_where_a_model_writes_nothing_a_person_is_told_so(blip, model: Path, pictures: Path, monkeypatch):
+    monkeypatch.setattr("blip.model.api.Blip.caption", lambda self, images, decoding: [""] * len(images))
+    monkeypatch.setattr("blip.model.api.Blip.answer", lambda self, images, *_: [""])
+    picture = pictures / "red apple.png"
+    for command in (["caption", picture], ["answer", picture, "what?"]):
+        assert blip(*command, "--model", model).out.rstrip().endswith("(nothing)")
+        told = json.loads(blip(*command, "--model", model, "--json").out)
+        assert (told[0]["caption"] if isinstance(told, list) else told["answer"]) == ""
+
+
+@pytest.mark.parametrize("text", ["", " ", "..."])
+def test_a_text_without_a_word_matches_nothing(blip, model: Path, pictures: Path, text: str):
+    ended = blip("match", pictures / "red apple.png", "an apple", text, "--model", model)
+    assert ended.code == 2
+    assert f"the text {text!r} has no word that could match" in ended.err
 
 
 def test_promote_without_a_registry_names_what_is_missing(blip, tmp_path: Path, monkeypatch):

@@ -12,6 +12,7 @@ from blip.errors import BadArguments, BlipError
 app = typer.Typer()
 PANEL = "Models"
 BATCH = 64
+NOTHING = "(nothing)"  # where a model writes no word
 CAPTIONING, VQA, RETRIEVAL = (f"models:/blip-{task}@champion" for task in ("captioning", "vqa", "retrieval"))
 
 Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")]
@@ -26,16 +27,19 @@ def caption(
     device: Device = "auto",
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a caption for each picture.
+    """Write a caption for each picture; what is no picture is left out, and said on standard error.
 
     Example: [bold]blip caption cat.jpg dog.png --model models/captioning[/bold]
     """
     opened = open_model(model, device)
-    captions: list[str] = []
+    pairs: list[tuple[str, str]] = []
     for start in range(0, len(images), BATCH):
-        captions += opened.caption(read_pictures(images[start : start + BATCH]), decoding)
-    pairs = list(zip(map(str, images), captions, strict=True))
-    show([{"image": image, "caption": text} for image, text in pairs], as_json, columns(pairs))
+        usable, pictures = read_usable(images[start : start + BATCH])
+        pairs += zip(map(str, usable), opened.caption(pictures, decoding), strict=True)
+    if not pairs:
+        raise BlipError(f"none of the {len(images)} files can be used as a picture")
+    rows = [(image, text or NOTHING) for image, text in pairs]
+    show([{"image": image, "caption": text} for image, text in pairs], as_json, columns(rows))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -50,6 +54,10 @@ def match(
 
     Example: [bold]blip match cat.jpg "a sleeping cat" "a dog"[/bold]
     """
+    from blip.data.text import clean_caption
+
+    if empty := [text for text in texts if not clean_caption(text)]:
+        raise BadArguments(f"the text {empty[0]!r} has no word that could match")
     opened, pictures = open_model(model, device), read_pictures([image])
     itm, itc = (opened.match(pictures, texts, head=head)[0].tolist() for head in ("itm", "itc"))
     found = list(zip(texts, itm, itc, strict=True))
@@ -77,7 +85,7 @@ def answer(
     """
     choices = words(candidates) or None
     text = open_model(model, device).answer(read_pictures([image]), [question], choices)[0]
-    show({"image": str(image), "question": question, "answer": text}, as_json, [text])
+    show({"image": str(image), "question": question, "answer": text}, as_json, [text or NOTHING])
 
 
 @app.command(rich_help_panel=PANEL)

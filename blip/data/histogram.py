@@ -61,9 +61,11 @@ class Histogram:
 
     @property
     def told(self) -> str:
-        """All of it in a few words: "64 to 640 px, mean 311", "all 96 px" or "none"."""
+        """All of it in a few words: "64 to 640 px, mean 311", "all 96 px", "one caption" or "none"."""
         if not self.values:
             return "none"
+        if self.constant and self.least == 1 and self.unit.endswith("s"):
+            return f"one {self.unit.removesuffix('s')}"
         if self.constant:
             return f"all {shown(self.least)} {self.unit}"
         return f"{shown(self.least)} to {shown(self.greatest)} {self.unit}, mean {shown(self.mean)}"

@@ -49,6 +49,9 @@ def test_filling_in_pieces_gives_the_same() -> None:
 def test_it_tells_itself_in_a_few_words() -> None:
     assert filled(between([1, 100]), 64, 640, 229).told == "64 to 640 px, mean 311"
     assert filled(between([1]), 96, 96).told == "all 96 px"
+    captions = Histogram("captions", between([1]))
+    captions.add([1, 1])
+    assert captions.told == "one caption"
     assert filled(between([1])).told == "none"
     assert filled(between([1])).bars(5) == []
     assert filled(between([0, 0.5, 2 / 3]), 0.5).bars(5)[0].label == "0.5 - 0.67"

@@ -1,6 +1,9 @@
 """Texts and embedded pictures as the values of a table or a JSON file have them."""
 
+import html
+import re
 from collections.abc import Iterator
+from html.entities import html5
 from typing import Any
 
 _MAGIC = {
@@ -12,6 +15,39 @@ _MAGIC = {
     b"MM\0*": "tif",
     b"\x1aE\xdf\xa3": "webm",
 }
+_NOTHING = frozenset({"null", "nan", "none", "n/a"})
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_INLINE = "a abbr b bdi bdo big cite code del dfn em font i ins kbd mark q s samp small span strike strong sub sup tt u"
+_BLOCK = (
+    "address article aside audio blockquote br button center dd details div dl dt figcaption figure footer form "
+    "h1 h2 h3 h4 h5 h6 header hr iframe img input label li main nav ol option p picture pre section select source "
+    "style script table tbody td th thead tr ul video wbr"
+)
+_ATTRIBUTE = r"""\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+)"""
+_TAG = re.compile(
+    rf"</?(?:(?P<inline>{_INLINE.replace(' ', '|')})|{_BLOCK.replace(' ', '|')})(?:{_ATTRIBUTE})*\s*/?>",
+    re.IGNORECASE,
+)
+
+
+def caption_of(text: str) -> str:
+    """A caption as it is meant: without HTML's tags and entities, and "" for what says that there is none.
+
+    `<p>a <b>red</b>&nbsp;circle &amp; more</p>` is "a red circle & more"; `a < b` stays.
+    """
+    if "<" in text or "&" in text:
+        text = _without_tags(_ENTITY.sub(_meant, _without_tags(text)))
+    plain = words(text)
+    return "" if plain.lower() in _NOTHING else plain
+
+
+def _meant(entity: re.Match[str]) -> str:
+    """The character of an entity; `&notit;` is none, though a browser would read `&not` in it."""
+    return html.unescape(entity[0]) if entity[0][1] == "#" else html5.get(entity[0][1:], entity[0])
+
+
+def _without_tags(text: str) -> str:
+    return _TAG.sub(lambda tag: "" if tag["inline"] else " ", text)
 
 
 def words(text: str) -> str:
@@ -29,9 +65,9 @@ def captions_of(cell: Any) -> Iterator[str]:
             next((cell[name] for name in ("raw", "caption", "text") if name in cell), None)
         )
     elif isinstance(cell, bytes):
-        yield words(cell.decode(errors="replace"))
+        yield caption_of(cell.decode(errors="replace"))
     else:
-        yield "" if cell is None else words(str(cell))
+        yield "" if cell is None else caption_of(str(cell))
 
 
 def embedded(cell: Any) -> bytes | None:

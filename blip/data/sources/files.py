@@ -13,6 +13,7 @@ from blip.data.sources.refused import (
     NOT_LISTED,
     UNSUPPORTED,
     Refused,
+    extension_in,
     key_of,
 )
 from blip.data.sources.seen import Seen
@@ -73,7 +74,7 @@ def _names(member: str) -> Iterator[str]:
 
 def media(name: str, file: str, data: bytes) -> Media | Refused:
     """A file's bytes under the name that a table has for it; refused where its extension is none of a picture."""
-    extension = PurePosixPath(file).suffix[1:].lower()
+    extension = extension_in(file)
     if extension not in MEDIA:
         return Refused(
             key_of(name), UNSUPPORTED, f"{file}: {extension or 'no extension'!r} is not read", data
@@ -136,7 +137,7 @@ class Folder:
         """The names of the pictures and clips, in it and below, that were not found under any name."""
         for file in files_below(self.path):
             name = file.relative_to(self.path).as_posix()
-            if file.suffix[1:].lower() in MEDIA and self._used.add(name):
+            if extension_in(name) in MEDIA and self._used.add(name):
                 yield name
 
     def _inside(self, name: str) -> str | None:
@@ -146,7 +147,7 @@ class Folder:
         return None if is_unsafe_name(name) else name
 
     def _locate(self, name: str) -> Path | None:
-        whole = PurePosixPath(name).suffix[1:].lower() in MEDIA
+        whole = extension_in(name) in MEDIA
         ends = [""] if whole else ["", *(f".{extension}" for extension in sorted(MEDIA))]
         for folder in ("", *self._below):
             for end in ends:

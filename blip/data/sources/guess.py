@@ -14,6 +14,7 @@ from blip.data.sources import columns, hf, msvd
 from blip.data.sources.files import files_below
 from blip.data.sources.folder import in_words
 from blip.data.sources.json_stream import keys_in_head
+from blip.data.sources.refused import extension_in
 from blip.data.sources.rows import EXTENSIONS, column_names
 from blip.data.sources.urls import EXTENSIONS as LISTS
 from blip.data.sources.urls import is_url_list
@@ -45,16 +46,20 @@ KEYS: dict[str, SourceKind] = {  # the first key that is found tells
 }
 CLIP_QUESTIONS = frozenset({"item.question", "item.video_id"})
 LOOKED_AT = 1000  # files of a folder
+TABLES = (*EXTENSIONS, "ndjson", "xlsx", "xls", "ods")
 
 
 def kind_of(source: Path) -> SourceKind:
     """The kind of a source.
 
     Raises:
-        BadArguments: there is nothing, or nothing known, or annotation files of several kinds.
+        BadArguments: there is nothing, or nothing known, or annotation files of several kinds, or pictures with a
+            table beside them that has another name than those that are looked for.
     """
     if not source.exists():
         raise BadArguments(f"{source}: no such file or folder")
+    if source.is_dir() and not any(source.iterdir()):
+        raise BadArguments(f"{source}: the folder is empty; is it the right one?")
     kind = _kind_of_folder(source) if source.is_dir() else _kind_of_file(source)
     if kind is None:
         raise BadArguments(
@@ -128,11 +133,23 @@ def _kind_by_contents(folder: Path) -> SourceKind | None:
     tables = [file for file in files if file.suffix == ".parquet"]
     if tables:
         return "urls" if is_url_list(tables[0]) else "hf"
-    pictures = [file for file in files if file.suffix[1:].lower() in IMAGE_EXTENSIONS]
+    pictures = [file for file in files if extension_in(file.name) in IMAGE_EXTENSIONS]
     if pictures:
+        _see_that_no_table_is_lost(folder)
         return "imagefolder" if _says_more_by_folders(folder, pictures) else "folder"
     lists = (file for file in sorted(folder.iterdir()) if file.suffix[1:].lower() in LISTS)
     return "urls" if any(map(is_url_list, lists)) else None
+
+
+def _see_that_no_table_is_lost(folder: Path) -> None:
+    """Captions are not made up of names where a table beside the pictures may have them."""
+    tables = [file.name for file in sorted(folder.iterdir()) if file.suffix[1:].lower() in TABLES]
+    if tables:
+        more = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
+        raise BadArguments(
+            f"{folder}: found {tables[0]}{more} beside the pictures; name it as the source "
+            f"({folder / tables[0]}), or say --kind folder where the names of the pictures are their captions"
+        )
 
 
 def _says_more_by_folders(folder: Path, pictures: list[Path]) -> bool:

@@ -13,8 +13,8 @@ from blip.config import Source
 from blip.data.archive import UNSAFE
 from blip.data.sample import IMAGE_EXTENSIONS, Caption, Sample
 from blip.data.sources.files import content, files_below
-from blip.data.sources.folder import in_words
-from blip.data.sources.refused import Refused, key_of
+from blip.data.sources.folder import UNREAD, in_words, unread
+from blip.data.sources.refused import Refused, extension_in, key_of
 from blip.errors import BlipError
 
 SYNSETS = "LOC_synset_mapping.txt"
@@ -32,10 +32,11 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     top = _top(path, source.split)
     names, root = _synsets(path), path.resolve()
     for file in files_below(top):
-        extension = file.suffix[1:].lower()
+        name, extension = file.relative_to(top).as_posix(), extension_in(file.name)
         if extension not in IMAGE_EXTENSIONS:
+            if extension in UNREAD:
+                yield unread(file, key_of(name))
             continue
-        name = file.relative_to(top).as_posix()
         folder, inside, _ = name.partition("/")
         if not file.resolve().is_relative_to(root):
             yield Refused(key_of(name), UNSAFE, f"{name} is a link that leads out of {path}")

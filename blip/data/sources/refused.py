@@ -11,6 +11,13 @@ MISSING, NOT_LISTED, DUPLICATE, UNSUPPORTED = "missing_file", "not_listed", "dup
 NO_IMAGE, NO_CAPTION, TOO_LONG = "no_image", "no_caption", "caption_too_long"
 
 MEDIA = IMAGE_EXTENSIONS | VIDEO_EXTENSIONS
+OTHER_MEDIA = frozenset(  # pictures and clips that are not read
+    (
+        "heic", "heif", "avif", "jxl", "jp2", "j2k", "svg", "psd", "ico", "tga", "dng", "cr2", "nef", "arw",
+        "m4v", "wmv", "flv", "mpg", "mpeg", "3gp", "mts", "ogv",
+    )
+)  # fmt: skip
+_JPEG = frozenset({"jfif", "jpe", "pjpeg"})
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -31,10 +38,16 @@ def key_of(name: str) -> str:
     Where something was replaced a short hash of the name follows: `a b.png` and `a_b.png` stay two keys.
     """
     path = PurePosixPath(name)
-    known = path.suffix[1:].lower() in MEDIA
+    known = extension_in(name) in MEDIA
     stem = str(path.with_suffix("")) if known else name
     plain = _FOREIGN.sub("_", stem)
     if plain == stem:
         return plain
     digest = blake2b(stem.encode(errors="surrogatepass"), digest_size=4).hexdigest()
     return f"{plain[:100]}-{digest}"
+
+
+def extension_in(name: str) -> str:
+    """What a file is, by its name: its extension in small letters, that of a JPEG as `jpg` or `jpeg`."""
+    extension = PurePosixPath(name).suffix[1:].lower()
+    return "jpg" if extension in _JPEG else extension

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from blip.config import Columns, Source
 from blip.data.sources import rows
+from blip.data.sources.cells import caption_of
 from blip.data.sources.columns import pick_address
 from blip.data.sources.json_stream import is_list
 from blip.data.sources.refused import NO_CAPTION, Refused
@@ -166,7 +167,7 @@ def _fields(file: Path, line: str) -> list[str]:
 
 
 def _address(place: str, url: str, text: str) -> Address | Refused:
-    url, caption = url.strip(), " ".join(text.split())
+    url, caption = url.strip(), caption_of(text)
     if not url:
         return Refused("", NO_URL, f"{place} has no URL: {caption[:200]}")
     if not caption:

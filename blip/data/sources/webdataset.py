@@ -20,7 +20,17 @@ from pathlib import Path, PurePosixPath
 from blip.config import Source
 from blip.data.archive import UNSAFE, Member, is_unsafe_name, read_members
 from blip.data.sample import Caption, Sample
-from blip.data.sources.refused import DUPLICATE, MEDIA, NO_CAPTION, NO_IMAGE, UNSUPPORTED, Refused, key_of
+from blip.data.sources.cells import caption_of
+from blip.data.sources.refused import (
+    DUPLICATE,
+    MEDIA,
+    NO_CAPTION,
+    NO_IMAGE,
+    UNSUPPORTED,
+    Refused,
+    extension_in,
+    key_of,
+)
 from blip.errors import BlipError
 
 PICKLE = "pickle"
@@ -147,19 +157,19 @@ def _groups(tar: Path) -> Iterator[_Group | Refused]:
             if group:
                 yield group
             group = _Group(key)
-        group.add(member, extension.lower())
+        group.add(member, extension_in(f"x.{extension}") if "." not in extension else extension.lower())
     if group:
         yield group
 
 
 def _text(kind: str, data: bytes) -> str:
     if kind == "json":
-        caption = _object(data).get("caption")
-        text = caption if isinstance(caption, str) else ""
+        found = _object(data).get("caption")
+        text = found if isinstance(found, str) else ""
     else:
         text = data.decode("utf-8-sig", errors="replace")
-    words = " ".join(text.split())
-    return "" if kind == "cls" and words.isdigit() else words
+    caption = caption_of(text)
+    return "" if kind == "cls" and caption.isdigit() else caption
 
 
 def _object(data: bytes) -> dict[str, object]:

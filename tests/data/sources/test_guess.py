@@ -135,3 +135,27 @@ def test_a_number_without_end_is_no_crash(tmp_path: Path) -> None:
     write(tmp_path / "t.json", f'[{{"image": {"1" * 6000}}}]')
     with pytest.raises(BadArguments, match=r"say it with --kind"):
         kind_of(tmp_path / "t.json")
+
+
+def test_a_table_of_another_name_is_not_lost_beside_its_pictures(tmp_path: Path) -> None:
+    for name in ("red apple.jpg", "green pear.jpg"):
+        write(tmp_path / name, "A")
+    assert kind_of(tmp_path) == "folder"
+    for name in ("list.csv", "catalogue.TSV", "data.json", "pairs.jsonl", "book.xlsx"):
+        write(tmp_path / name, "image,caption")
+        with pytest.raises(BadArguments) as caught:
+            kind_of(tmp_path)
+        assert f"found {name} beside the pictures; name it as the source" in str(caught.value)
+        assert "--kind folder where the names" in str(caught.value)
+        (tmp_path / name).unlink()
+    for name in ("a/cat/1.jpg", "a/dog/2.jpg"):
+        write(tmp_path / "classes" / name, "A")
+    write(tmp_path / "classes/solution.csv", "id,label")
+    write(tmp_path / "classes/other.csv", "id,label")
+    with pytest.raises(BadArguments, match=r"found other\.csv and 1 more beside the pictures"):
+        kind_of(tmp_path / "classes")
+
+
+def test_an_empty_folder_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(BadArguments, match="the folder is empty"):
+        kind_of(tmp_path)

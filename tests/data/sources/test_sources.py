@@ -11,7 +11,7 @@ from blip.data.sources import Refused
 from blip.data.sources.refused import key_of
 from blip.errors import BlipError
 
-from .reading import items, reasons, samples, texts, write, write_tar
+from .reading import details, items, reasons, samples, texts, write, write_tar
 
 
 def test_a_table_joins_rows_and_archive_with_and_without_extension(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_table_finds_pictures_in_the_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "parquet"])
 def test_every_form_of_table_gives_the_same(tmp_path: Path, extension: str) -> None:
-    rows = [{"image": "a.png", "caption": "007"}, {"image": "a.png", "caption": "null"}]
+    rows = [{"image": "a.png", "caption": "007"}, {"image": "a.png", "caption": "00"}]
     path = tmp_path / f"captions.{extension}"
     if extension == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
@@ -47,7 +47,7 @@ def test_every_form_of_table_gives_the_same(tmp_path: Path, extension: str) -> N
         separator = {"csv": ",", "tsv": "\t"}[extension]
         write(path, *(separator.join(row) for row in (["image", "caption"], *(r.values() for r in rows))))
     write(tmp_path / "a.png", "A")
-    assert texts(samples(items(tmp_path, "table"))["a"]) == [("007", "web"), ("null", "web")]
+    assert texts(samples(items(tmp_path, "table"))["a"]) == [("007", "web"), ("00", "web")]
 
 
 def test_the_truth_is_typed_by_column(tmp_path: Path) -> None:
@@ -134,19 +134,58 @@ def test_clips_come_from_their_archive(tmp_path: Path) -> None:
     assert (clip.extension, clip.is_video, texts(clip)) == ("mp4", True, [("a wave", "human")])
 
 
-def test_a_folder_takes_sidecars_and_else_names(tmp_path: Path) -> None:
+def test_a_folder_takes_sidecars(tmp_path: Path) -> None:
     write(tmp_path / "x1.png", "A")
     write(tmp_path / "x1.txt", "a red  apple", "", "an apple")
     write(tmp_path / "deep/old_red-car 2.jpg", "B")
-    write(tmp_path / "0001.png", "C")
     write(tmp_path / "notes.md", "no picture")
+    write(tmp_path / "README.txt", "no caption")
     found = items(tmp_path, "folder")
-    by_media = {sample.media: texts(sample) for sample in samples(found).values()}
-    assert by_media == {
-        b"A\n": [("a red apple", "web"), ("an apple", "web")],
-        b"B\n": [("old red car", "web")],
-    }
+    assert [texts(s) for s in samples(found).values()] == [[("a red apple", "web"), ("an apple", "web")]]
+    assert details(found) == [("no_caption", "old_red-car 2.jpg has no text beside it, as others have")]
+
+
+def test_a_folder_without_sidecars_takes_names(tmp_path: Path) -> None:
+    for name in ("deep/old_red-car 2.jpg", "0001.png", "a cat.JFIF"):
+        write(tmp_path / name, name)
+    found = items(tmp_path, "folder")
+    assert sorted((texts(s)[0][0], s.extension) for s in samples(found).values()) == [
+        ("a cat", "jpg"),
+        ("old red car", "jpg"),
+    ]
     assert reasons(found) == {"0001": "no_caption"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "imagefolder"])
+def test_what_looks_like_a_picture_and_is_not_read_is_counted(tmp_path: Path, kind: str) -> None:
+    for name in ("a dog.jpg", "b.HEIC", "c.avif", "d.mp4", "e.psd", "Thumbs.db"):
+        write(tmp_path / "dogs" / name, "A")
+    found = items(tmp_path, kind)
+    assert [texts(s) for s in samples(found).values()] == [[("a dog" if kind == "folder" else "dogs", "web")]]
+    assert [reason for reason, _ in details(found)] == ["unsupported"] * 4
+    assert details(found)[0][1] == "b.HEIC: 'heic' is not read; save it as jpg, png or webp"
+
+
+def test_a_text_without_picture_and_a_picture_without_extension_are_counted(tmp_path: Path) -> None:
+    for name in (
+        "a.jpg",
+        "a.txt",
+        "gone.txt",
+        "photo",
+        "photo.txt",
+        "b.heic",
+        "b.txt",
+        "Makefile",
+        "LICENSE.txt",
+    ):
+        write(tmp_path / name, "A")
+    found = items(tmp_path, "folder")
+    assert list(samples(found)) == ["a"]
+    assert sorted(details(found)) == [
+        ("missing_file", "gone.txt is a text, no picture of that name is beside it"),
+        ("unsupported", "b.heic: 'heic' is not read; save it as jpg, png or webp"),
+        ("unsupported", "photo: 'no extension' is not read; save it as jpg, png or webp"),
+    ]
 
 
 def test_keys_are_plain_and_different_for_different_names() -> None:

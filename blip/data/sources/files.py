@@ -1,11 +1,13 @@
 """The media that a table or an annotation file names: from a tar, or from a folder and those in it."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from blip.data.archive import UNSAFE, is_unsafe_name, read_members
+from blip.data.sources.names import Alike, folded, plain_name
 from blip.data.sources.refused import (
     DUPLICATE,
     MEDIA,
@@ -54,11 +56,12 @@ def find_in_tar(path: Path, wanted: Collection[str]) -> Iterator[Media | Refused
 
 
 def _members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str | None, Media | Refused]]:
+    names = _Wanted(path, wanted)
     for member in read_members(path):
         if member.problem:
             yield None, Refused(key_of(member.name), member.problem, member.detail)
             continue
-        name = next((name for name in _names(member.name) if name in wanted), None)
+        name = names.find(member.name)
         if name is None:
             detail = f"{member.name} in {path} is in no row of the table"
             yield None, Refused(key_of(member.name), NOT_LISTED, detail, member.data)
@@ -66,10 +69,44 @@ def _members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str | None, 
             yield name, media(name, member.name, member.data)
 
 
+class _Wanted:
+    """The names that a table has for the members of a tar."""
+
+    def __init__(self, tar: Path, wanted: Collection[str]) -> None:
+        self._tar, self._wanted = tar, wanted
+
+    def find(self, member: str) -> str | None:
+        """The name of a member in the table: with its folders or, if no other is called so, without."""
+        found = next((name for name in _names(member) if name in self._wanted), None)
+        found = found or next(
+            (self._alike[name] for name in map(folded, _names(member)) if name in self._alike), None
+        )
+        base = PurePosixPath(member).name
+        if found or base == member:
+            return found or None
+        return self.find(base) if self.find(base) and self._bases[base] == 1 else None
+
+    @cached_property
+    def _alike(self) -> dict[str, str]:
+        """The wanted names by what they have in common with other spellings; those alone in it."""
+        counts = Counter(map(folded, self._wanted))
+        return {folded(name): name for name in self._wanted if counts[folded(name)] == 1}
+
+    @cached_property
+    def _bases(self) -> Counter[str]:
+        """How many members have a name without its folders: asked for a tar that was packed with its folder."""
+        return Counter(PurePosixPath(member.name).name for member in read_members(self._tar))
+
+
 def _names(member: str) -> Iterator[str]:
-    """The ways in which a table may name a member: `./a/b.png`, `a/b.png`, `a/b`."""
-    path = PurePosixPath(member)
-    yield from (member, str(path), str(path.with_suffix("")))
+    """The ways in which a table may name a member: `./a/b.png`, `a/b.png`, `a/b`, and these in plain letters."""
+    plain = plain_name(member)
+    yield from (
+        member,
+        plain,
+        str(PurePosixPath(member).with_suffix("")),
+        str(PurePosixPath(plain).with_suffix("")),
+    )
 
 
 def media(name: str, file: str, data: bytes) -> Media | Refused:
@@ -87,7 +124,7 @@ class Folder:
     """A folder of pictures or clips, in which names are looked up.
 
     A name may lack its extension, and may stand in a folder one level below (`train2017/`), where official
-    archives unpack to.
+    archives unpack to. One that is not there as it is written is looked for in other spellings (names.py).
     """
 
     path: Path
@@ -110,6 +147,10 @@ class Folder:
         return self.path.resolve()
 
     @cached_property
+    def _alike(self) -> Alike:
+        return Alike(self.path)
+
+    @cached_property
     def _below(self) -> list[str]:
         return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
 
@@ -118,20 +159,29 @@ class Folder:
         name = names[0]
         if name.startswith(("http://", "https://")):
             return Refused(
-                key_of(name), MISSING, f"{name[:200]} is an address; the column of kind urls is called url"
+                key_of(name),
+                MISSING,
+                f"{name[:200]} is an address; read the table with --kind urls --column image=NAME",
             )
-        for candidate in map(self._inside, names):
-            if candidate is None:
-                return Refused(key_of(name), UNSAFE, f"{name} is no file's name, or leads out of {self.path}")
-            found = self._locate(candidate)
-            if found is None:
-                continue
-            self._used.add(found.relative_to(self.path).as_posix())
-            if not found.resolve().is_relative_to(self._root):
-                return Refused(key_of(name), UNSAFE, f"{name} leads out of {self.path}")
-            data = content(found, key_of(candidate))
-            return data if isinstance(data, Refused) else media(candidate, found.name, data)
-        return Refused(key_of(name), MISSING, f"{name} is listed, its file is not in {self.path}")
+        inside = [self._inside(name) for name in names]
+        for look in (self._locate, self._locate_alike):
+            for candidate in inside:
+                if candidate is None:
+                    return Refused(
+                        key_of(name), UNSAFE, f"{name} is no file's name, or leads out of {self.path}"
+                    )
+                if found := look(candidate):
+                    return self._read(found, name, candidate)
+        near = self._alike.near(inside[0] or name)
+        also = f"; {near} is" if near else ""
+        return Refused(key_of(name), MISSING, f"{name} is listed, its file is not in {self.path}{also}")
+
+    def _read(self, found: Path, name: str, candidate: str) -> Media | Refused:
+        self._used.add(found.relative_to(self.path).as_posix())
+        if not found.resolve().is_relative_to(self._root):
+            return Refused(key_of(name), UNSAFE, f"{name} leads out of {self.path}")
+        data = content(found, key_of(candidate))
+        return data if isinstance(data, Refused) else media(candidate, found.name, data)
 
     def others(self) -> Iterator[str]:
         """The names of the pictures and clips, in it and below, that were not found under any name."""
@@ -147,14 +197,21 @@ class Folder:
         return None if is_unsafe_name(name) else name
 
     def _locate(self, name: str) -> Path | None:
+        return next((path for place in self._places(name) if _is_file(path := self.path / place)), None)
+
+    def _locate_alike(self, name: str) -> Path | None:
+        places = self._places(plain_name(name))
+        return next((path for place in places if (path := self._alike.find(place))), None)
+
+    def _places(self, name: str) -> Iterator[str]:
+        """Where a name may be: in the folder and those below, and with an extension that it lacks."""
         whole = extension_in(name) in MEDIA
         ends = [""] if whole else ["", *(f".{extension}" for extension in sorted(MEDIA))]
-        for folder in ("", *self._below):
-            for end in ends:
-                path = self.path / folder / f"{name}{end}"
-                if _is_file(path):
-                    return path
-        return None
+        return (
+            f"{folder}/{name}{end}" if folder else f"{name}{end}"
+            for folder in ("", *self._below)
+            for end in ends
+        )
 
 
 def content(file: Path, key: str) -> bytes | Refused:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from blip.data.sample import Caption, Sample
 from blip.data.sources.cells import captions_of, embedded, extension_of, name_in
 from blip.data.sources.files import Folder
+from blip.data.sources.names import plain_name
 from blip.data.sources.refused import NO_IMAGE, UNSUPPORTED, Refused
 from blip.data.sources.row import Row, Value
 
@@ -32,7 +33,9 @@ def pictures(rows: Iterable[Row | Refused], columns: tuple[str, str]) -> Iterato
             yield row
             continue
         cell, texts = (row.values.get(column) for column in columns)
-        picture = Picture(row.number, name_in(cell), embedded(cell), dict.fromkeys(captions_of(texts)))
+        picture = Picture(
+            row.number, plain_name(name_in(cell)), embedded(cell), dict.fromkeys(captions_of(texts))
+        )
         if waiting and waiting.is_same(picture):
             waiting.texts.update(picture.texts)
             continue

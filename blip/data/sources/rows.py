@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from blip.data.sources.arrow_rows import READ_ERRORS, batches_of, rows_of
 from blip.data.sources.json_stream import stream
+from blip.data.sources.names import plain_name
 from blip.data.sources.refused import Refused, key_of
 from blip.data.sources.row import BROKEN_TABLE, Row, Value, broken, row_of_json
 from blip.data.sources.separated import header_of, read_separated
@@ -98,7 +99,7 @@ def read_truth(folder: Path) -> dict[str, dict[str, Value]]:
         rows.append(row)
     columns = [column for column in rows[0].values if column != "image"] if rows else []
     types = {column: _type_of([row.text(column) for row in rows]) for column in columns}
-    return {row.text("image"): {c: types[c](row.text(c)) for c in columns} for row in rows}
+    return {plain_name(row.text("image")): {c: types[c](row.text(c)) for c in columns} for row in rows}
 
 
 def _type_of(values: list[str]) -> type[str] | type[int] | type[float]:

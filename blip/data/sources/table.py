@@ -20,6 +20,7 @@ from blip.data.sample import Caption, Sample
 from blip.data.sources.cells import captions_of, name_in
 from blip.data.sources.columns import pick
 from blip.data.sources.files import Folder, find_in_tar
+from blip.data.sources.names import plain_name
 from blip.data.sources.picture_rows import pictures, sample_of
 from blip.data.sources.refused import NOT_LISTED, Refused, key_of
 from blip.data.sources.row import Row
@@ -55,7 +56,7 @@ def _join(source: Source, table: Path, columns: Columns, tar: Path) -> Iterator[
         if isinstance(row, Refused):
             yield row
         else:
-            texts = captions.setdefault(name_in(row.values[columns[0]]), {})
+            texts = captions.setdefault(_name(row, columns), {})
             texts.update(dict.fromkeys(captions_of(row.values[columns[1]])))
     truth = read_truth(table.parent)
     for item in find_in_tar(tar, captions):
@@ -82,13 +83,17 @@ def _stream(source: Source, table: Path, columns: Columns, folder: Folder) -> It
 
 def _gathered(table: Path, columns: Columns) -> Texts:
     """The captions of the images whose rows do not stand together."""
-    named = (name_in(row.values[columns[0]]) for row in read_rows(table, columns[:1]) if isinstance(row, Row))
+    named = (_name(row, columns) for row in read_rows(table, columns[:1]) if isinstance(row, Row))
     again = _scattered(named)
     texts: Texts = {name: {} for name in again}
     for row in read_rows(table, columns) if again else ():
-        if isinstance(row, Row) and (name := name_in(row.values[columns[0]])) in texts:
+        if isinstance(row, Row) and (name := _name(row, columns)) in texts:
             texts[name].update(dict.fromkeys(captions_of(row.values[columns[1]])))
     return texts
+
+
+def _name(row: Row, columns: Columns) -> str:
+    return plain_name(name_in(row.values[columns[0]]))
 
 
 def _scattered(names: Iterable[str]) -> set[str]:

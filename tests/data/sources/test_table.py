@@ -12,7 +12,7 @@ from blip.data.sources.refused import key_of
 from blip.errors import BlipError
 
 from ..conftest import draw, encoded
-from .reading import details, items, reasons, samples, texts, write
+from .reading import details, items, reasons, samples, texts, write, write_tar
 
 
 def test_a_file_is_read_with_names_relative_to_it_or_to_the_images(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_an_address_among_the_names_is_told(tmp_path: Path) -> None:
     ((reason, detail),) = details(items(tmp_path / "t.csv", "table"))
     assert (reason, detail) == (
         "missing_file",
-        "https://a.org/1.jpg is an address; the column of kind urls is called url",
+        "https://a.org/1.jpg is an address; read the table with --kind urls --column image=NAME",
     )
 
 
@@ -206,3 +206,72 @@ def test_the_name_of_the_folder_itself_is_no_picture(tmp_path: Path, name: str) 
     found = items(tmp_path, "table")
     assert list(samples(found)) == ["a"]
     assert [reason for reason, _ in details(found)] == ["unsafe_member"]
+
+
+SPELLINGS = {  # as the file is called, as the table has it
+    "caf\u00e9.png": "cafe\u0301.png",
+    "cafe\u0301 2.png": "caf\u00e9 2.png",
+    "sub/b.png": "sub\\b.png",
+    "c.png": "./c.png",
+    "D.PNG": "d.png",
+    "Deep/Down/e.png": "deep/down/E.png",
+    "f.JPG": "f",
+}
+
+
+@pytest.mark.parametrize("tar", [False, True])
+def test_other_spellings_of_a_name_are_found(tmp_path: Path, tar: bool) -> None:
+    write(tmp_path / "captions.csv", "image,caption", *(f"{name},{file}" for file, name in SPELLINGS.items()))
+    if tar:
+        write_tar(tmp_path / "images.tar", {name: name.encode() for name in SPELLINGS})
+    for name in () if tar else SPELLINGS:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = items(tmp_path, "table")
+    assert reasons(found) == {}
+    assert {s.media.decode(): texts(s)[0][0] for s in samples(found).values()} == {n: n for n in SPELLINGS}
+
+
+@pytest.mark.parametrize("tar", [False, True])
+def test_rows_of_one_name_in_two_spellings_are_one_sample(tmp_path: Path, tar: bool) -> None:
+    rows = ("./a.png,one", "b.png,two", "a.png,three", "cafe\u0301.png,x", "b.png,four", "caf\u00e9.png,y")
+    write(tmp_path / "captions.csv", "image,caption", *rows)
+    files = {name: name.encode() for name in ("a.png", "b.png", "caf\u00e9.png")}
+    if tar:
+        write_tar(tmp_path / "images.tar", files)
+    for name in () if tar else files:
+        write(tmp_path / name, name)
+    found = items(tmp_path, "table")
+    assert reasons(found) == {}
+    captions = [[text for text, _ in texts(sample)] for sample in samples(found).values()]
+    assert captions == [["one", "three"], ["two", "four"], ["x", "y"]]
+
+
+def test_a_name_that_is_nearly_there_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "red_aple.png,one", "n7.png,two", "sub/zebra.jpg,three")
+    for name in ("red_apple.png", "n8.png", "sub/y.jpg"):
+        write(tmp_path / name, "A")
+    found = [detail for reason, detail in details(items(tmp_path, "table")) if reason == "missing_file"]
+    assert found == [
+        f"red_aple.png is listed, its file is not in {tmp_path}; red_apple.png is",
+        f"n7.png is listed, its file is not in {tmp_path}",
+        f"sub/zebra.jpg is listed, its file is not in {tmp_path}",
+    ]
+
+
+def test_two_files_alike_but_for_their_case_are_not_guessed_between(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.png,one", "B.png,two")
+    for name in ("A.png", "a.PNG", "B.png", "b.png"):
+        write(tmp_path / name, name)
+    found = items(tmp_path / "captions.csv", "table")
+    assert [s.media for s in samples(found).values()] == [b"B.png\n"]
+    assert [reason for reason, _ in details(found)] == ["missing_file"]
+
+
+def test_a_tar_that_was_packed_with_its_folder_is_joined_by_base_names(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.png,one", "b,two", "c.png,three")
+    names = ("photos/a.png", "photos/b.jpg", "photos/c.png", "other/c.png", "photos/d.png")
+    write_tar(tmp_path / "images.tar", {name: name.encode() for name in names})
+    found = items(tmp_path, "table")
+    assert {key: s.media for key, s in samples(found).items()} == {"a": b"photos/a.png", "b": b"photos/b.jpg"}
+    assert [reason for reason, _ in details(found)] == ["not_listed"] * 3 + ["missing_file"]

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from blip.model.explain import Explanation
 
 COLUMNS = 4
-INCHES = 2.4  # of one panel
+INCHES = 2.4  # width of one panel
+TITLE = 0.3  # inches above a panel
+LONG = 3  # times as long as the other side: of such a picture a panel takes the whole line, or is narrower
+NARROWEST = 0.8  # inches, for the title
 
 
 def draw(picture: "Image", explanation: "Explanation", target: Path) -> None:
@@ -20,9 +23,9 @@ def draw(picture: "Image", explanation: "Explanation", target: Path) -> None:
     from matplotlib.figure import Figure
 
     panels = 1 + len(explanation.words)
-    columns = min(panels, COLUMNS)
+    columns, width, height = panel(picture.width / picture.height, panels)
     rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(INCHES * columns, INCHES * rows), layout="constrained")
+    figure = Figure(figsize=(width * columns, (height + TITLE) * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in grid:
         axes.set_axis_off()
@@ -35,3 +38,10 @@ def draw(picture: "Image", explanation: "Explanation", target: Path) -> None:
         axes.set_title(word, fontsize=9)
     with atomic_path(target) as temporary:
         figure.savefig(temporary, format="png", dpi=130)
+
+
+def panel(aspect: float, panels: int) -> tuple[int, float, float]:
+    """Panels a line, and the inches of one, for pictures so many times as wide as high."""
+    columns, width = (1, INCHES * COLUMNS) if aspect > LONG else (min(panels, COLUMNS), INCHES)
+    height = min(width / aspect, INCHES * LONG)
+    return columns, max(height * aspect, NARROWEST), height

@@ -165,11 +165,19 @@ def explain(
     """
     from blip.commands.heatmaps import draw
 
+    if out.suffix.lower() != ".png":
+        raise BadArguments(f"--out {out}: a PNG is written; give a name that ends in .png")
     picture = read_pictures([image])[0]
     explanation = open_model(model, device).explain(picture, text)
     draw(picture, explanation, out)
-    result = {"out": str(out), "words": explanation.words, "probability": explanation.probability}
-    show(result, as_json, [f"{out}: {len(explanation.words)} words, match {explanation.probability:.3f}"])
+    result = {name: value for name, value in vars(explanation).items() if name != "maps"}
+    lines = [f"{out}: {len(explanation.words)} words, match {explanation.probability:.3f}"]
+    for words, reason in (
+        (explanation.unknown, "unknown to the model"),
+        (explanation.cut, "behind what it reads"),
+    ):
+        lines += [f"left out: {', '.join(words)} ({reason})"] if words else []
+    show({"out": str(out), **result}, as_json, lines)
 
 
 def words(text: str) -> list[str]:

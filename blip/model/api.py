@@ -24,7 +24,7 @@ from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, load_network
 from blip.model.config_json import check_tokens
 from blip.model.context import Context
-from blip.model.explain import Explanation, explain
+from blip.model.explain import Explanation, explain, place_words
 from blip.model.generation import Decoding, decoding_context, generate
 from blip.model.inference import keep_in, make_quick
 from blip.model.likelihood import mean_log_likelihood
@@ -328,22 +328,24 @@ class Blip:
     def explain(self, image: Any, text: str) -> Explanation:
         """Where in the image each word is seen: gradient-weighted cross-attention of the match.
 
+        The map of a word is the mean of those of the tokens that spell it.
+
         Raises:
-            BadArguments: the text has no word.
+            BadArguments: the text has no word, or none that the model knows.
         """
         require("match", self.card.missing)
+        words = clean_caption(text, max_words=len(text)).split()
         ids, mask = self._encode_texts([text])
         ids[:, 0] = self.tokenizer.enc
         with self._autocast():
             maps, probability = explain(self.network, self._pixels([image]), ids, mask)
-        words = [self.tokenizer.decode([[token]])[0] for token in ids[0].tolist()]
-        kept = [n for n, word in enumerate(words) if word]
-        if not kept:
+        places = place_words(self.tokenizer, words, ids.shape[1])
+        if not places.found:
             raise BadArguments(f"the text {text!r} has no word to look for in the image")
-        heat = maps[kept]
-        return Explanation(
-            [words[n] for n in kept], (heat / heat.amax().clamp_min(1e-12)).cpu().numpy(), probability
-        )
+        heat = torch.stack([maps[tokens].mean(0) for tokens in places.found.values()])
+        named = [[words[n] for n in numbers] for numbers in (places.found, places.unknown, places.cut)]
+        shares = (heat / heat.amax().clamp_min(1e-12)).cpu().numpy()
+        return Explanation(named[0], shares, probability, unknown=named[1], cut=named[2])
 
     @property
     def special_tokens(self) -> SpecialTokens:

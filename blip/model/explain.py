@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blip.data.text import Tokenizer
 from blip.model.blip import BlipNetwork
 from blip.model.text import CrossAttention, Layer
+
+LONGEST_WORD = 512  # tokens
 
 
 @dataclass(frozen=True)
@@ -18,14 +21,44 @@ class Explanation:
     """Heat maps of one image and text.
 
     Attributes:
-        words: the text's tokens, special ones left out.
+        words: of the text, those that the model read and knows.
         maps: ``[len(words), S, S]`` from 0 to 1, the hottest place of all words.
         probability: that image and text match.
+        unknown: words that the vocabulary cannot spell, which are all one to the model.
+        cut: words behind the longest text that the model reads.
     """
 
     words: list[str]
     maps: np.ndarray
     probability: float
+    unknown: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
+
+
+@dataclass
+class WordPlaces:
+    """The words of a text, by number, with the known tokens that spell them, and those that have none."""
+
+    found: dict[int, list[int]] = field(default_factory=dict)
+    unknown: list[int] = field(default_factory=list)
+    cut: list[int] = field(default_factory=list)
+
+
+def place_words(tokenizer: Tokenizer, words: list[str], tokens: int) -> WordPlaces:
+    """Where words stand in the row of `tokens` tokens that a text of them becomes, [CLS] and [SEP] included."""
+    places, start = WordPlaces(), 1
+    rows, masks = tokenizer.encode(words, LONGEST_WORD)
+    for number, (row, mask) in enumerate(zip(rows, masks, strict=True)):
+        spelled = row[1 : int(mask.sum()) - 1].tolist()
+        known = [start + at for at, token in enumerate(spelled) if token != tokenizer.unk]
+        start += len(spelled)
+        if start > tokens - 1:
+            places.cut.append(number)
+        elif known:
+            places.found[number] = known
+        elif spelled:
+            places.unknown.append(number)
+    return places
 
 
 def explain(network: BlipNetwork, image: Tensor, ids_1T: Tensor, mask_1T: Tensor) -> tuple[Tensor, float]:

@@ -6,6 +6,7 @@ from PIL import Image
 
 from blip.errors import BadArguments
 from blip.model.api import Blip
+from blip.model.explain import explain
 from tests import tiny
 
 
@@ -37,6 +38,18 @@ def test_every_image_has_one_question(model: Blip) -> None:
 def test_a_text_without_a_word_cannot_be_explained(model: Blip, text: str) -> None:
     with pytest.raises(BadArguments, match="has no word to look for"):
         model.explain(Image.new("RGB", (32, 32)), text)
+
+
+def test_a_word_has_one_map_the_mean_of_its_tokens(model: Blip) -> None:
+    """Here `with` and `t-shirt` are spelled letter by letter, the hyphen is unknown and `apple` is one token."""
+    image = tiny.images(1)[0].permute(1, 2, 0).numpy().astype("uint8")
+    whole = model.explain(image, "Apple with a t-shirt!")
+    assert whole.words == ["apple", "with", "a", "t-shirt"]
+    ids, _ = model._encode_texts(["apple with a t-shirt"])
+    ids[:, 0] = model.tokenizer.enc
+    maps, _ = explain(model.network, model._pixels([image]), ids, torch.ones_like(ids))
+    expected = torch.stack([maps[1], maps[2:6].mean(0), maps[6], maps[[7, *range(9, 14)]].mean(0)])
+    torch.testing.assert_close(torch.from_numpy(whole.maps), expected / expected.amax())
 
 
 def test_a_way_that_is_none_is_named_with_those_there_are(model: Blip) -> None:

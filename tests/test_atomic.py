@@ -73,8 +73,10 @@ def writer(target: Path, how: str) -> "subprocess.Popen[str]":
 
 
 def test_what_a_killed_process_left_goes_when_the_next_one_writes(tmp_path: Path) -> None:
-    for process in [writer(tmp_path / name, "waiting") for name in ("model", "other")]:
+    processes = [writer(tmp_path / name, "waiting") for name in ("model", "other")]
+    for process in processes:
         assert process.stdout is not None and process.stdout.readline() == "writes\n"
+    for process in processes:
         process.kill()
         process.communicate()
     assert len(list(tmp_path.iterdir())) == 2

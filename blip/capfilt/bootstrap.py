@@ -9,7 +9,6 @@ was and writes what an undisturbed one writes. BLIP paper, section 3.3.
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from blip.config import Wish
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset
 from blip.data.part import PARTS, assemble, finished, finished_parts
-from blip.data.partial import begin, complete, join
+from blip.data.partial import begin, complete, discard, join
 from blip.errors import BlipError
 
 AUDIT_FILE = f"{AUDIT}.parquet"
@@ -92,7 +91,7 @@ def bootstrap(order: Order, target: Path, pool: Pool = HERE, ranks: Ranks = ALON
 def _check_free(target: Path, work: Path | None = None) -> None:
     if target.exists():
         if work:
-            shutil.rmtree(work)
+            discard(work)
         raise BlipError(f"{target} exists already; name another destination, or remove it first")
 
 
@@ -122,7 +121,7 @@ def _prepare(work: Path, order: Order, pool: Pool) -> None:
             jury = jury_of(order.models, settings, order.human, near)
             cut = find_threshold(cut, settings.noise, jury, order.web, order.held_out, order.seed)
     except BlipError:
-        shutil.rmtree(work)
+        discard(work)
         raise
     given = settings.synthetic_threshold
     write_json(work / THRESHOLDS, Thresholds(cut, cut if given is None else given)._asdict())

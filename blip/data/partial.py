@@ -32,7 +32,7 @@ ENDING_SECONDS = 60.0  # for a rank of a job that was refused, which its launche
 def begin(target: Path, plan: dict[str, Any], ranks: int = 1, what: str = "dataset") -> Path:
     """The absolute path of the directory beside `target` in which its parts gather; this process alone begins it.
 
-    Others are kept out until `complete`, or until this process ends.
+    Others are kept out until `complete` or `discard`, or until this process ends.
 
     Args:
         ranks: how many processes make it, of which the others `join`.
@@ -85,6 +85,12 @@ def complete(directory: Path, target: Path, *scaffold: str) -> None:
         _take_back(directory)
         raise
     shutil.rmtree(_scaffold(directory))
+    let_go(_lock(directory))
+
+
+def discard(directory: Path) -> None:
+    """Remove a directory out of which all has got to its place one by one."""
+    shutil.rmtree(directory)
     let_go(_lock(directory))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blip.data import partial
-from blip.data.partial import begin, join
+from blip.data.partial import begin, discard, join
 from blip.errors import BlipError
 
 PLAN = {"of": "something"}
@@ -62,3 +62,9 @@ def test_the_place_of_a_link_is_where_it_leads(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "disk/big")
     assert begin(tmp_path / "out", PLAN) == tmp_path / "disk/.big.partial"
+
+
+def test_what_is_discarded_is_free_and_leaves_nothing(tmp_path: Path) -> None:
+    discard(begin(tmp_path / "out", PLAN))
+    assert not list(tmp_path.iterdir())
+    other(tmp_path / "out", 0, 1).communicate()

@@ -52,20 +52,36 @@ def sheet(title: str, subtitle: str, sections: Sequence[Section], columns: int) 
     width = max(2 * MARGIN + used * cell_width + (used - 1) * GAP, 900)
     columns = max(1, (width - 2 * MARGIN + GAP) // (cell_width + GAP))
     rows = [_Rows(section, columns, cell_width) for section in sections]
-    height = 2 * MARGIN + _TOP + sum(row.height for row in rows) - GAP
+    head = _heading(title, subtitle, width - 2 * MARGIN)
+    top = MARGIN + sum(line_height for *_, line_height in head) + _BELOW
+    height = top + sum(row.height for row in rows) - GAP + MARGIN
     page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
-    draw.text((MARGIN, MARGIN), title, COLOURS["ink"], _font(TITLE, bold=True))
-    draw.text((MARGIN, MARGIN + 40), subtitle, COLOURS["soft"], _font(TEXT))
-    top = MARGIN + _TOP
+    down = MARGIN
+    for line, colour, font, line_height in head:
+        draw.text((MARGIN, down), line, colour, font)
+        down += line_height
     for row in rows:
         _draw_section(page, draw, row, top)
         top += row.height
     return page
 
 
-_TOP = 84  # title and subtitle
+_BELOW = 22  # the subtitle
 _HEAD = 44  # title of a section
+
+
+def _heading(title: str, subtitle: str, width: int) -> list[tuple[str, str, ImageFont.FreeTypeFont, int]]:
+    """Title and subtitle in lines of a width, each with its colour, font and height."""
+    kinds = (
+        (title, COLOURS["ink"], _font(TITLE, bold=True), 40),
+        (subtitle, COLOURS["soft"], _font(TEXT), TEXT + 5),
+    )
+    return [
+        (line, colour, font, height)
+        for text, colour, font, height in kinds
+        for line in _lines(text, font, width, LINES) or [""]
+    ]
 
 
 class _Rows:

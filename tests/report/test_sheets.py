@@ -34,6 +34,16 @@ def test_cells_stand_in_rows_of_the_columns_asked_for() -> None:
     assert top > pixels(page, RED)[1] + BOX
 
 
+def test_a_long_title_and_subtitle_go_on_below() -> None:
+    """Nothing reaches the right margin, and the pictures begin lower."""
+    cells, reasons = [Section("", [Cell([plain(RED)], ["a"])])], ", ".join(["112 near_duplicate"] * 12)
+    short, long = (sheet(title, title, cells, 6) for title in ("web", reasons))
+    margin = np.asarray(long)[: pixels(long, RED)[1], -MARGIN:]
+    assert (margin == 255).all()
+    assert pixels(long, RED)[1] > pixels(short, RED)[1]
+    assert long.height - short.height == pixels(long, RED)[1] - pixels(short, RED)[1]
+
+
 def test_pairs_stand_side_by_side() -> None:
     page = sheet("title", "", [Section("", [Cell([plain(RED), plain(BLUE)], ["train", "test"])])], 3)
     assert pixels(page, BLUE)[0] - pixels(page, RED)[0] == BOX + 6

@@ -113,9 +113,8 @@ def vocabulary(plan: Plan) -> Finding:
 def disk(plan: Plan) -> Finding:
     """Room for the checkpoints, one more than are kept while it is written, and the model at the end."""
     state, training = plan.footprint.state, plan.run.training
-    ranks = training.ranks if training.zero_stage else 1
     weights = FLOAT * sum(p.numel() for p in plan.objective.parameters())
-    each = weights + ranks * state["optimiser"] + state["twin and queue"] + state.get("average", 0.0)
+    each = weights + _moments(plan) + state["twin and queue"] + state.get("average", 0.0)
     count = training.keep_checkpoints + 1 + (training.keep_best is not None)
     need = count * each + weights
     place = next(path for path in (RUNS, Path.cwd()) if path.exists())
@@ -125,3 +124,12 @@ def disk(plan: Plan) -> Finding:
     if need > free:
         return Finding("disk", "bad", f"{text}; make room or lower keep_checkpoints", figures)
     return Finding("disk", "good", text, figures)
+
+
+def _moments(plan: Plan) -> float:
+    """Of the optimiser, on all ranks; of ZeRO's own copy of the weights there is none beside them."""
+    optimiser, training = plan.footprint.state["optimiser"], plan.run.training
+    if not training.zero_stage:
+        return optimiser
+    copy = FLOAT * sum(p.numel() for p in plan.objective.parameters() if p.requires_grad)
+    return training.ranks * optimiser - copy

@@ -210,7 +210,7 @@ def test_the_disk_has_to_hold_the_checkpoints_and_one_more():
     many = examined(settings(pretrain__training__keep_checkpoints=1_000_000))["disk"]
     assert many.state == "bad"
     each = two["checkpoint_gib"]
-    assert 4.5 < each < 4.8  # 252M weights, their copy and moments in float32; the twin's 195M, the queue
+    assert 3.55 < each < 3.85  # 252M weights and their moments in float32; the twin's 195M, the queue
     assert many.figures["needed_gib"] - two["needed_gib"] == pytest.approx(999_998 * each)
 
 

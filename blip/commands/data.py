@@ -64,7 +64,7 @@ def ingest(
 
     Example: [bold]blip ingest coco/ vg/region_descriptions.json --split train --out pairs/human[/bold]
     """
-    from blip.config import Ingest, Source, read_section
+    from blip.config import Columns, Ingest, Source, read_section
     from blip.data.ingestion import ingest_dataset
     from blip.data.jobs import open_pool
     from blip.data.sources.guess import kind_of
@@ -73,14 +73,15 @@ def ingest(
         raise BadArguments(f"{out} exists already; name another folder, or remove it first")
     limits = {"samples_per_shard": samples_per_shard, "max_bad_fraction": max_bad_fraction}
     chosen = read_section(Ingest, {**limits, "datasets": {}}, lists_in(settings or []))
+    columns = Columns.model_validate(named(column or []) or {})
     told = {
         "origin": origin,
         "role": "train",
         "images": images,
         "split": split,
-        "columns": named(column or []),
+        "columns": columns if column else None,
     }
-    described = [Source(source=str(path), kind=kind or kind_of(path), **told) for path in sources]
+    described = [Source(source=str(path), kind=kind or kind_of(path, columns), **told) for path in sources]
     with open_pool(workers, dask) as pool:
         ingest_dataset(described, out, chosen, pool=pool)
     show_dataset(out, as_json)

@@ -33,6 +33,7 @@ from blip.data.sources import (
 from blip.data.sources.refused import Refused, key_of
 from blip.data.sources.screening import MAX_CAPTION_CHARS, screened
 from blip.data.sources.urls import Address
+from blip.errors import BadArguments
 
 __all__ = ["Address", "Refused", "read"]
 
@@ -56,6 +57,13 @@ KINDS: dict[SourceKind, Callable[[Source, Path], Iterator[Sample | Refused | Add
     "msvd": msvd.read,
 }
 
+LOOKING_UP = frozenset[str](KINDS) - {"folder", "imagefolder", "webdataset", "urls"}
+USES: dict[str, frozenset[str]] = {  # which kinds do something with an option
+    "images": LOOKING_UP,
+    "split": LOOKING_UP - {"table", "vqa", "video"} | {"imagefolder"},
+    "columns": frozenset(("table", "urls", "hf", "vqa", "video")),
+}
+
 
 def read(
     sources: Sequence[Source], max_caption_chars: int = MAX_CAPTION_CHARS
@@ -65,10 +73,24 @@ def read(
     Of several sources each key begins with its source's name, so that they may number their samples alike.
 
     Raises:
+        BadArguments: an option is given that none of the kinds uses.
         BlipError: a folder, a table or one of its columns is missing or unreadable.
     """
+    _see_that_options_are_used(sources)
     items = chain.from_iterable(map(_named, sources, names_of(sources)))
     return screened(items, max_caption_chars)
+
+
+def _see_that_options_are_used(sources: Sequence[Source]) -> None:
+    """Of sources that share an option, one must use it: it would be swallowed otherwise."""
+    kinds = sorted({source.kind for source in sources})
+    for option, users in USES.items():
+        if any(getattr(source, option) for source in sources) and users.isdisjoint(kinds):
+            flag = f"--{option.removesuffix('s') if option == 'columns' else option}"
+            raise BadArguments(
+                f"`{option}` ({flag}) does nothing for the kind {', '.join(kinds)}; leave it out, or name another "
+                f"kind: {', '.join(sorted(users))}"
+            )
 
 
 def names_of(sources: Sequence[Source]) -> list[str]:

@@ -9,14 +9,14 @@ An entry that lacks a field or has another type there is refused as `broken_entr
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from blip.config import Source
 from blip.data.sample import Sample
 from blip.data.sources.files import Folder
-from blip.data.sources.json_stream import stream
+from blip.data.sources.json_stream import keys_in_head, stream
 from blip.data.sources.refused import Refused, key_of
 from blip.data.sources.row import as_json
 from blip.errors import BlipError
@@ -26,10 +26,10 @@ ALL = "all"
 BAD_VALUE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
 
 
-def find_file(path: Path, split: str | None, *patterns: str) -> Path:
+def find_file(path: Path, split: str | None, *patterns: str, keys: Collection[str] = ()) -> Path:
     """The annotation file: `path` itself, or the one in that folder, or its `annotations/`, that fits a pattern.
 
-    Of several the one is taken whose name has the split in it.
+    Where none does, one that has some of the `keys`. Of several the one is taken whose name has the split in it.
 
     Raises:
         BlipError: there is none, or more than one.
@@ -39,6 +39,8 @@ def find_file(path: Path, split: str | None, *patterns: str) -> Path:
     if not path.is_dir():
         raise BlipError(f"source {path}: no such file or folder; check ingest.datasets in params.yaml")
     found = find_files(path, *patterns)
+    if keys and not found:
+        found = [file for file in find_files(path, "*.json") if not keys_in_head(file).isdisjoint(keys)]
     named = [file for file in found if split and split in file.name] or found
     if len(named) == 1:
         return named[0]

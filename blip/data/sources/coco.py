@@ -18,6 +18,7 @@ from blip.data.sources.cells import words
 from blip.data.sources.refused import MISSING, Refused
 from blip.data.sources.row import Value
 
+KEYS = ("images.item.file_name", "annotations.item.caption")  # of such a file by any name
 Truth = Callable[[dict[str, Any]], dict[str, Value]]
 
 
@@ -27,8 +28,8 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     Raises:
         BlipError: there is no such file, or it is no JSON.
     """
-    file = find_file(path, source.split, "captions_*.json")
-    yield from read_joined(source, path, file, lambda image: {"image_id": int(image["id"])})
+    file = find_file(path, source.split, "captions_*.json", keys=KEYS)
+    yield from read_joined(source, path, file, lambda image: {"image_id": number_of(image["id"])})
 
 
 def read_joined(source: Source, path: Path, file: Path, truth: Truth) -> Iterator[Sample | Refused]:
@@ -36,13 +37,13 @@ def read_joined(source: Source, path: Path, file: Path, truth: Truth) -> Iterato
     folder, captions = pictures_of(source, path, file), Held()
 
     def hold(entry: dict[str, Any]) -> Iterable[Refused]:
-        captions.add(int(entry["image_id"]), words(entry["caption"]))
+        captions.add(number_of(entry["image_id"]), _text(entry["caption"]))
         return ()
 
     def make(image: dict[str, Any]) -> Iterator[Sample | Refused]:
         known = truth(image)
         found = folder.find(image["file_name"])
-        texts = tuple(Caption(text, source.origin) for text in captions.pop(int(image["id"])))
+        texts = tuple(Caption(text, source.origin) for text in captions.pop(number_of(image["id"])))
         if isinstance(found, Refused):
             yield found
         else:
@@ -53,3 +54,19 @@ def read_joined(source: Source, path: Path, file: Path, truth: Truth) -> Iterato
     for image in captions:
         text = captions.pop(image)[0]
         yield Refused(str(image), MISSING, f"{file.name}: image {image} of {text[:60]!r} is not listed")
+
+
+def number_of(value: Any) -> int:
+    """An id. Raises ValueError if it is no whole number."""
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"ids must be whole numbers, not {value!r}")
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"ids must be whole numbers, not {value!r}"[:200]) from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("caption is null" if value is None else f"caption is no text: {value!r}"[:200])
+    return words(value)

@@ -28,17 +28,15 @@ def pick(names: Sequence[str], given: Columns | None, path: Path) -> tuple[str, 
         BlipError: a column given is not there, or none has a usual name; lists the columns.
     """
     given = given or Columns()
-    return _one(names, given.image, IMAGE, "image", path), _one(
-        names, given.caption, CAPTION, "caption", path
-    )
+    image = pick_one(names, given.image, IMAGE, "image", path)
+    return image, pick_one(names, given.caption, CAPTION, "caption", path)
 
 
 def pick_address(names: Sequence[str], given: Columns | None, path: Path) -> tuple[str, str]:
     """The columns of the URL, which `given.image` may name, and of the caption, as `pick`."""
     given = given or Columns()
-    return _one(names, given.image, ADDRESS, "image", path), _one(
-        names, given.caption, CAPTION, "caption", path
-    )
+    address = pick_one(names, given.image, ADDRESS, "image", path, "URL")
+    return address, pick_one(names, given.caption, CAPTION, "caption", path)
 
 
 def guess(names: Sequence[str], usual: Sequence[str]) -> str | None:
@@ -47,19 +45,22 @@ def guess(names: Sequence[str], usual: Sequence[str]) -> str | None:
     return next((written[name] for name in usual if name in written), None)
 
 
-def _one(names: Sequence[str], given: str | None, usual: Sequence[str], role: str, path: Path) -> str:
+def pick_one(
+    names: Sequence[str], given: str | None, usual: Sequence[str], role: str, path: Path, what: str = ""
+) -> str:
+    """The column of a role: the one given, else the first usual name; `what` is in it, if not what its role says.
+
+    Raises:
+        BlipError: as `pick`.
+    """
     found = given if given in names else None if given else guess(names, usual)
     if found:
         return found
-    what = "URL" if usual is ADDRESS else role
-    wanted = (
-        f"no column {given!r}"
-        if given
-        else f"no column has a usual name of the {what} ({', '.join(usual[:3])}, ...)"
-    )
+    missing = f"no column has a usual name of the {what or role} ({', '.join(usual[:3])}, ...)"
+    wanted = f"no column {given!r}" if given else missing
     address = guess(names, ADDRESS) if usual is IMAGE else None
-    also = f"; {address} has addresses, which kind urls reads" if address else ""
-    raise BlipError(
-        f"{path}: {wanted}; it has: {', '.join(names) or 'none'}{also}. Name one: "
-        f"columns: {{{role}: NAME}} in params.yaml, --column {role}=NAME with blip ingest"
-    )
+    also = f"; {address} has addresses, which --kind urls reads" if address else ""
+    way = f"columns: {{{role}: NAME}} in params.yaml, --column {role}=NAME with blip ingest"
+    if role not in Columns.model_fields:
+        way = f"call it {usual[0]}"
+    raise BlipError(f"{path}: {wanted}; it has: {', '.join(names) or 'none'}{also}. Name one: {way}")

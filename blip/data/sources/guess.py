@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
-from blip.config import SourceKind
+from blip.config import Columns, SourceKind
 from blip.data.sample import IMAGE_EXTENSIONS
 from blip.data.sources import columns, hf, msvd
 from blip.data.sources.files import files_below
@@ -17,7 +17,7 @@ from blip.data.sources.json_stream import keys_in_head
 from blip.data.sources.refused import extension_in
 from blip.data.sources.rows import EXTENSIONS, column_names
 from blip.data.sources.urls import EXTENSIONS as LISTS
-from blip.data.sources.urls import is_url_list
+from blip.data.sources.urls import has_addresses, is_url_list
 from blip.errors import BadArguments, BlipError
 
 FILES: tuple[tuple[SourceKind, tuple[str, ...]], ...] = (
@@ -49,8 +49,8 @@ LOOKED_AT = 1000  # files of a folder
 TABLES = (*EXTENSIONS, "ndjson", "xlsx", "xls", "ods")
 
 
-def kind_of(source: Path) -> SourceKind:
-    """The kind of a source.
+def kind_of(source: Path, given: Columns | None = None) -> SourceKind:
+    """The kind of a source; `given` are the names of its columns, where they are known.
 
     Raises:
         BadArguments: there is nothing, or nothing known, or annotation files of several kinds, or pictures with a
@@ -60,7 +60,7 @@ def kind_of(source: Path) -> SourceKind:
         raise BadArguments(f"{source}: no such file or folder")
     if source.is_dir() and not any(source.iterdir()):
         raise BadArguments(f"{source}: the folder is empty; is it the right one?")
-    kind = _kind_of_folder(source) if source.is_dir() else _kind_of_file(source)
+    kind = _kind_of_folder(source) if source.is_dir() else _kind_of_file(source, given or Columns())
     if kind is None:
         raise BadArguments(
             f"{source}: it cannot be told what kind of source this is; say it with --kind, one of: "
@@ -69,7 +69,7 @@ def kind_of(source: Path) -> SourceKind:
     return kind
 
 
-def _kind_of_file(file: Path) -> SourceKind | None:
+def _kind_of_file(file: Path, given: Columns) -> SourceKind | None:
     extension = file.suffix[1:].lower()
     if extension == "tar":
         return "webdataset"
@@ -79,18 +79,21 @@ def _kind_of_file(file: Path) -> SourceKind | None:
         return kind
     if is_url_list(file):
         return "urls"
-    return _kind_of_table(file) if extension in EXTENSIONS else None
+    return _kind_of_table(file, given) if extension in EXTENSIONS else None
 
 
-def _kind_of_table(file: Path) -> SourceKind | None:
+def _kind_of_table(file: Path, given: Columns) -> SourceKind | None:
     try:
         names = column_names(file)
-    except BlipError:
-        return None
+    except BlipError as error:
+        raise BadArguments(f"{error}. Another form of file is read with --kind") from None
     if {"identifier", "sentence"} <= {*names}:
         return "nlvr2"
     if "video_id" in names and file.name.upper().startswith("MSRVTT"):
         return "msrvtt"
+    image = given.image or columns.guess(names, columns.IMAGE) or columns.guess(names, columns.ADDRESS)
+    if image in names and has_addresses(file, image):
+        return "urls"
     known = all(columns.guess(names, usual) for usual in (columns.IMAGE, columns.CAPTION))
     return "table" if known or file.suffix.lower() != ".json" else None
 

@@ -45,6 +45,23 @@ def is_list(path: Path) -> bool:
         return handle.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
 
+def told_of_object(path: Path) -> str:
+    """What a JSON file has on its top instead of a list, in words; "" if it has a list, or is none."""
+    found: list[str] = []
+    if is_list(path):
+        return ""
+    with path.open("rb") as handle, suppress(ijson.JSONError):
+        for prefix, event, value in ijson.parse(_Repaired(handle, HEAD), use_float=True):
+            if event == "start_array" and prefix and "." not in prefix and prefix == found[-1]:
+                return f"this is an object, whose list stands at {prefix!r}: write that list to a file of its own"
+            if not prefix and event == "map_key":
+                found.append(str(value))
+    if not found:
+        return ""
+    shown = repr(found[0][:60])
+    return f'this is an object with the keys {shown}, ...: write {{"image": {shown}, "caption": ...}}, one for each'
+
+
 def keys_in_head(path: Path) -> frozenset[str]:
     """Where keys stand in the first 64 KiB of a JSON file, as `images.item.file_name`; none if it is no JSON."""
     keys: set[str] = set()

@@ -11,7 +11,7 @@ from typing import Any
 from blip.config import Source
 from blip.data.sample import Sample
 from blip.data.sources.annotations import find_file
-from blip.data.sources.coco import read_joined
+from blip.data.sources.coco import number_of, read_joined
 from blip.data.sources.refused import Refused
 from blip.data.sources.row import Value
 
@@ -29,4 +29,4 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
 
 
 def _truth(image: dict[str, Any]) -> dict[str, Value]:
-    return {"image_id": int(image["id"]), **{name: str(image[name]) for name in COPIED}}
+    return {"image_id": number_of(image["id"]), **{name: str(image[name]) for name in COPIED}}

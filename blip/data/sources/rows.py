@@ -12,18 +12,21 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from blip.data.sources.arrow_rows import READ_ERRORS, batches_of, rows_of
-from blip.data.sources.json_stream import stream
+from blip.data.sources.columns import ADDRESS, IMAGE, guess
+from blip.data.sources.json_stream import stream, told_of_object
 from blip.data.sources.names import plain_name
 from blip.data.sources.refused import Refused, key_of
 from blip.data.sources.row import BROKEN_TABLE, Row, Value, broken, row_of_json
-from blip.data.sources.separated import header_of, read_separated
+from blip.data.sources.separated import header_of, open_text, read_separated
 from blip.errors import BlipError
 
+LOOKED_AT = 20  # lines
 EXTENSIONS = ("csv", "tsv", "jsonl", "json", "parquet")
 
 _INTEGER, _NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})"), re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
@@ -137,8 +140,29 @@ def read_json_lines(path: Path, _: Sequence[str] | None = None) -> Iterator[Row 
 
 
 def _json(path: Path, _: Sequence[str] | None) -> Iterator[Row | Refused]:
+    told = told_of_object(path)
+    if told and _has_lines(path):
+        yield from read_json_lines(path)
+        return
+    if told:
+        raise BlipError(f"{path}: a JSON table is a list of objects, [{{...}}, ...]; {told}")
     for number, value in enumerate(stream(path, "item"), 1):
         yield row_of_json(path, number, value)
+
+
+def _has_lines(path: Path) -> bool:
+    """Whether a file is JSON lines by another name: an object is whole in one of its first lines."""
+    with open_text(path) as handle:
+        lines = [line for line in islice(handle, LOOKED_AT) if line.strip()]
+    objects = [value for line in lines if isinstance(value := _loaded(line), dict)]
+    return bool(objects) and (len(lines) > 1 or bool(guess(list(objects[0]), (*IMAGE, *ADDRESS))))
+
+
+def _loaded(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row | Refused]:

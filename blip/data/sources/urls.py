@@ -19,7 +19,7 @@ from pathlib import Path
 from blip.config import Columns, Source
 from blip.data.sources import rows
 from blip.data.sources.cells import caption_of
-from blip.data.sources.columns import pick_address
+from blip.data.sources.columns import ADDRESS, IMAGE, guess, pick_address
 from blip.data.sources.json_stream import is_list
 from blip.data.sources.refused import NO_CAPTION, Refused
 from blip.data.sources.row import BROKEN_ROW, BROKEN_TABLE, Row
@@ -88,7 +88,8 @@ def _rows(file: Path, columns: Columns | None) -> Iterator[Address | Refused]:
     if any(map(_looks_like_url, first)):
         yield from _headless(file, first)
         return
-    url, caption = pick_address(_names(file), columns, file)
+    names = _names(file)
+    url, caption = pick_address(names, _found(file, names, columns), file)
     for row in _table(file, [url, caption]):
         if isinstance(row, Row):
             yield _address(f"{file.name}, row {row.number:,}", row.text(url), row.text(caption))
@@ -98,10 +99,24 @@ def _rows(file: Path, columns: Columns | None) -> Iterator[Address | Refused]:
             yield row
 
 
+def _found(file: Path, names: list[str], columns: Columns | None) -> Columns | None:
+    """The columns given, or that of the pictures where it is the one that has addresses."""
+    image = guess(names, IMAGE)
+    if (columns and columns.image) or guess(names, ADDRESS) or not image or not has_addresses(file, image):
+        return columns
+    return Columns(image=image, caption=columns.caption if columns else None)
+
+
+def has_addresses(file: Path, column: str) -> bool:
+    """Whether the first value of a table's column is a URL."""
+    found = (row for row in islice(_table(file, None), _LOOKED_AT) if isinstance(row, Row))
+    return _looks_like_url(next((text for row in found if (text := row.text(column))), ""))
+
+
 def _table(file: Path, columns: list[str] | None) -> Iterator[Row | Refused]:
-    if _has_lines(file):
+    if file.suffix.lower() in LINES:
         return rows.read_json_lines(file)
-    if file.suffix.lower() == ".json":
+    if file.suffix.lower() == ".json" and is_list(file):
         _see_its_end(file)
     return rows.read_rows(file, columns)
 
@@ -112,10 +127,6 @@ def _names(file: Path) -> list[str]:
         return rows.column_names(file)
     found = [row.values for row in islice(_table(file, None), _LOOKED_AT) if isinstance(row, Row)]
     return list(dict.fromkeys(name for values in found for name in values))
-
-
-def _has_lines(file: Path) -> bool:
-    return file.suffix.lower() in LINES or (file.suffix.lower() == ".json" and not is_list(file))
 
 
 def _see_its_end(file: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from blip.data.sources.guess import kind_of
 from blip.errors import BlipError
 
 from .reading import details, items, reasons, samples, texts, write
@@ -112,6 +113,27 @@ def test_a_caption_nested_without_end_costs_its_entry(coco: Path) -> None:
     found = items(file, "coco")
     assert list(samples(found)) == ["000000397133"]
     assert [reason for reason, _ in details(found)] == ["broken_entry"]
+
+
+def test_ids_that_are_no_numbers_and_captions_that_are_null_are_told(coco: Path) -> None:
+    file = coco / "annotations/captions_val2017.json"
+    value = json.loads(file.read_text())
+    value["annotations"] += [{"image_id": "x7", "caption": "one"}, {"image_id": 397133, "caption": None}]
+    value["images"] += [{"id": "x7", "file_name": "x7.jpg"}]
+    write(file, json.dumps(value))
+    assert details(items(file, "coco")) == [
+        ("broken_entry", "captions_val2017.json, annotations 2: ids must be whole numbers, not 'x7'"),
+        ("broken_entry", "captions_val2017.json, annotations 3: caption is null"),
+        ("broken_entry", "captions_val2017.json, images 1: ids must be whole numbers, not 'x7'"),
+    ]
+
+
+def test_a_file_of_another_name_that_made_a_folder_coco_is_read(coco: Path) -> None:
+    (coco / "annotations/captions_val2017.json").rename(coco / "my_captions.json")
+    (coco / "annotations/captions_train2017.json").unlink()
+    write(coco / "settings.json", "{}")
+    assert kind_of(coco) == "coco"
+    assert list(samples(items(coco, "coco"))) == ["000000397133"]
 
 
 def test_a_file_that_is_cut_is_said_to_be(coco: Path) -> None:

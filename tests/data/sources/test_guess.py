@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 
+from blip.config import Columns
 from blip.data.sources.guess import kind_of
-from blip.errors import BadArguments
+from blip.errors import BadArguments, BlipError
 
-from .reading import write, write_tar
+from .reading import items, write, write_tar
 
 FILES = {
     "captions_train2017.json": (
@@ -133,7 +134,7 @@ def test_msvd_qa_is_told_by_its_mapping(tmp_path: Path) -> None:
 
 def test_a_number_without_end_is_no_crash(tmp_path: Path) -> None:
     write(tmp_path / "t.json", f'[{{"image": {"1" * 6000}}}]')
-    with pytest.raises(BadArguments, match=r"say it with --kind"):
+    with pytest.raises(BadArguments, match=r"t\.json is no JSON after 0 values"):
         kind_of(tmp_path / "t.json")
 
 
@@ -159,3 +160,34 @@ def test_a_table_of_another_name_is_not_lost_beside_its_pictures(tmp_path: Path)
 def test_an_empty_folder_is_said_to_be(tmp_path: Path) -> None:
     with pytest.raises(BadArguments, match="the folder is empty"):
         kind_of(tmp_path)
+
+
+def test_a_column_that_holds_addresses_is_a_list_of_urls(tmp_path: Path) -> None:
+    tables = {
+        "link.parquet": {"link": ["http://a.org/1.jpg"], "headline": ["x"]},
+        "image.csv": {"image": ["https://a.org/1.jpg"], "caption": ["x"]},
+        "names.csv": {"image": ["a.jpg"], "caption": ["x"]},
+        "both.csv": {"file_name": ["a.jpg"], "link": ["http://a.org/1.jpg"], "headline": ["x"]},
+        "own.csv": {"Adresse": ["http://a.org/1.jpg"], "Titel": ["x"]},
+    }
+    for name, columns in tables.items():
+        if name.endswith(".parquet"):
+            pq.write_table(pa.table(columns), tmp_path / name)
+        else:
+            write(tmp_path / name, ",".join(columns), ",".join(values[0] for values in columns.values()))
+    kinds = {name: kind_of(tmp_path / name) for name in tables}
+    assert kinds == {
+        "link.parquet": "urls",
+        "image.csv": "urls",
+        "names.csv": "table",
+        "both.csv": "table",
+        "own.csv": "table",
+    }
+    own = Columns(image="Adresse", caption="Titel")
+    assert kind_of(tmp_path / "own.csv", own) == "urls"
+    (row,) = items(tmp_path / "image.csv", "urls")
+    assert getattr(row, "url", "") == "https://a.org/1.jpg"
+    with pytest.raises(
+        BlipError, match=r"name of the caption .* it has: link, headline\. .* --column caption=NAME"
+    ):
+        items(tmp_path / "link.parquet", "urls")

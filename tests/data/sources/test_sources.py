@@ -9,7 +9,7 @@ import pytest
 from blip.data.pairs import Question
 from blip.data.sources import Refused
 from blip.data.sources.refused import key_of
-from blip.errors import BlipError
+from blip.errors import BadArguments, BlipError
 
 from .reading import details, items, reasons, samples, texts, write, write_tar
 
@@ -125,6 +125,58 @@ def test_questions_gather_their_answers(tmp_path: Path) -> None:
         Question("what is it?", {"cat": 2 / 3, "dog": 1 / 3}, open=True, annotators=3),
         Question("is it a cat?", {"yes": 1.0}, open=False, annotators=1),
     )
+
+
+def test_without_a_column_of_it_a_question_is_open_unless_it_is_answered_yes_or_no(tmp_path: Path) -> None:
+    rows = [
+        "a.png,what is it?,cat",
+        "a.png,is it?,yes",
+        "a.png,is it?,No",
+        "a.png,or?,yes",
+        "./a.png,or?,maybe",
+    ]
+    write(tmp_path / "questions.csv", "image,question,answer", *rows)
+    write(tmp_path / "a.png", "A")
+    (sample,) = samples(items(tmp_path, "vqa")).values()
+    assert {q.text: (q.open, q.annotators) for q in sample.questions} == {
+        "what is it?": (True, 1),
+        "is it?": (False, 2),
+        "or?": (True, 2),
+    }
+
+
+def test_the_columns_of_questions_may_be_named(tmp_path: Path) -> None:
+    write(tmp_path / "questions.csv", "bild,frage,answer", "a.png,what is it?,cat")
+    write(tmp_path / "a.png", "A")
+    named = {"image": "bild", "caption": "frage"}
+    (sample,) = samples(items(tmp_path, "vqa", columns=named)).values()
+    assert [q.text for q in sample.questions] == ["what is it?"]
+    with pytest.raises(
+        BlipError, match=r"no column has a usual name of the question .* --column caption=NAME"
+    ):
+        items(tmp_path, "vqa", columns={"image": "bild"})
+    write(tmp_path / "questions.csv", "image,question", "a.png,what is it?")
+    with pytest.raises(
+        BlipError, match=r"of the answer \(answer, answers, response, ...\).*: call it answer"
+    ):
+        items(tmp_path, "vqa")
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "flag"),
+    [
+        ("folder", {"images": "x"}, "`images` (--images)"),
+        ("webdataset", {"split": "train"}, "`split` (--split)"),
+        ("table", {"split": "train"}, "`split` (--split)"),
+        ("coco", {"columns": {"image": "x"}}, "`columns` (--column)"),
+    ],
+)
+def test_an_option_that_a_kind_does_not_use_is_refused(
+    tmp_path: Path, kind: str, option: dict, flag: str
+) -> None:
+    with pytest.raises(BadArguments) as caught:
+        items(tmp_path, kind, **option)
+    assert f"{flag} does nothing for the kind {kind}; leave it out" in str(caught.value)
 
 
 def test_clips_come_from_their_archive(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from blip.data.sources import table
+from blip.data.sources.guess import kind_of
 from blip.data.sources.refused import key_of
 from blip.errors import BlipError
 
@@ -57,7 +58,7 @@ def test_other_columns_are_named_by_the_settings(tmp_path: Path) -> None:
     with pytest.raises(BlipError, match=r"no column 'word'; it has: photograph, words, caption"):
         items(tmp_path / "t.csv", "table", columns={"image": "photograph", "caption": "word"})
     write(tmp_path / "urls.csv", "url,text", "http://a/b.png,one")
-    with pytest.raises(BlipError, match="url has addresses, which kind urls reads"):
+    with pytest.raises(BlipError, match="url has addresses, which --kind urls reads"):
         items(tmp_path / "urls.csv", "table")
 
 
@@ -275,3 +276,31 @@ def test_a_tar_that_was_packed_with_its_folder_is_joined_by_base_names(tmp_path:
     found = items(tmp_path, "table")
     assert {key: s.media for key, s in samples(found).items()} == {"a": b"photos/a.png", "b": b"photos/b.jpg"}
     assert [reason for reason, _ in details(found)] == ["not_listed"] * 3 + ["missing_file"]
+
+
+def test_an_object_is_no_table_and_says_where_its_list_is(tmp_path: Path) -> None:
+    rows = [{"image": "a.png", "caption": "one"}, {"image": "b.png", "caption": "two"}]
+    path = tmp_path / "t.json"
+    for value, told in (
+        ({"version": 1, "data": rows}, "this is an object, whose list stands at 'data'"),
+        (
+            {"a.png": "one", "b.png": "two"},
+            "with the keys 'a.png', ...: write {\"image\": 'a.png', \"caption\": ...}",
+        ),
+    ):
+        for indent in (None, 1):
+            path.write_text(json.dumps(value, indent=indent))
+            with pytest.raises(BlipError) as caught:
+                items(path, "table")
+            assert "t.json: a JSON table is a list of objects, [{...}, ...]; this is an object" in str(
+                caught.value
+            )
+            assert told in str(caught.value)
+            with pytest.raises(BlipError, match="a JSON table is a list of objects"):
+                kind_of(path)
+            with pytest.raises(BlipError, match="a JSON table is a list of objects"):
+                items(path, "urls")
+    path.write_text("\n".join(map(json.dumps, rows)))
+    write(tmp_path / "a.png", "A")
+    write(tmp_path / "b.png", "B")
+    assert list(samples(items(path, "table"))) == ["a", "b"]

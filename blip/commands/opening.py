@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from blip.commands.output import plain
 from blip.errors import BadArguments, BlipError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def read_usable(paths: Sequence[Path]) -> "tuple[list[Path], list[Image]]":
             pictures += read_pictures([path])
             usable.append(path)
         except BlipError as error:
-            print(f"left out: {error}", file=sys.stderr)
+            print(f"left out: {plain(str(error))}", file=sys.stderr)
     return usable, pictures
 
 

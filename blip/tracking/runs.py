@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blip.config import Settings
+from blip.credentials import shown
 from blip.errors import Preempted
 from blip.tracking import pipeline, processes, store
 from blip.tracking.lineage import lineage, parameters
@@ -212,6 +213,8 @@ def _sent(call: Callable[..., object], *arguments: object, **named: object) -> b
     except (MlflowException, OSError) as error:
         if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
             raise
-        print(f"warning: MLflow did not take it ({call.__name__}): {error}"[:300], file=sys.stderr)
+        print(
+            f"warning: MLflow did not take it ({call.__name__}): {shown(str(error))}"[:300], file=sys.stderr
+        )
         return False
     return True

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 
 import psutil
 
+from blip.credentials import shown
 from blip.errors import BlipError
 from blip.tracking import store
 
@@ -56,7 +57,7 @@ def node_metrics(run_id: str) -> Iterator[None]:
         store.client()
         sampled = system_metrics(run_id, f"node{node}")
     except BlipError as error:
-        print(f"warning: node {node} is not sampled: {error}"[:300], file=sys.stderr)
+        print(f"warning: node {node} is not sampled: {shown(str(error))}"[:300], file=sys.stderr)
         sampled = nullcontext()
     with sampled:
         yield

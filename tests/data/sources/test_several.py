@@ -110,3 +110,11 @@ def test_a_column_is_written_as_name_equals_name(tmp_path: Path) -> None:
         ended = CliRunner().invoke(app, arguments)
         assert isinstance(ended.exception, BadArguments)
         assert "write image=NAME or caption=NAME" in str(ended.exception)
+
+
+def test_a_setting_that_is_a_list_says_how_to_write_one(tmp_path: Path) -> None:
+    write(tmp_path / "u.csv", "url,caption", "http://127.0.0.1:9/a.jpg,x")
+    command = ["ingest", str(tmp_path / "u.csv"), "--out", str(tmp_path / "out")]
+    for value, told in (("127.0.0.1", "takes a list"), ("[127.0.0.1]", "no sample is left of 1 (1 connect)")):
+        ended = CliRunner().invoke(app, [*command, "--set", f"download.networks={value}"])
+        assert told in str(ended.exception)

@@ -203,6 +203,9 @@ def test_inspect_shows_bars_and_what_was_left_out_with_examples(blip, pictures: 
     (pictures / "broken apple.png").write_bytes(b"<html>404 [bold]no[/bold]")
     (pictures / "wide apple.txt").write_text("a wide apple\nanother caption of it\n")
     Image.new("RGB", (300, 100), "red").save(pictures / "wide apple.png")
+    for picture in pictures.glob("*.png"):  # where one has a text, names are no captions
+        if not (text := picture.with_suffix(".txt")).exists():
+            text.write_text(picture.stem)
     blip("ingest", pictures, "--out", tmp_path / "pairs", "--origin", "web", "--max-bad-fraction", 0.5)
 
     shown = blip("inspect", tmp_path / "pairs").out

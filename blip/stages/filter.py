@@ -5,7 +5,6 @@ what the web writes, file names and advertisements, stands in no human caption. 
 other seeds, can decide together: the first is the model of the stage, the others lie in its folder `members`.
 """
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ from pathlib import Path
 from blip.atomic import put_in_place
 from blip.capfilt.inputs import MEMBERS
 from blip.config import Settings
-from blip.data.partial import begin
+from blip.data.partial import begin, discard
 from blip.stages.training import Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import match_scores
 from blip.tracking.runs import StageRun
@@ -38,7 +37,7 @@ def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings
     Until all are there they lie beside the place of the first, where a run that was ended finds them.
     """
     identity = identity_of(settings.filter, settings) | {"start": digest_of(first.start)}
-    work = begin(first.target, identity)
+    work = begin(first.target, identity, what="model")
     numbers = range(1, settings.filter.members + 1)
     for number in numbers:
         member = _member(first, number, work)
@@ -50,7 +49,7 @@ def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings
         (work / "1" / MEMBERS).mkdir(exist_ok=True)
         put_in_place(work / str(number), work / "1" / MEMBERS / str(number))
     put_in_place(work / "1", first.target)
-    shutil.rmtree(work)
+    discard(work)
     return first.target
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from blip.atomic import atomic_path, put_in_place
 from blip.config import Settings
-from blip.data.partial import begin
+from blip.data.partial import begin, discard
 from blip.stages import prepare_random_numbers
 from blip.tasks.rounds import of_round
 from blip.tracking.gate import read_figures
@@ -66,4 +66,4 @@ def _put_in_place(work: Path, rounds: int) -> None:
     with atomic_path(MODELS) as temporary:
         shutil.copytree(models, temporary)
     put_in_place(datasets, DATASETS)
-    shutil.rmtree(work)
+    discard(work)

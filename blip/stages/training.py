@@ -40,6 +40,7 @@ from blip.training.flops import answer_flops, dialog_flops, pair_flops, statemen
 from blip.training.launch.crew import Crew, current_crew
 from blip.training.launch.place import Place
 from blip.training.loop import CURVE, RUNS, SUMMARY, WARNINGS, Plan, train
+from blip.training.owner import keep_to_itself
 
 DATASETS = Path("data/datasets")
 VALIDATED = DATASETS / "validated"
@@ -83,6 +84,7 @@ def run_job(job: Job, settings: Settings, run: StageRun) -> Path:
 
     Its checkpoints stay until the stage has written its figures: one that is ended before goes on from the last step.
     """
+    keep_to_itself(RUNS / job.name)  # before the ranks' orders and the curve of another process are touched
     job = replace(job, run_id=run.run_id)
     ranks, threads = job.run.training.ranks, threads_of(job.run, settings)
     crew = current_crew() or Crew(Place(), settings.launch)

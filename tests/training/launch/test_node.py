@@ -17,6 +17,7 @@ from blip.training.launch import spawn
 
 ROOT = Path(__file__).parents[3]
 MODULE = "tests.training.launch.beating_run"
+WORKER = "PYTEST_XDIST_WORKER"  # in the environment of what a worker's tests start
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +37,12 @@ def still_there() -> set[int]:
 
 
 def sleepers() -> list[int]:
-    """The sleeping children that ranks start."""
+    """The sleeping children that the ranks of this worker's tests start; another worker has ranks, too."""
     found = []
     for process in psutil.process_iter(["cmdline", "environ"]):
-        if process.info["cmdline"] == ["sleep", "300"] and "BLIP_BEAT" in (process.info["environ"] or {}):
+        theirs = process.info["environ"] or {}
+        ours = theirs.get(WORKER) == os.environ.get(WORKER)
+        if process.info["cmdline"] == ["sleep", "300"] and "BLIP_BEAT" in theirs and ours:
             found.append(process.pid)
     return found
 

@@ -15,6 +15,15 @@ from blip.atomic import atomic_path, put_in_place, write_text
 from blip.errors import BlipError
 
 
+def old_and_new(folder: Path) -> tuple[Path, Path]:
+    """A model that is in its place, and another that is to take it."""
+    made = folder / "model", folder / "new"
+    for path, text in zip(made, ("old", "new"), strict=True):
+        path.mkdir()
+        (path / "weights").write_text(text)
+    return made
+
+
 def test_a_device_is_not_replaced() -> None:
     with pytest.raises(BlipError, match="/dev/null is a device"):
         write_text(Path("/dev/null"), "text")
@@ -24,10 +33,7 @@ def test_a_device_is_not_replaced() -> None:
 def test_a_folder_that_cannot_be_removed_is_not_half_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, new = tmp_path / "model", tmp_path / "new"
-    for folder, text in ((target, "old"), (new, "new")):
-        folder.mkdir()
-        (folder / "weights").write_text(text)
+    target, new = old_and_new(tmp_path)
 
     def killed(path: Path) -> None:
         raise KeyboardInterrupt(path)
@@ -137,10 +143,7 @@ def test_files_of_others_that_are_called_alike_stay(tmp_path: Path) -> None:
 def test_what_was_there_is_there_again_when_the_new_cannot_take_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, new = tmp_path / "model", tmp_path / "new"
-    for folder, text in ((target, "old"), (new, "new")):
-        folder.mkdir()
-        (folder / "weights").write_text(text)
+    target, new = old_and_new(tmp_path)
 
     def fails(self: Path, target: Path) -> None:
         raise OSError(5, "Input/output error", str(target))

@@ -89,7 +89,7 @@ def complete(directory: Path, target: Path, *scaffold: str) -> None:
 
 
 def discard(directory: Path) -> None:
-    """Remove a directory out of which all has got to its place one by one."""
+    """Give a directory up: what is in it has got to its place one by one, or is not wanted."""
     shutil.rmtree(directory)
     let_go(_lock(directory))
 

@@ -24,8 +24,8 @@ from blip.report.provenance import RunFacts
 from blip.report.results import result_table
 from blip.report.rounds import rounds_table
 from blip.report.templating import environment, groups
+from blip.tasks.inputs import DATASETS
 
-DATASETS = Path("data/datasets")
 DATA_DOCS = Path("reports/data_docs/index.html")
 CAPFILT = Path("reports/capfilt/index.html")
 SHOWN = {"retrieval": 12, "text_to_image": 10, "captioning": 24, "vqa": 18, "classification": 12, "video": 8}

@@ -14,7 +14,8 @@ import os
 import random
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -25,6 +26,7 @@ from blip.errors import BadArguments
 from blip.tracking.runs import StageRun, stage_run
 from blip.training.launch.place import Place, find_place
 from blip.training.memory import keep_freed_memory
+from blip.training.owner import give_up, keep_to_itself
 
 METRICS = Path("metrics")
 
@@ -94,7 +96,7 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
 
     Raises:
         BadArguments: there is no such stage.
-        BlipError: what the stage says of its inputs.
+        BlipError: what the stage says of its inputs; or another process trains it.
     """
     stage = find_stage(name)
     place = find_place(settings.launch, os.environ) if stage.trains else Place()
@@ -104,7 +106,7 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads give their core to whoever has work
     module = cast(StageModule, importlib.import_module(stage.module))
     prepare_random_numbers(settings)
-    with stage_run(name, settings) as run, _crew(stage, place, settings):
+    with _alone(stage, name), stage_run(name, settings) as run, _crew(stage, place, settings):
         began = time.monotonic()
         figures = module.run(settings, run, stage.variant)
         figures = _finite(name, figures | run.figures)
@@ -114,6 +116,21 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
             write_json(METRICS / f"{name.replace('@', '_')}.json", figures)
         _forget_checkpoints(run.trained)
     return figures
+
+
+@contextmanager
+def _alone(stage: Stage, name: str) -> Iterator[None]:
+    """Of a stage that trains there is one process, before anything is said of it to MLflow, whose run goes on."""
+    if not stage.trains:
+        yield
+        return
+    from blip.training.loop import RUNS
+
+    keep_to_itself(RUNS / name)
+    try:
+        yield
+    finally:
+        give_up(RUNS / name)
 
 
 def _follow(place: Place, settings: Settings) -> dict[str, float]:

@@ -16,12 +16,12 @@ from blip.report.audit import read_audit
 from blip.report.page import draw_charts, render
 from blip.report.provenance import RunFacts, Span
 from blip.report.results import summary
+from blip.tasks.inputs import DATASETS
 from blip.tasks.rounds import last_dataset
 from blip.tracking import registry
 from blip.tracking.pipeline import Pipeline, pipeline_started, stage_runs
 from blip.tracking.runs import StageRun
 
-DATASETS = Path("data/datasets")
 PAGE = Path("reports/pipeline/index.html")
 SUMMARY = Path("metrics/summary.json")
 

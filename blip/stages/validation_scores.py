@@ -53,7 +53,8 @@ def match_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, 
     """
     samples = [sample for sample in read_samples(VALIDATION) if sample.captions]
     own = [clean_caption(sample.captions[0].text) for sample in samples]
-    texts = list(dict.fromkeys(own))
+    places = {text: place for place, text in enumerate(dict.fromkeys(own))}
+    texts = list(places)
     if len(texts) < 2:
         raise BlipError(
             f"validation of the filter needs pictures with different captions; {DATASETS / VALIDATION} has "
@@ -63,7 +64,7 @@ def match_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, 
     tokens = model.encode_images([sample.media for sample in samples], settings.evaluate.batch_size)
     generator = torch.Generator().manual_seed(settings.seed)
     rows = torch.arange(len(samples)).repeat(2)
-    right = torch.tensor([texts.index(text) for text in own])
+    right = torch.tensor([places[text] for text in own])
     wrong = (right + torch.randint(1, len(texts), (len(samples),), generator=generator)) % len(texts)
     scores = model.score_pairs(tokens, rows, texts, torch.cat((right, wrong))).cpu()
     matched = torch.arange(len(rows)) < len(samples)

@@ -144,7 +144,8 @@ def promote(
     wanted = next((found for found in versions if str(found.version) == str(version)), None)
     if wanted is None:
         raise BlipError(_unknown(client, name, f"version {version}", versions))
-    promoted = replace(_version(wanted), best=dict(_version(wanted).figures if best is None else best))
+    chosen = _version(wanted)
+    promoted = replace(chosen, best=chosen.figures if best is None else dict(best))
     for metric, value in promoted.best.items():
         client.set_model_version_tag(name, str(wanted.version), BEST + metric, f"{value:.6g}")
     client.set_registered_model_alias(name, alias, str(wanted.version))

@@ -118,16 +118,14 @@ def test_two_ranks_of_the_launcher_write_what_one_process_writes(
     assert files_of(tmp_path / "out") == undisturbed
 
 
+def command_of(web, human, models, folder: Path) -> list[str]:
+    """A process that bootstraps to FOLDER/out."""
+    places = (web.path, human.path, models.captioner, models.filters[0], folder / "twice", folder / "out")
+    return [sys.executable, "-c", SCRIPT, *map(str, places), SETTINGS.model_dump_json()]
+
+
 def test_a_second_job_on_the_target_is_refused_in_one_line(web, human, models, undisturbed, tmp_path) -> None:
-    arguments = [
-        web.path,
-        human.path,
-        models.captioner,
-        models.filters[0],
-        tmp_path / "twice",
-        tmp_path / "out",
-    ]
-    command = [sys.executable, "-c", SCRIPT, *map(str, arguments), SETTINGS.model_dump_json()]
+    command = command_of(web, human, models, tmp_path)
     first = subprocess.Popen(command, cwd=Path.cwd(), stdout=subprocess.DEVNULL)
     while not list((tmp_path / ".out.partial/parts").glob("*.json")):
         assert first.poll() is None
@@ -148,15 +146,7 @@ def test_a_second_job_on_the_target_is_refused_in_one_line(web, human, models, u
 
 def test_kill_9_at_ten_moments_changes_nothing(web, human, models, undisturbed, tmp_path: Path) -> None:
     moments, parts = random.Random(11), tmp_path / ".out.partial/parts"
-    arguments = [
-        web.path,
-        human.path,
-        models.captioner,
-        models.filters[0],
-        tmp_path / "twice",
-        tmp_path / "out",
-    ]
-    command = [sys.executable, "-c", SCRIPT, *map(str, arguments), SETTINGS.model_dump_json()]
+    command = command_of(web, human, models, tmp_path)
     kills = 0
     while kills < 10:
         finished = len(list(parts.glob("*.json")))

@@ -68,6 +68,13 @@ def steps(run_id: str, name: str) -> list[int]:
     return [point.step for point in store.client().get_metric_history(run_id, name)]
 
 
+def wait_for_steps(folder: Path, process: "subprocess.Popen[str]", count: int) -> None:
+    curve, deadline = folder / "runs/captioner/curve.csv", time.monotonic() + 120
+    while not (curve.is_file() and len(curve.read_text().splitlines()) > count):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+
+
 def check(folder: Path, ranks: int) -> None:
     """One finished run in which every step stands once, and figures of the training beside those of the model."""
     run = the_run()
@@ -110,10 +117,7 @@ def test_a_stage_that_is_killed_in_its_validation_trains_no_step_again(folder: P
 
 def test_ranks_that_are_killed_leave_one_run_with_every_step_once(folder: Path) -> None:
     process = start(folder, 2)
-    curve, deadline = folder / "runs/captioner/curve.csv", time.monotonic() + 120
-    while not (curve.is_file() and len(curve.read_text().splitlines()) > 5):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
+    wait_for_steps(folder, process, 5)
     family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     for one in family:
         one.kill()
@@ -121,3 +125,16 @@ def test_ranks_that_are_killed_leave_one_run_with_every_step_once(folder: Path) 
     psutil.wait_procs(family, timeout=20)
     assert "resuming at step" in finished(folder, 2)
     check(folder, 2)
+
+
+def test_a_start_that_is_refused_leaves_the_run_of_the_first_to_go_on(folder: Path) -> None:
+    first = start(folder, 1)
+    wait_for_steps(folder, first, 4)
+    first.send_signal(signal.SIGSTOP)
+    second = start(folder, 1)
+    _, said = second.communicate(timeout=120)
+    assert second.returncode != 0 and f"another process (pid {first.pid} on " in said
+    first.kill()
+    first.communicate(timeout=60)
+    assert "resuming at step" in finished(folder, 1)
+    check(folder, 1)

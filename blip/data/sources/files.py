@@ -77,14 +77,17 @@ class _Wanted:
 
     def find(self, member: str) -> str | None:
         """The name of a member in the table: with its folders or, if no other is called so, without."""
-        found = next((name for name in _names(member) if name in self._wanted), None)
-        found = found or next(
-            (self._alike[name] for name in map(folded, _names(member)) if name in self._alike), None
-        )
+        if found := self._named(member):
+            return found
         base = PurePosixPath(member).name
-        if found or base == member:
-            return found or None
-        return self.find(base) if self.find(base) and self._bases[base] == 1 else None
+        found = self._named(base)
+        return found if found and self._bases[base] == 1 else None
+
+    def _named(self, member: str) -> str | None:
+        names = list(_names(member))
+        written = (name for name in names if name in self._wanted)
+        alike = (self._alike[name] for name in map(folded, names) if name in self._alike)
+        return next(written, None) or next(alike, None)
 
     @cached_property
     def _alike(self) -> dict[str, str]:

@@ -1,7 +1,12 @@
 """Sources written on the spot and read."""
 
+import json
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from blip.config import Source
 from blip.data.archive import add_member
@@ -40,3 +45,14 @@ def details(found: list[Sample | Refused]) -> list[tuple[str, str]]:
 def write(path: Path, *lines: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """A table in the form that the name's extension tells."""
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(list(rows)), path)
+    elif path.suffix == ".jsonl":
+        write(path, *map(json.dumps, rows))
+    else:
+        separator = {".csv": ",", ".tsv": "\t"}[path.suffix]
+        write(path, *(separator.join(map(str, row)) for row in (rows[0], *(row.values() for row in rows))))

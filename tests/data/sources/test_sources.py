@@ -1,9 +1,6 @@
-import json
 from collections import Counter
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from blip.data.pairs import Question
@@ -11,7 +8,7 @@ from blip.data.sources import Refused
 from blip.data.sources.refused import key_of
 from blip.errors import BadArguments, BlipError
 
-from .reading import details, items, reasons, samples, texts, write, write_tar
+from .reading import details, items, reasons, samples, texts, write, write_table, write_tar
 
 
 def test_a_table_joins_rows_and_archive_with_and_without_extension(tmp_path: Path) -> None:
@@ -38,14 +35,7 @@ def test_a_table_finds_pictures_in_the_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "parquet"])
 def test_every_form_of_table_gives_the_same(tmp_path: Path, extension: str) -> None:
     rows = [{"image": "a.png", "caption": "007"}, {"image": "a.png", "caption": "00"}]
-    path = tmp_path / f"captions.{extension}"
-    if extension == "parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    elif extension == "jsonl":
-        write(path, *map(json.dumps, rows))
-    else:
-        separator = {"csv": ",", "tsv": "\t"}[extension]
-        write(path, *(separator.join(row) for row in (["image", "caption"], *(r.values() for r in rows))))
+    write_table(tmp_path / f"captions.{extension}", rows)
     write(tmp_path / "a.png", "A")
     assert texts(samples(items(tmp_path, "table"))["a"]) == [("007", "web"), ("00", "web")]
 

@@ -13,7 +13,7 @@ from blip.data.sources.refused import key_of
 from blip.errors import BlipError
 
 from ..conftest import draw, encoded
-from .reading import details, items, reasons, samples, texts, write, write_tar
+from .reading import details, items, reasons, samples, texts, write, write_table, write_tar
 
 
 def test_a_file_is_read_with_names_relative_to_it_or_to_the_images(tmp_path: Path) -> None:
@@ -114,13 +114,7 @@ def test_rows_that_stand_apart_are_gathered_wherever_the_column_of_images_stands
     tmp_path: Path, extension: str
 ) -> None:
     rows = [{"id": n, "caption": f"text {n}", "image": name} for n, name in enumerate(["a.png", "b.png"] * 2)]
-    path = tmp_path / f"captions.{extension}"
-    if extension == "parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    elif extension == "jsonl":
-        write(path, *map(json.dumps, rows))
-    else:
-        write(path, "id,caption,image", *(",".join(map(str, row.values())) for row in rows))
+    write_table(tmp_path / f"captions.{extension}", rows)
     for name in ("a.png", "b.png"):
         write(tmp_path / name, "A")
     found = items(tmp_path, "table")

@@ -1,0 +1,89 @@
+"""`blip ingest`, `inspect` and `validate` on small real things."""
+
+import json
+import re
+from pathlib import Path
+
+from PIL import Image
+
+
+def test_ingest_makes_a_dataset_and_tells_what_is_in_it(blip, dataset: Path):
+    counts = json.loads(blip("inspect", dataset, "--json").out)
+
+    assert counts["samples"] == 3
+    assert counts["origin"] == {"web": 3}
+    assert counts["short side"] == "40 to 40 px"
+
+
+def test_ingest_does_not_write_over_a_dataset(blip, dataset: Path, pictures: Path):
+    ended = blip("ingest", pictures, "--out", dataset)
+
+    assert ended.code == 2
+    assert "exists already" in ended.err
+
+
+def test_a_setting_of_ingest_that_is_none_is_named(blip, pictures: Path, tmp_path: Path):
+    ended = blip("ingest", pictures, "--out", tmp_path / "out", "--set", "download.conections=3")
+
+    assert ended.code == 2
+    assert "download.conections: no such setting; did you mean 'connections'?" in ended.err
+
+
+def test_a_broken_picture_is_set_aside_and_counted(blip, pictures: Path, tmp_path: Path):
+    (pictures / "broken apple.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
+
+    assert blip("ingest", pictures, "--out", tmp_path / "pairs", "--max-bad-fraction", 0.5).code == 0
+
+    counts = json.loads(blip("inspect", tmp_path / "pairs", "--json").out)
+    assert (counts["samples"], sum(counts["set aside"].values())) == (3, 1)
+
+
+def test_inspect_shows_bars_and_what_was_left_out_with_examples(blip, pictures: Path, tmp_path: Path):
+    (pictures / "broken apple.png").write_bytes(b"<html>404 [bold]no[/bold]")
+    (pictures / "wide apple.txt").write_text("a wide apple\nanother caption of it\n")
+    Image.new("RGB", (300, 100), "red").save(pictures / "wide apple.png")
+    for picture in pictures.glob("*.png"):  # where one has a text, names are no captions
+        if not (text := picture.with_suffix(".txt")).exists():
+            text.write_text(picture.stem)
+    blip("ingest", pictures, "--out", tmp_path / "pairs", "--origin", "web", "--max-bad-fraction", 0.5)
+
+    shown = blip("inspect", tmp_path / "pairs").out
+
+    assert "samples            4\n" in shown
+    assert "set aside          1 not_an_image\n" in shown
+    assert "short side  40 to 100 px, mean 55" in shown
+    assert re.search(r" 32 - 47 █{24} +3 +75%", shown)
+    plain = re.sub(r"[│\s]+", " ", shown)
+    assert re.search(r"not_an_image 1 ingest broken_apple-\w+ 25 bytes that begin with b'<html>40'", plain)
+
+
+def test_inspect_draws_what_it_saw(blip, dataset: Path, tmp_path: Path):
+    ended = blip("inspect", dataset, "--png", tmp_path / "seen", "--json")
+
+    drawn = json.loads(ended.out)["pictures"]
+    assert drawn == [str(tmp_path / "seen" / name) for name in ("contact_sheet.png", "histograms.png")]
+    with Image.open(drawn[0]) as sheet:
+        assert sheet.format == "PNG"
+
+
+def test_a_sound_dataset_is_valid(blip, dataset: Path):
+    assert blip("validate", dataset).out == f"{dataset}: 3 samples in 1 shards, as the manifest says\n"
+
+
+def test_a_damaged_shard_is_found(blip, dataset: Path):
+    shard = next(dataset.glob("shards/*.tar"))
+    data = bytearray(shard.read_bytes())
+    data[600] ^= 1
+    shard.write_bytes(data)
+
+    ended = blip("validate", dataset)
+    assert ended.code == 1
+    assert "shards/00000.tar is not the file that the manifest describes" in ended.err
+    assert "shard shards/00000.tar: key blue_apple-" in ended.err
+
+
+def test_a_folder_that_is_no_dataset_is_refused(blip, pictures: Path):
+    ended = blip("inspect", pictures)
+
+    assert ended.code == 1
+    assert "is not a pairs dataset" in ended.err

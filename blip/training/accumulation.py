@@ -1,6 +1,6 @@
 """The batches of one optimiser step: each for itself, or with ITC over all of them.
 
-for losses in losses_of_step(forward, objective, batches, cached):
+for losses in losses_of_step(forward, objective, batches, training, region):
     engine.backward(losses["loss"])
     engine.step()
 """
@@ -33,16 +33,14 @@ def losses_of_step(
     Args:
         forward: the engine, which calls the objective.
         batches: as many as a step has, on their device.
-        region: within which forwards compute (autocast).
+        region: within which features are computed (autocast); forwards compute in it by themselves.
     """
     if training.accumulate_features and isinstance(objective, PairObjective) and objective.config.itc:
         yield from _with_cached_features(forward, objective, list(batches), region)
         return
     for number, batch in enumerate(batches):
         objective.first_of_step = number == 0  # type: ignore[assignment]
-        with region():
-            losses = forward(batch)
-        yield losses
+        yield forward(batch)
 
 
 def _with_cached_features(
@@ -60,9 +58,7 @@ def _with_cached_features(
     contrasts: list[Contrast] = objective.contrast(features)
     for batch, contrast, state in zip(batches, contrasts, states, strict=True):
         set_random_state(device, state)
-        with region():
-            losses = forward(batch, contrast)
-        yield losses
+        yield forward(batch, contrast)
 
 
 def random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -2,9 +2,10 @@
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -84,8 +85,25 @@ def make_whole(engine: "DeepSpeedEngine", objective: nn.Module) -> None:
         parameter.ds_status = ZeroParamStatus.AVAILABLE  # type: ignore[attr-defined]
 
 
+def compute_within(objective: nn.Module, region: Callable[[], AbstractContextManager[Any]]) -> None:
+    """Have the objective's forwards run in `region`, autocast's, until `let_go`.
+
+    On a GPU DeepSpeed's engine switches an autocast off that it is called in and did not open itself; its own would
+    reduce gradients in 16 bits.
+    """
+    forward = objective.forward
+
+    @wraps(forward)
+    def within(*args: object, **kwargs: object) -> object:
+        with region():
+            return forward(*args, **kwargs)
+
+    objective.forward = within
+
+
 def let_go(engine: "DeepSpeedEngine", objective: nn.Module) -> None:
     """Take off DeepSpeed's hooks: they keep the optimiser with the objective, and the weights with the process."""
+    vars(objective).pop("forward", None)  # that of `compute_within`
     if engine.zero_optimization_stage() == 3:
         return  # `make_whole` has done what can be done
     for hook in (engine.module_forward_pre_hook, engine.module_forward_post_hook):

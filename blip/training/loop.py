@@ -25,7 +25,7 @@ from blip.model.precision import autocast
 from blip.training.accumulation import losses_of_step
 from blip.training.average import WeightAverage
 from blip.training.checkpoint import CheckpointStore
-from blip.training.engine import build_engine, let_go, make_whole, quiet
+from blip.training.engine import build_engine, compute_within, let_go, make_whole, quiet
 from blip.training.guard import Guard
 from blip.training.health import Health, said_in
 from blip.training.heartbeat import Heartbeat
@@ -105,6 +105,7 @@ class Trainer:
             scale.attach(self.engine)
         self.device = torch.device(self.engine.device or "cpu")
         self.region = partial(autocast, self.device, autocast_dtype(plan.compute.dtype, self.device))
+        compute_within(plan.objective, self.region)
         self.rank, self.folder = torch.distributed.get_rank(), RUNS / plan.name
         self.store = CheckpointStore(
             self.folder,

@@ -1,0 +1,48 @@
+"""A run computes in the type of its settings, whatever DeepSpeed thinks of an autocast that it did not open."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.tiny_run import write_dataset
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import os, sys, torch
+from dataclasses import replace
+from blip.config import Compute
+from blip.training.loop import train
+from tests.training.tiny_run import plan
+
+asked = torch.is_autocast_enabled
+torch.is_autocast_enabled = lambda device="cpu": asked(device)  # without a device it is the GPU's: here the CPU is that
+os.chdir(sys.argv[1])
+changes = {"training": {"accumulate": 2, "accumulate_features": sys.argv[3] == "cached"}}
+planned = plan(2, zero_stage=int(sys.argv[2]), batch_size=4, changes=changes)
+planned = replace(planned, compute=Compute(dtype="bfloat16"))
+block = planned.objective.network.vision.blocks[0]
+seen = []
+block.qkv.register_forward_hook(lambda part, given, made: seen.append(made.dtype))
+train(planned)
+print(len(seen), *sorted({str(dtype) for dtype in seen}))
+"""
+
+
+@pytest.mark.parametrize(("zero_stage", "features"), [("0", "each"), ("1", "cached"), ("3", "each")])
+def test_forwards_compute_in_bfloat16(tmp_path: Path, zero_stage: str, features: str) -> None:
+    write_dataset(tmp_path / "data")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TORCHDYNAMO_DISABLE": "1", "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), zero_stage, features],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    forwards = 8 if features == "cached" else 4
+    assert done.stdout.splitlines()[-1] == f"{forwards} torch.bfloat16"

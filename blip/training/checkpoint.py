@@ -104,11 +104,7 @@ class CheckpointStore:
         """
         self.wait()
         target = self.directory / _name(step)
-        if self.rank == 0:
-            _remove(target)
-            target.mkdir(parents=True)
-            flush_directory(self.directory)
-        _barrier()
+        self._all_ranks(None, lambda: self._begin(target))
         files = {f"rank{self.rank}.safetensors": own_state(engine) | random_state()}
         if self.rank == 0:
             files[MODEL] = whole_state(engine)
@@ -177,6 +173,14 @@ class CheckpointStore:
     def clear(self) -> None:
         """Remove the whole folder once the run's model is saved."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _begin(self, target: Path) -> None:
+        """Rank 0: a folder for all ranks' files."""
+        if self.rank:
+            return
+        _remove(target)
+        target.mkdir(parents=True)
+        flush_directory(self.directory)
 
     def _write(self, target: Path, files: Mapping[str, Mapping[str, Tensor]]) -> None:
         written = {name: asdict(write_tensors(target / name, tensors)) for name, tensors in files.items()}

@@ -107,7 +107,8 @@ def _restore_piece(
         if key == MASTER:
             _part(piece.flat, piece).copy_(values)
         else:
-            state.setdefault(key, torch.zeros_like(piece.flat, dtype=values.dtype, requires_grad=False))
+            if key not in state:
+                state[key] = torch.zeros_like(piece.flat, dtype=values.dtype, requires_grad=False)
             _part(state[key], piece).copy_(values)
     if piece.flat is not piece.parameter and MASTER not in keys:
         weights = piece.parameter.flatten()[piece.start : piece.start + piece.count]

@@ -1,5 +1,6 @@
 """What is kept, what is recognised as damaged, and what happens when a checkpoint cannot be written."""
 
+import errno
 import json
 import os
 import resource
@@ -214,6 +215,19 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(engine: Any, tmp_path: Path
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert isinstance(raised.value.__cause__, OSError)
     assert store_of(tmp_path).usable() == store.directory / "step-000001"
+
+
+def test_without_room_for_its_folder_it_is_said_too(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(BlipError, match=r"could not be written: .*No space left.*make room"):
+        store.save(engine, 1, {})
 
 
 def test_an_error_behind_the_training_is_raised_at_the_next_step(

@@ -111,6 +111,38 @@ def test_captioner_and_filter_are_fine_tuned_as_for_the_tasks(recipe: str, width
     assert (settings.filter.members, settings.filter.distractors) == (1, [])
 
 
+COCO = {
+    "pictures": 113_287,
+    "captions": 566_747,
+}  # Karpathy's training part with what was left for validation
+
+
+@pytest.mark.parametrize("recipe", ["base-14m", "base-129m", "large-129m", "capfilt-large", "one-gpu-14m"])
+def test_an_epoch_of_fine_tuning_is_every_caption_of_coco(recipe: str):
+    settings = of(recipe)
+    for run, epochs in (
+        (settings.captioner, 5),
+        (settings.filter, 6),
+        (settings.finetune.captioning, 5),
+        (settings.finetune.retrieval, 6),
+    ):
+        ((name, weight),) = run.mixture
+        assert (name, run.epochs) == ("human", epochs)
+        assert weight * COCO["pictures"] == pytest.approx(COCO["captions"], rel=0.001)
+    assert settings.ingest.datasets["regions"].role == "train"
+
+
+def test_an_epoch_of_pre_training_is_every_text_of_14m():
+    settings, web = of("base-14m"), 860_000 + 3_000_000 + 10_000_000
+    before, after = dict(settings.pretrain.mixture), dict(settings.pretrain_bootstrapped.mixture)
+    people = before["human"] * COCO["pictures"] + before["regions"] * 100_000
+    assert before["web"] * web + people == pytest.approx(15.3e6, rel=0.005)
+    assert (before["regions"], after["regions"]) == (8.2, 8.2)
+    bootstrapped = after["bootstrapped"] * (web + COCO["pictures"])
+    assert bootstrapped + after["human"] * COCO["pictures"] + 820_000 == pytest.approx(24.7e6, rel=0.005)
+    assert after["human"] + after["bootstrapped"] == pytest.approx(before["human"], rel=0.005)
+
+
 def test_vqa_sees_every_question_ten_times():
     run = of("base-14m").finetune.vqa
     questions_of_an_image = (443_757 + 214_354) / (82_783 + 40_504)  # VQA v2, train and validation
@@ -159,7 +191,7 @@ def test_flickr_draws_its_negatives_locally_and_scores_128_again():
     assert coco.finetune.retrieval.objective.itm_negatives == "global"
     assert (flickr.evaluate.retrieval.data, flickr.evaluate.retrieval.rerank) == ("flickr_test", 128)
     assert flickr.ingest.datasets["flickr_test"].split == "test"
-    assert flickr.finetune.retrieval.mixture == [("flickr", 1.0)]
+    assert flickr.finetune.retrieval.mixture == [("flickr", 5.0)]
 
 
 def test_nocaps_is_captioned_by_the_model_of_coco():
@@ -169,13 +201,15 @@ def test_nocaps_is_captioned_by_the_model_of_coco():
     assert nocaps.finetune == coco.finetune
 
 
-def test_an_epoch_of_129m_is_37_million_images():
-    human, rest, laion = 113_000 + 100_000, 860_000 + 3_000_000 + 10_000_000, 115_000_000
-    weights = dict(of("base-129m").pretrain.mixture)
-    epoch = weights["human"] * human + weights["web"] * (rest + laion)
-    assert epoch == pytest.approx(human + rest + laion / 5, rel=0.005)
-    bootstrapped = dict(of("base-129m").pretrain_bootstrapped.mixture)["bootstrapped"]
-    assert bootstrapped * (human + rest + laion) == pytest.approx(epoch, rel=0.005)
+def test_an_epoch_of_129m_is_the_rest_and_a_fifth_of_laion():
+    settings = of("base-129m")
+    rest, laion = 860_000 + 3_000_000 + 10_000_000, 115_000_000
+    before, after = dict(settings.pretrain.mixture), dict(settings.pretrain_bootstrapped.mixture)
+    assert before["web"] * (rest + laion) == pytest.approx(rest + laion / 5, rel=0.005)
+    assert (before["human"], before["regions"], after["regions"]) == (5.0, 8.2, 8.2)
+    of_14m = dict(of("base-14m").pretrain_bootstrapped.mixture)
+    assert after["bootstrapped"] == pytest.approx(of_14m["bootstrapped"] * before["web"], rel=0.005)
+    assert after["human"] + after["bootstrapped"] == pytest.approx(before["human"], rel=0.005)
 
 
 @pytest.mark.parametrize("recipe", FULL_SCALE)

@@ -6,7 +6,8 @@
 It runs what the stage `pretrain` runs in its process, but for MLflow: pictures are decoded, cropped and augmented by
 the recipe's workers, the step is the recipe's, with momentum twin, queue and optimiser. Pictures are soft patches with
 grain, of a photograph's size, so nothing is learnt; captions are as long as COCO's. Prints what was sustained from the
-first minute on (compilation and warm-up left out), the wait for data, and memory measured beside reckoned.
+first minute on (compilation and warm-up left out), the wait for data, and memory measured beside reckoned. Needs
+deepspeed, as the trainer does.
 """
 
 import argparse

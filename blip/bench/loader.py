@@ -26,7 +26,6 @@ import simplejpeg
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from webdataset.compat import WebDataset
 
 from blip.bench.measure import by_turns, median_ratio
 from blip.data.loader import PairLoader
@@ -144,6 +143,8 @@ def bare(files: list[bytes], image_size: int) -> int:
 
 def webdataset(dataset: PairsDataset, batch: int, image_size: int) -> int:
     """What a user of WebDataset writes: decode to Pillow's images, resize, batch."""
+    from webdataset.compat import WebDataset
+
     size = (image_size, image_size)
 
     def pixels(image: Image.Image) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ order = Order(Pairs(Path("noisy")), None, Models(Path("captioner"), (Path("filte
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from itertools import groupby
 from operator import itemgetter
@@ -220,7 +220,7 @@ def _opened(dataset: Path, changed: int) -> PairsDataset:
     return PairsDataset.open(dataset)
 
 
-@lru_cache(maxsize=4)
+@cache  # until `forget_models`: a jury asks all of its models for every batch
 def open_model(directory: Path, device: str, dtype: str, compiled: bool) -> Blip:
     """A model of this process, opened once."""
     return Blip.open(directory, device, dtype, compiled)

@@ -126,7 +126,7 @@ class Blip:
                 )
         if not parts:
             vision = self.network.config.vision
-            return torch.empty(0, 1 if first_only else vision.tokens, vision.width)
+            return torch.empty(0, 1 if first_only else vision.tokens, vision.width, device=self.device)
         return torch.cat(parts)
 
     @torch.inference_mode()
@@ -149,7 +149,9 @@ class Blip:
             ids, mask = self._encode_texts(texts[start : start + batch_size])
             with self._autocast():
                 parts.append(self.network.embed_text(ids, mask))
-        return torch.cat(parts) if parts else torch.empty(0, self.network.config.projection)
+        return (
+            torch.cat(parts) if parts else torch.empty(0, self.network.config.projection, device=self.device)
+        )
 
     def match(self, images: Any, texts: Sequence[str], head: HeadName = "itm") -> Tensor:
         """Every image against every text ``[N, M]``: probability of a match (ITM) or cosine (ITC)."""
@@ -251,7 +253,12 @@ class Blip:
             )
 
     def answer(
-        self, images: Any, questions: Sequence[str], candidates: Sequence[str] | None = None
+        self,
+        images: Any,
+        questions: Sequence[str],
+        candidates: Sequence[str] | None = None,
+        *,
+        batch_size: int = 64,
     ) -> list[str]:
         """Answer one question for each image; ranked when `candidates` are given, otherwise written.
 
@@ -264,12 +271,15 @@ class Blip:
             )
         if candidates is not None and not candidates:
             raise BadArguments("candidates is empty: name some answers, or None to have them written")
-        if not questions:
-            return []
-        tokens = self.encode_images(images)
-        if candidates is None:
-            return self._write_answers(tokens, questions)
-        return self.rank_answers(tokens, torch.arange(len(tokens)), questions, candidates)
+        answers: list[str] = []
+        for start in range(0, len(questions), batch_size):
+            asked = questions[start : start + batch_size]
+            tokens = self.encode_images(images[start : start + batch_size], batch_size)
+            if candidates is None:
+                answers += self._write_answers(tokens, asked)
+            else:
+                answers += self.rank_answers(tokens, torch.arange(len(tokens)), asked, candidates)
+        return answers
 
     @torch.inference_mode()
     def _write_answers(self, tokens_BTD: Tensor, questions: Sequence[str]) -> list[str]:
@@ -320,9 +330,11 @@ class Blip:
             )
         ids, mask = self._encode([clean_question(question) for question in questions])
         ids[:, 0] = self.tokenizer.enc
-        images = self.network.text_encoder.project_context(tokens_NTD)
-        index = image_index.to(self.device)
-        states = self.network.text_encoder(ids, mask, [layer.select(index) for layer in images])
+        asked, place = image_index.unique(return_inverse=True)
+        images = self.network.text_encoder.project_context(tokens_NTD[asked.to(self.device)])
+        if not torch.equal(place, torch.arange(len(asked), device=place.device)):
+            images = [layer.select(place.to(self.device)) for layer in images]
+        states = self.network.text_encoder(ids, mask, images)
         return self.network.text_decoder.project_context(states, mask)
 
     def explain(self, image: Any, text: str) -> Explanation:

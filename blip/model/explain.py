@@ -11,7 +11,7 @@ from torch import Tensor
 
 from blip.data.text import Tokenizer
 from blip.model.blip import BlipNetwork
-from blip.model.text import CrossAttention, Layer
+from blip.model.text import Layer
 
 LONGEST_WORD = 512  # tokens
 
@@ -70,7 +70,7 @@ def explain(network: BlipNetwork, image: Tensor, ids_1T: Tensor, mask_1T: Tensor
     layers = len(network.text_encoder.layers)
     layer = network.text_encoder.layers[max(min(layers - 2, 2 * layers // 3), 0)]
     assert isinstance(layer, Layer)
-    with torch.enable_grad(), _recorded(layer.cross_attention) as recorded:
+    with torch.enable_grad(), _recorded(layer) as recorded:
         context = network.text_encoder.project_context(network.vision(image))
         states = network.text_encoder(ids_1T, mask_1T, context)
         logits = network.itm_head(states[:, 0]).float()
@@ -87,9 +87,13 @@ def explain(network: BlipNetwork, image: Tensor, ids_1T: Tensor, mask_1T: Tensor
 
 
 @contextmanager
-def _recorded(cross_attention: CrossAttention) -> Iterator[list[Tensor]]:
-    """Keep the attention probabilities ``[B, H, T, N]`` of a layer in the list that is given."""
+def _recorded(layer: Layer) -> Iterator[list[Tensor]]:
+    """Keep the attention probabilities ``[B, H, T, N]`` of a layer in the list that is given.
+
+    Compiled code would put them out beside the layer's result, which has then no gradient for them.
+    """
     maps: list[Tensor] = []
+    cross_attention, compiled = layer.cross_attention, layer._compiled_call_impl
 
     def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
@@ -98,8 +102,8 @@ def _recorded(cross_attention: CrossAttention) -> Iterator[list[Tensor]]:
         return probability @ v
 
     usual = cross_attention.attend
-    cross_attention.attend = attend
+    cross_attention.attend, layer._compiled_call_impl = attend, None
     try:
         yield maps
     finally:
-        cross_attention.attend = usual
+        cross_attention.attend, layer._compiled_call_impl = usual, compiled

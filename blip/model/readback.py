@@ -17,7 +17,7 @@ class Readback:
         self._event = torch.cuda.Event() if values.is_cuda else None
         self._host = values.to("cpu", non_blocking=True)
         if self._event:
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(values.device))
 
     def wait(self) -> list[int]:
         """The numbers, once the device has come to them."""

@@ -57,11 +57,12 @@ def _attend(
     q, k, v = (_rows(x) for x in (q, k, v))
     attended = q.new_empty(q.shape)
     keys, kind = _block(longest)
-    _forward[(len(q_starts) - 1, q.shape[1])](  # pyright: ignore[reportIndexIssue]
-        q, k, v, attended, q_starts, k_starts, q.stride(0), k.stride(0), v.stride(0), q.shape[2] ** -0.5,
-        CHANNELS=q.shape[2], HEADS=q.shape[1], QUERIES=QUERIES[kind], KEYS=keys, CAUSAL=causal,
-        num_warps=WARPS[kind][0],
-    )  # fmt: skip
+    with torch.cuda.device_of(q):  # or Triton starts it on the current device
+        _forward[(len(q_starts) - 1, q.shape[1])](  # pyright: ignore[reportIndexIssue]
+            q, k, v, attended, q_starts, k_starts, q.stride(0), k.stride(0), v.stride(0), q.shape[2] ** -0.5,
+            CHANNELS=q.shape[2], HEADS=q.shape[1], QUERIES=QUERIES[kind], KEYS=keys, CAUSAL=causal,
+            num_warps=WARPS[kind][0],
+        )  # fmt: skip
     return attended
 
 
@@ -86,11 +87,13 @@ def _gradients(
     gradient, q, k, v = (_rows(x) for x in (gradient, q, k, v))
     found = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
     keys, kind = _block(longest)
-    _backward[(len(q_starts) - 1, q.shape[1])](  # pyright: ignore[reportIndexIssue]
-        q, k, v, gradient, *found, q_starts, k_starts, q.stride(0), k.stride(0), v.stride(0), gradient.stride(0),
-        q.shape[2] ** -0.5, CHANNELS=q.shape[2], HEADS=q.shape[1], QUERIES=QUERIES[kind], KEYS=keys, CAUSAL=causal,
-        num_warps=WARPS[kind][1],
-    )  # fmt: skip
+    with torch.cuda.device_of(q):
+        _backward[(len(q_starts) - 1, q.shape[1])](  # pyright: ignore[reportIndexIssue]
+            q, k, v, gradient, *found, q_starts, k_starts, q.stride(0), k.stride(0), v.stride(0),
+            gradient.stride(0), q.shape[2] ** -0.5,
+            CHANNELS=q.shape[2], HEADS=q.shape[1], QUERIES=QUERIES[kind], KEYS=keys, CAUSAL=causal,
+            num_warps=WARPS[kind][1],
+        )  # fmt: skip
     return found
 
 

@@ -6,7 +6,9 @@ from PIL import Image
 
 from blip.errors import BadArguments
 from blip.model.api import Blip
+from blip.model.context import Context
 from blip.model.explain import explain
+from blip.model.text import TextTransformer
 from tests import tiny
 
 
@@ -32,6 +34,38 @@ def test_every_image_has_one_question(model: Blip) -> None:
         model.answer(tiny.images(2), ["red"])
     with pytest.raises(BadArguments, match="candidates is empty"):
         model.answer(tiny.images(1), ["red"], candidates=[])
+
+
+@pytest.mark.parametrize("candidates", [None, ["red", "a dog", "the table"]])
+def test_questions_are_answered_a_block_of_images_at_a_time(model: Blip, candidates, monkeypatch) -> None:
+    images, questions = tiny.images(5), ["a dog?", "red?", "the table?", "green?", "a?"]
+    projected, project = [], TextTransformer.project_context
+
+    def counted(stack: TextTransformer, tokens: torch.Tensor, *rest: torch.Tensor):
+        projected.append(len(tokens))
+        return project(stack, tokens, *rest)
+
+    at_once = model.answer(images, questions, candidates)
+    monkeypatch.setattr(TextTransformer, "project_context", counted)
+    assert model.answer(images, questions, candidates, batch_size=2) == at_once
+    assert max(projected) == 2
+
+
+def test_images_that_nothing_is_asked_about_are_not_read(model: Blip, monkeypatch) -> None:
+    tokens, asked = model.encode_images(tiny.images(5)), torch.tensor([3, 1, 3])
+    questions, candidates = ["a dog?", "red?", "the table?"], ["red", "a dog", "the table"]
+    alone = [
+        model.rank_answers(tokens[n : n + 1], torch.zeros(1, dtype=torch.int64), [question], candidates)[0]
+        for n, question in zip(asked.tolist(), questions, strict=True)
+    ]
+    assert model.rank_answers(tokens, asked, questions, candidates) == alone
+    select = Context.select
+    monkeypatch.setattr(
+        Context, "select", lambda layer, index: seen.append(layer.rows) or select(layer, index)
+    )
+    seen: list[int] = []
+    model.rank_answers(tokens, asked, questions, candidates)
+    assert set(seen) == {2}
 
 
 @pytest.mark.parametrize("text", ["", "...", "!?"])

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from blip.model.api import Blip
@@ -57,6 +58,11 @@ def main() -> None:
     for decoding in ("greedy", "nucleus", "beam"):
         assert compiled.caption(images, decoding) == plain.caption(images, decoding), decoding
     print(counters["stats"]["unique_graphs"])
+    picture = images[0].permute(1, 2, 0).numpy().astype("uint8")
+    asked, expected = compiled.explain(picture, TEXTS[0]), plain.explain(picture, TEXTS[0])
+    np.testing.assert_allclose(asked.maps, expected.maps, rtol=0, atol=1e-4)
+    compiled.match(images[:1], TEXTS[:1])
+    assert all(layer._compiled_call_impl is not None for layer in compiled.network.text_encoder.layers)
 
 
 if __name__ == "__main__":

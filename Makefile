@@ -15,7 +15,10 @@ export GX_ANALYTICS_ENABLED := False
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help install demo ui test lint deploy clean
+# Two test files at a time.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
+
+.PHONY: help install demo ui test drills lint deploy clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -28,11 +31,14 @@ demo: $(READY)  ## the whole pipeline on the embedded sample; again, it finds no
 ui: $(READY)  ## the pages: Prefect, MLflow, the report and the Data Docs; Ctrl-C closes them
 	@$(BIN)/python -m flows.ui
 
-test: $(READY)  ## every test, two at a time, and those that measure time by themselves
+test: $(READY)  ## the tests but for the drills, two at a time, and those that measure time by themselves
 	@failed=0; none_here=5; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS) || [ $$? -eq $$none_here ] || failed=1; \
+	$(PYTEST) -m "not alone and not slow" || [ $$? -eq $$none_here ] || failed=1; \
 	$(BIN)/python -m pytest -m alone --durations=10 $(ARGS) || [ $$? -eq $$none_here ] || failed=1; \
 	exit $$failed
+
+drills: $(READY)  ## what is killed, stopped, started elsewhere or compiled: ranks, nodes, workers and servers
+	@$(PYTEST) -m slow || [ $$? -eq 5 ]
 
 lint: $(READY)  ## ruff, pyright, and which part may import which
 	@$(BIN)/ruff check .

@@ -153,10 +153,18 @@ def check(
 
 
 def device_of_rank(device: str) -> str:
-    """The device asked for; where a launcher runs several ranks, the GPU that it gives this one."""
+    """The device asked for; where a launcher runs several ranks, the GPU that it gives this one.
+
+    That is the current one then: pinned memory and streams are of the current device if nothing else is said.
+    """
+    import torch
+
     chosen = chosen_device(device)
     rank = os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if chosen == "cuda" and rank else chosen
+    if chosen != "cuda" or not rank:
+        return chosen
+    torch.cuda.set_device(int(rank))
+    return f"cuda:{rank}"
 
 
 def read_threshold(text: str) -> float | dict[str, float]:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from blip.model.api import Blip
@@ -17,6 +18,7 @@ TEXTS = ["red apple", "the dog on the table", "a", "green picture of x"]
 MOST = 8  # graphs, of any number of layers: an image's block; a text layer with many, few, one row and token
 
 
+@pytest.mark.slow
 def test_a_compiled_model_says_the_same(tmp_path: Path) -> None:
     assert 0 < run_compiling("tests.model.test_compilation", tmp_path) <= MOST
 

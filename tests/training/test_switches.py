@@ -43,6 +43,7 @@ def test_checkpointed_layers_give_the_same_gradients(monkeypatch: pytest.MonkeyP
         assert torch.equal(checkpointed[name], gradient), name
 
 
+@pytest.mark.slow
 def test_compiled_layers_give_the_same_gradients(tmp_path: Path) -> None:
     assert run_compiling("tests.training.test_switches", tmp_path) > 0, "nothing was compiled"
 

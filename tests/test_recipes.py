@@ -171,9 +171,27 @@ def test_visdial_is_the_papers():
     assert {evaluate.data, evaluate.validation, *dict(run.mixture)} <= set(settings.ingest.datasets)
 
 
+@pytest.mark.parametrize("recipe", FULL_SCALE)
+def test_a_new_network_starts_from_imagenet_and_bert_and_fine_tuning_from_what_was_learnt(recipe: str):
+    settings = of(recipe)
+    for model in (settings.model, settings.pretrain_bootstrapped.model or settings.model):
+        large = model.vision.width == LARGE
+        assert model.start and ("vit_large" if large else "deit_base") in model.start
+        assert model.text_start and "bert-base-uncased" in model.text_start
+    assert settings.pretrain.objective.temperature == 0.07
+    assert settings.pretrain.objective.negatives_by == "keys"
+    for run in (settings.filter, settings.finetune.retrieval):
+        assert (run.objective.temperature, run.objective.negatives_by) == (None, "features")
+    assert settings.validate_.caption_words[1] > 1000, "long captions are cut, not left out"
+
+
 def test_what_each_task_is_trained_and_evaluated_with_is_the_papers():
     settings = of("base-14m")
     tuned, evaluate = settings.finetune, settings.evaluate
+    assert tuned.captioning.model and tuned.captioning.model.text.max_tokens == 40
+    assert tuned.vqa.model and tuned.vqa.model.text.max_tokens == 35
+    assert (evaluate.captioning.repetition_penalty, evaluate.captioning.normalise) == (1.0, "whole")
+    assert of("captioning-nocaps").evaluate.captioning.repetition_penalty == 1.1
     assert tuned.retrieval.model and tuned.retrieval.model.text.max_tokens == 35
     assert tuned.captioning.objective.prompt == "a picture of "
     assert tuned.vqa.model and tuned.vqa.model.vision.drop_path == 0.1

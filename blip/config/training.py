@@ -27,12 +27,15 @@ class TextSize(Section):
 
 
 class Model(Section):
+    """Sizes of the network, and what a new one starts from: an image encoder's weights, and BERT's for the texts."""
+
     image_size: int
     patch_size: int
     vision: VisionSize
     text: TextSize
     projection: int = 256
     start: str | None = None
+    text_start: str | None = None
 
 
 class Optimiser(Section):
@@ -131,7 +134,8 @@ class Training(Section):
 class Objective(Section):
     """Losses and what goes into them; explained in blip.model.objectives and blip.training.batches.
 
-    `caption_weights` are those of an image's captions in the draw, by origin; 1 where none is given.
+    `temperature` is what similarities are divided by at the start; null: what the model has learnt that a run goes on
+    from. `caption_weights` are those of an image's captions in the draw, by origin; 1 where none is given.
     """
 
     itc: float = Field(1.0, ge=0)
@@ -142,13 +146,14 @@ class Objective(Section):
     alpha: float = Field(0.4, ge=0, le=1)
     alpha_ramp: float = Field(0.1, ge=0, le=1)
     queue_from: float = Field(0.0, ge=0, le=1)
-    temperature: float = Field(0.07, gt=0)
+    temperature: float | None = Field(0.07, gt=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     negative_floor: float = Field(1e-4, ge=0)
     random_negatives: float = Field(0.0, ge=0, le=1)
     distractor_share: float = Field(0.5, ge=0, le=1)
     itc_keys: Literal["local", "global"] = "local"
     itm_negatives: Literal["local", "global"] = "local"
+    negatives_by: Literal["keys", "features"] = "keys"
     lm_mean: Literal["local", "global"] = "local"
     contrast: Literal["softmax", "sigmoid"] = "softmax"
     sigmoid_bias: float = -10.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import fsspec
 
-from blip.config import Source
+from blip.config import Model, Source
 from blip.credentials import shown
 from blip.data.pairs import PairsDataset
 from blip.doctor.finding import GIB, Finding
@@ -89,14 +89,27 @@ def start(plan: Plan) -> Finding:
         if (plan.job.start / "model.safetensors").is_file():
             return Finding("start", "good", f"{plan.job.start}")
         return Finding("start", "note", f"{plan.job.start} is not there; an earlier stage makes it")
-    if plan.model.start is None:
+    return _new_start(plan.model)
+
+
+def _new_start(model: Model) -> Finding:
+    """What the towers of a new model start from."""
+    named = {"start": model.start, "text_start": model.text_start}
+    for setting, path in named.items():
+        if path and not Path(path).is_file():
+            return Finding(
+                "start", "bad", f"{path} is not there (model.{setting}); put it there, or give null"
+            )
+    texts = (
+        f"texts from {model.text_start}"
+        if model.text_start
+        else "texts from random weights (the paper: BERT's)"
+    )
+    if model.start is None:
         return Finding(
-            "start", "note", "from random weights; the paper starts the image encoder from ImageNet's"
+            "start", "note", f"images from random weights; the paper starts from ImageNet's; {texts}"
         )
-    path = Path(plan.model.start)
-    if not path.is_file():
-        return Finding("start", "bad", f"{path} is not there (model.start); put it there, or give null")
-    return Finding("start", "good", f"image encoder from {path}")
+    return Finding("start", "good", f"image encoder from {model.start}, {texts}")
 
 
 def vocabulary(plan: Plan) -> Finding:

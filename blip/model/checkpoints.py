@@ -171,7 +171,7 @@ def load_transformers(network: nn.Module, state: dict[str, Tensor], source: str)
     state = _untie(state, source)
     missing, wrong, filled = [], [], {}
     for name, current in network.state_dict().items():
-        value = _find(rename(name), state)
+        value = find_fused(rename(name), state)
         if value is None:
             missing.append(name)
             continue
@@ -223,21 +223,6 @@ def _pickled(directory: Path) -> str:
     return f" (but {', '.join(sorted(others))}); save it as one safetensors file" if others else ""
 
 
-def load_starting_vision(network: BlipNetwork, path: Path) -> None:
-    """Fill the image encoder from starting weights (safetensors, our own names)."""
-    if not path.is_file():
-        raise BlipError(f"{path}: no such file; model.start names the vision starting weights, or is null")
-    state = {name: tensor.float() for name, tensor in read_weights(path).items()}
-    vision = network.config.vision
-    state["position_embedding"] = positions_for(
-        state["position_embedding"], vision.image_size // vision.patch_size
-    )
-    try:
-        network.vision.load_state_dict(state)
-    except RuntimeError as error:
-        raise BlipError(f"{path} does not fit the model's vision settings: {error}") from None
-
-
 def rename(name: str) -> str:
     """Our parameter name in the language of `transformers`; fused projections keep ``qkv`` or ``kv``."""
     if name.startswith(("text_encoder.", "text_decoder.")):
@@ -260,7 +245,8 @@ def split_fused(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
     return [(name, tensor)]
 
 
-def _find(name: str, state: dict[str, Tensor]) -> Tensor | None:
+def find_fused(name: str, state: dict[str, Tensor]) -> Tensor | None:
+    """A tensor of a state in which query, key and value may be apart; None if it is not there."""
     parts = [state.get(part) for part, _ in split_fused(name, torch.empty(3))]
     if all(part is not None for part in parts):
         return torch.cat([part for part in parts if part is not None]) if len(parts) > 1 else parts[0]

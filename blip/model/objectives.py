@@ -49,12 +49,15 @@ class ObjectiveConfig:
         queue_from: share of the run before which the queue is filled but not compared with. While a short run learns
             fast, old keys are told from new ones by their age alone, and features collapse on that.
         negative_floor: added to the weight of every ITM negative (pre-training); fine-tuning, as published, has 0.
+        temperature: that similarities are divided by at first; None: what the network has learnt stays.
         random_negatives: share of ITM negatives drawn uniformly and not by similarity.
         distractor_share: where a batch has distractors, the share of ITM's negative texts that are such.
         itc_keys: ``local``, as published: a rank's features are compared with its own batch's keys and the queue.
             ``global``: with the batches of all ranks, so that the loss does not depend on how many there are.
         itm_negatives: ``local``: drawn from the rank's own batch. ``global``: from those of all ranks, as the
             published fine-tuning on COCO does; image tokens are gathered with their gradient.
+        negatives_by: ITM's hard negatives are like the ``keys`` of the momentum twin, as in published pre-training, or
+            like the network's own ``features``, as in its fine-tuning.
         lm_mean: over the tokens of the rank (``local``, as published) or of all ranks (``global``).
         contrast: ``softmax``: ITC as published. ``sigmoid``: SigLIP's loss (Zhai et al. 2023) over the network's own
             features of the batch (of all ranks with global keys). It needs no other batch, so there is no momentum
@@ -71,13 +74,14 @@ class ObjectiveConfig:
     alpha: float = 0.4
     alpha_ramp: float = 0.0
     queue_from: float = 0.0
-    temperature: float = 0.07
+    temperature: float | None = 0.07
     label_smoothing: float = 0.1
     negative_floor: float = 1e-4
     random_negatives: float = 0.0
     distractor_share: float = 0.5
     itc_keys: Literal["local", "global"] = "local"
     itm_negatives: Literal["local", "global"] = "local"
+    negatives_by: Literal["keys", "features"] = "keys"
     lm_mean: Literal["local", "global"] = "local"
     contrast: Literal["softmax", "sigmoid"] = "softmax"
     sigmoid_bias: float = -10.0
@@ -102,8 +106,9 @@ class PairObjective(nn.Module):
         self.queue = FeatureQueue(config.queue, network.config.projection) if contrasts_keys else None
         bias = torch.tensor([config.sigmoid_bias])
         self.sigmoid_bias = nn.Parameter(bias) if config.itc and sigmoid else None
-        with torch.no_grad():
-            network.temperature.fill_(config.temperature)
+        if config.temperature is not None:
+            with torch.no_grad():
+                network.temperature.fill_(config.temperature)
         self.register_forward_pre_hook(_move_twin)
 
     @property
@@ -267,7 +272,8 @@ class PairObjective(nn.Module):
         With global negatives they are of the pairs of all ranks.
         """
         image, text, _ = features.learnt
-        image_keys, text_keys = features.keys or (image, text)
+        keys = features.keys if self.config.negatives_by == "keys" else None
+        image_keys, text_keys = keys or (image, text)
         if self._global_negatives:
             image, text, image_keys, text_keys = map(gather, (image, text, image_keys, text_keys))
         with full_precision(image):

@@ -50,6 +50,11 @@ LM_HEAD = "text_decoder.cls.predictions"
 TOWERS = ("visual_encoder", "text_encoder", "text_decoder")
 
 
+def public_vision(name: str) -> str:
+    """The public name of one of the image encoder's weights, without the encoder's: timm's, from which it comes."""
+    return public_name(f"vision.{name}").removeprefix("visual_encoder.")
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of public file: its parts, and what the public code does with texts."""

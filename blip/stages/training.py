@@ -23,11 +23,12 @@ from blip.model.adapt import adapted
 from blip.model.api import Blip
 from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.checkpoints import ModelCard, load_starting_vision, save_model
+from blip.model.checkpoints import ModelCard, save_model
 from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrNetwork, pre_trained, save_nlvr
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.parts import still_missing
+from blip.model.starting import load_starting_text, load_starting_vision
 from blip.model.statements import StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
@@ -267,6 +268,8 @@ def _network(job: Job, settings: Settings, model: Model) -> tuple[Network, Token
     network = BlipNetwork(network_config(model, len(tokenizer)))
     if model.start:
         load_starting_vision(network, Path(model.start))
+    if model.text_start:
+        load_starting_text(network, Path(model.text_start))
     return network, tokenizer, ()
 
 

@@ -68,8 +68,14 @@ def examined(
 def test_what_a_run_has_and_what_it_lacks():
     found = examined(settings(), samples=14e6)
     assert {name for name, finding in found.items() if finding.state == "bad"} == {
-        "data human", "data web", "start", "vocabulary",
+        "data human", "data regions", "data web", "start", "vocabulary",
     }  # fmt: skip
+    assert "deit_base" in found["start"].text
+    vision = settings(model__start="params.yaml")  # any file
+    assert (
+        "bert-base-uncased/model.safetensors is not there (model.text_start)"
+        in examined(vision)["start"].text
+    )
     assert found["devices"].text == "32 ranks on 32 x H100"
     assert found["batch"].figures == {"pairs_per_step": 2880}
     assert found["steps"].figures == {"steps": 97220, "pairs": 97220 * 2880}

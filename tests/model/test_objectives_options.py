@@ -191,6 +191,37 @@ def test_captions_of_one_image_are_no_negatives_of_each_other() -> None:
     assert made(given)["itm"].item() == pytest.approx(expected.item(), abs=1e-5)
 
 
+@torch.no_grad()
+def test_negatives_are_like_the_twins_keys_or_like_the_networks_own_features() -> None:
+    made = objective()
+    for projection in (
+        made.network.vision_projection,
+        made.network.text_projection,
+    ):  # behind which the twin is
+        projection.weight.add_(torch.randn_like(projection.weight) * 0.1)
+    pairs, temperature = batch([(n, n) for n in range(4)]), made.network.temperature
+    features = made._features(pairs, made.network.vision(pairs.images), None)
+    assert features.keys is not None
+    image, text = features.image, features.text
+    by_keys = made._similarity(features, temperature)
+    torch.testing.assert_close(by_keys[0], image @ features.keys[1].T / temperature)
+    made.config = replace(made.config, negatives_by="features")
+    by_features = made._similarity(features, temperature)
+    torch.testing.assert_close(by_features[0], image @ text.T / temperature)
+    torch.testing.assert_close(by_features[1], text @ image.T / temperature)
+    assert not torch.allclose(by_keys[0], by_features[0])
+
+
+def test_a_run_goes_on_from_the_temperature_that_was_learnt_or_starts_from_its_own() -> None:
+    network = tiny.network(width=32)
+    with torch.no_grad():
+        network.temperature.fill_(0.013)
+    objective(network, temperature=None)
+    assert network.temperature.item() == pytest.approx(0.013)
+    objective(network)
+    assert network.temperature.item() == pytest.approx(0.07)
+
+
 def test_a_batch_with_its_index_moves_as_one() -> None:
     ids, mask = TOKENS.encode(TEXTS[:2], 12)
     given = PairBatch(tiny.images(1), ids, mask, torch.zeros(2, 2), image=torch.tensor([0, 0]))

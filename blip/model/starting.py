@@ -1,0 +1,106 @@
+"""What a new network starts from, as published: an image encoder of ImageNet and BERT.
+
+load_starting_vision(network, Path("deit_base_patch16_224.fb_in1k/model.safetensors"))
+load_starting_text(network, Path("bert-base-uncased/model.safetensors"))
+
+Unimodal encoder and decoder both start as BERT's layers, embeddings and the head of the language model as BERT's own.
+Cross-attention has no counterpart, nor have the tokens that BLIP adds behind BERT's vocabulary. BERT's token types,
+which BLIP does without, stay away.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from blip.errors import BlipError
+from blip.model.blip import BlipNetwork
+from blip.model.checkpoints import find_fused, read_weights, rename
+from blip.model.public import public_vision
+from blip.model.vision import positions_for
+
+ROWS = (
+    "text_encoder.embeddings.word.weight",
+    "text_decoder.embeddings.word.weight",
+    "lm_head.bias",
+)  # one a token
+OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+
+
+def load_starting_vision(network: BlipNetwork, path: Path) -> None:
+    """Fill the image encoder from starting weights, safetensors with our own names or those of timm.
+
+    Raises:
+        BlipError: there is no such file, or it is of another encoder.
+    """
+    if not path.is_file():
+        raise BlipError(f"{path}: no such file; model.start names the vision starting weights, or is null")
+    state = {name: tensor.float() for name, tensor in read_weights(path).items()}
+    if "pos_embed" in state:  # timm's names; its classifier stays behind
+        named = {name: public_vision(name) for name in network.vision.state_dict()}
+        state = {name: state[theirs] for name, theirs in named.items() if theirs in state}
+    vision = network.config.vision
+    try:
+        state["position_embedding"] = positions_for(
+            state["position_embedding"], vision.image_size // vision.patch_size
+        )
+        network.vision.load_state_dict(state)
+    except (RuntimeError, KeyError) as error:
+        raise BlipError(f"{path} does not fit the model's vision settings: {error}") from None
+
+
+@torch.no_grad()
+def load_starting_text(network: BlipNetwork, path: Path) -> None:
+    """Fill the text transformer from BERT's weights, a safetensors file with the names of `transformers`.
+
+    Raises:
+        BlipError: there is no such file, it lacks weights, or they have other sizes.
+    """
+    if not path.is_file():
+        raise BlipError(
+            f"{path}: no such file; model.text_start names BERT's weights (safetensors), or is null"
+        )
+    given = {_named_today(name): tensor.float() for name, tensor in read_weights(path).items()}
+    missing, misfits = [], []
+    for name, own in network.state_dict(keep_vars=True).items():
+        if not name.startswith(("text_encoder.", "text_decoder.", "lm_head.")) or ".cross_attention." in name:
+            continue
+        theirs = find_fused(_of_bert(name), given)
+        if theirs is None:
+            missing.append(name)
+        elif not _fill(own, theirs, name in ROWS):
+            misfits.append(f"{name} {list(own.shape)}, there {list(theirs.shape)}")
+    if missing or misfits:
+        raise BlipError(
+            f"{path} does not fit the model's text settings; "
+            + "; ".join(filter(None, (_listed("it lacks", missing), _listed("other sizes:", misfits))))
+        )
+
+
+def _fill(own: Tensor, theirs: Tensor, by_token: bool) -> bool:
+    """Copy BERT's values; of what has a row for each token into the first rows. Whether they fit."""
+    rows = len(theirs) if by_token else len(own)
+    if theirs.shape[1:] != own.shape[1:] or len(theirs) != rows or rows > len(own):
+        return False
+    own[:rows] = theirs
+    return True
+
+
+def _of_bert(name: str) -> str:
+    """BERT's name for one of our weights; query, key and value may be one still."""
+    theirs = rename(name)
+    for part in ("text_encoder.", "text_decoder.bert."):
+        if theirs.startswith(part):
+            return "bert." + theirs.removeprefix(part)
+    return theirs.removeprefix("text_decoder.")
+
+
+def _named_today(name: str) -> str:
+    for old, new in OLD_NAMES.items():
+        name = name.replace(old, new)
+    return name
+
+
+def _listed(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{what} {', '.join(names[:3])}{more}" if names else ""

@@ -172,8 +172,7 @@ def measure(settings: Settings, model: Blip) -> dict[str, float]:
     gallery = retrieval.gather(read_samples(how.retrieval.data), encode, batch)
     found = retrieval.search(model, gallery, how.retrieval.rerank, how.retrieval.rerank_by)
     recall = retrieval.metrics(gallery, *found.itc)
-    lengths = {"max_length": how.captioning.max_tokens, "min_length": how.captioning.min_tokens}
-    write = partial(model.caption, decoding="beam", beams=how.captioning.beams, **lengths)
+    write = partial(model.caption, **how.captioning.decoding)
     outcome = captioning.evaluate(write, read_samples(how.captioning.data), batch_size=batch, seed=0)
     return {
         "i2t_r1": recall["i2t_r1"],

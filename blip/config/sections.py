@@ -1,6 +1,6 @@
 """What may stand in params.yaml: a frozen, validated class for each section, documented at its fields' names."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -142,11 +142,25 @@ class CaptioningEvaluation(Section):
     beams: int = Field(3, ge=1)
     min_tokens: int = Field(5, ge=1)
     max_tokens: int = Field(20, ge=2)
+    repetition_penalty: float = Field(1.0, gt=0)
+    normalise: Literal["generated", "whole"] = "generated"  # explained in blip.model.generation
 
     @model_validator(mode="after")
     def _room_for_a_caption(self) -> "CaptioningEvaluation":
         check_lengths(self.min_tokens, self.max_tokens)
         return self
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """How `Blip.caption` is to write."""
+        return {
+            "decoding": "beam" if self.beams > 1 else "greedy",
+            "beams": self.beams,
+            "min_length": self.min_tokens,
+            "max_length": self.max_tokens,
+            "repetition_penalty": self.repetition_penalty,
+            "normalise": self.normalise,
+        }
 
 
 class VqaEvaluation(Section):

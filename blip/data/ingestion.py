@@ -28,7 +28,7 @@ from blip.data.shards import Item, ShardJob, cut, digest_of, write_shard
 from blip.data.shares import Share, shares_of
 from blip.data.sources import read
 from blip.data.sources.urls import MALFORMED
-from blip.data.text import Tokenizer, clean_caption, clean_question, train_vocabulary
+from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, train_vocabulary
 from blip.errors import BadArguments, BlipError
 
 REFERENCES = "references.npz"
@@ -243,4 +243,4 @@ def _texts(datasets: Iterable[PairsDataset]) -> Iterator[str]:
                 yield clean_caption(caption.text)
             for question in sample.questions:
                 yield clean_question(question.text)
-                yield from map(clean_question, question.answers)
+                yield from map(clean_answer, question.answers)

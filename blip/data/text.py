@@ -43,6 +43,11 @@ def clean_question(text: str, max_words: int = 50) -> str:
     return " ".join(_DROPPED.sub("", text.lower()).split()[:max_words])
 
 
+def clean_answer(text: str) -> str:
+    """In lower case, with the marks that it has: 10:30 is no 1030."""
+    return " ".join(text.lower().split())
+
+
 def train_vocabulary(texts: Iterable[str], size: int) -> list[str]:
     """Train a lower-case WordPiece vocabulary of at most `size` entries, the special tokens first.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blip.data.image_processor import check_blip_processor
 from blip.data.images import arrive, preprocess
-from blip.data.text import Tokenizer, clean_caption, clean_question
+from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question
 from blip.data.vocabulary import find_tokenizer
 from blip.errors import BadArguments, BlipError
 from blip.model.batch import SpecialTokens
@@ -25,7 +25,7 @@ from blip.model.checkpoints import ModelCard, load_network
 from blip.model.config_json import check_tokens
 from blip.model.context import Context
 from blip.model.explain import Explanation, explain, place_words
-from blip.model.generation import Decoding, decoding_context, generate
+from blip.model.generation import Decoding, Normalise, decoding_context, generate
 from blip.model.inference import keep_in, make_quick
 from blip.model.likelihood import mean_log_likelihood
 from blip.model.matching import match_pairs
@@ -164,7 +164,13 @@ class Blip:
         return self.score_pairs(tokens, image, texts, text).sigmoid().view(len(tokens), len(texts))
 
     def score_pairs(
-        self, tokens_NTD: Tensor, image_index: Tensor, texts: Sequence[str], text_index: Tensor
+        self,
+        tokens_NTD: Tensor,
+        image_index: Tensor,
+        texts: Sequence[str],
+        text_index: Tensor,
+        *,
+        matched_logit: bool = False,
     ) -> Tensor:
         """ITM log-odds of being matched, float32 ``[M]``, for M pairs of an image and a text (`match_pairs`)."""
         require("match", self.card.missing)
@@ -173,7 +179,7 @@ class Blip:
         ids, mask = self._encode_texts(texts)
         ids[:, 0] = self.tokenizer.enc
         with self._autocast():
-            return match_pairs(self.network, tokens_NTD, image_index, ids, mask, text_index)
+            return match_pairs(self.network, tokens_NTD, image_index, ids, mask, text_index, matched_logit)
 
     def caption(
         self,
@@ -185,6 +191,7 @@ class Blip:
         max_length: int = 20,
         min_length: int = 2,
         repetition_penalty: float = 1.0,
+        normalise: Normalise = "generated",
         prompt: str | None = None,
         seed: int = 0,
         keys: Sequence[str] | None = None,
@@ -192,9 +199,10 @@ class Blip:
     ) -> list[str]:
         """Write a caption for every image.
 
-        Lengths count tokens with the prompt, and ``[DEC]`` before it: with 2 and no prompt there is at least a word.
-        Nucleus sampling is seeded by `seed` and each image's key (its number
-        when `keys` is not given), so that a caption does not depend on the images beside it.
+        Beams are compared as `normalise` says (`blip.model.generation`). Lengths count tokens with the prompt, and
+        ``[DEC]`` before it: with 2 and no prompt there is at least a word. Nucleus sampling is seeded by `seed` and
+        each image's key (its number when `keys` is not given), so that a caption does not depend on the images
+        beside it.
         """
         _one_of("decoding", decoding, DecodingName)
         settings = Decoding(
@@ -203,6 +211,7 @@ class Blip:
             beams if decoding == "beam" else 1,
             top_p if decoding == "nucleus" else None,
             repetition_penalty,
+            normalise=normalise,
         )
         names = keys or [str(number) for number in range(len(images))]
         captions: list[str] = []
@@ -307,7 +316,7 @@ class Blip:
         Args:
             tokens_NTD: encoded images; question i is about image ``image_index[i]``.
         """
-        ids, mask = self._encode([clean_question(candidate) for candidate in candidates])
+        ids, mask = self._encode([clean_answer(candidate) for candidate in candidates])
         ids[:, 0] = self.tokenizer.bos
         best: list[str] = []
         for start in range(0, len(questions), batch_size):

@@ -7,6 +7,7 @@ the batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,9 +19,17 @@ LIKELIEST = 512  # tokens that hold the nucleus of a trained captioner
 LEAVING = 4  # rows that have ended leave when they are one in four: it copies what the others still need
 
 
+Normalise = Literal["generated", "whole"]
+
+
 @dataclass(frozen=True)
 class Decoding:
-    """How to decode: at most `max_length` tokens, no end before `min_length`."""
+    """How to decode: at most `max_length` tokens, no end before `min_length`.
+
+    Beams of different lengths are compared by their log-probability divided by a length: of what was ``generated``,
+    the end counted, as `transformers` does it; or of the ``whole`` text, with the prompt and without the end, as it
+    did when BLIP's figures were published (4.15), which leaves the shorter ones better off.
+    """
 
     max_length: int = 20
     min_length: int = 5
@@ -28,6 +37,12 @@ class Decoding:
     top_p: float | None = None
     repetition_penalty: float = 1.0
     length_penalty: float = 1.0
+    normalise: Normalise = "generated"
+
+    def normal_length(self, tokens: int, prompt: int, ended: bool) -> float:
+        """What the log-probability of a text of so many tokens is divided by."""
+        length = tokens - prompt if self.normalise == "generated" else tokens - ended
+        return length**self.length_penalty
 
 
 def decoding_context(
@@ -222,21 +237,21 @@ class _Search:
         candidates = torch.cat((self.sequences[rows], token[..., None]), dim=2)
         length, at_end = candidates.shape[2], token == self.end
         within = torch.arange(2 * beams, device=best.device) < beams
-        self._finish(candidates, best, at_end & within)
+        self._finish(candidates, best, at_end & within, ended=True)
         self.scores, order = best.masked_fill(at_end, -1e9).topk(beams, dim=1)
         live = candidates.gather(1, order[..., None].expand(-1, -1, length))
         self.sequences = live.flatten(0, 1)
-        self.open_B1 = self.open_B1 & ~self.finished.settled(self.scores, length - self.prompt, self.decoding)
+        attainable = self.scores[:, :1] / self.decoding.normal_length(length, self.prompt, ended=True)
+        self.open_B1 = self.open_B1 & ~self.finished.settled(attainable)
         if length >= self.decoding.max_length:
-            self._finish(live, self.scores, torch.ones_like(self.scores, dtype=torch.bool))
+            self._finish(live, self.scores, torch.ones_like(self.scores, dtype=torch.bool), ended=False)
             self.open_B1 = torch.zeros_like(self.open_B1)
         return rows.gather(1, order)
 
-    def _finish(self, candidates_BCT: Tensor, scores_BC: Tensor, ended_BC: Tensor) -> None:
-        """Offer ended texts to the finished ones of the images that are open."""
-        generated = candidates_BCT.shape[2] - self.prompt
-        normal = scores_BC / generated**self.decoding.length_penalty
-        self.finished.add(candidates_BCT, normal.masked_fill(~(ended_BC & self.open_B1), -1e9))
+    def _finish(self, candidates_BCT: Tensor, scores_BC: Tensor, done_BC: Tensor, ended: bool) -> None:
+        """Offer texts to the finished ones of the images that are open; `ended`: by the end token."""
+        normal = scores_BC / self.decoding.normal_length(candidates_BCT.shape[2], self.prompt, ended)
+        self.finished.add(candidates_BCT, normal.masked_fill(~(done_BC & self.open_B1), -1e9))
 
     def settled_texts(self) -> dict[int, list[int]]:
         """The best text of each settled image, by its number."""
@@ -277,13 +292,12 @@ class _Finished:
         all_sequences = torch.cat((self.sequences, padded), dim=1)
         self.sequences = all_sequences.gather(1, order[..., None].expand(-1, -1, padded.shape[2]))
 
-    def settled(self, live_BK: Tensor, generated: int, decoding: Decoding) -> Tensor:
-        """``[B, 1]``: no running beam can still beat the worst kept text of its image.
+    def settled(self, attainable_B1: Tensor) -> Tensor:
+        """``[B, 1]``: no running beam, of which the best could reach this, beats the worst kept text of its image.
 
         Nothing is added to a settled image, or its caption would depend on how long the others of the batch take.
         """
-        attainable = live_BK[:, :1] / generated**decoding.length_penalty
-        return self.scores[:, -1:] >= attainable
+        return self.scores[:, -1:] >= attainable_B1
 
 
 def _new_cache(network: BlipNetwork, rows: int, length: int) -> Cache:

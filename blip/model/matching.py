@@ -37,10 +37,12 @@ def match_pairs(
     ids: Tensor,
     mask: Tensor,
     text_index_M: Tensor,
+    matched_logit: bool = False,
 ) -> Tensor:
     """ITM log-odds of being matched, float32 ``[M]``, for M pairs of an image and a text.
 
     Args:
+        matched_logit: the logit of "matched" alone, as published re-ranking has it.
         tokens_NTD: image tokens; pair i is of image ``image_index_M[i]``.
         ids, mask: texts starting with ``[ENC]``; pair i is of text ``text_index_M[i]``.
     """
@@ -62,7 +64,8 @@ def match_pairs(
             texts = text_index[chosen].to(ids.device)
             longest = max(group.longest for group in groups)
             shared = [layer.select(rows.to(ids.device)) for layer in context]
-            scores[chosen.to(scores.device)] = _log_odds(
+            score = _matched_logit if matched_logit else _log_odds
+            scores[chosen.to(scores.device)] = score(
                 network,
                 ids[texts, :longest],
                 mask[texts, :longest],
@@ -76,6 +79,12 @@ def match_pairs(
 def _log_odds(network: BlipNetwork, ids: Tensor, mask: Tensor, context: list[Context], tokens: int) -> Tensor:
     logits = network.match(ids, mask, context, tokens)
     return logits[:, 1] - logits[:, 0]
+
+
+def _matched_logit(
+    network: BlipNetwork, ids: Tensor, mask: Tensor, context: list[Context], tokens: int
+) -> Tensor:
+    return network.match(ids, mask, context, tokens)[:, 1].float()
 
 
 def _by_image_and_length(image_index_M: Tensor, lengths_M: Tensor) -> Tensor:

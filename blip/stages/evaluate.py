@@ -57,11 +57,7 @@ def _retrieval(settings: Settings) -> Outcome:
 
 def _captioning(settings: Settings) -> Outcome:
     task, model = settings.evaluate.captioning, open_model("captioning", settings.compute)
-    decoding = "beam" if task.beams > 1 else "greedy"
-    lengths = {"max_length": task.max_tokens, "min_length": task.min_tokens}
-    caption: Callable[[Sequence[bytes]], list[str]] = partial(
-        model.caption, decoding=decoding, beams=task.beams, **lengths
-    )
+    caption: Callable[[Sequence[bytes]], list[str]] = partial(model.caption, **task.decoding)
     batch_size = settings.evaluate.batch_size
     return captioning.evaluate(caption, read_samples(task.data), batch_size=batch_size, seed=settings.seed)
 

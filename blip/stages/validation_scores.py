@@ -31,13 +31,8 @@ def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> dict[s
 
 def caption_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
     """Exact match and the usual caption figures."""
-    how = settings.evaluate.captioning
     write = partial(
-        open_directory(directory, settings.compute).caption,
-        decoding="beam",
-        beams=how.beams,
-        max_length=how.max_tokens,
-        min_length=how.min_tokens,
+        open_directory(directory, settings.compute).caption, **settings.evaluate.captioning.decoding
     )
     outcome = captioning.evaluate(
         write, read_samples(VALIDATION), batch_size=settings.evaluate.batch_size, seed=settings.seed

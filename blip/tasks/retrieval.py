@@ -5,7 +5,7 @@
     metrics(gallery, *found.reranked)            # {"i2t_r1": 0.82, ..., "t2i_r10": 0.97}
 
 Embeddings (ITC) rank everything; the best `rerank_size` of each query are scored again by the ITM head, as
-published (its log-odds + the cosine: the head decides), or by the sum of both log-odds (+ cosine / temperature).
+published (its logit of a match + the cosine), or by the sum of both log-odds (the head's + cosine / temperature).
 N images, M texts.
 """
 
@@ -53,9 +53,16 @@ class RetrievalModel(Protocol):
         ...
 
     def score_pairs(
-        self, tokens_NTD: Tensor, image_index: Tensor, texts: list[str], text_index: Tensor, /
+        self,
+        tokens_NTD: Tensor,
+        image_index: Tensor,
+        texts: list[str],
+        text_index: Tensor,
+        /,
+        *,
+        matched_logit: bool,
     ) -> Tensor:
-        """ITM log-odds of a match, float32, of the pairs that the two int64 indices name."""
+        """ITM log-odds of a match, float32, of the pairs that the two int64 indices name; or its one logit."""
         ...
 
 
@@ -139,7 +146,7 @@ def search(
     similarity_NM = gallery.embeddings_NP.float().cpu() @ texts_MP.T
     texts_NK = shortlist(similarity_NM, rerank_size)
     images_MK = shortlist(similarity_NM.T, rerank_size)
-    itm_NK, itm_MK = _score_shortlists(model, gallery, texts_NK, images_MK)
+    itm_NK, itm_MK = _score_shortlists(model, gallery, texts_NK, images_MK, rerank_by == "published")
     weighed_NM = similarity_NM / (model.temperature if rerank_by == "log_odds" else 1.0)
     return Found(
         Scores(similarity_NM, similarity_NM.T),
@@ -189,17 +196,20 @@ def _captions(sample: Sample) -> list[str]:
 
 
 def _score_shortlists(
-    model: RetrievalModel, gallery: Gallery, texts_NK: Tensor, images_MK: Tensor
+    model: RetrievalModel, gallery: Gallery, texts_NK: Tensor, images_MK: Tensor, matched_logit: bool
 ) -> tuple[Tensor, Tensor]:
-    """ITM logits of both directions' short lists. A pair on both is scored once; pairs go image by image."""
+    """ITM scores of both directions' short lists. A pair on both is scored once; pairs go image by image."""
     count = len(gallery.texts)
     of_images_NK = torch.arange(len(texts_NK))[:, None] * count + texts_NK
     of_texts_MK = images_MK * count + torch.arange(len(images_MK))[:, None]
     pairs, place = torch.cat((of_images_NK.flatten(), of_texts_MK.flatten())).unique(return_inverse=True)
     device = gallery.tokens_NTD.device
     image, text = (pairs // count).to(device), (pairs % count).to(device)
-    logits = model.score_pairs(gallery.tokens_NTD, image, gallery.texts, text).float().cpu()[place]
-    return logits[: texts_NK.numel()].view_as(texts_NK), logits[texts_NK.numel() :].view_as(images_MK)
+    scores = model.score_pairs(
+        gallery.tokens_NTD, image, gallery.texts, text, matched_logit=matched_logit
+    ).float()
+    scores = scores.cpu()[place]
+    return scores[: texts_NK.numel()].view_as(texts_NK), scores[texts_NK.numel() :].view_as(images_MK)
 
 
 def _image_example(gallery: Gallery, scores_NM: Tensor, image: int) -> Example:

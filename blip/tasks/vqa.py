@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blip.data.images import ImageInput
 from blip.data.sample import Question, Sample
-from blip.data.text import clean_question
+from blip.data.text import clean_answer, clean_question
 from blip.errors import BlipError
 from blip.tasks.batches import batches
 from blip.tasks.outcome import Example, Outcome, choose, picture_of
@@ -70,7 +70,7 @@ class QuestionOnly:
             for answer, share in question.answers.items():
                 for counts in (baseline.by_text[text], baseline.by_opening[_opening(text)], baseline.overall):
                     counts[normalise(answer)] += share  # type: ignore[assignment]
-                baseline.written[normalise(answer)][clean_question(answer)] += share  # type: ignore[assignment]
+                baseline.written[normalise(answer)][clean_answer(answer)] += share  # type: ignore[assignment]
         return baseline
 
     def answer(self, question: str) -> str:

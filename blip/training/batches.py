@@ -11,7 +11,7 @@ from torch import Tensor
 
 from blip.data.loader import Batch
 from blip.data.sample import Caption, Sample, stable_id
-from blip.data.text import Tokenizer, clean_caption, clean_question
+from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question
 from blip.errors import BlipError
 from blip.model.batch import PairBatch
 from blip.model.dialogs import CAPTION_TOKENS, DialogBatch, encode_dialogs
@@ -122,7 +122,7 @@ class QuestionCollate:
                 (answer,) = rng.choices(list(shares), weights=list(shares.values()))
                 image.append(row)
                 questions.append(clean_question(question.text))
-                answers.append(clean_question(answer))
+                answers.append(clean_answer(answer))
                 weights.append(sum(shares.values()))
         question_ids, question_mask = self.tokenizer.encode(questions, self.max_tokens)
         answer_ids, answer_mask = self.tokenizer.encode(answers, self.max_tokens)

@@ -1,11 +1,13 @@
 """Decoding: the nucleus by its distribution, seeds by key, lengths."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from blip.model import generation
-from blip.model.api import keyed_uniforms
-from blip.model.generation import Decoding, generate, nucleus
+from blip.model.api import Blip, keyed_uniforms
+from blip.model.generation import Decoding, Normalise, decoding_context, generate, nucleus
 from tests import tiny
 
 
@@ -80,6 +82,49 @@ def test_uniform_numbers_are_in_range_and_repeat() -> None:
     assert torch.equal(one, keyed_uniforms(["a", "b"], 1, 50))
     assert one.min() >= 0 and one.max() < 1
     assert not torch.equal(one[0], one[1])
+
+
+@pytest.mark.parametrize("normalise", ["generated", "whole"])
+@torch.inference_mode()
+def test_beams_are_compared_by_the_length_that_is_asked_for(normalise: Normalise) -> None:
+    model = tiny.blip(3, prompt="the red")
+    model.network.lm_head.bias[model.tokenizer.sep] += 2.0  # texts end at different lengths
+    decoding = Decoding(max_length=9, min_length=4, beams=3, normalise=normalise)
+    tokens = model.encode_images(tiny.images(12))
+    start = model._prompt_ids("the red").expand(len(tokens), -1)
+    context = decoding_context(model.network, tokens, decoding)
+    found = generate(model.network, context, start, model.tokenizer.sep, decoding)
+    expected = [beams_by_hand(model, one[None], decoding) for one in tokens]
+    assert found == expected
+    other = replace(decoding, normalise="whole" if normalise == "generated" else "generated")
+    assert expected != [beams_by_hand(model, one[None], other) for one in tokens]
+
+
+def beams_by_hand(model: Blip, tokens: torch.Tensor, decoding: Decoding) -> list[int]:
+    """The best text of one image, every sequence read anew at each of its tokens."""
+    network, end, most = model.network, model.tokenizer.sep, decoding.beams
+    prompt = model._prompt_ids("the red")[0].tolist()
+    context = network.text_decoder.project_context(tokens)
+    live, done = [(0.0, prompt)], []
+    while True:
+        candidates = []
+        for score, sequence in live:
+            states = network.text_decoder(torch.tensor([sequence]), None, context, causal=True)
+            logs = network.lm_head(states[0, -1], network.word_embedding).log_softmax(dim=-1)
+            if len(sequence) < decoding.min_length:
+                logs[end] = -torch.inf
+            candidates += [(score + log, [*sequence, token]) for token, log in enumerate(logs.tolist())]
+        best = sorted(candidates, reverse=True)[: 2 * most]
+        whole = len(best[0][1])
+        ending = whole - len(prompt) if decoding.normalise == "generated" else whole - 1
+        done += [(score / ending, one[:-1]) for score, one in best[:most] if one[-1] == end]
+        live = [(score, one) for score, one in best if one[-1] != end][:most]
+        if whole == decoding.max_length:
+            cut = whole - len(prompt) if decoding.normalise == "generated" else whole
+            done += [(score / cut, one) for score, one in live]
+        done = sorted(done, reverse=True)[:most]
+        if whole == decoding.max_length or (len(done) == most and done[-1][0] >= live[0][0] / ending):
+            return done[0][1][len(prompt) :]
 
 
 @pytest.mark.parametrize("beams", [1, 3])

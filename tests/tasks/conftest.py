@@ -52,7 +52,12 @@ class ColourModel:
         return _direction(_named(texts))
 
     def score_pairs(
-        self, tokens_NTD: Tensor, image_index: Tensor, texts: Sequence[str], text_index: Tensor
+        self,
+        tokens_NTD: Tensor,
+        image_index: Tensor,
+        texts: Sequence[str],
+        text_index: Tensor,
+        matched_logit: bool = False,
     ) -> Tensor:
         self.scored += list(zip(image_index.tolist(), text_index.tolist(), strict=True))
         distance = (tokens_NTD.mean(1)[image_index] - _named(texts)[text_index]).norm(dim=-1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from blip.data.sample import Question
-from blip.data.text import clean_question
+from blip.data.text import clean_answer
 from blip.errors import BlipError
 from blip.tasks.vqa import QuestionOnly, evaluate, normalise
 
@@ -109,5 +109,5 @@ def test_a_candidate_has_the_tokens_that_training_has(tiny_blip, painted, monkey
     whole = tiny_blip._encode
     monkeypatch.setattr(tiny_blip, "_encode", lambda texts: encoded.append(texts) or whole(texts))
     tokens = tiny_blip.encode_images([painted("a", "red").media])
-    tiny_blip.rank_answers(tokens, torch.tensor([0]), ["what?"], ["T-shirt.", "10:30"])
-    assert encoded[0] == [clean_question("T-shirt."), clean_question("10:30")] == ["t-shirt", "1030"]
+    tiny_blip.rank_answers(tokens, torch.tensor([0]), ["what?"], ["T-shirt", "10:30"])
+    assert encoded[0] == [clean_answer("T-shirt"), clean_answer("10:30")] == ["t-shirt", "10:30"]

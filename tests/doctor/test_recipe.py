@@ -71,7 +71,7 @@ def test_what_a_run_has_and_what_it_lacks():
         "data human", "data regions", "data web", "start", "vocabulary",
     }  # fmt: skip
     assert "deit_base" in found["start"].text
-    vision = settings(model__start="params.yaml")  # any file
+    vision = settings(model__start=str(PARAMS))  # any file
     assert (
         "bert-base-uncased/model.safetensors is not there (model.text_start)"
         in examined(vision)["start"].text

@@ -80,6 +80,16 @@ def rename_onto(finished: Path, target: Path) -> None:
     _remove(before)
 
 
+def take_away(target: Path) -> None:
+    """Remove a file or directory, which is there as a whole or not at all; a link to a folder stays."""
+    if target.is_dir():
+        target = target.resolve()
+    if target.exists():
+        _clear_up(target)
+        target.rename(_beside(target, ""))
+        _remove(_beside(target, ""))
+
+
 def write_text(target: Path, text: str) -> None:
     """Write a small text file atomically."""
     with atomic_path(target) as temporary:

@@ -112,7 +112,7 @@ class _Work:
         cls, sources: tuple[Source, ...], target: Path, settings: Ingest, references: References | None
     ) -> _Work:
         """Go on with what an earlier run left, if it was about the same; start anew otherwise."""
-        directory = begin(target, _plan(sources, settings, references))
+        directory = begin(target, plan_of(sources, settings, references))
         file = directory / REFERENCES if references else None
         if references and file and not file.is_file():
             references.write(file)
@@ -207,7 +207,7 @@ def _listed(reasons: Counter[str]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common() if count)
 
 
-def _plan(sources: Sequence[Source], settings: Ingest, references: References | None) -> dict[str, object]:
+def plan_of(sources: Sequence[Source], settings: Ingest, references: References | None) -> dict[str, object]:
     """What makes two runs the same: the sources as they lie there, how they are cut and what is refused."""
     limits = settings.model_dump(include={"samples_per_shard", "max_pixels", "max_caption_chars"})
     seen = {

@@ -56,7 +56,8 @@ class References:
     def digest(self) -> str:
         """Equal for equal references."""
         names = "\n".join(self.names)
-        return sha256(f"{self.bits}\n{names}\n".encode() + self.hashes.tobytes()).hexdigest()
+        looks = self.hashes.tobytes() + self.thumbnails.tobytes()
+        return sha256(f"{self.bits}\n{names}\n".encode() + looks).hexdigest()
 
     def write(self, path: Path) -> None:
         """Write them to a file, from which each worker reads them once."""

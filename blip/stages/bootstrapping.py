@@ -22,18 +22,23 @@ Row = dict[str, Any]
 TRUTH = ("truth_matched", "truth_caption_true")
 
 
-def write_bootstrapped(target: Path, captioner: Path, judge: Path, settings: Settings) -> None:
-    """Bootstrap the web pool of the settings; the human pairs pass through.
-
-    Raises:
-        BlipError: a model or a dataset cannot be used for this.
-    """
+def order_of(captioner: Path, judge: Path, settings: Settings) -> Order:
+    """To bootstrap the web pool of the settings; the human pairs pass through."""
     how = settings.capfilt
     names = (how.web, how.human, how.held_out)
     web, human, held_out = (Pairs(DATASETS / name, VALIDATED / f"{name}.parquet") for name in names)
     models = Models.of(captioner, [judge], device_of(settings.compute), how.dtype, how.compile)
-    with open_pool(1 if models.device == "cuda" else None) as pool:
-        bootstrap(Order(web, human, models, how, settings.seed, held_out), target, pool)
+    return Order(web, human, models, how, settings.seed, held_out)
+
+
+def write_bootstrapped(target: Path, order: Order) -> None:
+    """Bootstrap on as many workers as there may be.
+
+    Raises:
+        BlipError: a model or a dataset cannot be used for this.
+    """
+    with open_pool(1 if order.models.device == "cuda" else None) as pool:
+        bootstrap(order, target, pool)
 
 
 def bootstrapped_figures(target: Path, settings: Settings) -> dict[str, float]:

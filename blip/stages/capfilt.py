@@ -2,32 +2,49 @@
 
 Data in: data/datasets/web and human, models/captioner and filter.
 Out: data/datasets/bootstrapped with audit.parquet, and reports/capfilt, a page about it with its tables as Markdown;
-how the filter did against the pool's known truth.
+how the filter did against the pool's known truth. The dataset gets to its place last, so that one that is finished is
+not made again when what follows is ended: DVC removes what stands there when the stage starts.
 """
 
 from pathlib import Path
 
-from blip.atomic import atomic_path, write_text
+from blip.atomic import atomic_path, put_in_place, take_away, write_text
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Settings
+from blip.data.kept import code_digest, is_kept, keep
 from blip.report.bootstrapping import Bootstrapping
-from blip.stages.bootstrapping import bootstrapped_figures, write_bootstrapped
+from blip.stages.bootstrapping import bootstrapped_figures, order_of, write_bootstrapped
 from blip.stages.training import DATASETS
 from blip.tasks.inputs import model_directory
 from blip.tracking.runs import StageRun
 
 TARGET = DATASETS / "bootstrapped"
+FINISHED = DATASETS / ".capfilt" / TARGET.name
 PAGES = Path("reports/capfilt")
 SHOWN = 12  # pictures of each outcome
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Bootstrap, show what became of the pool, and compare with the truth."""
-    write_bootstrapped(TARGET, model_directory("captioner"), model_directory("filter"), settings)
-    run.log_artifact(TARGET / AUDIT_FILE)
-    made = Bootstrapping.open(DATASETS / settings.capfilt.web, TARGET, seed=settings.seed, shown=SHOWN)
+    _finish(settings)
+    run.log_artifact(FINISHED / AUDIT_FILE)
+    made = Bootstrapping.open(DATASETS / settings.capfilt.web, FINISHED, seed=settings.seed, shown=SHOWN)
     show(made, run)
-    return bootstrapped_figures(TARGET, settings) | made.audit.sources.figures()
+    figures = bootstrapped_figures(FINISHED, settings) | made.audit.sources.figures()
+    put_in_place(FINISHED, TARGET)
+    return figures
+
+
+def _finish(settings: Settings) -> None:
+    """Bootstrap, unless that was finished and only what follows was not."""
+    order = order_of(model_directory("captioner"), model_directory("filter"), settings)
+    origins = {"order": order.identity(), "code": code_digest("capfilt", "model", "tasks")}
+    if is_kept(FINISHED, origins):
+        print("capfilt  the dataset is finished already", flush=True)
+        return
+    take_away(FINISHED)
+    write_bootstrapped(FINISHED, order)
+    keep(FINISHED, origins)
 
 
 def show(made: Bootstrapping, run: StageRun) -> None:

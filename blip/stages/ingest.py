@@ -1,23 +1,32 @@
-"""Stage `ingest`: the sources of params.yaml become pairs datasets, and their texts a vocabulary."""
+"""Stage `ingest`: the sources of params.yaml become pairs datasets, and their texts a vocabulary.
+
+What is finished and would come out the same stays, whether this ended halfway or a recipe adds a dataset; what would
+not goes before anything is made in its place. So dvc.yaml leaves these outs where they are (`persist`).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blip.atomic import take_away
 from blip.config import Ingest, Settings
 from blip.config.dvc_yaml import unmade, unwatched
 from blip.data.ingestion import ingest_dataset, write_vocabulary
 from blip.data.jobs import Pool, open_pool
+from blip.data.kept import code_digest, is_kept, keep, origins_of
 from blip.data.pairs import PairsDataset
 from blip.data.quarantine import NEAR_DUPLICATE
 from blip.data.references import References
+from blip.data.sources import look_into
+from blip.data.text import Tokenizer
 from blip.errors import BlipError
 
 if TYPE_CHECKING:
     from blip.tracking.runs import StageRun
 
 DATASETS = Path("data/datasets")
+VOCABULARY = DATASETS / "vocabulary"
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -29,25 +38,50 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     """
     ingest = settings.ingest
     _check_pipeline(ingest)
+    for source in ingest.datasets.values():
+        look_into(source, ingest.max_caption_chars)
     with open_pool() as pool:
         evaluation = _ingest("evaluation", ingest, None, pool)
         references = References.of(evaluation, ingest.near_duplicate_bits)
         train = _ingest("train", ingest, references, pool)
-    size = write_vocabulary(DATASETS / "vocabulary", ingest.vocabulary, train.values())
-    print(f"vocabulary: {size:,} entries", flush=True)
-    metrics = {"ingest.vocabulary": float(size)}
+    metrics = {"ingest.vocabulary": float(_vocabulary(ingest, train))}
     for name in ingest.datasets:
         metrics |= _metrics(name, (evaluation | train)[name])
     return metrics
 
 
 def _ingest(role: str, ingest: Ingest, references: References | None, pool: Pool) -> dict[str, PairsDataset]:
+    """The datasets of a role: those that would come out the same as they are, all others made anew."""
+    sources = {name: source for name, source in ingest.datasets.items() if source.role == role}
+    origins = {name: origins_of(source, ingest, references) for name, source in sources.items()}
+    missing = [name for name in sources if not is_kept(DATASETS / name, origins[name])]
+    for name in [*missing, VOCABULARY.name] if missing else []:
+        take_away(DATASETS / name)
     datasets = {}
-    for name, source in ingest.datasets.items():
-        if source.role == role:
-            datasets[name] = ingest_dataset(source, DATASETS / name, ingest, references, pool)
-            print(_line(name, datasets[name]), flush=True)
+    for name, source in sources.items():
+        if name in missing:
+            ingest_dataset(source, DATASETS / name, ingest, references, pool)
+            keep(DATASETS / name, origins[name])
+        datasets[name] = PairsDataset.open(DATASETS / name)
+        print(_line(name, datasets[name]) + ("" if name in missing else "; kept as it was"), flush=True)
     return datasets
+
+
+def _vocabulary(ingest: Ingest, train: dict[str, PairsDataset]) -> int:
+    """Write the vocabulary of the training texts, unless it is there; its size."""
+    given = ingest.vocabulary.file
+    origins = {
+        "size": ingest.vocabulary.size,
+        "given": Tokenizer.from_vocabulary(given).vocabulary if given else None,
+        "datasets": [dataset.digest for dataset in train.values()],
+        "code": code_digest(),
+    }
+    if not is_kept(VOCABULARY, origins):
+        write_vocabulary(VOCABULARY, ingest.vocabulary, train.values())
+        keep(VOCABULARY, origins)
+    size = len(Tokenizer.from_vocabulary(VOCABULARY / "vocab.txt").vocabulary)
+    print(f"vocabulary: {size:,} entries", flush=True)
+    return size
 
 
 def _check_pipeline(ingest: Ingest) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from blip.atomic import write_json
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Run, Settings
-from blip.stages.bootstrapping import bootstrapped_figures, write_bootstrapped
+from blip.stages.bootstrapping import bootstrapped_figures, order_of, write_bootstrapped
 from blip.stages.filter import train_members
 from blip.stages.training import DATASETS, VALIDATED, Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
@@ -125,6 +125,7 @@ def _keep_curves(job: Job) -> None:
 
 def _bootstrap(now: Round, settings: Settings, run: StageRun) -> Figures:
     if not now.dataset.is_dir():
-        write_bootstrapped(now.dataset, now.models / "captioner", now.models / "filter", settings)
+        order = order_of(now.models / "captioner", now.models / "filter", settings)
+        write_bootstrapped(now.dataset, order)
     run.log_artifact(now.dataset / AUDIT_FILE, f"rounds/{now.number}")
     return bootstrapped_figures(now.dataset, settings)

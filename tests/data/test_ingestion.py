@@ -179,3 +179,13 @@ def test_the_vocabulary_is_trained_on_the_texts_or_taken_from_a_file(tmp_path: P
     again = Vocabulary(file=str(tmp_path / "vocabulary/vocab.txt"))
     assert write_vocabulary(tmp_path / "taken", again, []) == size
     assert (tmp_path / "taken/vocab.txt").read_text().splitlines() == entries
+
+
+def test_references_of_other_looks_are_other_references(tmp_path: Path) -> None:
+    """Two pictures of the same hash may differ in their colours, which decide too."""
+    dataset = ingest_dataset(
+        make_source(tmp_path / "test", good(4), "evaluation"), tmp_path / "out", SETTINGS
+    )
+    references = References.of({"test": dataset}, bits=4)
+    other = References(references.names, references.hashes, references.thumbnails + 1, 4)
+    assert other.digest != references.digest

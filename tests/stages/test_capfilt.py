@@ -80,3 +80,31 @@ def test_the_shares_of_the_sources_are_those_of_the_audit(settings: Settings) ->
         dropped = sum(row["reason"] != "" for row in own) / len(own)
         assert figures[f"capfilt.web_kept.{artist}"] == sum(any(row["web_kept"]) for row in own) / len(own)
         assert figures[f"capfilt.images_dropped.{artist}"] == dropped
+
+
+def test_a_dataset_that_is_finished_is_not_made_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("blip.stages.capfilt.show", ended)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage("capfilt", settings)
+    assert not Path("data/datasets/bootstrapped").exists()
+    monkeypatch.setattr("blip.stages.capfilt.write_bootstrapped", ended)
+    figures = run_stage("capfilt", settings)
+    assert figures["capfilt.images"] == 12
+    assert Path("data/datasets/bootstrapped/audit.parquet").is_file()
+    assert not Path("data/datasets/.capfilt/bootstrapped").exists()
+
+
+def test_a_finished_dataset_of_other_settings_is_made_anew(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("blip.stages.capfilt.put_in_place", lambda *_: None)
+        run_stage("capfilt", settings)
+    other = settings.model_copy(update={"capfilt": settings.capfilt.model_copy(update={"threshold": 0.0})})
+    assert run_stage("capfilt", other)["capfilt.web_kept"] == 1.0

@@ -1,8 +1,13 @@
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from blip.config import Settings, load_settings
@@ -12,6 +17,7 @@ from blip.errors import BlipError
 from blip.stages import ingest
 from blip.tracking.runs import StageRun
 
+ROOT = Path(__file__).parents[2]
 NO_RUN = cast(StageRun, None)  # the stage itself logs nothing
 
 
@@ -23,20 +29,26 @@ def draw(path: Path, seed: int) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Two folders of pictures, one of the training ones being a test picture."""
+    """Folders of pictures, one of the training ones being a test picture."""
     names = ["red apple", "green pear", "blue plum", "old car", "new car", "tall tree"]
     for seed, name in enumerate(names):
         draw(tmp_path / f"sources/train/{name}.png", seed)
         draw(tmp_path / f"sources/test/{name}.png", seed + 100)
+        draw(tmp_path / f"sources/more/deep/{name}.png", seed + 200)
     draw(tmp_path / "sources/train/leaked picture.png", 103)
-    datasets = {
-        "train": {"source": "sources/train", "kind": "folder", "origin": "human", "role": "train"},
-        "test": {"source": "sources/test", "kind": "folder", "origin": "human", "role": "evaluation"},
-    }
-    params = Path(__file__).parents[2] / "params.yaml"
-    overrides = {"ingest.datasets": datasets, "ingest.samples_per_shard": 4, "ingest.vocabulary.size": 100}
+    monkeypatch.setenv("BLIP_WORKERS", "1")
     monkeypatch.chdir(tmp_path)
-    return load_settings(params, overrides=overrides)
+    return settings_of(train="train", test="evaluation")
+
+
+def settings_of(changed: dict[str, Any] | None = None, **roles: str) -> Settings:
+    """The settings for some of the folders, each in a role."""
+    datasets = {
+        name: {"source": f"sources/{name}", "kind": "folder", "origin": "human", "role": role}
+        for name, role in roles.items()
+    }
+    overrides = {"ingest.datasets": datasets, "ingest.samples_per_shard": 4, "ingest.vocabulary.size": 100}
+    return load_settings(ROOT / "params.yaml", overrides=overrides | (changed or {}))
 
 
 def test_sources_become_datasets_and_a_vocabulary(settings: Settings) -> None:
@@ -62,3 +74,130 @@ def test_a_broken_source_stops_the_stage(settings: Settings) -> None:
     with pytest.raises(BlipError, match="1 of 7 samples cannot be used"):
         ingest.run(settings, NO_RUN, None)
     assert not Path("data/datasets/train").exists()
+
+
+def made() -> dict[str, int]:
+    """Which shards and vocabulary there are, and when each was written."""
+    root = Path("data/datasets")
+    files = [*root.glob("[a-z]*/shards/*.tar"), *root.glob("*/vocab.txt")]
+    return {str(file.relative_to(root)): file.stat().st_mtime_ns for file in files}
+
+
+def anew(settings: Settings) -> set[str]:
+    """The datasets that another run of the stage makes anew."""
+    before = made()
+    ingest.run(settings, NO_RUN, None)
+    return {name.partition("/")[0] for name, when in made().items() if before.get(name) != when}
+
+
+def test_what_would_come_out_the_same_is_kept(settings: Settings) -> None:
+    first = ingest.run(settings, NO_RUN, None)
+    assert anew(settings) == set()
+    assert ingest.run(settings, NO_RUN, None) == first
+
+
+def test_what_was_finished_before_the_stage_failed_is_kept(settings: Settings) -> None:
+    both = settings_of(test="evaluation", train="train", more="train")
+    broken = Path("sources/more/deep/red apple.png")
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no picture")
+    with pytest.raises(BlipError, match="1 of 6 samples cannot be used"):
+        ingest.run(both, NO_RUN, None)
+    broken.write_bytes(whole)
+    assert anew(both) == {"more", "vocabulary"}
+
+
+def test_a_dataset_more_makes_no_other_anew(settings: Settings) -> None:
+    ingest.run(settings, NO_RUN, None)
+    assert anew(settings_of(test="evaluation", train="train", more="train")) == {"more", "vocabulary"}
+
+
+def test_a_picture_that_changed_deep_in_a_source_is_read(settings: Settings) -> None:
+    both = settings_of(test="evaluation", train="train", more="train")
+    ingest.run(both, NO_RUN, None)
+    draw(Path("sources/more/deep/red apple.png"), 300)
+    assert anew(both) == {"more", "vocabulary"}
+
+
+def test_other_evaluation_pictures_make_the_training_sets_anew(settings: Settings) -> None:
+    ingest.run(settings, NO_RUN, None)
+    shutil.copy("sources/train/old car.png", "sources/test/old car.png")
+    assert anew(settings) == {"test", "train", "vocabulary"}
+    assert PairsDataset.open("data/datasets/train").manifest.quarantined == {"near_duplicate": 1}
+    assert len(PairsDataset.open("data/datasets/train")) == 6
+
+
+@pytest.mark.parametrize(
+    ("changed", "which"),
+    [
+        ({"ingest.samples_per_shard": 3}, {"test", "train", "vocabulary"}),
+        ({"ingest.near_duplicate_bits": 2}, {"train", "vocabulary"}),
+        ({"ingest.vocabulary.size": 120}, {"vocabulary"}),
+        ({"pretrain.steps": 7}, set()),
+    ],
+)
+def test_other_settings_make_anew_what_they_decide(
+    settings: Settings, changed: dict[str, Any], which: set[str]
+) -> None:
+    ingest.run(settings, NO_RUN, None)
+    assert anew(settings_of(changed, train="train", test="evaluation")) == which
+
+
+def test_other_code_makes_all_anew(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    ingest.run(settings, NO_RUN, None)
+    monkeypatch.setattr("blip.data.kept.code_digest", lambda: "another")
+    monkeypatch.setattr("blip.stages.ingest.code_digest", lambda: "another")
+    assert anew(settings) == {"test", "train", "vocabulary"}
+
+
+def test_a_dataset_that_is_not_what_was_finished_is_made_anew(settings: Settings) -> None:
+    ingest.run(settings, NO_RUN, None)
+    Path("data/datasets/train/shards/00001.tar").unlink()
+    assert anew(settings) == {"train", "vocabulary"}
+
+
+def test_nothing_of_other_settings_is_left_by_a_run_that_fails(settings: Settings) -> None:
+    ingest.run(settings, NO_RUN, None)
+    Path("sources/train/old car.png").write_bytes(b"no picture")
+    with pytest.raises(BlipError, match="1 of 7 samples cannot be used"):
+        ingest.run(settings, NO_RUN, None)
+    assert {name.partition("/")[0] for name in made()} == {"test"}
+    assert not Path("data/datasets/train").exists()
+
+
+def test_a_folder_that_is_missing_is_said_before_anything_is_made(settings: Settings) -> None:
+    shutil.rmtree("sources/train")
+    with pytest.raises(BlipError, match="source sources/train: no such folder"):
+        ingest.run(settings, NO_RUN, None)
+    assert not Path("data/datasets").exists()
+
+
+def test_dvc_leaves_what_was_finished_where_it_is(settings: Settings) -> None:
+    """The real stage under DVC: what the run that fails has finished is there for the next one."""
+    spec = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["ingest"]
+    outs = {Path(place).name: how for out in spec["outs"] for place, how in out.items()}
+    names = {"test": "test", "train": "human", "vocabulary": "vocabulary"}  # and what they are called here
+    spec["outs"] = [{f"data/datasets/{name}": outs[here]} for name, here in names.items()]
+    spec |= {"deps": ["sources"], "params": ["ingest"]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"ingest": spec}}))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["ingest"] = settings.ingest.model_dump(mode="json", exclude={"download"})
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copytree(ROOT / ".dvc", ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    whole = Path("sources/train/old car.png").read_bytes()
+    Path("sources/train/old car.png").write_bytes(b"no picture")
+    assert repro().returncode == 255
+    kept = made()
+    assert {name.partition("/")[0] for name in kept} == {"test"}
+    Path("sources/train/old car.png").write_bytes(whole)
+    assert repro().returncode == 0
+    assert made().items() >= kept.items()
+    assert len(PairsDataset.open("data/datasets/train")) == 6
+
+
+def repro() -> subprocess.CompletedProcess[str]:
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    own = {"PYTHONPATH": str(ROOT), "PATH": search, "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+    command = [sys.executable, "-m", "dvc", "repro", "ingest"]
+    return subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=False)

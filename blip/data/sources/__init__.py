@@ -35,7 +35,7 @@ from blip.data.sources.screening import MAX_CAPTION_CHARS, screened
 from blip.data.sources.urls import Address
 from blip.errors import BadArguments
 
-__all__ = ["Address", "Refused", "read"]
+__all__ = ["Address", "Refused", "look_into", "read"]
 
 KINDS: dict[SourceKind, Callable[[Source, Path], Iterator[Sample | Refused | Address]]] = {
     "table": table.read,
@@ -79,6 +79,11 @@ def read(
     _see_that_options_are_used(sources)
     items = chain.from_iterable(map(_named, sources, names_of(sources)))
     return screened(items, max_caption_chars)
+
+
+def look_into(source: Source, max_caption_chars: int = MAX_CAPTION_CHARS) -> None:
+    """Open a source and read its first sample, for what `read` raises to be said before work begins."""
+    next(read([source], max_caption_chars), None)
 
 
 def _see_that_options_are_used(sources: Sequence[Source]) -> None:

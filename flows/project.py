@@ -15,6 +15,7 @@ from blip.errors import BlipError
 STATE = Path(".blip")
 LOGS = STATE / "logs"
 PREFECT_HOME = Path(".prefect")
+RECIPE = "recipe"  # the stage of dvc.yaml that tells the others what the recipe in use sets
 BINARIES = Path(sys.executable).parent
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]  # another stage may be saving its outputs
 LOG_PREFIX, NARROWEST = 36, 110  # characters: what stands before a stage's line, and room for its tables
@@ -43,16 +44,24 @@ def stage_environment(flow_run_id: str = "") -> dict[str, str]:
 
 
 def changed_stages() -> frozenset[str]:
-    """The stages whose own inputs, parameters or outputs differ from dvc.lock.
+    """The stages whose own inputs, parameters or outputs differ from dvc.lock, once it knows the recipe in use.
 
     Raises:
         BlipError: DVC cannot read the project; the message is DVC's.
     """
-    command = [*DVC, "status", "--json"]
+    changed = _told_by_dvc("status", "--json")
+    if RECIPE in json.loads(changed or "{}"):
+        _told_by_dvc("repro", "--single-item", RECIPE)
+        changed = _told_by_dvc("status", "--json")
+    return frozenset(json.loads(changed or "{}"))
+
+
+def _told_by_dvc(*arguments: str) -> str:
+    command = [*DVC, *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, env=stage_environment(), check=False)
     if answer.returncode != 0:
         raise BlipError(f"dvc cannot read this project:\n{answer.stderr.strip() or answer.stdout.strip()}")
-    return frozenset(json.loads(answer.stdout or "{}"))
+    return answer.stdout
 
 
 @contextmanager

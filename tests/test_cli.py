@@ -11,7 +11,7 @@ from blip.errors import BadArguments, BlipError, Preempted
 
 COMMANDS = (
     "stage", "ingest", "validate", "inspect", "capfilt", "gallery", "caption", "match", "answer", "search", "classify",
-    "explain", "import", "promote", "doctor", "bench",
+    "explain", "import", "recipe", "promote", "doctor", "bench",
 )  # fmt: skip
 
 

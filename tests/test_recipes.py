@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from blip.config import Run, Settings, load_settings
+from blip.config import Run, Settings, load_settings, read_recipe
 from blip.errors import BadArguments
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -285,3 +285,14 @@ def test_recipes_that_extend_each_other_in_a_circle_are_refused(tmp_path: Path):
 def test_what_cannot_be_extended_is_named(tmp_path: Path, text: str, message: str):
     with pytest.raises(BadArguments, match=message):
         load_settings(write(tmp_path, a=text), "a")
+
+
+def test_what_a_recipe_sets_is_shown_with_all_that_it_extends(tmp_path: Path):
+    params = write(
+        tmp_path,
+        low="{training: &t {batch_size: 5}, pretrain: {training: *t, steps: 3}, captioner: {training: *t}}",
+        top="{extends: low, pretrain: {steps: 9}}",
+    )
+    shared = {"training": {"batch_size": 5}}
+    assert read_recipe(params, "top") == {"pretrain": shared | {"steps": 9}, "captioner": shared}
+    assert read_recipe(params) == read_recipe(params, "none") == {}

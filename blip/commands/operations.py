@@ -1,5 +1,6 @@
-"""Commands for those who run it: promote, doctor."""
+"""Commands for those who run it: recipe, promote, doctor."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,39 @@ from blip.errors import FAILED
 
 app = typer.Typer()
 PANEL = "Operations"
+
+
+@app.command(rich_help_panel=PANEL)
+def recipe(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="A file of infra/recipes; that of params.yaml if none."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write it into this file.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a recipe sets, with all that it extends.
+
+    The stage `recipe` of dvc.yaml writes that of the recipe in use: all other stages run again when it changes.
+
+    Example: [bold]blip recipe retrieval-flickr[/bold]
+    """
+    import yaml
+
+    from blip.atomic import write_text
+    from blip.config import read_recipe
+
+    class Plain(yaml.SafeDumper):
+        """Writes what several sections share in each of them."""
+
+        def ignore_aliases(self, data: object) -> bool:
+            return True
+
+    values = read_recipe(recipe=name)
+    text = yaml.dump(values, Dumper=Plain, sort_keys=False, allow_unicode=True)
+    if out:
+        write_text(out, text)
+    show(values, as_json, [f"wrote {out}"] if out else text.splitlines())
 
 
 @app.command(rich_help_panel=PANEL)

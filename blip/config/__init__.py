@@ -6,7 +6,15 @@ settings = load_settings(overrides={"pretrain.steps": 10})
 """
 
 from blip.config.data import Columns, Download, Ingest, Origin, Source, SourceKind, Validate, Vocabulary
-from blip.config.loading import NO_RECIPE, PARAMS, RECIPES, load_settings, read_override, read_section
+from blip.config.loading import (
+    NO_RECIPE,
+    PARAMS,
+    RECIPES,
+    load_settings,
+    read_override,
+    read_recipe,
+    read_section,
+)
 from blip.config.section import Section
 from blip.config.sections import (
     CapFilt,
@@ -78,5 +86,6 @@ __all__ = [
     "Wish",
     "load_settings",
     "read_override",
+    "read_recipe",
     "read_section",
 ]

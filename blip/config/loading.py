@@ -44,12 +44,8 @@ def load_settings(
             known; the message lists each.
     """
     values = _read_yaml(path)
-    recipe = recipe or values.get("recipe")
-    if recipe == NO_RECIPE:
-        values["recipe"] = None
-    elif recipe:
-        values = _merge(values, _read_recipe(_recipe_path(recipe, path.parent), path.parent))
-        values["recipe"] = recipe
+    recipe = _wanted(recipe, values)
+    values = _merge(values, _laid_over(recipe, path.parent)) | {"recipe": recipe}
     for name, value in (overrides or {}).items():
         _set(values, name, value)
     for anchor in ANCHORS:
@@ -58,6 +54,12 @@ def load_settings(
         return Settings.model_validate(values)
     except ValidationError as error:
         raise BadArguments(_explain(error, path, Settings)) from None
+
+
+def read_recipe(path: Path = PARAMS, recipe: str | None = None) -> dict[str, Any]:
+    """What a recipe sets, with all that it extends; as for `load_settings`. Raises BadArguments as that does."""
+    values = _laid_over(_wanted(recipe, _read_yaml(path)), path.parent)
+    return {name: value for name, value in values.items() if name not in ANCHORS}
 
 
 def read_override(text: str) -> tuple[str, Any]:
@@ -83,6 +85,15 @@ def read_section(section: type[AnySection], values: dict[str, Any], overrides: I
         return section.model_validate(values)
     except ValidationError as error:
         raise BadArguments(_explain(error, "--set", section)) from None
+
+
+def _wanted(recipe: str | None, values: dict[str, Any]) -> str | None:
+    recipe = recipe or values.get("recipe")
+    return None if recipe == NO_RECIPE else recipe
+
+
+def _laid_over(recipe: str | None, root: Path) -> dict[str, Any]:
+    return _read_recipe(_recipe_path(recipe, root), root) if recipe else {}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from blip.config import Settings
 from blip.credentials import shown
 from blip.errors import Preempted
 from blip.tracking import pipeline, processes, store
-from blip.tracking.lineage import lineage, parameters
+from blip.tracking.lineage import inputs, lineage, parameters
 from blip.tracking.pipeline import pipeline_started
 from blip.tracking.system import system_metrics
 
@@ -160,11 +160,24 @@ def stage_run(stage: str, settings: Settings) -> Iterator[StageRun]:
 
 
 def training_run(client: "MlflowClient", stage: str, settings: Settings) -> dict[str, str]:
-    """The newest finished run of a stage, in any pipeline, as a tag for the model it made; {} if none."""
+    """The run that made what a stage left here, in any pipeline, as a tag for the model it made; {} if none.
+
+    DVC may have brought back what an older run made: it is the newest finished one of the same settings and inputs,
+    or the newest of all.
+    """
     experiment = store.experiment(client, settings.register_.experiment)
     query = f"tags.`blip.stage` = '{stage}' and attributes.status = 'FINISHED'"
-    found = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
-    return {"blip.training_run": found[0].info.run_id} if found else {}
+    found = client.search_runs([experiment], query, order_by=["attributes.start_time DESC"])
+    same = (run for run in found if _is_of(run, parameters(stage, settings), inputs(stage)))
+    made = next(same, found[0] if found else None)
+    return {"blip.training_run": made.info.run_id} if made else {}
+
+
+def _is_of(run: "Run", wanted: Mapping[str, str], read: Mapping[str, str]) -> bool:
+    """Whether a run had these settings and inputs, as far as it says."""
+    params, tags = run.data.params, run.data.tags
+    alike = all(params.get(name, value) == value for name, value in wanted.items())
+    return alike and all(tags.get(name, value) == value for name, value in read.items())
 
 
 def _open(client: "MlflowClient", parent: pipeline.Pipeline, stage: str, settings: Settings) -> str:
@@ -195,7 +208,7 @@ def _open(client: "MlflowClient", parent: pipeline.Pipeline, stage: str, setting
 
 def _resumable(run: "Run", wanted: Mapping[str, str]) -> bool:
     stopped = run.info.status == "KILLED" or (run.info.status == "RUNNING" and not processes.alive(run))
-    return stopped and all(run.data.params.get(name, value) == value for name, value in wanted.items())
+    return stopped and _is_of(run, wanted, {})
 
 
 def _was_stopped(error: BaseException) -> bool:

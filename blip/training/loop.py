@@ -17,7 +17,7 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import nn
 
-from blip.atomic import write_json
+from blip.atomic import atomic_path, write_json
 from blip.config import Compute, Run
 from blip.data.loader import Batch, PairLoader
 from blip.errors import Preempted
@@ -302,6 +302,6 @@ def schedule_of(run: Run, batches_per_epoch: int) -> Schedule:
 
 
 def _keep_curve(name: str, rank: int) -> None:
-    if rank == 0:
-        CURVES.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(RUNS / name / CURVE, CURVES / f"{name.replace('@', '_')}.csv")
+    if rank == 0:  # anew: what stands there may be a link into DVC's cache
+        with atomic_path(CURVES / f"{name.replace('@', '_')}.csv") as curve:
+            shutil.copyfile(RUNS / name / CURVE, curve)

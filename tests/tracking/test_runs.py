@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from blip.config import Settings
+from blip.config import Settings, load_settings
 from blip.errors import BlipError, Preempted
 from blip.tracking import pipeline, store
-from blip.tracking.runs import StageRun, pipeline_started, stage_run
+from blip.tracking.runs import StageRun, pipeline_started, stage_run, training_run
 
 STAGE = """
 import sys, time
@@ -308,3 +308,17 @@ def test_a_stage_leaves_sigterm_as_it_was(settings: Settings) -> None:
             assert isinstance(run, StageRun)
         assert signal.getsignal(signal.SIGTERM) is handler
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_a_model_that_was_brought_back_is_of_the_run_that_made_it(project: Path) -> None:
+    """DVC may bring back what a run before the newest one made."""
+    settings = {steps: load_settings(overrides={"pretrain.steps": steps}) for steps in (800, 500, 300)}
+    made = {}
+    for steps in (800, 500):
+        with stage_run("pretrain", settings[steps]) as run:
+            made[steps] = {"blip.training_run": run.run_id}
+    client = store.client()
+    assert training_run(client, "pretrain", settings[800]) == made[800]
+    assert training_run(client, "pretrain", settings[500]) == made[500]
+    assert training_run(client, "pretrain", settings[300]) == made[500]
+    assert training_run(client, "captioner", settings[800]) == {}

@@ -5,19 +5,22 @@ what the web writes, file names and advertisements, stands in no human caption. 
 other seeds, can decide together: the first is the model of the stage, the others lie in its folder `members`.
 """
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from blip.atomic import put_in_place
+from blip.atomic import atomic_path, put_in_place, write_json
 from blip.capfilt.inputs import MEMBERS
 from blip.config import Settings
 from blip.data.partial import begin, discard
 from blip.stages.training import Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import match_scores
 from blip.tracking.runs import StageRun
-from blip.training.loop import finish
+from blip.training.loop import CURVES, finish
+
+Train = Callable[[Job, Settings, StageRun], Path]
 
 
 def job(settings: Settings, variant: str | None) -> Job:
@@ -27,30 +30,39 @@ def job(settings: Settings, variant: str | None) -> Job:
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Train and validate."""
-    model = train_members(job(settings, variant), settings, partial(run_job, run=run))
-    return match_scores("filter", model, settings)
+    planned = job(settings, variant)
+    model = train_members(planned, settings, run)
+    figures = match_scores("filter", model, settings)
+    hand_over(model, planned.target)
+    return figures
 
 
-def train_members(first: Job, settings: Settings, train: Callable[[Job, Settings], Path]) -> Path:
-    """Train what is not trained yet of the members, put all in their place; returns that of the first.
+def train_members(first: Job, settings: Settings, run: StageRun, train: Train = run_job) -> Path:
+    """Train what is not trained yet of the members; the directory of the first, with the others in it.
 
-    Until all are there they lie beside the place of the first, where a run that was ended finds them.
+    It lies beside the place of the first, where a run that was ended finds what there is, until `hand_over`.
     """
     identity = identity_of(settings.filter, settings) | {"start": digest_of(first.start)}
     work = begin(first.target, identity, what="model")
     numbers = range(1, settings.filter.members + 1)
     for number in numbers:
         member = _member(first, number, work)
-        if member.target.is_dir():
-            finish(member.name)
+        if _is_finished(member):
+            _take_up(member, run)
         else:
-            train(member, settings.model_copy(update={"seed": settings.seed + number - 1}))
+            train(member, settings.model_copy(update={"seed": settings.seed + number - 1}), run)
+            _write_down(member, run)
     for number in numbers[1:]:
         (work / "1" / MEMBERS).mkdir(exist_ok=True)
-        put_in_place(work / str(number), work / "1" / MEMBERS / str(number))
-    put_in_place(work / "1", first.target)
-    discard(work)
-    return first.target
+        if (work / str(number)).is_dir():
+            put_in_place(work / str(number), _inside(work / str(number)))
+    return work / "1"
+
+
+def hand_over(model: Path, target: Path) -> None:
+    """Put what `train_members` made in its place; the working folder is removed last."""
+    put_in_place(model, target)
+    discard(model.parent)
 
 
 def _member(first: Job, number: int, work: Path) -> Job:
@@ -58,3 +70,35 @@ def _member(first: Job, number: int, work: Path) -> Job:
         return replace(first, target=work / "1")
     named = {"name": f"{first.name}-{number}", "prefix": f"{first.prefix}member{number}."}
     return replace(first, target=work / str(number), **named)
+
+
+def _inside(member: Path) -> Path:
+    """Where a member lies in the folder of the first."""
+    return member.parent / "1" / MEMBERS / member.name
+
+
+def _is_finished(member: Job) -> bool:
+    there = member.target.is_dir() or _inside(member.target).is_dir()
+    return there and member.target.with_suffix(".json").is_file()
+
+
+def _write_down(member: Job, run: StageRun) -> None:
+    """Keep curve and figures beside a member that was trained: DVC removes those in their place before the next try."""
+    own = f"{member.name}.training."
+    figures = {name: value for name, value in run.figures.items() if name.startswith(own)}
+    shutil.copyfile(_curve(member), member.target.with_suffix(".csv"))
+    write_json(member.target.with_suffix(".json"), figures)
+
+
+def _take_up(member: Job, run: StageRun) -> None:
+    """Put curve and figures of a member that is finished where its training leaves them."""
+    kept = member.target.with_suffix(".csv")
+    with atomic_path(_curve(member)) as curve:
+        shutil.copyfile(kept, curve)
+    run.log_curve(kept, member.prefix)
+    run.figures |= json.loads(member.target.with_suffix(".json").read_text(encoding="utf-8"))
+    finish(member.name)
+
+
+def _curve(member: Job) -> Path:
+    return CURVES / f"{member.name}.csv"

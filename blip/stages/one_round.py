@@ -17,7 +17,7 @@ from blip.atomic import write_json
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Run, Settings
 from blip.stages.bootstrapping import bootstrapped_figures, order_of, write_bootstrapped
-from blip.stages.filter import train_members
+from blip.stages.filter import hand_over, train_members
 from blip.stages.training import DATASETS, VALIDATED, Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
 from blip.tasks.rounds import of_round, reading
@@ -111,7 +111,7 @@ def _train(job: Job, settings: Settings, run: StageRun) -> Path:
 def _train_filter(job: Job, settings: Settings, run: StageRun) -> Path:
     """Train the members that are not there yet."""
     if not job.target.is_dir():
-        train_members(job, settings, partial(run_job, run=run))
+        hand_over(train_members(job, settings, run), job.target)
     _keep_curves(job)
     return job.target
 

@@ -1,13 +1,16 @@
 """The members of the filter: each trained once with a seed of its own, and put in their place together."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from blip.config import Run, Settings, load_settings
-from blip.model.api import Blip
-from blip.stages.filter import train_members
+from blip.stages import filter
+from blip.stages.filter import hand_over, train_members
 from blip.stages.training import Job
+from blip.tracking.runs import StageRun
+from blip.training.loop import CURVES
 from tests import tiny
 
 from .conftest import ROOT, pictures, write
@@ -33,16 +36,32 @@ class Trainer:
         self.seeds: dict[str, int] = {}
         self.runs: dict[str, Run] = {}
 
-    def __call__(self, job: Job, settings: Settings) -> Blip:
+    def __call__(self, job: Job, settings: Settings, run: StageRun) -> Path:
         if job.name == self.ended_at:
             raise KeyboardInterrupt
         self.seeds[job.name], self.runs[job.name] = settings.seed, job.run
-        return Blip.open(tiny.save(job.target, settings.seed))
+        CURVES.mkdir(parents=True, exist_ok=True)
+        (CURVES / f"{job.name}.csv").write_text(f"step,loss\n1,{settings.seed}\n")
+        run.figures[f"{job.name}.training.steps"] = settings.seed
+        return tiny.save(job.target, settings.seed)
 
 
-def train(settings: Settings, trainer: Trainer) -> Blip:
+class Noted(StageRun):
+    """A stage's run without MLflow behind it."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+        self.curves: dict[str, str] = {}
+
+    def log_curve(self, path: Path, prefix: str = "") -> None:
+        self.curves[prefix] = path.read_text()
+
+
+def train(settings: Settings, trainer: Trainer) -> Noted:
     job = Job("filter", settings.filter.of_member, "pairs", Path("models/pretrain"), Path("models/filter"))
-    return train_members(job, settings, trainer)
+    run = Noted()
+    hand_over(train_members(job, settings, run, trainer), job.target)
+    return run
 
 
 def test_every_member_has_a_seed_of_its_own(settings: Settings) -> None:
@@ -71,3 +90,46 @@ def test_members_of_other_settings_are_trained_anew(settings: Settings) -> None:
     trainer = Trainer()
     train(longer, trainer)
     assert list(trainer.seeds) == ["filter", "filter-2", "filter-3"]
+
+
+def test_curves_and_figures_of_members_that_are_trained_come_back(settings: Settings) -> None:
+    """DVC removes them before the next try, and would miss them after it."""
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, Trainer(ended_at="filter-3"))
+    shutil.rmtree("metrics")
+    run = train(settings, Trainer())
+    seeds = {"filter": settings.seed, "filter-2": settings.seed + 1, "filter-3": settings.seed + 2}
+    curves = {name: f"step,loss\n1,{seed}\n" for name, seed in seeds.items()}
+    assert {path.stem: path.read_text() for path in CURVES.iterdir()} == curves
+    assert run.curves == {"": curves["filter"], "member2.": curves["filter-2"]}
+    assert run.figures == {f"{name}.training.steps": seed for name, seed in seeds.items()}
+    assert sorted(path.name for path in Path("models/filter/members").iterdir()) == ["2", "3"]
+
+
+def test_a_model_without_its_figures_is_trained_to_its_end_again(settings: Settings) -> None:
+    """Ended between the two: its checkpoint of the last step is there still, so that costs little."""
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, Trainer(ended_at="filter-2"))
+    Path("models/.filter.partial/1.json").unlink()
+    trainer = Trainer()
+    train(settings, trainer)
+    assert list(trainer.seeds) == ["filter", "filter-2", "filter-3"]
+
+
+def test_what_is_trained_stays_until_it_is_validated(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    trainer = Trainer()
+    monkeypatch.setattr(filter.train_members, "__defaults__", (trainer,))
+    with monkeypatch.context() as patched:
+        patched.setattr(filter, "match_scores", ended)
+        with pytest.raises(KeyboardInterrupt):
+            filter.run(settings, Noted(), None)
+    assert not Path("models/filter").exists()
+    monkeypatch.setattr(filter, "match_scores", lambda *_: {"filter.validation_auc": 1.0})
+    trainer.seeds.clear()
+    assert filter.run(settings, Noted(), None) == {"filter.validation_auc": 1.0}
+    assert trainer.seeds == {} and Path("models/filter/members/3").is_dir()

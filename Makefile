@@ -50,7 +50,7 @@ deploy: $(READY)  ## the flows of infra/prefect.yaml onto the Prefect server tha
 	@$(BIN)/python -m flows.deploy
 
 clean:  ## remove what runs made here (not the environment, nothing that git tracks)
-	rm -rf data/datasets models reports runs .blip .prefect mlruns mlflow.db* .dvc/cache .dvc/tmp
+	rm -rf data/datasets models metrics reports runs .blip .prefect mlruns mlflow.db* .dvc/cache .dvc/tmp
 	rm -rf .pytest_cache .ruff_cache .import_linter_cache
 
 $(READY): pyproject.toml constraints.txt

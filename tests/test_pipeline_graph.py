@@ -1,5 +1,6 @@
 """The flow, the stage registry and dvc.yaml state the same pipeline."""
 
+import ast
 from pathlib import Path
 
 import networkx
@@ -10,6 +11,8 @@ from dvc.repo import Repo
 from blip.config import CapFilt, load_settings
 from blip.errors import BadArguments
 from blip.stages import STAGES as RUNNABLE
+from blip.stages.finetune import SCORES
+from blip.tracking.lineage import stage_spec
 from flows.graph import PHASES, STAGES, up_to, upstream, with_downstream
 from flows.project import RECIPE
 
@@ -65,8 +68,34 @@ def test_later_rounds_depend_on_all_that_the_first_one_reads():
     own = {f"blip/stages/{name}.py" for name in names} | {f"models/{name}" for name in (*names, "pretrain")}
     own |= {"blip/stages/pretrain.py"}
     assert set().union(*(specs[name]["deps"] for name in names)) - own <= set(specs["rounds"]["deps"])
-    sections = {param.partition(".")[0] for name in names for param in specs[name]["params"]}
-    assert sections == set(specs["rounds"]["params"])
+    params = {param for name in names for param in specs[name]["params"]}
+    scores = {param for param in params if param.startswith("evaluate.")}
+    assert {param.partition(".")[0] for param in params - scores} | scores == set(specs["rounds"]["params"])
+
+
+def test_a_training_stage_depends_on_every_setting_that_its_scores_read():
+    tree = ast.parse((ROOT / "blip/stages/validation_scores.py").read_text())
+    read = {node.name: evaluation_settings(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
+    scores = {"pretrain": "retrieval_scores", "captioner": "caption_scores", "filter": "match_scores"}
+    scores |= {f"finetune@{task}": SCORES[task].__name__ for task in ("retrieval", "captioning", "vqa")}
+    for stage, function in scores.items():
+        named = stage_spec(stage)["params"]
+        assert {name for name in named if name.startswith("evaluate.")} == read[function], stage
+    assert stage_spec("pretrain_bootstrapped")["params"][-3:] == stage_spec("pretrain")["params"][-3:]
+
+
+def evaluation_settings(function: ast.FunctionDef) -> set[str]:
+    """What a function reads of `settings.evaluate`, also by another name that it gives a part of it."""
+    texts = {ast.unparse(node) for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+    renamed = {
+        f"{ast.unparse(node.targets[0])}.": f"{ast.unparse(node.value)}."
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("settings.evaluate.")
+    }
+    for short, long in renamed.items():
+        texts = {long + text.removeprefix(short) if text.startswith(short) else text for text in texts}
+    parts = {text.rstrip(".") for text in renamed.values()} | {"settings.evaluate"}
+    return {t.removeprefix("settings.") for t in texts - parts if t.startswith("settings.evaluate.")}
 
 
 def test_the_first_round_depends_on_every_setting_of_capfilt_but_their_number():

@@ -1,0 +1,18 @@
+"""`make clean` leaves what git tracks and what one set up."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MADE = ("data/datasets", "models", "metrics", "reports", "runs", ".blip", ".dvc/cache")
+KEPT = ("data/sample", "infra", ".venv")
+
+
+def test_clean_removes_all_that_runs_made(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in (*MADE, *KEPT):
+        (tmp_path / name).mkdir(parents=True)
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    assert not [name for name in MADE if (tmp_path / name).exists()]
+    assert all((tmp_path / name).is_dir() for name in KEPT)

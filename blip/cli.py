@@ -32,6 +32,10 @@ NO_SPACE = (
     "no space left on the device{where}. Nothing half-written is taken for done: free some space, then the "
     "same command continues (`dvc gc -w` drops cached data that nothing here uses; mlruns/ has old runs)"
 )
+UNKNOWN_TO_DVC = (
+    "note: DVC does not know of this, and the next `dvc repro` puts what it makes itself in its place. Once "
+    "params.yaml has the recipe and settings and the stages before it are up to date, `dvc commit -f {name}` keeps it"
+)
 
 
 def paragraphs(docstring: str) -> str:
@@ -56,6 +60,7 @@ def stage(
     Example: [bold]blip stage pretrain --set pretrain.steps=200[/bold]
     """
     from blip.config import load_settings, read_override
+    from blip.config.dvc_yaml import has_stage
     from blip.stages import METRICS, find_stage, run_stage
 
     find_stage(name)
@@ -68,6 +73,9 @@ def stage(
         as_json,
         [f"{name}: done in {figures['seconds']:.1f} s, {len(figures)} figures in {METRICS}/"],
     )
+    follows = figures.keys() == {"seconds"}  # a node of several that is not the first
+    if "DVC_STAGE" not in os.environ and has_stage(name) and not follows:
+        print(UNKNOWN_TO_DVC.format(name=name), file=sys.stderr)
 
 
 for group in (data, capfilt, gallery, models, importing, operations, bench):

@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,29 @@ def test_an_error_for_the_user_is_one_message_and_its_exit_code(
 
     ended = blip()
     assert (ended.code, ended.out, ended.err) == (code, "", f"error: {error}\n")
+
+
+@pytest.mark.parametrize(
+    ("stage", "under_dvc", "figures", "said"),
+    [
+        ("pretrain", None, {"seconds": 1.0, "loss": 2.0}, "`dvc commit -f pretrain` keeps it\n"),
+        ("pretrain", "pretrain", {"seconds": 1.0, "loss": 2.0}, ""),
+        ("finetune@nlvr", None, {"seconds": 1.0, "loss": 2.0}, ""),
+        ("pretrain", None, {"seconds": 1.0}, ""),
+    ],
+    ids=["by hand", "under DVC", "not in dvc.yaml", "on another node"],
+)
+def test_a_stage_that_dvc_does_not_know_of_says_how_to_keep_it(
+    blip, monkeypatch, stage: str, under_dvc: str | None, figures: dict[str, float], said: str
+):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.setattr("blip.stages.run_stage", lambda name, settings: figures)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    if under_dvc:
+        monkeypatch.setenv("DVC_STAGE", under_dvc)
+    ended = blip("stage", stage)
+    assert ended.code == 0
+    assert ended.err.endswith(said) and bool(ended.err) == bool(said)
 
 
 def test_what_a_terminal_would_obey_is_spelled(blip, monkeypatch):

@@ -76,3 +76,13 @@ def test_a_clone_that_pulled_trains_nothing(project: Path, monkeypatch: pytest.M
     monkeypatch.chdir(project.parent / "clone")
     dvc(Path(), "pull", "--allow-missing")
     assert steps(800) == ["register"]
+
+
+def test_a_model_that_was_trained_outside_is_kept_by_dvc_commit(project: Path) -> None:
+    Path("models/pretrain").write_text("trained elsewhere")
+    dvc(project, "commit", "--force", "pretrain")
+    assert steps(800) == []
+    assert Path("models/pretrain").read_text() == "trained elsewhere"
+    Path("models/pretrain").write_text("trained elsewhere again")
+    steps(800)
+    assert Path("models/pretrain").read_text() == "trained elsewhere"

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from blip.config import Source, load_settings
-from blip.config.dvc_yaml import unmade, unwatched
+from blip.config.dvc_yaml import has_stage, unmade, unwatched
 from blip.doctor.sources import sources
 from blip.errors import BlipError
 from blip.stages import run_stage
@@ -78,3 +78,9 @@ def test_without_a_pipeline_there_is_nothing_to_hold_against(
     monkeypatch.chdir(tmp_path)
     datasets = {"human": Source.model_validate(MINE)}
     assert unmade(datasets) == unwatched(datasets) == []
+    assert not has_stage("ingest")
+
+
+def test_stages_are_those_of_the_graph(project: Path) -> None:
+    assert has_stage("pretrain") and has_stage("finetune@vqa") and has_stage("evaluate@video")
+    assert not any(map(has_stage, ("finetune", "finetune@nlvr", "pretrain@vqa", "promote")))

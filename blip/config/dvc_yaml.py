@@ -1,5 +1,6 @@
-"""What dvc.yaml says of the stage `ingest`, to hold the datasets of the settings against it.
+"""What dvc.yaml says: which stages it has, and of `ingest` what it makes, to hold the datasets of the settings against.
 
+has_stage("finetune@vqa")              # True
 unmade(settings.ingest.datasets)       # ["video"]: later stages wait for it and no source is named
 unwatched(settings.ingest.datasets)    # ["/data/mine/noisy"]: DVC will not see when it changes
 """
@@ -15,6 +16,13 @@ from blip.config.data import Source
 PIPELINE = Path("dvc.yaml")
 DATASETS = Path("data/datasets")
 VOCABULARY = "vocabulary"
+
+
+def has_stage(name: str) -> bool:
+    """Whether there is a dvc.yaml here that has the stage, as `pretrain` or `finetune@vqa`."""
+    base, _, key = name.partition("@")
+    stage = _stages().get(base)
+    return stage is not None and (key in stage["foreach"] if "foreach" in stage else not key)
 
 
 def unmade(datasets: Mapping[str, Source]) -> list[str]:
@@ -37,10 +45,13 @@ def unwatched(datasets: Mapping[str, Source]) -> list[str]:
 
 
 def _ingest() -> dict[str, Any]:
+    return _stages().get("ingest", {})
+
+
+def _stages() -> dict[str, Any]:
     if not PIPELINE.is_file():
         return {}
-    pipeline = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))
-    return pipeline.get("stages", {}).get("ingest", {})
+    return (yaml.safe_load(PIPELINE.read_text(encoding="utf-8")) or {}).get("stages", {})
 
 
 def _path_of(entry: str | dict[str, Any]) -> str:

@@ -23,11 +23,11 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from blip.config import Download, Ingest, Source
-from blip.data.ingestion import ingest_dataset
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
-from blip.data.sources.urls import Address, read_rows
-from tests.data.download.server import BECOMES
+from blip.ingest.ingestion import ingest_dataset
+from blip.ingest.sources.urls import Address, read_rows
+from tests.ingest.download.server import BECOMES
 
 FAULTS_EACH = 20  # one URL in so many is a fault, the kinds in turn
 PICTURES = 500  # different ones, so that the server's processor time is small
@@ -158,7 +158,7 @@ def main() -> None:
         if asked.rows:
             memory(folder, asked.rows)
         port_file = folder / "port"
-        command = [sys.executable, "-m", "tests.data.download.server", str(port_file)]
+        command = [sys.executable, "-m", "tests.ingest.download.server", str(port_file)]
         server = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # it is cut off on purpose, and says so
         while not port_file.is_file() or not port_file.read_text():
             time.sleep(0.05)

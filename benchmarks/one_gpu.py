@@ -27,7 +27,8 @@ from blip.config import Settings, load_settings
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.data.text import SPECIALS
 from blip.doctor.plan import Plan
-from blip.stages.training import DATASETS, RUNS, VOCABULARY, Job, train_here
+from blip.stages.training import RUNS, VOCABULARY, Job, train_here
+from blip.tasks.inputs import DATASETS
 from blip.training.loop import CURVE
 from blip.training.memory import keep_freed_memory, peak_bytes
 from blip.training.scaling import GPUS

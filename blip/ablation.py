@@ -26,9 +26,9 @@ from blip.config import Settings
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.model.api import Blip
-from blip.stages.training import DATASETS, VALIDATED, Job, threads_of, train_here
+from blip.stages.training import Job, threads_of, train_here
 from blip.tasks import captioning, retrieval
-from blip.tasks.inputs import open_directory, read_samples
+from blip.tasks.inputs import DATASETS, VALIDATED, open_directory, read_samples
 from blip.training.loop import finish
 
 if TYPE_CHECKING:

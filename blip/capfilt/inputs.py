@@ -26,8 +26,8 @@ from blip.data.sample import stable_id
 from blip.errors import BlipError
 from blip.machine import usable_cores
 from blip.model.api import Blip
+from blip.tasks.matching import MEMBERS
 
-MEMBERS = "members"
 HOW = {
     "decoding",
     "captions_per_image",

@@ -65,9 +65,9 @@ def ingest(
     Example: [bold]blip ingest coco/ vg/region_descriptions.json --split train --out pairs/human[/bold]
     """
     from blip.config import Columns, Ingest, Source, read_section
-    from blip.data.ingestion import ingest_dataset
     from blip.data.jobs import open_pool
-    from blip.data.sources.guess import kind_of
+    from blip.ingest.ingestion import ingest_dataset
+    from blip.ingest.sources.guess import kind_of
 
     if out.exists():
         raise BadArguments(f"{out} exists already; name another folder, or remove it first")

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from blip.config.section import Section
 
-SourceKind = Literal[  # one file each in blip.data.sources
+SourceKind = Literal[  # one file each in blip.ingest.sources
     "table", "folder", "imagefolder", "webdataset", "hf", "urls", "coco", "karpathy", "nocaps",
     "vqa", "vqav2", "visual_genome", "visdial", "nlvr2", "video", "msrvtt", "msvd",
 ]  # fmt: skip
@@ -42,7 +42,7 @@ class Vocabulary(Section):
 
 
 class Download(Section):
-    """How pictures of URL lists are fetched; explained in blip.data.download.
+    """How pictures of URL lists are fetched; explained in blip.ingest.download.
 
     `connections` and `connections_per_host` are those of a whole run, shared out among its workers (which have one at
     least); `seconds_between` is what lies at least between two requests to a host. A URL may take `total_seconds`
@@ -80,7 +80,7 @@ class Ingest(Section):
 
 
 class Validate(Section):
-    """Thresholds of the rules of blip.data.validation.rules; explained in params.yaml."""
+    """Thresholds of the rules of blip.validation.rules; explained in params.yaml."""
 
     min_side: int = Field(ge=1)
     max_aspect_ratio: float = Field(ge=1)

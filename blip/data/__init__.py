@@ -1,1 +1,1 @@
-"""From sources to batches: pairs datasets, images, texts, video, and the loader that feeds training."""
+"""Pairs datasets, images, texts, video, and the loader that feeds training."""

@@ -11,7 +11,8 @@ from blip.data.pairs import PairsDataset
 from blip.doctor.finding import GIB, Finding
 from blip.doctor.numbers import samples_of_epoch
 from blip.doctor.plan import Plan
-from blip.stages.training import DATASETS, VOCABULARY
+from blip.stages.training import VOCABULARY
+from blip.tasks.inputs import DATASETS
 from blip.training.loop import RUNS
 
 FLOAT = 4

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from blip.doctor.finding import Finding
 from blip.doctor.plan import Plan
-from blip.stages.training import DATASETS, open_dataset
+from blip.stages.training import open_dataset
+from blip.tasks.inputs import DATASETS
 from blip.training.loop import schedule_of
 
 

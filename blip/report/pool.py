@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from blip.config import Source
 from blip.data.metadata import METADATA, TRUTH
 from blip.data.pairs import PairsDataset
-from blip.data.sources import names_of
 from blip.errors import BadArguments, BlipError
+from blip.ingest.sources import names_of
 
 MATCHED, LABEL, NOISE = (TRUTH + name for name in ("matched", "caption_true", "noise"))
 NAMING = (TRUTH + "source", TRUTH + "artist")  # columns of truth.csv that say where a sample is from

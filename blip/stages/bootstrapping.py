@@ -13,9 +13,8 @@ from blip.config import Settings
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
 from blip.data.text import clean_caption
-from blip.stages.training import DATASETS, VALIDATED
 from blip.tasks.captioning import is_exact
-from blip.tasks.inputs import device_of
+from blip.tasks.inputs import DATASETS, VALIDATED, device_of
 from blip.tasks.matching import as_mask, precision_recall, roc_auc
 
 Row = dict[str, Any]

@@ -14,8 +14,7 @@ from blip.config import Settings
 from blip.data.kept import code_digest, is_kept, keep
 from blip.report.bootstrapping import Bootstrapping
 from blip.stages.bootstrapping import bootstrapped_figures, order_of, write_bootstrapped
-from blip.stages.training import DATASETS
-from blip.tasks.inputs import model_directory
+from blip.tasks.inputs import DATASETS, model_directory
 from blip.tracking.runs import StageRun
 
 TARGET = DATASETS / "bootstrapped"
@@ -38,7 +37,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
 def _finish(settings: Settings) -> None:
     """Bootstrap, unless that was finished and only what follows was not."""
     order = order_of(model_directory("captioner"), model_directory("filter"), settings)
-    origins = {"order": order.identity(), "code": code_digest("capfilt", "model", "tasks")}
+    origins = {"order": order.identity(), "code": code_digest("capfilt", "data", "model", "tasks")}
     if is_kept(FINISHED, origins):
         print("capfilt  the dataset is finished already", flush=True)
         return

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from blip.atomic import atomic_path, put_in_place, write_json
-from blip.capfilt.inputs import MEMBERS
 from blip.config import Settings
 from blip.data.partial import begin, discard
 from blip.stages.training import Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import match_scores
+from blip.tasks.matching import MEMBERS
 from blip.tracking.runs import StageRun
 from blip.training.loop import CURVES, finish
 

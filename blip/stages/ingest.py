@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 from blip.atomic import take_away
 from blip.config import Ingest, Settings
 from blip.config.dvc_yaml import unmade, unwatched
-from blip.data.ingestion import ingest_dataset, write_vocabulary
 from blip.data.jobs import Pool, open_pool
-from blip.data.kept import code_digest, is_kept, keep, origins_of
+from blip.data.kept import code_digest, is_kept, keep
 from blip.data.pairs import PairsDataset
 from blip.data.quarantine import NEAR_DUPLICATE
-from blip.data.references import References
-from blip.data.sources import look_into
 from blip.data.text import Tokenizer
 from blip.errors import BlipError
+from blip.ingest.ingestion import ingest_dataset, write_vocabulary
+from blip.ingest.origins import CODE, origins_of
+from blip.ingest.references import References
+from blip.ingest.sources import look_into
 
 if TYPE_CHECKING:
     from blip.tracking.runs import StageRun
@@ -74,7 +75,7 @@ def _vocabulary(ingest: Ingest, train: dict[str, PairsDataset]) -> int:
         "size": ingest.vocabulary.size,
         "given": Tokenizer.from_vocabulary(given).vocabulary if given else None,
         "datasets": [dataset.digest for dataset in train.values()],
-        "code": code_digest(),
+        "code": code_digest(*CODE),
     }
     if not is_kept(VOCABULARY, origins):
         write_vocabulary(VOCABULARY, ingest.vocabulary, train.values())

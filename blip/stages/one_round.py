@@ -18,8 +18,9 @@ from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Run, Settings
 from blip.stages.bootstrapping import bootstrapped_figures, order_of, write_bootstrapped
 from blip.stages.filter import hand_over, train_members
-from blip.stages.training import DATASETS, VALIDATED, Job, digest_of, identity_of, run_job
+from blip.stages.training import Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
+from blip.tasks.inputs import DATASETS, VALIDATED
 from blip.tasks.rounds import of_round, reading
 from blip.tracking.lineage import digest
 from blip.tracking.runs import StageRun

@@ -33,6 +33,7 @@ from blip.model.statements import StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.model.vqa import AnswerObjective, untie
+from blip.tasks.inputs import DATASETS, VALIDATED
 from blip.tracking.following import following
 from blip.tracking.runs import StageRun
 from blip.training.batches import DialogCollate, PairCollate, QuestionCollate, StatementCollate
@@ -43,8 +44,6 @@ from blip.training.launch.place import Place
 from blip.training.loop import CURVE, RUNS, SUMMARY, WARNINGS, Plan, train
 from blip.training.owner import keep_to_itself
 
-DATASETS = Path("data/datasets")
-VALIDATED = DATASETS / "validated"
 DISTRACTORS = 100_000  # texts of a dataset to draw distractors from
 VOCABULARY = DATASETS / "vocabulary" / "vocab.txt"
 

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from blip.config import Settings, Validate
 from blip.data.pairs import PairsDataset
-from blip.data.validation import Verdict, validate, write_validated
 from blip.errors import BlipError
 from blip.tracking.runs import StageRun
+from blip.validation import Verdict, validate, write_validated
 
 DATASETS = Path("data/datasets")
 VALIDATED = DATASETS / "validated"

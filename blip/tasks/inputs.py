@@ -12,6 +12,7 @@ from blip.errors import BlipError
 from blip.model.api import Blip
 
 DATASETS = Path("data/datasets")
+VALIDATED = DATASETS / "validated"
 MODELS = Path("models")
 FINETUNED = ("retrieval", "captioning", "vqa", "nlvr", "visdial")
 
@@ -52,7 +53,7 @@ def read_samples(name: str) -> Iterator[Sample]:
     Raises:
         BlipError: it is not there, or damaged.
     """
-    excluded = excluded_keys(DATASETS / "validated", name)
+    excluded = excluded_keys(VALIDATED, name)
     return PairsDataset.open(DATASETS / name).samples(excluded)
 
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+MEMBERS = "members"  # the folder of a filter in which others lie that decide with it
+
 
 def roc_auc(scores_N: Tensor, matched_N: Tensor) -> float:
     """Area under the ROC curve: the chance that a matched pair scores above an unmatched one, a tie counting half."""

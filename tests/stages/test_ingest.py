@@ -145,8 +145,8 @@ def test_other_settings_make_anew_what_they_decide(
 
 def test_other_code_makes_all_anew(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     ingest.run(settings, NO_RUN, None)
-    monkeypatch.setattr("blip.data.kept.code_digest", lambda: "another")
-    monkeypatch.setattr("blip.stages.ingest.code_digest", lambda: "another")
+    for module in ("blip.ingest.origins", "blip.stages.ingest"):
+        monkeypatch.setattr(f"{module}.code_digest", lambda *_: "another")
     assert anew(settings) == {"test", "train", "vocabulary"}
 
 

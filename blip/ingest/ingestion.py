@@ -1,0 +1,246 @@
+"""From a source to a pairs dataset, shard by shard; a run that was ended goes on where it was.
+
+    references = References.of({"test": PairsDataset.open("data/datasets/test")}, bits=4)
+    with open_pool() as pool:
+        dataset = ingest_dataset(source, Path("data/datasets/human"), settings.ingest, references, pool)
+
+The dataset grows in `.human.partial` beside its place and moves there when it is whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from blip.atomic import atomic_path
+from blip.config import Ingest, Source, Vocabulary
+from blip.data.jobs import HERE, Pool, run_jobs
+from blip.data.pairs import PairsDataset
+from blip.data.part import PARTS, assemble, finished, forget, refusals
+from blip.data.partial import begin, complete, fingerprint
+from blip.data.quarantine import NEAR_DUPLICATE
+from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, train_vocabulary
+from blip.errors import BadArguments, BlipError
+from blip.ingest.references import References
+from blip.ingest.shards import Item, ShardJob, cut, digest_of, write_shard
+from blip.ingest.shares import Share, shares_of
+from blip.ingest.sources import read
+from blip.ingest.sources.urls import MALFORMED
+
+REFERENCES = "references.npz"
+DECIDING = {
+    "max_bytes",
+    "networks",
+    "opt_outs",
+    "robots_txt",
+}  # of the download's settings, what decides on a picture
+EXAMPLES = 3
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def ingest_dataset(
+    sources: Source | Sequence[Source],
+    directory: Path,
+    settings: Ingest,
+    references: References | None = None,
+    pool: Pool = HERE,
+) -> PairsDataset:
+    """Read one source or several into a pairs dataset.
+
+    Args:
+        sources: what to read; paths are relative to the current directory. Several must be of one origin, and all
+            of them lists of URLs or none.
+        directory: the dataset, which appears only when it is complete.
+        settings: shard size, size limit and how much may be broken.
+        references: pictures that must not be near; None for evaluation data.
+        pool: who makes the shards.
+
+    Raises:
+        BadArguments: the sources do not go together.
+        BlipError: a source cannot be read, has no sample, or more than `max_bad_fraction` of it is broken;
+            the shards made so far stay for the next run.
+    """
+    sources = (sources,) if isinstance(sources, Source) else tuple(sources)
+    _see_that_they_go_together(sources)
+    work = _Work.begin(sources, directory, settings, references)
+    started = shown = time.monotonic()
+    samples = 0
+    items = read(sources, settings.max_caption_chars)
+    for taken in _make(work.jobs(items), sources[0], settings, pool):
+        samples += taken
+        if time.monotonic() - shown > SECONDS_BETWEEN_LINES:
+            shown = time.monotonic()
+            print(f"{directory.name}  {samples:,} samples  {samples / (shown - started):,.0f}/s", flush=True)
+    work.check()
+    work.finish()
+    return PairsDataset.open(directory)
+
+
+def _make(jobs: Iterable[ShardJob], source: Source, settings: Ingest, pool: Pool) -> Iterator[int]:
+    """Make the shards, those of URL lists by fetching."""
+    if source.kind != "urls":
+        return run_jobs(pool, write_shard, jobs)
+    from blip.ingest.download.shards import download_jobs, download_shards
+
+    of_links = download_jobs(jobs, settings.download, settings.samples_per_shard, pool.workers)
+    return run_jobs(pool, download_shards, of_links)
+
+
+def _see_that_they_go_together(sources: Sequence[Source]) -> None:
+    if len({source.origin for source in sources}) > 1:
+        raise BadArguments("the sources of a dataset must have one origin; make a dataset of those of each")
+    if len({source.kind == "urls" for source in sources}) > 1:
+        raise BadArguments("lists of URLs cannot go into one dataset with pictures; make two datasets")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A dataset in the making: the directory in which its parts gather."""
+
+    directory: Path
+    sources: tuple[Source, ...]
+    target: Path
+    settings: Ingest
+    references: Path | None
+
+    @classmethod
+    def begin(
+        cls, sources: tuple[Source, ...], target: Path, settings: Ingest, references: References | None
+    ) -> _Work:
+        """Go on with what an earlier run left, if it was about the same; start anew otherwise."""
+        directory = begin(target, plan_of(sources, settings, references))
+        file = directory / REFERENCES if references else None
+        if references and file and not file.is_file():
+            references.write(file)
+        return cls(directory, sources, target, settings, file)
+
+    def jobs(self, items: Iterable[Item]) -> Iterator[ShardJob]:
+        """The shards that are still to be made."""
+        done = finished(self.directory)
+        for number, run in enumerate(cut(items, self.settings.samples_per_shard)):
+            digest = digest_of(run)
+            known = done.pop(number, None)
+            if known is None or known.items != digest:
+                yield ShardJob(
+                    self.directory,
+                    number,
+                    run,
+                    self.sources[0].origin,
+                    self.settings.max_pixels,
+                    self.references,
+                    digest,
+                )
+        for number in done:  # the source has become shorter
+            forget(self.directory, number)
+
+    def check(self) -> None:
+        """Raises BlipError if too much was refused, or everything."""
+        receipts = finished(self.directory)
+        refused: Counter[str] = Counter()
+        for receipt in receipts.values():
+            refused.update(receipt.quarantined)
+        samples = sum(receipt.shard.samples for receipt in receipts.values() if receipt.shard)
+        bad = sum(count for reason, count in refused.items() if self._is_bad(reason))
+        limit = self.settings.max_bad_fraction
+        if bad > limit * (samples + refused.total()):  # else no share is over it
+            for share in shares_of(self.directory, receipts, self._is_bad):
+                self._see_that_it_is_small(share, limit, list(receipts))
+        if not samples:
+            self._see_nothing(refused, list(receipts))
+
+    def _see_that_it_is_small(self, share: Share, limit: float, numbers: list[int]) -> None:
+        if share.bad.total() <= limit * share.total:
+            return
+        raise BlipError(
+            f"source {self._named()}: {share.bad.total():,} of {share.total:,} {share.what} cannot be used "
+            f"({_listed(share.bad)}), more than ingest.max_bad_fraction = {limit} (--max-bad-fraction); repair the "
+            f"source, or raise the limit and run again: what was read waits in {self.directory}. The first:"
+            + self._examples(numbers, set(share.bad))
+        )
+
+    def _see_nothing(self, refused: Counter[str], numbers: list[int]) -> None:
+        """Raises BlipError: no sample is left. What was made goes, for nothing of it would be used."""
+        said = f"({_listed(refused)}). The first:{self._examples(numbers, set(refused))}" if refused else ""
+        for number in numbers:
+            forget(self.directory, number)
+        if not refused:
+            empty = [
+                s.source
+                for s in self.sources
+                if Path(s.source).is_dir() and not any(Path(s.source).iterdir())
+            ]
+            why = (
+                f"{', '.join(empty)} is an empty folder"
+                if empty
+                else "it has no row and no picture that is read"
+            )
+            raise BlipError(f"source {self._named()}: no sample is left of 0: {why}")
+        raise BlipError(f"source {self._named()}: no sample is left of {refused.total():,} {said}")
+
+    def _is_bad(self, reason: str) -> bool:
+        """Whether a reason speaks against the source. That the web has lost a picture does not."""
+        return reason in MALFORMED if self.sources[0].kind == "urls" else reason != NEAR_DUPLICATE
+
+    def _examples(self, numbers: list[int], reasons: set[str]) -> str:
+        rows = (row for row in refusals(self.directory, numbers) if row["reason"] in reasons)
+        return "".join(
+            f"\n  {row['key']}: {row['reason']}, {row['detail']}" for row in islice(rows, EXAMPLES)
+        )
+
+    def _named(self) -> str:
+        return ", ".join(source.source for source in self.sources)
+
+    def finish(self) -> None:
+        """Join the parts and put the dataset in its place."""
+        kept = self.settings.model_dump(include={"max_pixels", "near_duplicate_bits"})
+        told = [source.model_dump(exclude_none=True) for source in self.sources]
+        parameters = told[0] if len(told) == 1 else {"sources": told}
+        assemble(self.directory, [source.source for source in self.sources], parameters | kept)
+        complete(self.directory, self.target, PARTS, REFERENCES)
+
+
+def _listed(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common() if count)
+
+
+def plan_of(sources: Sequence[Source], settings: Ingest, references: References | None) -> dict[str, object]:
+    """What makes two runs the same: the sources as they lie there, how they are cut and what is refused."""
+    limits = settings.model_dump(include={"samples_per_shard", "max_pixels", "max_caption_chars"})
+    seen = {
+        "files": [fingerprint(Path(place)) for source in sources for place in _places(source)],
+        "references": references.digest if references else None,
+    }
+    download = settings.download.model_dump(include=DECIDING) if sources[0].kind == "urls" else {}
+    described = [source.model_dump(exclude={"role"}) for source in sources]
+    return {"sources": described} | limits | download | seen
+
+
+def _places(source: Source) -> list[str]:
+    """Where the files of a source lie."""
+    return [source.source, source.images] if source.images else [source.source]
+
+
+def write_vocabulary(directory: Path, settings: Vocabulary, datasets: Iterable[PairsDataset]) -> int:
+    """Write `vocab.txt`: the given file, or one trained on the datasets' texts; returns its size."""
+    if settings.file:
+        vocabulary = Tokenizer.from_vocabulary(settings.file).vocabulary
+    else:
+        vocabulary = train_vocabulary(_texts(datasets), settings.size)
+    with atomic_path(directory) as temporary:
+        temporary.mkdir()
+        (temporary / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    return len(vocabulary)
+
+
+def _texts(datasets: Iterable[PairsDataset]) -> Iterator[str]:
+    for dataset in datasets:
+        for sample in dataset.samples():
+            for caption in sample.captions:
+                yield clean_caption(caption.text)
+            for question in sample.questions:
+                yield clean_question(question.text)
+                yield from map(clean_answer, question.answers)

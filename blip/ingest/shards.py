@@ -1,0 +1,106 @@
+"""The job that makes one shard: decode every picture, set aside what is broken or too like a test picture.
+
+    for job in shard_jobs(items, work, settings): write_shard(job)
+
+The items of a source are cut into jobs of equal length, so a job's number tells its items: one that is
+finished is passed over when the run is repeated, and the dataset is the same whoever did which job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from hashlib import blake2b
+from pathlib import Path
+
+from blip.data.decode import BadMedia, decode
+from blip.data.media import Look, look_at
+from blip.data.part import PartWriter
+from blip.data.quarantine import NEAR_DUPLICATE
+from blip.data.sample import Sample
+from blip.ingest.references import References
+from blip.ingest.sources.refused import Refused
+from blip.ingest.sources.urls import Address
+
+MAX_BYTES = 256 << 20  # of a job's media, which wait in memory
+
+Item = Sample | Refused | Address  # an address is fetched before its shard is written
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One shard to make in the directory of a dataset; `references` is a file of `References`, if any."""
+
+    directory: Path
+    number: int
+    items: Iterable[Item]
+    origin: str
+    max_pixels: int
+    references: Path | None
+    digest: str = ""
+
+
+def digest_of(items: Iterable[Item]) -> str:
+    """Equal for equal items: a shard that was made of others is made again."""
+    digest = blake2b(digest_size=16)
+    for item in items:
+        for field in fields(item):
+            value = getattr(item, field.name)
+            digest.update(value if isinstance(value, bytes) else repr(value).encode())
+            digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def write_shard(job: ShardJob) -> int:
+    """Make a shard; returns how many samples it took on."""
+    references = References.read(job.references) if job.references else None
+    with PartWriter(job.directory, job.number, job.origin, job.digest) as part:
+        for item in _checked(job.items, job.max_pixels):
+            if isinstance(item, Refused):
+                part.quarantine(item.key, item.reason, item.detail, item.payload)
+                continue
+            sample, look = item
+            near = references.near(look) if references else None
+            if near:
+                part.quarantine(sample.key, NEAR_DUPLICATE, f"looks like {near}", sample.media)
+            else:
+                part.add(sample, phash=look.phash)
+        return part.samples
+
+
+def cut(items: Iterable[Item], length: int) -> Iterator[list[Item]]:
+    """Runs of `length` items, or fewer where their media are large; where they are cut depends on the items only."""
+    run: list[Item] = []
+    held = 0
+    for item in items:
+        run.append(item)
+        held += _bytes(item)
+        if len(run) == length or held >= MAX_BYTES:
+            yield run
+            run, held = [], 0
+    if run:
+        yield run
+
+
+def _bytes(item: Item) -> int:
+    if isinstance(item, Sample):
+        return len(item.media) + len(item.partner or b"")
+    return len(item.payload or b"") if isinstance(item, Refused) else 0
+
+
+def _checked(items: Iterable[Item], max_pixels: int) -> Iterator[tuple[Sample, Look] | Refused]:
+    """Decode each sample, to know its size and hash, or refuse it."""
+    for item in items:
+        if isinstance(item, Refused):
+            yield item
+            continue
+        if isinstance(item, Address):
+            raise ValueError(f"{item.url} has not been fetched")
+        try:
+            look = look_at(item, max_pixels)
+            if item.partner is not None:
+                decode(item.partner, max_pixels)
+        except BadMedia as error:
+            yield Refused(item.key, error.reason, error.detail, item.media)
+            continue
+        yield replace(item, width=look.width, height=look.height), look

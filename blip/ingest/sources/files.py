@@ -1,0 +1,244 @@
+"""The media that a table or an annotation file names: from a tar, or from a folder and those in it."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from blip.data.archive import UNSAFE, is_unsafe_name, read_members
+from blip.errors import BlipError
+from blip.ingest.sources.names import Alike, folded, plain_name
+from blip.ingest.sources.refused import (
+    DUPLICATE,
+    MEDIA,
+    MISSING,
+    NOT_LISTED,
+    UNSUPPORTED,
+    Refused,
+    extension_in,
+    key_of,
+)
+from blip.ingest.sources.seen import Seen
+
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Media:
+    """A file that a table names: the name as the table has it, its key, extension and content."""
+
+    name: str
+    key: str
+    extension: str
+    data: bytes
+
+
+def find_in_tar(path: Path, wanted: Collection[str]) -> Iterator[Media | Refused]:
+    """Each of the `wanted` names once, with or without its extension, in the order of the archive.
+
+    Files that nobody wants, names without a file, second files of a name and unsafe names are refused.
+    """
+    found: set[str] = set()
+    keys: set[str] = set()
+    for name, item in _members(path, wanted):
+        if name is not None:
+            found.add(name)
+        if isinstance(item, Media) and item.key in keys:
+            yield Refused(item.key, DUPLICATE, f"{item.name}: another file has the key {item.key}", item.data)
+            continue
+        if isinstance(item, Media):
+            keys.add(item.key)
+        yield item
+    for name in wanted:
+        if name not in found:
+            yield Refused(key_of(name), MISSING, f"{name} is listed, its file is not in {path}")
+
+
+def _members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str | None, Media | Refused]]:
+    names = _Wanted(path, wanted)
+    for member in read_members(path):
+        if member.problem:
+            yield None, Refused(key_of(member.name), member.problem, member.detail)
+            continue
+        name = names.find(member.name)
+        if name is None:
+            detail = f"{member.name} in {path} is in no row of the table"
+            yield None, Refused(key_of(member.name), NOT_LISTED, detail, member.data)
+        else:
+            yield name, media(name, member.name, member.data)
+
+
+class _Wanted:
+    """The names that a table has for the members of a tar."""
+
+    def __init__(self, tar: Path, wanted: Collection[str]) -> None:
+        self._tar, self._wanted = tar, wanted
+
+    def find(self, member: str) -> str | None:
+        """The name of a member in the table: with its folders or, if no other is called so, without."""
+        if found := self._named(member):
+            return found
+        base = PurePosixPath(member).name
+        found = self._named(base)
+        return found if found and self._bases[base] == 1 else None
+
+    def _named(self, member: str) -> str | None:
+        names = list(_names(member))
+        written = (name for name in names if name in self._wanted)
+        alike = (self._alike[name] for name in map(folded, names) if name in self._alike)
+        return next(written, None) or next(alike, None)
+
+    @cached_property
+    def _alike(self) -> dict[str, str]:
+        """The wanted names by what they have in common with other spellings; those alone in it."""
+        counts = Counter(map(folded, self._wanted))
+        return {folded(name): name for name in self._wanted if counts[folded(name)] == 1}
+
+    @cached_property
+    def _bases(self) -> Counter[str]:
+        """How many members have a name without its folders: asked for a tar that was packed with its folder."""
+        return Counter(PurePosixPath(member.name).name for member in read_members(self._tar))
+
+
+def _names(member: str) -> Iterator[str]:
+    """The ways in which a table may name a member: `./a/b.png`, `a/b.png`, `a/b`, and these in plain letters."""
+    plain = plain_name(member)
+    yield from (
+        member,
+        plain,
+        str(PurePosixPath(member).with_suffix("")),
+        str(PurePosixPath(plain).with_suffix("")),
+    )
+
+
+def media(name: str, file: str, data: bytes) -> Media | Refused:
+    """A file's bytes under the name that a table has for it; refused where its extension is none of a picture."""
+    extension = extension_in(file)
+    if extension not in MEDIA:
+        return Refused(
+            key_of(name), UNSUPPORTED, f"{file}: {extension or 'no extension'!r} is not read", data
+        )
+    return Media(name, key_of(name), extension, data)
+
+
+@dataclass
+class Folder:
+    """A folder of pictures or clips, in which names are looked up.
+
+    A name may lack its extension, and may stand in a folder one level below (`train2017/`), where official
+    archives unpack to. One that is not there as it is written is looked for in other spellings (names.py).
+    """
+
+    path: Path
+    _used: Seen = field(default_factory=Seen)
+
+    @classmethod
+    def of(cls, images: str | None, beside: Path) -> "Folder":
+        """The folder that a source names for its pictures, or the one `beside` its annotation file.
+
+        Raises:
+            BlipError: it is not there.
+        """
+        folder = cls(Path(images) if images else beside)
+        if not folder.path.is_dir():
+            raise BlipError(f"pictures {folder.path}: no such folder; check `images` (--images)")
+        return folder
+
+    @cached_property
+    def _root(self) -> Path:
+        return self.path.resolve()
+
+    @cached_property
+    def _alike(self) -> Alike:
+        return Alike(self.path)
+
+    @cached_property
+    def _below(self) -> list[str]:
+        return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
+
+    def find(self, *names: str) -> Media | Refused:
+        """The file of the first of the names that there is, under the first name; else why there is none."""
+        name = names[0]
+        if name.startswith(("http://", "https://")):
+            return Refused(
+                key_of(name),
+                MISSING,
+                f"{name[:200]} is an address; read the table with --kind urls --column image=NAME",
+            )
+        inside = [self._inside(name) for name in names]
+        for look in (self._locate, self._locate_alike):
+            for candidate in inside:
+                if candidate is None:
+                    return Refused(
+                        key_of(name), UNSAFE, f"{name} is no file's name, or leads out of {self.path}"
+                    )
+                if found := look(candidate):
+                    return self._read(found, name, candidate)
+        near = self._alike.near(inside[0] or name)
+        also = f"; {near} is" if near else ""
+        return Refused(key_of(name), MISSING, f"{name} is listed, its file is not in {self.path}{also}")
+
+    def _read(self, found: Path, name: str, candidate: str) -> Media | Refused:
+        self._used.add(found.relative_to(self.path).as_posix())
+        if not found.resolve().is_relative_to(self._root):
+            return Refused(key_of(name), UNSAFE, f"{name} leads out of {self.path}")
+        data = content(found, key_of(candidate))
+        return data if isinstance(data, Refused) else media(candidate, found.name, data)
+
+    def others(self) -> Iterator[str]:
+        """The names of the pictures and clips, in it and below, that were not found under any name."""
+        for file in files_below(self.path):
+            name = file.relative_to(self.path).as_posix()
+            if extension_in(name) in MEDIA and self._used.add(name):
+                yield name
+
+    def _inside(self, name: str) -> str | None:
+        """A name relative to the folder, or None if it leads elsewhere."""
+        if Path(name).is_absolute() and Path(name).is_relative_to(self._root):
+            name = Path(name).relative_to(self._root).as_posix()
+        return None if is_unsafe_name(name) else name
+
+    def _locate(self, name: str) -> Path | None:
+        return next((path for place in self._places(name) if _is_file(path := self.path / place)), None)
+
+    def _locate_alike(self, name: str) -> Path | None:
+        places = self._places(plain_name(name))
+        return next((path for place in places if (path := self._alike.find(place))), None)
+
+    def _places(self, name: str) -> Iterator[str]:
+        """Where a name may be: in the folder and those below, and with an extension that it lacks."""
+        whole = extension_in(name) in MEDIA
+        ends = [""] if whole else ["", *(f".{extension}" for extension in sorted(MEDIA))]
+        return (
+            f"{folder}/{name}{end}" if folder else f"{name}{end}"
+            for folder in ("", *self._below)
+            for end in ends
+        )
+
+
+def content(file: Path, key: str) -> bytes | Refused:
+    """The bytes of a file, or why they cannot be had."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        return Refused(key, UNREADABLE, f"{file}: {error.strerror or error}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long to be one
+        return False
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and the folders below, in the order of their paths; links to folders are not followed.
+
+    The names of one folder are held at a time, those of the folders above it with them.
+    """
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir() and not entry.is_symlink():
+            yield from files_below(entry)
+        elif entry.is_file():
+            yield entry

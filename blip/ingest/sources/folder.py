@@ -1,0 +1,114 @@
+"""Kind `folder`: pictures in a folder and the folders below it.
+
+The captions of `cat.jpg` are the lines of `cat.txt`. Where no picture has such a file, names are captions:
+`old_red-car 2.jpg` is "old red car". Pictures and clips of kinds that are not read, and texts without a picture, are
+refused; other files are passed over.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from blip.config import Source
+from blip.data.archive import UNSAFE
+from blip.data.sample import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Caption, Sample
+from blip.errors import BlipError
+from blip.ingest.sources.cells import caption_of
+from blip.ingest.sources.files import content, files_below
+from blip.ingest.sources.refused import (
+    MISSING,
+    NO_CAPTION,
+    OTHER_MEDIA,
+    UNSUPPORTED,
+    Refused,
+    extension_in,
+    key_of,
+)
+
+TEXT = "txt"
+UNREAD = OTHER_MEDIA | VIDEO_EXTENSIONS
+ABOUT = frozenset({"readme", "license", "licence", "notice", "notes", "changelog", "classes", "labels"})
+
+
+def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
+    """Samples in the order of their paths."""
+    if not path.is_dir():
+        raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
+    root, beside = path.resolve(), _Beside()
+    named = not any(map(beside.is_sidecar, files_below(path)))
+    for file in files_below(path):
+        name, extension = file.relative_to(path).as_posix(), extension_in(file.name)
+        key = key_of(name)
+        if extension not in IMAGE_EXTENSIONS:
+            yield from _other(file, name, beside)
+        elif not file.resolve().is_relative_to(root):
+            yield Refused(key, UNSAFE, f"{name} is a link that leads out of {path}")
+        else:
+            yield _sample(file, key, extension, source.origin, named)
+
+
+def unread(file: Path, key: str) -> Refused:
+    """The refusal of a picture or clip of a kind that is not read."""
+    what = extension_in(file.name) or "no extension"
+    data = content(file, key)
+    payload = None if isinstance(data, Refused) else data
+    return Refused(
+        key, UNSUPPORTED, f"{file.name}: {what!r} is not read; save it as jpg, png or webp", payload
+    )
+
+
+class _Beside:
+    """Which texts belong to pictures; the names of one folder are held at a time."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._names = frozenset[str]()
+
+    def is_sidecar(self, file: Path) -> bool:
+        """Whether a file is the text of a picture, or of something that takes itself for one."""
+        if extension_in(file.name) != TEXT:
+            return False
+        if file.parent != self._folder:
+            kinds = IMAGE_EXTENSIONS | UNREAD | {""}
+            found = (entry for entry in file.parent.iterdir() if extension_in(entry.name) in kinds)
+            self._folder, self._names = (
+                file.parent,
+                frozenset(entry.stem for entry in found if entry.is_file()),
+            )
+        return file.stem in self._names
+
+
+def _other(file: Path, name: str, beside: _Beside) -> Iterator[Refused]:
+    """What a file that is no picture costs."""
+    extension = extension_in(name)
+    if extension in UNREAD or (not extension and file.with_suffix(".txt").is_file()):
+        yield unread(file, key_of(name))
+    elif extension == TEXT and not beside.is_sidecar(file) and file.stem.lower() not in ABOUT:
+        yield Refused(key_of(name), MISSING, f"{name} is a text, no picture of that name is beside it")
+
+
+def _sample(file: Path, key: str, extension: str, origin: str, named: bool) -> Sample | Refused:
+    data = content(file, key)
+    if isinstance(data, Refused):
+        return data
+    texts = _texts(file, named)
+    if not texts:
+        detail = f"{file.name} has neither a text beside it nor a name in words"
+        if not named:
+            detail = f"{file.name} has no text beside it, as others have"
+        return Refused(key, NO_CAPTION, detail, data)
+    return Sample(key, data, extension, tuple(Caption(text, origin) for text in texts))
+
+
+def _texts(file: Path, named: bool) -> list[str]:
+    sidecar = file.with_suffix(".txt")
+    if sidecar.is_file() and not sidecar.is_symlink():
+        lines = sidecar.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        return [text for line in lines if (text := caption_of(line))]
+    words = in_words(file.stem) if named else ""
+    return [words] if words else []
+
+
+def in_words(name: str) -> str:
+    """A name as a text: `old_red-car 2` is "old red car"."""
+    return re.sub(r"[\s_-]+", " ", re.sub(r"[\s_\-\d]+$", "", name)).strip()

@@ -1,0 +1,161 @@
+"""Which kind a source is, by the names of its files and the keys in them.
+
+kind_of(Path("coco/annotations/captions_train2017.json"))    # "coco"
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import get_args
+
+from blip.config import Columns, SourceKind
+from blip.data.sample import IMAGE_EXTENSIONS
+from blip.errors import BadArguments, BlipError
+from blip.ingest.sources import columns, hf, msvd
+from blip.ingest.sources.files import files_below
+from blip.ingest.sources.folder import in_words
+from blip.ingest.sources.json_stream import keys_in_head
+from blip.ingest.sources.refused import extension_in
+from blip.ingest.sources.rows import EXTENSIONS, column_names
+from blip.ingest.sources.urls import EXTENSIONS as LISTS
+from blip.ingest.sources.urls import has_addresses, is_url_list
+
+FILES: tuple[tuple[SourceKind, tuple[str, ...]], ...] = (
+    ("vqa", tuple(f"questions.{extension}" for extension in EXTENSIONS)),
+    ("video", ("clips.tar",)),
+    ("table", tuple(f"{name}.{extension}" for name in ("captions", "metadata") for extension in EXTENSIONS)),
+    ("hf", (hf.SPLITS, hf.STATE)),
+    ("msvd", ("AllVideoDescriptions.txt",)),
+)
+KEYS: dict[str, SourceKind] = {  # the first key that is found tells
+    "images.item.sentences": "karpathy",
+    "images.item.open_images_id": "nocaps",
+    "questions.item.question_id": "vqav2",
+    "annotations.item.question_id": "vqav2",
+    "videos.item.video_id": "msrvtt",
+    "sentences.item.video_id": "msrvtt",
+    "images.item.file_name": "coco",
+    "annotations.item.caption": "coco",
+    "data.questions": "visdial",
+    "data.answers": "visdial",
+    "data.dialogs": "visdial",
+    "identifier": "nlvr2",
+    "item.qas": "visual_genome",
+    "item.regions": "visual_genome",
+    "item.question_id": "vqav2",
+}
+CLIP_QUESTIONS = frozenset({"item.question", "item.video_id"})
+LOOKED_AT = 1000  # files of a folder
+TABLES = (*EXTENSIONS, "ndjson", "xlsx", "xls", "ods")
+
+
+def kind_of(source: Path, given: Columns | None = None) -> SourceKind:
+    """The kind of a source; `given` are the names of its columns, where they are known.
+
+    Raises:
+        BadArguments: there is nothing, or nothing known, or annotation files of several kinds, or pictures with a
+            table beside them that has another name than those that are looked for.
+    """
+    if not source.exists():
+        raise BadArguments(f"{source}: no such file or folder")
+    if source.is_dir() and not any(source.iterdir()):
+        raise BadArguments(f"{source}: the folder is empty; is it the right one?")
+    kind = _kind_of_folder(source) if source.is_dir() else _kind_of_file(source, given or Columns())
+    if kind is None:
+        raise BadArguments(
+            f"{source}: it cannot be told what kind of source this is; say it with --kind, one of: "
+            + ", ".join(get_args(SourceKind))
+        )
+    return kind
+
+
+def _kind_of_file(file: Path, given: Columns) -> SourceKind | None:
+    extension = file.suffix[1:].lower()
+    if extension == "tar":
+        return "webdataset"
+    if extension == "txt":
+        return "msvd" if file.name == "AllVideoDescriptions.txt" else None
+    if extension == "json" and (kind := _kind_by_keys(file)):
+        return kind
+    if is_url_list(file):
+        return "urls"
+    return _kind_of_table(file, given) if extension in EXTENSIONS else None
+
+
+def _kind_of_table(file: Path, given: Columns) -> SourceKind | None:
+    try:
+        names = column_names(file)
+    except BlipError as error:
+        raise BadArguments(f"{error}. Another form of file is read with --kind") from None
+    if {"identifier", "sentence"} <= {*names}:
+        return "nlvr2"
+    if "video_id" in names and file.name.upper().startswith("MSRVTT"):
+        return "msrvtt"
+    image = given.image or columns.guess(names, columns.IMAGE) or columns.guess(names, columns.ADDRESS)
+    if image in names and has_addresses(file, image):
+        return "urls"
+    known = all(columns.guess(names, usual) for usual in (columns.IMAGE, columns.CAPTION))
+    return "table" if known or file.suffix.lower() != ".json" else None
+
+
+def _kind_by_keys(file: Path) -> SourceKind | None:
+    keys = keys_in_head(file)
+    if keys >= CLIP_QUESTIONS:
+        is_msvd = (file.parent / msvd.MAPPING).is_file() or "msvd" in str(file).lower()
+        return "msvd" if is_msvd else "msrvtt"
+    return next((kind for key, kind in KEYS.items() if key in keys), None)
+
+
+def _kind_of_folder(folder: Path) -> SourceKind | None:
+    for kind, names in FILES:
+        if any((folder / name).is_file() for name in names):
+            return kind
+    found: dict[SourceKind, str] = {
+        kind: file.name for file in _annotations(folder) if (kind := _kind_by_keys(file))
+    }
+    if len(found) > 1:
+        files = ", ".join(f"{file} ({kind})" for kind, file in sorted(found.items()))
+        raise BadArguments(
+            f"{folder}: it has files of several kinds: {files}; name one of them as the source"
+        )
+    if found:
+        return next(iter(found))
+    return _kind_by_contents(folder)
+
+
+def _annotations(folder: Path) -> Iterator[Path]:
+    for place in (folder, folder / "annotations"):
+        yield from sorted(place.glob("*.json"))
+
+
+def _kind_by_contents(folder: Path) -> SourceKind | None:
+    """By what lies in it: tars, tables of the Hub, or pictures; of a large folder the first files tell."""
+    if any(folder.glob("*.tar")) or any(folder.glob("*/*.tar")):
+        return "webdataset"
+    files = list(islice(files_below(folder), LOOKED_AT))
+    tables = [file for file in files if file.suffix == ".parquet"]
+    if tables:
+        return "urls" if is_url_list(tables[0]) else "hf"
+    pictures = [file for file in files if extension_in(file.name) in IMAGE_EXTENSIONS]
+    if pictures:
+        _see_that_no_table_is_lost(folder)
+        return "imagefolder" if _says_more_by_folders(folder, pictures) else "folder"
+    lists = (file for file in sorted(folder.iterdir()) if file.suffix[1:].lower() in LISTS)
+    return "urls" if any(map(is_url_list, lists)) else None
+
+
+def _see_that_no_table_is_lost(folder: Path) -> None:
+    """Captions are not made up of names where a table beside the pictures may have them."""
+    tables = [file.name for file in sorted(folder.iterdir()) if file.suffix[1:].lower() in TABLES]
+    if tables:
+        more = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
+        raise BadArguments(
+            f"{folder}: found {tables[0]}{more} beside the pictures; name it as the source "
+            f"({folder / tables[0]}), or say --kind folder where the names of the pictures are their captions"
+        )
+
+
+def _says_more_by_folders(folder: Path, pictures: list[Path]) -> bool:
+    """Whether pictures have no words of their own, but lie in folders that have a name."""
+    told = sum(file.with_suffix(".txt").is_file() or " " in in_words(file.stem) for file in pictures)
+    return all(file.parent != folder for file in pictures) and told < len(pictures) / 2

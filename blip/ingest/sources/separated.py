@@ -1,0 +1,125 @@
+"""Tables whose fields a comma, a semicolon or a tab separates: csv and tsv, row by row.
+
+    names = header_of(Path("captions.csv"))
+    for row in read_separated(Path("captions.csv")): ...
+
+A row is broken if its fields are not as many as the header's or its quotes do not pair up; a quote that is never
+closed costs its own line only. The header tells what separates the fields, for Excel's csv has semicolons where
+numbers have a comma; its "Unicode text" is UTF-16 with tabs. Bytes that are no text get U+FFFD, which screening finds.
+"""
+
+import codecs
+import csv
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from blip.errors import BlipError
+from blip.ingest.sources.columns import ADDRESS, CAPTION, IMAGE
+from blip.ingest.sources.refused import Refused
+from blip.ingest.sources.row import Row, broken
+
+FIELD_LIMIT = 16 << 20  # characters; csv's own 131,072 would lose the row without a look at its caption
+QUOTED_LINES = 1000  # that one quoted field may span
+SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;"}  # the first is what a file has if its header does not tell
+KNOWN = frozenset((*IMAGE, *CAPTION, *ADDRESS, "question", "answer"))
+
+
+def header_of(path: Path) -> list[str]:
+    """The names of the columns.
+
+    Raises:
+        BlipError: the first row is no text, or ends nowhere.
+    """
+    with open_text(path) as handle:
+        return _header(path, _Lines(handle))[0]
+
+
+def read_separated(path: Path) -> Iterator[Row | Refused]:
+    """The rows under the header.
+
+    Raises:
+        BlipError: as `header_of`.
+    """
+    with open_text(path) as handle:
+        lines = _Lines(handle)
+        names, separator = _header(path, lines)
+        lines.begin()
+        reader = csv.reader(lines, delimiter=separator, strict=True)
+        while True:
+            try:
+                fields = next(reader)
+                problem = f"{len(fields)} fields, the header has {len(names)}; quote texts with {separator!r}"
+            except StopIteration:
+                return
+            except csv.Error as error:
+                fields, problem = [], str(error)
+            number = lines.number
+            if (fields and len(fields) != len(names)) or (not fields and lines.taken[0].strip()):
+                line = lines.reject()
+                raw = line.rstrip("\r\n").split("\t") if separator == "\t" else []
+                if len(raw) == len(names):
+                    yield Row(number, dict(zip(names, raw, strict=True)))
+                else:
+                    yield broken(path, number, problem, line.encode(errors="replace"))
+            elif fields:
+                yield Row(number, dict(zip(names, fields, strict=True)))
+            lines.begin()
+
+
+def open_text(path: Path) -> TextIO:
+    """A text file: UTF-16 if it begins with the mark of it, else UTF-8 with or without one."""
+    with path.open("rb") as handle:
+        start = handle.read(2)
+    encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    return path.open(encoding=encoding, errors="replace", newline="")
+
+
+class _Lines:
+    """Lines for csv's reader, which may be told that only the first one of a record is spent."""
+
+    def __init__(self, handle: TextIO) -> None:
+        self._handle, self._again = handle, deque[str]()
+        self.number, self.taken = 1, list[str]()
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if len(self.taken) > QUOTED_LINES:
+            raise csv.Error(f"a quote is not closed within {QUOTED_LINES:,} lines")
+        line = self._again.popleft() if self._again else next(self._handle)
+        self.taken.append(line)
+        return line
+
+    def begin(self) -> None:
+        """A record begins at the next line."""
+        self.number += len(self.taken)
+        self.taken = []
+
+    def reject(self) -> str:
+        """Give back all lines of the record but the first, which is returned."""
+        first, *rest = self.taken
+        self._again.extendleft(reversed(rest))
+        self.taken = [first]
+        return first
+
+
+def _header(path: Path, lines: _Lines) -> tuple[list[str], str]:
+    """The names of the columns and what separates them: what gives the most usual names, or else several."""
+    csv.field_size_limit(FIELD_LIMIT)
+    first, *others = SEPARATORS[path.suffix.lower()]
+    try:
+        found = {first: next(csv.reader(lines, delimiter=first), [])}
+        found |= {other: next(csv.reader(iter(lines.taken), delimiter=other), []) for other in others}
+    except csv.Error as error:
+        raise BlipError(f"{path}: its first row, which names the columns, cannot be read: {error}") from None
+    if any("\0" in line for line in lines.taken):
+        raise BlipError(f"{path}: its first row has zeros, as UTF-16 without a mark has; save it as UTF-8")
+    separator = max(found, key=lambda one: (_usual(found[one]), len(found[one]) > 1))
+    return found[separator], separator
+
+
+def _usual(names: list[str]) -> int:
+    return sum(name.strip().lower() in KNOWN for name in names)

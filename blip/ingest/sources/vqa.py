@@ -1,0 +1,89 @@
+"""Kind `vqa`: a folder with `questions.csv` (image, question, answer, open) and its pictures.
+
+Several rows with the same image and question are the answers of several people. `open` is 1 where the
+question does not itself name its possible answers; without that column it is where one is neither yes nor no.
+`columns` may name the one of the pictures as `image` and that of the questions as `caption`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from blip.config import Columns, Source
+from blip.data.sample import Question, Sample
+from blip.ingest.sources.cells import words
+from blip.ingest.sources.columns import IMAGE, pick_one
+from blip.ingest.sources.files import Folder, Media, find_in_tar
+from blip.ingest.sources.names import plain_name
+from blip.ingest.sources.questions import shares
+from blip.ingest.sources.refused import Refused, key_of
+from blip.ingest.sources.rows import column_names, find_table, read_rows, read_truth
+
+NO_ANSWER = "no_answer"
+OPEN = "open"
+QUESTION, ANSWER = ("question", "questions", "query"), ("answer", "answers", "response")
+_TRUE, _CLOSED = {"1", "1.0", "true", "yes"}, {"yes", "no"}
+
+Asked = dict[
+    tuple[str, bool | None], list[str]
+]  # the answers to a question, and whether it is open if that is told
+
+
+def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
+    """Samples with their questions, in the order of the archive or else of the table; the questions are held.
+
+    Raises:
+        BlipError: there is no table, or it lacks a column.
+    """
+    table = find_table(path, "questions")
+    names = column_names(table)
+    columns = _columns(names, source.columns or Columns(), table)
+    questions: dict[str, Asked] = {}
+    for row in read_rows(table, [*columns, OPEN] if OPEN in names else columns):
+        if isinstance(row, Refused):
+            yield row
+            continue
+        image, text, answer = (row.text(column) for column in columns)
+        asked = questions.setdefault(plain_name(image), {})
+        if words(text) and words(answer):
+            open_ = row.text(OPEN).strip().lower() in _TRUE if OPEN in names else None
+            asked.setdefault((words(text), open_), []).append(answer)
+        else:
+            yield Refused(
+                key_of(image), NO_ANSWER, f"line {row.number}: {text!r} is answered {answer!r}"[:200]
+            )
+    truth = read_truth(path)
+    for item in _media(source, path, questions):
+        if isinstance(item, Refused):
+            yield item
+            continue
+        asked = questions[item.name]
+        if not asked:
+            yield Refused(item.key, "no_question", f"{item.name} has no question with an answer", item.data)
+            continue
+        found = tuple(
+            Question(text, shares(given), _is_open(given) if open_ is None else open_, annotators=len(given))
+            for (text, open_), given in asked.items()
+        )
+        yield Sample(item.key, item.data, item.extension, questions=found, truth=truth.get(item.name))
+
+
+def _columns(names: list[str], given: Columns, table: Path) -> list[str]:
+    return [
+        pick_one(names, given.image, IMAGE, "image", table),
+        pick_one(names, given.caption, QUESTION, "caption", table, "question"),
+        pick_one(names, None, ANSWER, "answer", table),
+    ]
+
+
+def _is_open(answers: list[str]) -> bool:
+    return not {words(answer).lower() for answer in answers} <= _CLOSED
+
+
+def _media(source: Source, path: Path, wanted: dict[str, Asked]) -> Iterator[Media | Refused]:
+    tar = path / "images.tar"
+    if tar.is_file() and not source.images:
+        return find_in_tar(tar, wanted)
+    folder = Folder.of(source.images, path)
+    found = ((name, folder.find(name)) for name in wanted)
+    return (item if isinstance(item, Refused) else replace(item, name=name) for name, item in found)

@@ -1,0 +1,180 @@
+"""Kind `webdataset`: a folder of tars as img2dataset writes them, or one such tar; captions stand in each.
+
+    laion/00000.tar: 000000000.jpg  000000000.json  000000000.txt  000000001.jpg  ...
+    laion/00001.tar: 000010000.jpg  ...
+
+Members with the same name up to the first dot are one sample and stand side by side, in any order: a picture
+or clip, and its caption as KEY.txt, KEY.caption, KEY.cls (in words) or `caption` of KEY.json. A key that
+begins with its tar's name, as img2dataset's do, stays as it is; another one gets that name in front, since
+tars may number their samples alike. Only a tar's worth of keys is held at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+from blip.config import Source
+from blip.data.archive import UNSAFE, Member, is_unsafe_name, read_members
+from blip.data.sample import Caption, Sample
+from blip.errors import BlipError
+from blip.ingest.sources.cells import caption_of
+from blip.ingest.sources.refused import (
+    DUPLICATE,
+    MEDIA,
+    NO_CAPTION,
+    NO_IMAGE,
+    UNSUPPORTED,
+    Refused,
+    extension_in,
+    key_of,
+)
+
+PICKLE = "pickle"
+TEXTS = ("txt", "caption", "cls", "json")  # the first that has words is the caption
+PICKLES = frozenset({"pyd", "pickle", "pkl", "pth", "pt", "npy", "npz", "joblib"})
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
+def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
+    """Samples in the order of the tars' names and of their members.
+
+    Raises:
+        BlipError: there is no such folder or no tar in it, a tar is compressed, or a name is a command.
+    """
+    found = dict(_tars(path))
+    distinct = not any(after.startswith(before) for before, after in pairwise(sorted(found)))
+    for name, tar in found.items():
+        if path.is_dir() and not tar.resolve().is_relative_to(path.resolve()):
+            yield Refused(key_of(name), UNSAFE, f"{name}.tar is a link that leads out of {path}")
+            continue
+        seen: set[str] = set()
+        for item in _groups(tar):
+            if isinstance(item, Refused):
+                yield item
+                continue
+            key = key_of(item.key if distinct and item.key.startswith(name) else f"{name}/{item.key}")
+            yield from item.refused
+            if item.media or item.texts:
+                yield item.second(key) if key in seen else item.sample(key, source.origin)
+            seen.add(key)
+
+
+@dataclass
+class _Group:
+    """The members of one sample, as they come."""
+
+    key: str
+    media: tuple[str, bytes] | None = None
+    texts: dict[str, bytes] = field(default_factory=dict)
+    refused: list[Refused] = field(default_factory=list)
+
+    def add(self, member: Member, extension: str) -> None:
+        """Take a member in, or note why it is left out."""
+        if extension in MEDIA and self.media is None:
+            self.media = extension, member.data
+        elif extension in TEXTS and extension not in self.texts:
+            self.texts[extension] = member.data
+        elif extension in PICKLES:
+            detail = f"{member.name} can hold a pickle, which runs code where it is read; it was not opened"
+            self.refused.append(Refused(key_of(member.name), PICKLE, detail))
+        elif extension in MEDIA or extension in TEXTS:
+            detail = f"{member.name}: the sample {self.key} has another one of its kind"
+            self.refused.append(Refused(key_of(member.name), DUPLICATE, detail, member.data))
+        else:
+            detail = f"{member.name}: {extension or 'no extension'!r} is not read"
+            self.refused.append(Refused(key_of(member.name), UNSUPPORTED, detail, member.data))
+
+    def sample(self, key: str, origin: str) -> Sample | Refused:
+        """The sample, or why there is none."""
+        if self.media is None:
+            there = ", ".join(sorted(self.texts)) or "nothing that is read"
+            return Refused(
+                key, NO_IMAGE, f"{self.key} has {there} but no picture{self._status()}", self._any()
+            )
+        extension, data = self.media
+        text = next(filter(None, (_text(kind, self.texts.get(kind, b"")) for kind in TEXTS)), "")
+        if not text:
+            detail = f"{self.key} has no words in {', '.join(sorted(self.texts)) or 'any text'}"
+            return Refused(key, NO_CAPTION, detail, data)
+        return Sample(key, data, extension, (Caption(text, origin),))
+
+    def second(self, key: str) -> Refused:
+        """What becomes of members that come apart from others of their key."""
+        detail = f"{self.key} came before in the same tar; the members of a sample must stand side by side"
+        return Refused(key, DUPLICATE, detail, self.media[1] if self.media else self._any())
+
+    def _any(self) -> bytes | None:
+        return next(iter(self.texts.values()), None)
+
+    def _status(self) -> str:
+        """What img2dataset says of a picture that it did not get."""
+        about = _object(self.texts.get("json", b""))
+        told = [str(about[name]) for name in ("status", "error_message") if about.get(name)]
+        return f" ({', '.join(told)})"[:200] if told else ""
+
+
+def _tars(path: Path) -> Iterator[tuple[str, Path]]:
+    """Names without `.tar`, below the folder, and files."""
+    if "pipe:" in str(path):
+        raise BlipError(f"source {path}: commands are never run; name a folder of tars, or a tar")
+    if not path.exists():
+        raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    found = False
+    for file in files:
+        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        if name.lower().endswith(COMPRESSED):
+            raise BlipError(
+                f"source {path}: {name} is compressed; unpack it to a plain .tar, which is all that is read"
+            )
+        if not name.endswith(".tar"):
+            continue
+        if is_unsafe_name(name):
+            raise BlipError(
+                f"source {path}: the shard's name {name!r} could be taken for a command; rename it"
+            )
+        found = True
+        yield name.removesuffix(".tar"), file
+    if not found:
+        raise BlipError(f"source {path}: there is no .tar in it")
+
+
+def _groups(tar: Path) -> Iterator[_Group | Refused]:
+    """Neighbouring members with the same key."""
+    group: _Group | None = None
+    for member in read_members(tar):
+        if member.problem:
+            yield Refused(key_of(member.name), member.problem, f"{tar.name}, {member.name}: {member.detail}")
+            continue
+        path = PurePosixPath(member.name)
+        base, _, extension = path.name.partition(".")
+        key = str(path.parent / base)
+        if group is None or group.key != key:
+            if group:
+                yield group
+            group = _Group(key)
+        group.add(member, extension_in(f"x.{extension}") if "." not in extension else extension.lower())
+    if group:
+        yield group
+
+
+def _text(kind: str, data: bytes) -> str:
+    if kind == "json":
+        found = _object(data).get("caption")
+        text = found if isinstance(found, str) else ""
+    else:
+        text = data.decode("utf-8-sig", errors="replace")
+    caption = caption_of(text)
+    return "" if kind == "cls" and caption.isdigit() else caption
+
+
+def _object(data: bytes) -> dict[str, object]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,228 @@
+"""A list of URLs becomes a dataset; everything is accounted for, whatever happens on the way."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from blip.config import Download, Ingest, Source
+from blip.data.pairs import PairsDataset
+from blip.errors import BlipError
+from blip.ingest.download.shards import download_jobs
+from blip.ingest.ingestion import ingest_dataset
+from blip.ingest.shards import ShardJob, write_shard
+from blip.ingest.sources.urls import Address
+
+from .conftest import Server
+from .server import BECOMES, picture
+
+COUNT = 120
+QUICK = {kind: reason for kind, reason in BECOMES.items() if kind not in ("silent", "drip")}
+
+
+def urls(server: Server) -> list[tuple[str, str | None]]:
+    """Every third one a fault, with the reason it becomes."""
+    kinds, found = list(QUICK.items()), []
+    for number in range(COUNT):
+        if number % 3 == 1:
+            kind, reason = kinds[number // 3 % len(kinds)]
+            found.append((f"{server.url}/fault/{kind}/{number}.jpg", reason))
+        else:
+            found.append((f"{server.url}/good/{number}.jpg", None))
+    return found
+
+
+@pytest.fixture
+def settings(settings: Download) -> Download:
+    """None of these faults is a wait without end, and a busy machine may take its time."""
+    return settings.model_copy(update={"connect_seconds": 10.0, "read_seconds": 10.0, "total_seconds": 60.0})
+
+
+@pytest.fixture
+def source(server: Server, tmp_path: Path) -> Source:
+    rows = [{"url": url, "caption": f"picture {n}"} for n, (url, _) in enumerate(urls(server))]
+    (tmp_path / "list.json").write_text(json.dumps(rows))
+    return Source(source=str(tmp_path / "list.json"), kind="urls", origin="web", role="train")
+
+
+def ingest_settings(download: Download) -> Ingest:
+    return Ingest(samples_per_shard=10, datasets={}, download=download)
+
+
+def shard_job() -> ShardJob:
+    rows = [Address("000000000", "http://example.org/a.jpg", "x")]
+    return ShardJob(Path("nowhere"), 0, rows, "web", 1, None)
+
+
+def test_every_row_is_a_sample_or_has_its_reason(
+    server: Server, source: Source, settings: Download, tmp_path: Path
+) -> None:
+    dataset = ingest_dataset(source, tmp_path / "out", ingest_settings(settings))
+    wanted = urls(server)
+    reasons = Counter(reason for _, reason in wanted if reason)
+    assert dataset.manifest.quarantined == dict(sorted(reasons.items()))
+    samples = list(dataset.samples())
+    kept = [n for n, (_, reason) in enumerate(wanted) if reason is None]
+    assert [sample.key for sample in samples] == [f"{n:09d}" for n in kept]
+    assert [sample.url for sample in samples] == [wanted[n][0] for n in kept]
+    assert all(sample.media == picture(n) for sample, n in zip(samples, kept, strict=True))
+    assert dataset.metadata(["url"])["url"].to_pylist() == [wanted[n][0] for n in kept]
+    rows = pq.read_table(dataset.path / "quarantine/index.parquet").to_pylist()
+    assert {row["key"]: row["reason"] for row in rows} == {
+        f"{n:09d}": reason for n, (_, reason) in enumerate(wanted) if reason
+    }
+    assert dataset.verify() == []
+
+
+AGAIN = """
+import sys
+from pathlib import Path
+from blip.config import Download, Ingest, Source
+from blip.ingest.ingestion import ingest_dataset
+source = Source(source=sys.argv[1], kind="urls", origin="web", role="train")
+download = Download.model_validate_json(sys.argv[3])
+ingest_dataset(source, Path(sys.argv[2]), Ingest(samples_per_shard=10, datasets={}, download=download))
+"""
+
+
+def test_kill_9_and_again_fetches_no_finished_shard(
+    server: Server, source: Source, settings: Download, tmp_path: Path
+) -> None:
+    few = settings.model_copy(update={"connections": 2})  # so that there is time to kill it
+    command = [sys.executable, "-c", AGAIN, source.source, str(tmp_path / "out"), few.model_dump_json()]
+    process = subprocess.Popen(command, cwd=Path.cwd())
+    parts = tmp_path / ".out.partial/parts"
+    while len(list(parts.glob("*.json"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {int(path.stem) for path in parts.glob("*.json")}
+    assert 3 <= len(done) < COUNT // 10
+    server.seen.clear()
+    dataset = ingest_dataset(source, tmp_path / "out", ingest_settings(settings))
+    asked = {int(path.rsplit("/", 1)[1].removesuffix(".jpg")) // 10 for path in server.seen}
+    assert not asked & done
+    assert len(dataset) + sum(dataset.manifest.quarantined.values()) == COUNT
+    assert [sample.key for sample in PairsDataset.open(dataset.path).samples()] == [
+        f"{n:09d}" for n, (_, reason) in enumerate(urls(server)) if reason is None
+    ]
+
+
+def test_an_address_that_is_no_unicode_is_set_aside(
+    server: Server, settings: Download, tmp_path: Path
+) -> None:
+    port = server.url.rsplit(":", 1)[1]
+    urls = [
+        f"http://127.0.0.1{more}" for more in (f":{port}/good/1.jpg", "\ud83d/1.jpg", f":{port}/good/2.jpg")
+    ]
+    rows = [{"url": url, "caption": "x"} for url in urls]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = Source(source=str(tmp_path / "list.jsonl"), kind="urls", origin="web", role="train")
+    dataset = ingest_dataset(source, tmp_path / "out", ingest_settings(settings))
+    assert (len(dataset), dataset.manifest.quarantined) == (2, {"bad_url": 1})
+
+
+def test_limits_are_those_of_all_workers_together(settings: Download) -> None:
+    wide = settings.model_copy(update={"connections": 100, "connections_per_host": 3, "seconds_between": 0.5})
+    (job,) = download_jobs([shard_job()], wide, per_shard=1, workers=4)
+    shared = job.settings
+    assert (shared.connections, shared.connections_per_host, shared.seconds_between) == (25, 1, 2.0)
+
+
+def test_jobs_are_long_and_the_last_are_even(settings: Download) -> None:
+    shards = [replace(shard_job(), number=number) for number in range(25)]
+    jobs = list(download_jobs(iter(shards), settings, per_shard=5000, workers=3))
+    assert [[shard.number for shard in job.shards] for job in jobs] == [
+        [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15], [16, 17, 18, 19], [20, 21, 22, 23], [24],
+    ]  # fmt: skip
+    assert [len(job.shards) for job in download_jobs(iter(shards[:8]), settings, 5000, 3)] == [3, 3, 2]
+    assert [len(job.shards) for job in download_jobs(iter(shards), settings, 50_000, 3)] == [1] * 25
+
+
+def test_an_address_is_not_written_without_its_picture(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has not been fetched"):
+        write_shard(replace(shard_job(), directory=tmp_path))
+
+
+def test_a_name_server_that_is_down_spoils_no_shard(
+    server: Server, settings: Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = ["127.0.0.1"] * 29 + ["pictures.test"] * 29 + [".no.host"] + ["127.0.0.1"]
+    port = server.url.rsplit(":", 1)[1]
+    rows = [{"url": f"http://{host}:{port}/good/{n}.jpg", "caption": "x"} for n, host in enumerate(hosts)]
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(rows))
+    source = Source(source=str(path), kind="urls", origin="web", role="train")
+    some = Ingest(samples_per_shard=29, datasets={}, download=settings)
+    names: dict[str, str] = {}
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *rest: object, **more: object) -> object:
+        return real(names.get(host, host), *rest, **more)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(BlipError, match=r"none of the 29 URLs of shard 1 could be reached; the last: dns"):
+        ingest_dataset(source, tmp_path / "out", some)
+    assert [path.stem for path in (tmp_path / ".out.partial/parts").glob("*.json")] == ["00000"]
+    names["pictures.test"] = "127.0.0.1"
+    dataset = ingest_dataset(source, tmp_path / "out", some)
+    assert (len(dataset), dataset.manifest.quarantined) == (59, {"bad_url": 1})
+    assert server.seen["/good/3.jpg"] == 1
+
+
+def listed(path: Path, urls: list[str]) -> Source:
+    path.write_text(json.dumps([{"url": url, "caption": "x"} for url in urls]))
+    return Source(source=str(path), kind="urls", origin="web", role="train")
+
+
+def test_an_address_that_is_never_asked_hides_no_server_that_is_down(
+    server: Server, settings: Download, tmp_path: Path
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        down = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        urls = [f"{down}/{number}.jpg" for number in range(25)]
+        source = listed(
+            tmp_path / "list.json", [*urls, "http:///malformed.jpg", "http://10.0.0.7/inside.jpg"]
+        )
+        quick = Ingest(datasets={}, download=settings.model_copy(update={"retries": 0}))
+        with pytest.raises(
+            BlipError, match=r"none of the 25 URLs of shard 0 could be reached; the last: connect"
+        ):
+            ingest_dataset(source, tmp_path / "out", quick)
+    assert not list((tmp_path / ".out.partial/parts").glob("*.json"))
+
+
+def test_nothing_is_kept_of_a_run_that_left_no_sample_and_it_says_why(
+    server: Server, settings: Download, tmp_path: Path
+) -> None:
+    urls = [f"{server.url}/fault/{kind}/1.jpg" for kind in ("missing", "missing", "html")]
+    source = listed(tmp_path / "list.json", urls)
+    with pytest.raises(BlipError) as caught:
+        ingest_dataset(source, tmp_path / "out", Ingest(datasets={}, download=settings))
+    assert "no sample is left of 3 (2 http_404, 1 not_an_image). The first:" in str(caught.value)
+    assert "000000000: http_404, http://127.0.0.1" in str(caught.value)
+    assert not list((tmp_path / ".out.partial/parts").iterdir())
+
+
+def test_networks_that_are_allowed_later_are_asked(
+    server: Server, settings: Download, tmp_path: Path
+) -> None:
+    good = [f"{server.url}/good/{number}.jpg" for number in range(3)]
+    source = listed(tmp_path / "list.json", [*good, "http://127.0.0.2:9/a.jpg", ""])
+    strict = Ingest(datasets={}, max_bad_fraction=0, download=settings)
+    for networks, reason in ((("127.0.0.1",), "refused_address"), (("127.0.0.0/8",), "connect")):
+        download = settings.model_copy(update={"networks": networks})
+        with pytest.raises(BlipError, match="1 no_url"):
+            ingest_dataset(source, tmp_path / "out", strict.model_copy(update={"download": download}))
+        (rows,) = (tmp_path / ".out.partial/parts").glob("*.quarantine.parquet")
+        assert pq.read_table(rows)["reason"].to_pylist() == [reason, "no_url"]

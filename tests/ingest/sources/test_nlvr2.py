@@ -1,0 +1,109 @@
+"""NLVR2 in the exact form of its files; both pictures go into the shards and come back."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from blip.config import Ingest, Source
+from blip.data.sample import Question
+from blip.ingest.ingestion import ingest_dataset
+from tests.data.conftest import draw, encoded
+
+from .reading import details, items, samples, write
+
+
+def statement(identifier: str, sentence: str, label: str | None = "True", **fields: object) -> str:
+    """A line of train.json."""
+    value = {
+        "validation": {"47": "True"},
+        "sentence": sentence,
+        "left_url": "https://a.org/left.jpg",
+        "right_url": "https://a.org/right.jpg",
+        "writer": "182",
+        "identifier": identifier,
+        "label": label,
+        "query": "acorns6",
+        "synset": "acorn",
+        "extra_validations": {},
+        **fields,
+    }
+    return json.dumps({name: found for name, found in value.items() if found is not None})
+
+
+@pytest.fixture
+def nlvr(tmp_path: Path) -> Path:
+    """Two pairs, of which one has two statements."""
+    write(
+        tmp_path / "train.json",
+        statement("train-10171-0-0", "An image shows one acorn.", "False", directory=59),
+        statement("train-4100-2-0", "Two dogs  sit.", directory=3),
+        statement("train-10171-0-1", "There are acorns.", directory=59),
+    )
+    for number, stem in enumerate(("59/train-10171-0", "3/train-4100-2")):
+        for side in (0, 1):
+            path = tmp_path / f"images/train/{stem}-img{side}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encoded(draw(2 * number + side)))
+    return tmp_path
+
+
+def source(nlvr: Path) -> Source:
+    return Source(
+        source=str(nlvr / "train.json"),
+        kind="nlvr2",
+        origin="human",
+        role="train",
+        images=str(nlvr / "images"),
+    )
+
+
+def test_statements_about_a_pair_are_one_sample(nlvr: Path) -> None:
+    found = samples(items(nlvr / "train.json", "nlvr2", images=str(nlvr / "images")))
+    assert list(found) == ["train-10171-0", "train-4100-2"]
+    pair = found["train-10171-0"]
+    assert (pair.media, pair.partner) == (encoded(draw(0)), encoded(draw(1)))
+    assert pair.questions == (
+        Question("An image shows one acorn.", {"false": 1.0}, open=False),
+        Question("There are acorns.", {"true": 1.0}, open=False),
+    )
+
+
+def test_both_pictures_come_back_from_the_shards(nlvr: Path, tmp_path: Path) -> None:
+    dataset = ingest_dataset(source(nlvr), tmp_path / "out", Ingest(datasets={}))
+    first, second = dataset.samples()
+    assert (first.media, first.partner) == (encoded(draw(0)), encoded(draw(1)))
+    assert (second.partner, second.partner_extension) == (encoded(draw(3)), "png")
+    assert first.questions[1] == Question("There are acorns.", {"true": 1.0}, open=False)
+    assert dataset.verify() == []
+
+
+def test_a_broken_right_picture_is_quarantined(nlvr: Path, tmp_path: Path) -> None:
+    (nlvr / "images/train/3/train-4100-2-img1.png").write_bytes(b"<html>")
+    settings = Ingest(datasets={}, max_bad_fraction=0.5)
+    dataset = ingest_dataset(source(nlvr), tmp_path / "out", settings)
+    assert [sample.key for sample in dataset.samples()] == ["train-10171-0"]
+    assert dataset.manifest.quarantined == {"not_an_image": 1}
+
+
+def test_dev_pictures_lie_in_one_folder(tmp_path: Path) -> None:
+    write(tmp_path / "dev.json", statement("dev-850-0-0", "It is so.", "False"))
+    for side in (0, 1):
+        write(tmp_path / f"dev/dev-850-0-img{side}.png", f"{side}")
+    (pair,) = samples(items(tmp_path, "nlvr2")).values()
+    assert (pair.key, pair.media, pair.partner) == ("dev-850-0", b"0\n", b"1\n")
+
+
+def test_broken_lines_and_missing_pictures_are_refused(nlvr: Path) -> None:
+    with (nlvr / "train.json").open("a") as file:
+        file.write('{"identifier": \n')
+        file.write(statement("train-1-0-0", "s", "Perhaps") + "\n")
+        file.write(statement("train-2-0-0", "s") + "\n")
+    found = items(nlvr / "train.json", "nlvr2", images=str(nlvr / "images"))
+    assert len(samples(found)) == 2
+    (reason, detail), *others = details(found)
+    assert (reason, detail.split(":")[0]) == ("broken_row", "train.json, line 4")
+    assert others == [
+        ("broken_entry", "train.json, line 5: no 'perhaps'"),
+        ("missing_file", f"train-2-0-img0.png is listed, its file is not in {nlvr / 'images'}"),
+    ]

@@ -1,0 +1,239 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from blip.data.pairs import Question
+from blip.errors import BadArguments, BlipError
+from blip.ingest.sources import Refused
+from blip.ingest.sources.refused import key_of
+
+from .reading import details, items, reasons, samples, texts, write, write_table, write_tar
+
+
+def test_a_table_joins_rows_and_archive_with_and_without_extension(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.webp,one", 'b,"two, with a  comma"', "a.webp,uno")
+    write_tar(tmp_path / "images.tar", {"./b.png": b"B", "a.webp": b"A"})
+    found = items(tmp_path, "table")
+    assert [(s.key, s.media, s.extension) for s in samples(found).values()] == [
+        ("b", b"B", "png"),
+        ("a", b"A", "webp"),
+    ]
+    assert texts(samples(found)["a"]) == [("one", "web"), ("uno", "web")]
+    assert texts(samples(found)["b"]) == [("two, with a comma", "web")]
+
+
+def test_a_table_finds_pictures_in_the_folder(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "sub/a.JPG,one", "b,two")
+    write(tmp_path / "sub/a.JPG", "A")
+    write(tmp_path / "b.webp", "B")
+    found = samples(items(tmp_path, "table"))
+    assert [(s.extension, s.media) for s in found.values()] == [("jpg", b"A\n"), ("webp", b"B\n")]
+    assert list(found) == [key_of("sub/a.JPG"), "b"]
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_form_of_table_gives_the_same(tmp_path: Path, extension: str) -> None:
+    rows = [{"image": "a.png", "caption": "007"}, {"image": "a.png", "caption": "00"}]
+    write_table(tmp_path / f"captions.{extension}", rows)
+    write(tmp_path / "a.png", "A")
+    assert texts(samples(items(tmp_path, "table"))["a"]) == [("007", "web"), ("00", "web")]
+
+
+def test_the_truth_is_typed_by_column(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.png,x", "b.png,y")
+    write(
+        tmp_path / "truth.csv", "image,matched,score,concept,note", "a.png,1,0.5,2705,", "b.png,0,1,1F60D,007"
+    )
+    for name in ("a.png", "b.png"):
+        write(tmp_path / name, "A")
+    found = samples(items(tmp_path, "table"))
+    assert found["a"].truth == {"matched": 1, "score": 0.5, "concept": "2705", "note": ""}
+    assert found["b"].truth == {"matched": 0, "score": 1.0, "concept": "1F60D", "note": "007"}
+
+
+def test_what_does_not_join_is_refused_with_a_reason(tmp_path: Path) -> None:
+    write(
+        tmp_path / "captions.csv", "image,caption", "a.png,one", "gone.png,two", "empty.png,", "c.xyz,three"
+    )
+    files = {"a.png": b"A", "./a.png": b"again", "stray.png": b"S", "empty.png": b"E", "c.xyz": b"C"}
+    write_tar(tmp_path / "images.tar", files)
+    found = items(tmp_path, "table")
+    assert list(samples(found)) == ["a"]
+    assert Counter(item.reason for item in found if isinstance(item, Refused)) == Counter(
+        ["duplicate", "not_listed", "no_caption", "unsupported", "missing_file"]
+    )
+
+
+def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "secret.png", "S")
+    folder = tmp_path / "source"
+    write(
+        folder / "captions.csv",
+        "image,caption",
+        "../secret.png,one",
+        f"{tmp_path}/secret.png,two",
+        "link.png,three",
+    )
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    found = items(folder, "table")
+    assert set(reasons(found).values()) == {"unsafe_member"}
+    assert len(found) == 3
+
+
+def test_a_truncated_archive_is_one_refusal_and_missing_files(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.png,one", "b.png,two")
+    write_tar(tmp_path / "images.tar", {"a.png": b"A" * 600, "b.png": b"B" * 600})
+    (tmp_path / "images.tar").write_bytes((tmp_path / "images.tar").read_bytes()[:2200])
+    found = items(tmp_path, "table")
+    assert list(samples(found)) == ["a"]
+    assert list(reasons(found).values()) == ["truncated_archive", "missing_file"]
+
+
+def test_a_missing_folder_table_or_column_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BlipError, match="nowhere: no such folder"):
+        items(tmp_path / "nowhere", "table")
+    with pytest.raises(BlipError, match=r"no table captions\.\{csv,tsv,jsonl,json,parquet\}"):
+        items(tmp_path, "table")
+    write(tmp_path / "captions.csv", "thing,caption", "a.png,one")
+    with pytest.raises(
+        BlipError, match=r"captions\.csv: no column has a usual name of the image .* it has: thing, caption"
+    ):
+        items(tmp_path, "table")
+
+
+def test_questions_gather_their_answers(tmp_path: Path) -> None:
+    rows = [
+        "a.png,what is it?,cat,1",
+        "a.png,what is it?,cat,1",
+        "a.png,what is it?,dog,1",
+        "a.png,is it a cat?,yes,0",
+    ]
+    write(tmp_path / "questions.csv", "image,question,answer,open", *rows)
+    write_tar(tmp_path / "images.tar", {"a.png": b"A"})
+    assert samples(items(tmp_path, "vqa"))["a"].questions == (
+        Question("what is it?", {"cat": 2 / 3, "dog": 1 / 3}, open=True, annotators=3),
+        Question("is it a cat?", {"yes": 1.0}, open=False, annotators=1),
+    )
+
+
+def test_without_a_column_of_it_a_question_is_open_unless_it_is_answered_yes_or_no(tmp_path: Path) -> None:
+    rows = [
+        "a.png,what is it?,cat",
+        "a.png,is it?,yes",
+        "a.png,is it?,No",
+        "a.png,or?,yes",
+        "./a.png,or?,maybe",
+    ]
+    write(tmp_path / "questions.csv", "image,question,answer", *rows)
+    write(tmp_path / "a.png", "A")
+    (sample,) = samples(items(tmp_path, "vqa")).values()
+    assert {q.text: (q.open, q.annotators) for q in sample.questions} == {
+        "what is it?": (True, 1),
+        "is it?": (False, 2),
+        "or?": (True, 2),
+    }
+
+
+def test_the_columns_of_questions_may_be_named(tmp_path: Path) -> None:
+    write(tmp_path / "questions.csv", "bild,frage,answer", "a.png,what is it?,cat")
+    write(tmp_path / "a.png", "A")
+    named = {"image": "bild", "caption": "frage"}
+    (sample,) = samples(items(tmp_path, "vqa", columns=named)).values()
+    assert [q.text for q in sample.questions] == ["what is it?"]
+    with pytest.raises(
+        BlipError, match=r"no column has a usual name of the question .* --column caption=NAME"
+    ):
+        items(tmp_path, "vqa", columns={"image": "bild"})
+    write(tmp_path / "questions.csv", "image,question", "a.png,what is it?")
+    with pytest.raises(
+        BlipError, match=r"of the answer \(answer, answers, response, ...\).*: call it answer"
+    ):
+        items(tmp_path, "vqa")
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "flag"),
+    [
+        ("folder", {"images": "x"}, "`images` (--images)"),
+        ("webdataset", {"split": "train"}, "`split` (--split)"),
+        ("table", {"split": "train"}, "`split` (--split)"),
+        ("coco", {"columns": {"image": "x"}}, "`columns` (--column)"),
+    ],
+)
+def test_an_option_that_a_kind_does_not_use_is_refused(
+    tmp_path: Path, kind: str, option: dict, flag: str
+) -> None:
+    with pytest.raises(BadArguments) as caught:
+        items(tmp_path, kind, **option)
+    assert f"{flag} does nothing for the kind {kind}; leave it out" in str(caught.value)
+
+
+def test_clips_come_from_their_archive(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "clip-1,a wave")
+    write_tar(tmp_path / "clips.tar", {"clip-1.mp4": b"C"})
+    clip = samples(items(tmp_path, "video", "human"))["clip-1"]
+    assert (clip.extension, clip.is_video, texts(clip)) == ("mp4", True, [("a wave", "human")])
+
+
+def test_a_folder_takes_sidecars(tmp_path: Path) -> None:
+    write(tmp_path / "x1.png", "A")
+    write(tmp_path / "x1.txt", "a red  apple", "", "an apple")
+    write(tmp_path / "deep/old_red-car 2.jpg", "B")
+    write(tmp_path / "notes.md", "no picture")
+    write(tmp_path / "README.txt", "no caption")
+    found = items(tmp_path, "folder")
+    assert [texts(s) for s in samples(found).values()] == [[("a red apple", "web"), ("an apple", "web")]]
+    assert details(found) == [("no_caption", "old_red-car 2.jpg has no text beside it, as others have")]
+
+
+def test_a_folder_without_sidecars_takes_names(tmp_path: Path) -> None:
+    for name in ("deep/old_red-car 2.jpg", "0001.png", "a cat.JFIF"):
+        write(tmp_path / name, name)
+    found = items(tmp_path, "folder")
+    assert sorted((texts(s)[0][0], s.extension) for s in samples(found).values()) == [
+        ("a cat", "jpg"),
+        ("old red car", "jpg"),
+    ]
+    assert reasons(found) == {"0001": "no_caption"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "imagefolder"])
+def test_what_looks_like_a_picture_and_is_not_read_is_counted(tmp_path: Path, kind: str) -> None:
+    for name in ("a dog.jpg", "b.HEIC", "c.avif", "d.mp4", "e.psd", "Thumbs.db"):
+        write(tmp_path / "dogs" / name, "A")
+    found = items(tmp_path, kind)
+    assert [texts(s) for s in samples(found).values()] == [[("a dog" if kind == "folder" else "dogs", "web")]]
+    assert [reason for reason, _ in details(found)] == ["unsupported"] * 4
+    assert details(found)[0][1] == "b.HEIC: 'heic' is not read; save it as jpg, png or webp"
+
+
+def test_a_text_without_picture_and_a_picture_without_extension_are_counted(tmp_path: Path) -> None:
+    for name in (
+        "a.jpg",
+        "a.txt",
+        "gone.txt",
+        "photo",
+        "photo.txt",
+        "b.heic",
+        "b.txt",
+        "Makefile",
+        "LICENSE.txt",
+    ):
+        write(tmp_path / name, "A")
+    found = items(tmp_path, "folder")
+    assert list(samples(found)) == ["a"]
+    assert sorted(details(found)) == [
+        ("missing_file", "gone.txt is a text, no picture of that name is beside it"),
+        ("unsupported", "b.heic: 'heic' is not read; save it as jpg, png or webp"),
+        ("unsupported", "photo: 'no extension' is not read; save it as jpg, png or webp"),
+    ]
+
+
+def test_keys_are_plain_and_different_for_different_names() -> None:
+    assert key_of("train-0001.webp") == "train-0001"
+    assert key_of("a b.png") != key_of("a_b.png") != key_of("a/b.png")
+    assert all(
+        key_of(name).replace("-", "").replace("_", "").isalnum()
+        for name in ("a b.c.png", "ä/ö", "x" * 300 + " ")
+    )

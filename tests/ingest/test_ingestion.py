@@ -1,0 +1,190 @@
+import os
+import tarfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from blip.config import Ingest, Source, Vocabulary
+from blip.data.archive import add_member
+from blip.data.pairs import PairsDataset
+from blip.errors import BlipError
+from blip.ingest.ingestion import ingest_dataset, write_vocabulary
+from blip.ingest.references import References
+from tests.data.conftest import draw, encoded
+
+SETTINGS = Ingest(samples_per_shard=8, max_bad_fraction=0.2, datasets={})
+
+
+def make_source(path: Path, pictures: dict[str, bytes], role: str = "train") -> Source:
+    """A `table` source with a caption for each picture."""
+    path.mkdir(parents=True)
+    rows = [f"{name},picture of {name.split('.')[0]}\n" for name in pictures]
+    (path / "captions.csv").write_text("image,caption\n" + "".join(rows))
+    with tarfile.open(path / "images.tar", "w") as tar:
+        for name, data in pictures.items():
+            add_member(tar, name, data)
+    return Source.model_validate({"source": str(path), "kind": "table", "origin": "web", "role": role})
+
+
+def good(count: int, first: int = 0) -> dict[str, bytes]:
+    return {f"good-{n}.png": encoded(draw(n)) for n in range(first, first + count)}
+
+
+def quarantine(dataset: PairsDataset) -> dict[str, str]:
+    rows = pq.read_table(dataset.path / "quarantine/index.parquet").to_pylist()
+    return {row["key"]: row["reason"] for row in rows}
+
+
+def test_broken_pictures_among_good_ones_are_quarantined_and_counted(tmp_path: Path) -> None:
+    jpeg = encoded(draw(99), "jpg")
+    broken = {"cut.jpg": jpeg[:700], "page.png": b"<html>", "empty.png": b""}
+    source = make_source(tmp_path / "source", {**good(6), **broken, **good(9, 6)})
+    dataset = ingest_dataset(source, tmp_path / "out", SETTINGS)
+    assert len(dataset) == 15
+    assert dataset.verify() == []
+    assert quarantine(dataset) == {"cut": "truncated", "page": "not_an_image", "empty": "empty"}
+    assert dataset.manifest.quarantined == {"empty": 1, "not_an_image": 1, "truncated": 1}
+    kept = {
+        file.name.split("-", 2)[-1]: file.read_bytes() for file in (dataset.path / "quarantine").iterdir()
+    }
+    assert kept["cut"] == jpeg[:700]
+
+
+def test_two_in_a_hundred_are_set_aside_and_a_third_stops_it(tmp_path: Path) -> None:
+    two = {"one.jpg": encoded(draw(99), "jpg")[:700], "two.png": b"<html>"}
+    usual = Ingest(samples_per_shard=16, datasets={})
+    dataset = ingest_dataset(make_source(tmp_path / "a", {**good(98), **two}), tmp_path / "out", usual)
+    assert len(dataset) == 98
+    assert quarantine(dataset) == {"one": "truncated", "two": "not_an_image"}
+    source = make_source(tmp_path / "b", {**good(97), **two, "three.png": b""})
+    with pytest.raises(BlipError, match=r"3 of 100 samples cannot be used.*max_bad_fraction = 0\.02"):
+        ingest_dataset(source, tmp_path / "stopped", usual)
+    assert not (tmp_path / "stopped").exists()
+
+
+def test_too_many_broken_pictures_stop_it_with_the_figure(tmp_path: Path) -> None:
+    broken = {f"bad-{n}.png": b"<html>" for n in range(3)}
+    source = make_source(tmp_path / "source", {**good(9), **broken})
+    with pytest.raises(BlipError) as caught:
+        ingest_dataset(source, tmp_path / "out", SETTINGS)
+    message = str(caught.value)
+    assert "3 of 12 samples cannot be used (3 not_an_image)" in message
+    assert "ingest.max_bad_fraction = 0.2" in message
+    assert "bad-0: not_an_image, 6 bytes that begin with b'<html>'" in message
+    assert not (tmp_path / "out").exists()
+    raised = SETTINGS.model_copy(update={"max_bad_fraction": 0.25})
+    assert len(ingest_dataset(source, tmp_path / "out", raised)) == 9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
+
+
+def test_a_source_without_a_sample_is_refused(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", {})
+    with pytest.raises(BlipError, match="no sample is left of 0: it has no row and no picture that is read"):
+        ingest_dataset(source, tmp_path / "out", SETTINGS)
+    (tmp_path / "empty").mkdir()
+    empty = Source(source=str(tmp_path / "empty"), kind="folder", origin="web", role="train")
+    with pytest.raises(BlipError, match=r"no sample is left of 0: .*/empty is an empty folder"):
+        ingest_dataset(empty, tmp_path / "out", SETTINGS)
+
+
+def test_pictures_beyond_the_size_limit_are_quarantined(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", {**good(8), "large.png": encoded(draw(0, 100, 100))})
+    settings = SETTINGS.model_copy(update={"max_pixels": 40 * 40})
+    assert quarantine(ingest_dataset(source, tmp_path / "out", settings)) == {"large": "too_large"}
+
+
+def test_training_pictures_like_an_evaluation_picture_are_left_out(tmp_path: Path) -> None:
+    test = ingest_dataset(make_source(tmp_path / "a", good(5), "evaluation"), tmp_path / "test", SETTINGS)
+    copies = {"copy.jpg": encoded(draw(3), "jpg", quality=95), "same.png": encoded(draw(4))}
+    references = References.of({"test": test}, bits=4)
+    source = make_source(tmp_path / "b", {**good(5, 50), **copies})
+    train = ingest_dataset(source, tmp_path / "train", SETTINGS, references)
+    assert quarantine(train) == {"copy": "near_duplicate", "same": "near_duplicate"}
+    assert len(train) == 5
+    rows = pq.read_table(train.path / "quarantine/index.parquet").to_pylist()
+    assert [row["detail"] for row in rows] == ["looks like test/good-3", "looks like test/good-4"]
+    assert [(train.path / "quarantine" / row["file"]).read_bytes() for row in rows] == [*copies.values()]
+
+
+def make_questions(path: Path, answers: list[str]) -> Source:
+    """Ten pictures with ten questions each; the answers are those of the first ones."""
+    path.mkdir()
+    for number in range(10):
+        (path / f"p{number}.png").write_bytes(encoded(draw(number)))
+    given = [*answers, *["red"] * (100 - len(answers))]
+    rows = [f"p{n // 10}.png,what is {n}?,{answer},1\n" for n, answer in enumerate(given)]
+    (path / "questions.csv").write_text("image,question,answer,open\n" + "".join(rows))
+    return Source(source=str(path), kind="vqa", origin="human", role="train")
+
+
+def test_texts_are_counted_among_texts_and_pictures_among_pictures(tmp_path: Path) -> None:
+    few = Ingest(max_bad_fraction=0.04, datasets={})
+    source = make_questions(tmp_path / "a", ["", "bell\x07", "", "red"])
+    dataset = ingest_dataset(source, tmp_path / "out", few)
+    assert (len(dataset), dataset.manifest.quarantined) == (10, {"control_characters": 1, "no_answer": 2})
+    source = make_questions(tmp_path / "b", ["", "bell\x07", "", "", ""])
+    with pytest.raises(
+        BlipError, match=r"5 of 100 texts cannot be used \(4 no_answer, 1 control_characters\)"
+    ):
+        ingest_dataset(source, tmp_path / "out", few)
+    (tmp_path / "a/p3.png").write_bytes(b"<html>")
+    source = Source(source=str(tmp_path / "a"), kind="vqa", origin="human", role="train")
+    with pytest.raises(
+        BlipError, match=r"1 of 10 samples cannot be used \(1 not_an_image\), .*--max-bad-fraction"
+    ):
+        ingest_dataset(source, tmp_path / "out2", few)
+    words = {f"good-{n}.png": encoded(draw(n)) for n in range(10)}
+    source = make_source(tmp_path / "c", words)
+    table = tmp_path / "c/captions.csv"
+    table.write_text(table.read_text().replace("picture of good-7", "bell\x07"))
+    with pytest.raises(BlipError, match=r"1 of 10 samples cannot be used \(1 control_characters\)"):
+        ingest_dataset(source, tmp_path / "out3", few)
+
+
+def test_ingesting_again_gives_the_same_dataset(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", {**good(12), "bad.png": b""})
+    one, two = (ingest_dataset(source, tmp_path / name, SETTINGS) for name in ("one", "two"))
+    assert one.digest == two.digest
+    assert (one.path / "metadata.parquet").read_bytes() == (two.path / "metadata.parquet").read_bytes()
+    assert one.manifest.parents == [str(tmp_path / "source")]
+
+
+def test_file_names_that_are_no_unicode_are_set_aside(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", {})
+    folder = tmp_path / "source"
+    (folder / "images.tar").unlink()
+    for number in range(8):
+        (folder / f"p{number}.png").write_bytes(encoded(draw(number)))
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(encoded(draw(99)))
+    (folder / "captions.csv").unlink()
+    rows = [f'{{"image": "p{number}.png", "caption": "a thing"}}' for number in range(8)]
+    (folder / "captions.jsonl").write_text(
+        "\n".join([*rows, '{"image": "a\\ud83d.png", "caption": "a smile"}'])
+    )
+    dataset = ingest_dataset(source, tmp_path / "out", SETTINGS)
+    assert (len(dataset), dataset.manifest.quarantined) == (8, {"missing_file": 1, "not_listed": 1})
+    details = [row["detail"] for row in pq.read_table(dataset.path / "quarantine/index.parquet").to_pylist()]
+    assert "a\\ud83d.png is listed" in details[0] and "caf\\udce9.png in" in details[1]
+    assert dataset.verify() == []
+
+
+def test_the_vocabulary_is_trained_on_the_texts_or_taken_from_a_file(tmp_path: Path) -> None:
+    dataset = ingest_dataset(make_source(tmp_path / "source", good(10)), tmp_path / "out", SETTINGS)
+    size = write_vocabulary(tmp_path / "vocabulary", Vocabulary(size=120), [dataset])
+    entries = (tmp_path / "vocabulary/vocab.txt").read_text().splitlines()
+    assert len(entries) == size <= 120
+    assert {"picture", "of", "good"} <= set(entries)
+    again = Vocabulary(file=str(tmp_path / "vocabulary/vocab.txt"))
+    assert write_vocabulary(tmp_path / "taken", again, []) == size
+    assert (tmp_path / "taken/vocab.txt").read_text().splitlines() == entries
+
+
+def test_references_of_other_looks_are_other_references(tmp_path: Path) -> None:
+    """Two pictures of the same hash may differ in their colours, which decide too."""
+    dataset = ingest_dataset(
+        make_source(tmp_path / "test", good(4), "evaluation"), tmp_path / "out", SETTINGS
+    )
+    references = References.of({"test": dataset}, bits=4)
+    other = References(references.names, references.hashes, references.thumbnails + 1, 4)
+    assert other.digest != references.digest

@@ -1,0 +1,114 @@
+"""dvc.yaml names the code that a stage runs: found by following the imports of its module."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from blip.stages import STAGES
+from blip.stages.finetune import SCORES
+from blip.tracking.lineage import stage_spec
+
+ROOT = Path(__file__).parents[1]
+FOLLOWED = (
+    "blip/ingest",
+    "blip/validation",
+    "blip/data",
+    "blip/model",
+    "blip/training",
+    "blip/capfilt",
+    "blip/tasks",
+)
+STAGES_CODE, RUNNER = "blip/stages", "blip/stages/__init__.py"
+SCORING = "blip/stages/validation_scores.py"  # has a function a task, of which a stage calls one
+SCORE = {"pretrain": "retrieval_scores", "captioner": "caption_scores", "filter": "match_scores"}
+COMPUTE_NOTHING = ("register", "report")  # of what these import, names of folders and stages
+COMPUTING = [name for name, stage in STAGES.items() if not stage.by_hand and name not in COMPUTE_NOTHING]
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("stage", COMPUTING)
+def test_a_stage_depends_on_all_code_that_it_runs(stage: str) -> None:
+    named = code_of(stage)
+    missing = [file for file in run_by(stage) if not any(f"{file}/".startswith(f"{dep}/") for dep in named)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("stage", COMPUTING)
+def test_a_stage_depends_on_no_code_that_it_does_not_run(stage: str) -> None:
+    run = run_by(stage)
+    assert [dep for dep in code_of(stage) if not any(f"{file}/".startswith(f"{dep}/") for file in run)] == []
+
+
+def code_of(stage: str) -> list[str]:
+    return [dep for dep in stage_spec(stage)["deps"] if dep.startswith("blip/")]
+
+
+def run_by(stage: str) -> set[str]:
+    """The files of a stage that decide its result, relative to the project."""
+    first = [STAGES[stage].module.replace(".", "/") + ".py"]
+    if STAGES[stage].trains:
+        first += ["blip/stages/rank.py", SCORING, *imported(SCORING, *scores_of(stage))]
+    return closure(first)
+
+
+def scores_of(stage: str) -> list[str]:
+    if stage == "rounds":
+        return list(SCORE.values())
+    task = stage.partition("@")[2]
+    return [SCORES[task].__name__ if task else SCORE.get(stage, SCORE["pretrain"])]
+
+
+def closure(files: list[str]) -> set[str]:
+    found: set[str] = set()
+    while files:
+        file = files.pop()
+        if file not in found:
+            found.add(file)
+            files += imported(file) if file != SCORING else []
+    return {file for file in found if has_code(file)}
+
+
+@cache
+def imported(file: str, *functions: str) -> list[str]:
+    """The followed files that a file imports; of some functions those whose names they use."""
+    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+    parts = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in functions]
+    used = {node.id for part in parts for node in ast.walk(part) if isinstance(node, ast.Name)}
+    modules = [module for module, name in imports(tree) if not functions or name in used]
+    found = [path for module in modules if (path := path_of(module))]
+    return [path for path in found if path.startswith((*FOLLOWED, STAGES_CODE)) and path != RUNNER]
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Modules and what is taken from them, wherever they are imported, but for types alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, alias.asname or alias.name) for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                yield node.module, alias.name
+                yield f"{node.module}.{alias.name}", alias.name
+        yield from imports(node)
+
+
+def path_of(module: str) -> str | None:
+    """The file of a module of the project; None of anything else."""
+    path = Path(*module.split("."))
+    return next(
+        (str(file) for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None
+    )
+
+
+@cache
+def has_code(file: str) -> bool:
+    """Whether there is more in a file than a docstring."""
+    return any(not isinstance(node, ast.Expr) for node in ast.parse(Path(file).read_text("utf-8")).body)

@@ -104,9 +104,17 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
         return _follow(place, settings)
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.compute.threads))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads give their core to whoever has work
+    with (
+        _crew(stage, place, settings),
+        _alone(stage, name),
+    ):  # from here on the other nodes hear what goes wrong
+        return _run_here(name, stage, settings)
+
+
+def _run_here(name: str, stage: Stage, settings: Settings) -> dict[str, float]:
     module = cast(StageModule, importlib.import_module(stage.module))
     prepare_random_numbers(settings)
-    with _alone(stage, name), stage_run(name, settings) as run, _crew(stage, place, settings):
+    with stage_run(name, settings) as run:
         began = time.monotonic()
         figures = module.run(settings, run, stage.variant)
         figures = _finite(name, figures | run.figures)

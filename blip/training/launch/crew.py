@@ -7,6 +7,7 @@ Success is the marker that rank 0 writes last, whatever exit codes say.
 """
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from blip.config import Launch
-from blip.errors import FAILED, BlipError, Preempted
+from blip.errors import FAILED, PREEMPTED, BlipError, Preempted
 from blip.training.launch import hostfile, node
 from blip.training.launch.node import CAUSES, Report
 from blip.training.launch.place import Place
@@ -28,29 +29,36 @@ from blip.training.preemption import stop_requested
 
 SILENCE_SECONDS = 60.0  # without a sign of life of a node's agent, which gives one every 2 s
 LAST_WORDS_SECONDS = 15.0  # for the other nodes' reports, once this node's ranks have ended
+ARRIVAL_SECONDS = 60.0  # since the store is there, for nodes that are slower to start than this one is to end
 
 _of_stage: ContextVar["Crew | None"] = ContextVar("crew", default=None)
 
 
 class Crew:
-    """The nodes of a run, from the first order to leaving the context. Nothing is opened before the first order."""
+    """The nodes of a run, until the context is left.
+
+    Nodes that somebody else starts find the store from the beginning, so that they hear of whatever goes wrong before
+    the first order. Those that node 0 starts itself, and the store for its own ranks, wait for that order.
+    """
 
     def __init__(self, place: Place, launch: Launch) -> None:
         self.place, self._launch = place, launch
         self._orders = 0
         self._open = ExitStack()
         self._store = None
+        self._began = 0.0
         self._heard: dict[int, tuple[int, float]] = {}
 
     def __enter__(self) -> "Crew":
+        if self.place.nodes > 1 and not self.place.remote:
+            self._opened()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._store is not None:
-            code = getattr(error, "exit_code", FAILED) if error else 0
-            self._store.set("end", str(code))
+            self._store.set("end", str(_code(error)))
             self._dismiss()
         self._open.close()
 
@@ -106,8 +114,9 @@ class Crew:
             self._store = _store(self.place)
             if self.place.remote:
                 self._open.enter_context(hostfile.started(self.place, self._launch, self._store.port))
-            now = time.monotonic()
-            self._heard = dict.fromkeys(range(1, self.place.nodes), (0, now + self._launch.start_timeout))
+            self._began = time.monotonic()
+            never = (0, self._began + self._launch.start_timeout)
+            self._heard = dict.fromkeys(range(1, self.place.nodes), never)
             if self.place.nodes > 1:
                 print(f"{self.place.nodes} nodes meet at {self.place.master}:{self._store.port}", flush=True)
         return self._store
@@ -141,14 +150,24 @@ class Crew:
 
     def _dismiss(self) -> None:
         """Wait a little until the others know that it is over, for the store ends with this process."""
-        deadline = time.monotonic() + LAST_WORDS_SECONDS
-        here = [other for other, (count, _) in self._heard.items() if count]
-        while here and time.monotonic() < deadline:
-            assert self._store is not None
-            here = [other for other in here if not self._store.check([f"gone/{other}"])]
+        assert self._store is not None
+        came = [other for other in self._heard if self._store.add(f"alive/{other}", 0)]
+        arrival = self._began + min(self._launch.start_timeout, ARRIVAL_SECONDS)
+        words = time.monotonic() + LAST_WORDS_SECONDS
+        until = dict.fromkeys(self._heard, arrival) | dict.fromkeys(came, words)
+        while waiting := [other for other in until if not self._store.check([f"gone/{other}"])]:
+            if time.monotonic() > max(until[other] for other in waiting):
+                break
             time.sleep(node.POLL_SECONDS)
-        for other in here:
+        for other in set(came).intersection(waiting):
             print(f"warning: node {other} ({self.place.host(other)}) did not say goodbye", file=sys.stderr)
+
+
+def _code(error: BaseException | None) -> int:
+    """What the other nodes are to end with; SIGTERM outside the ranks' work is a request to stop, too."""
+    if isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:
+        return PREEMPTED
+    return getattr(error, "exit_code", FAILED) if error else 0
 
 
 def _store(place: Place):

@@ -86,6 +86,6 @@ def _wait_for(address: str, port: int, timeout: float) -> None:
             if time.monotonic() > deadline:
                 raise BlipError(
                     f"node 0 is not at {address}:{port} after {timeout:.0f} s ({error}); was the stage started there "
-                    "too, and is the port open between the nodes?"
+                    "too, does it run still, and is the port open between the nodes?"
                 ) from error
         time.sleep(0.5)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ try:
         follow(place, launch.start_timeout)
     else:
         with Crew(place, launch) as crew:
-            crew.run("drill", 2, [module, *arguments], Path(folder, "saved.json"), 1)
+            module == "nothing" or crew.run("drill", 2, [module, *arguments], Path(folder, "saved.json"), 1)
 except BlipError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -54,6 +55,17 @@ class Nodes:
             "hostfile": str(folder / "hostfile"), "master_port": port, "start_timeout": 60, "hang_timeout": 5,
             "stop_timeout": 10,
         } | launch  # fmt: skip
+
+    def start_stage(self, name: str, *changes: str, node: int) -> "subprocess.Popen[str]":
+        """`blip stage NAME`, as somebody starts it on every node, with a store for MLflow that does not answer."""
+        shutil.copy(ROOT / "params.yaml", self.folder)
+        launch = (f"launch.master_port={self.launch['master_port']}", "launch.start_timeout=120")
+        settings = [part for change in (*launch, *changes) for part in ("--set", change)]
+        where = ["--hostfile", str(self.launch["hostfile"]), "--node-rank", str(node)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+        environment["MLFLOW_TRACKING_URI"] = f"http://{HOST}:9"
+        command = [sys.executable, "-m", "blip", "stage", name, *where, *settings]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=self.folder)
 
     def start(self, module: str, *arguments: str, node: int | None, prefix: tuple[str, ...] = ()):
         settings = json.dumps(self.launch | ({} if node is None else {"node_rank": node}))
@@ -118,6 +130,21 @@ def test_a_node_that_does_not_come_is_named(nodes: Nodes) -> None:
     nodes.launch["start_timeout"] = 2
     code, said = ended(nodes.start(BEATING, str(nodes.folder), "none", "600", node=0))
     assert code == 1 and "node 1 (127.0.0.2) did not come for 2 s" in said
+
+
+def test_a_node_0_that_has_no_work_for_the_others_ends_them(nodes: Nodes) -> None:
+    started = [nodes.start("nothing", node=node) for node in (0, 1)]
+    assert [ended(one)[0] for one in started] == [0, 0]
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_a_node_0_that_fails_before_it_has_work_for_the_others_ends_them(nodes: Nodes, last: int) -> None:
+    first = nodes.start_stage("pretrain", node=1 - last)
+    time.sleep(2)  # one is there before the other, whichever
+    processes = {1 - last: first, last: nodes.start_stage("pretrain", node=last)}
+    (code, said), (other_code, other_said) = (ended(processes[node]) for node in (0, 1))
+    assert code == 1 and "the MLflow store http://127.0.0.1:9 cannot be opened" in said
+    assert other_code == 1 and "node 1: the run failed; node 0 (127.0.0.1) says why" in other_said
 
 
 @contextmanager

@@ -7,6 +7,7 @@ itself: it does all the bookkeeping and gives the orders. The others (`blip stag
 is not the first) take orders and no more. They meet in a store that node 0 holds; the ranks meet there too.
 
     place.py       which node this is, how many there are, where the store is (auto, local, environment)
+    address.py     node 0's address, where its own name is loopback
     hostfile.py    the same from a hostfile, and the start of the other nodes through ssh
     slurm.py       the same from what srun tells a task
     kubernetes.py  the same from what an indexed Job tells a pod

@@ -5,10 +5,11 @@ place.node, place.slots(ranks=16)       # 1, (8, 8)
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blip.config import Launch
 from blip.errors import BadArguments
+from blip.training.launch.address import reachable
 
 LOOPBACK = "127.0.0.1"
 
@@ -66,6 +67,7 @@ def find_place(launch: Launch, environment: Mapping[str, str]) -> Place:
     Raises:
         BadArguments: the launcher that the settings name is not the one that started this process, or the hostfile
             is not as it should be.
+        BlipError: this machine's own name is loopback here, and which of its addresses others reach is not to be seen.
     """
     from blip.training.launch import hostfile, kubernetes, slurm
 
@@ -78,12 +80,15 @@ def find_place(launch: Launch, environment: Mapping[str, str]) -> Place:
         "kubernetes": lambda: kubernetes.find_place(launch, environment),
     }
     try:
-        return finders[launcher]()
+        place = finders[launcher]()
     except KeyError as missing:
         raise BadArguments(
             f"launch.launcher is {launcher}, but {missing} is not in the environment: this process was not started by "
             "it. Start it as the files of infra show, or use launch.launcher: local"
         ) from None
+    if place.nodes == 1 or place.served:
+        return place
+    return replace(place, master=reachable(place.master, place.hosts[1] if place.remote else None))
 
 
 def _guess(launch: Launch, environment: Mapping[str, str]) -> str:
@@ -99,12 +104,13 @@ def _guess(launch: Launch, environment: Mapping[str, str]) -> str:
 
 def _of_environment(launch: Launch, environment: Mapping[str, str]) -> Place:
     """torchrun, `deepspeed` or mpirun with these names set: each of their processes is a node with one rank."""
-    local = int(environment.get("LOCAL_RANK", "0"))
+    served = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    all_here = environment.get("LOCAL_WORLD_SIZE") == environment["WORLD_SIZE"]
     return Place(
         int(environment["RANK"]),
         int(environment["WORLD_SIZE"]),
-        environment["MASTER_ADDR"],
+        LOOPBACK if all_here and not served else environment["MASTER_ADDR"],
         int(environment.get("MASTER_PORT", launch.master_port)),
-        before=local,
-        served=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+        before=int(environment.get("LOCAL_RANK", "0")),
+        served=served,
     )

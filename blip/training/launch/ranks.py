@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from blip.training.heartbeat import BEAT, STACKS
+from blip.training.launch.address import gloo_interface
 from blip.training.launch.place import Place
 from blip.training.launch.store import ORDER
 
@@ -127,6 +128,7 @@ def _environment(
     rank, count = first + number, order.slots[place.node]
     return {
         **os.environ,
+        **(gloo_interface(address[0]) if place.nodes > 1 else {}),
         "RANK": str(rank),
         "LOCAL_RANK": str(_device(place.before * count + number)),
         "WORLD_SIZE": str(sum(order.slots)),

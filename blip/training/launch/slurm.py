@@ -4,13 +4,15 @@ import re
 from collections.abc import Mapping
 
 from blip.config import Launch
-from blip.training.launch.place import Place
+from blip.training.launch.place import LOOPBACK, Place
 
 BRACKETS = re.compile(r"^(?P<head>[^\[]*)\[(?P<numbers>[^\]]+)\](?P<tail>.*)$")
 
 
 def find_place(launch: Launch, environment: Mapping[str, str]) -> Place:
     """From SLURM_PROCID, SLURM_LOCALID, SLURM_STEP_NUM_TASKS and the list of the step's nodes, the first is node 0's.
+
+    Tasks that all are on one machine meet on loopback.
 
     Raises:
         KeyError: srun did not start this process.
@@ -20,7 +22,7 @@ def find_place(launch: Launch, environment: Mapping[str, str]) -> Place:
     return Place(
         int(environment["SLURM_PROCID"]),
         tasks,
-        names[0],
+        names[0] if len(names) > 1 else LOOPBACK,
         launch.master_port,
         before=int(environment["SLURM_LOCALID"]),
         hosts=tuple(names) if len(names) == tasks else (),

@@ -149,8 +149,12 @@ def test_a_node_0_that_fails_before_it_has_work_for_the_others_ends_them(nodes: 
 
 @contextmanager
 def network() -> Iterator[tuple[str, ...]]:
-    """Two network namespaces joined by a cable, as two machines: what the first is entered by."""
+    """Two network namespaces joined by a cable, as two machines: what each is entered by.
+
+    They are gpu01 and gpu02, and in Debian's way each has its own name on loopback.
+    """
     names = [f"blip{os.getpid()}{side}" for side in "ab"]
+    other = ["10.87.0.2 gpu02", "10.87.0.1 gpu01"]
 
     def ip(*arguments: str) -> None:
         subprocess.run(["ip", *arguments], check=True, capture_output=True)
@@ -176,25 +180,44 @@ def network() -> Iterator[tuple[str, ...]]:
             ip("-n", name, "address", "add", f"10.87.0.{number}/24", "dev", "eth0")
             ip("-n", name, "link", "set", "eth0", "up")
             ip("-n", name, "link", "set", "lo", "up")
+            hosts = Path("/etc/netns", name, "hosts")  # `ip netns exec` puts it in the place of /etc/hosts
+            hosts.parent.mkdir(parents=True)
+            own = f"127.0.1.1 gpu0{number} {socket.gethostname()}"
+            hosts.write_text(f"127.0.0.1 localhost\n{own}\n{other[number - 1]}\n")
         yield tuple(names)
     except subprocess.CalledProcessError as error:
         pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+            shutil.rmtree(Path("/etc/netns", name), ignore_errors=True)
 
 
-@pytest.mark.skipif(
+two_machines = pytest.mark.skipif(
     not shutil.which("ip") or os.geteuid() != 0, reason="network namespaces need `ip` and root"
 )
+
+
+@two_machines
+def test_two_machines_meet_though_each_has_its_own_name_on_loopback(tmp_path: Path) -> None:
+    with network() as names:
+        nodes = Nodes(tmp_path, "gpu01", "gpu02", 29400)
+        started = [
+            nodes.start(BEATING, str(tmp_path), "none", "4", node=node, prefix=("ip", "netns", "exec", name))
+            for node, name in enumerate(names)
+        ]
+        assert [ended(one)[0] for one in started] == [0, 0]
+
+
+@two_machines
 def test_two_machines_train_one_model_through_a_remote_shell(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data")
     with network() as (first, second):
         shell = tmp_path / "shell"  # as ssh: a host, then a command for its shell
-        shell.write_text(f'#!/bin/sh\ntest "$1" = 10.87.0.2 && exec ip netns exec {second} sh -c "$2"\n')
+        shell.write_text(f'#!/bin/sh\ntest "$1" = gpu02 && exec ip netns exec {second} sh -c "$2"\n')
         shell.chmod(0o755)
-        nodes = Nodes(tmp_path, "10.87.0.1", "10.87.0.2", 29400, remote_shell=str(shell), hang_timeout=60)
-        prefix = ("ip", "netns", "exec", first, "env", "GLOO_SOCKET_IFNAME=eth0")
+        nodes = Nodes(tmp_path, "gpu01", "gpu02", 29400, remote_shell=str(shell), hang_timeout=60)
+        prefix = ("ip", "netns", "exec", first)
         head = nodes.start("tests.training.drill_run", str(tmp_path), "4", "2", node=None, prefix=prefix)
         ended(head, 120)
     assert (tmp_path / "final.json").is_file()

@@ -1,11 +1,14 @@
 """What a launcher leaves in the environment says which node of how many this is."""
 
 from pathlib import Path
+from socket import AF_INET
+from types import SimpleNamespace
 
 import pytest
 
 from blip.config import Launch
-from blip.errors import BadArguments
+from blip.errors import BadArguments, BlipError
+from blip.training.launch import address
 from blip.training.launch.place import Place, find_place
 from blip.training.launch.slurm import expand
 
@@ -35,6 +38,7 @@ def launch(**values: object) -> Launch:
             SLURM | {"SLURM_PROCID": "1", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "2"},
             Place(1, 2, "gpu07", 29400, hosts=("gpu07", "gpu08")),
         ),
+        (SLURM | {"SLURM_STEP_NODELIST": "gpu07"}, Place(3, 4, "127.0.0.1", 29400, before=1)),
         (POD, Place(1, 2, "pretrain-0.pretrain", 29400)),
         (POD | {"BLIP_NODES": "1"}, Place()),
         (TORCHRUN, Place(5, 8, "n0", 29500, before=1, served=True)),
@@ -90,3 +94,35 @@ def test_nodes_share_the_ranks_equally_or_say_that_they_cannot() -> None:
     assert Place(0, 4).slots(16) == (4, 4, 4, 4)
     with pytest.raises(BadArguments, match=r"training.ranks is 6, which 4 nodes cannot share equally"):
         Place(0, 4).slots(6)
+
+
+def own_addresses(monkeypatch: pytest.MonkeyPatch, **interfaces: str) -> None:
+    """Let this machine, gpu01, have these interfaces, and `127.0.1.1 gpu01` in /etc/hosts."""
+    names = {"gpu01": "127.0.1.1", "gpu02": "10.0.0.2", "localhost": "127.0.0.1"}
+    monkeypatch.setattr(address, "_resolved", names.get)
+    monkeypatch.setattr(address, "_facing", {"gpu02": "10.0.0.1"}.get)
+    found = {name: [SimpleNamespace(family=AF_INET, address=one)] for name, one in interfaces.items()}
+    monkeypatch.setattr("psutil.net_if_addrs", lambda: found)
+    up = {name: SimpleNamespace(isup=name != "eth9") for name in interfaces}
+    monkeypatch.setattr("psutil.net_if_stats", lambda: up)
+
+
+def test_a_name_that_is_loopback_at_home_stands_for_the_only_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    own_addresses(monkeypatch, lo="127.0.0.1", eth0="10.0.0.1", docker0="172.17.0.1", eth9="10.9.9.9")
+    master = [address.reachable(name) for name in ("gpu01", "gpu02", "localhost", "127.0.0.2", "unknown")]
+    assert master == ["10.0.0.1", "gpu02", "localhost", "127.0.0.2", "unknown"]
+
+
+def test_of_several_addresses_none_is_guessed_unless_it_leads_to_a_node_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own_addresses(monkeypatch, eth0="10.0.0.1", ib0="10.1.0.1")
+    file = tmp_path / "hostfile"
+    file.write_text("gpu01 slots=8\ngpu02 slots=8\n")
+    assert find_place(launch(hostfile=str(file)), {}).master == "10.0.0.1"
+    with pytest.raises(
+        BlipError,
+        match=r"cannot reach gpu01: on this machine /etc/hosts says 127\.0\.1\.1, and it has several addresses: "
+        r"10\.0\.0\.1 \(eth0\), 10\.1\.0\.1 \(ib0\)\. Write the one .* of the hostfile",
+    ):
+        find_place(launch(hostfile=str(file), node_rank=0), {})

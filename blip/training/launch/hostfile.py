@@ -6,6 +6,9 @@
 
 Node 0, the first line's, starts the others through a remote shell; or somebody starts the same command on every node
 with its number (`--node-rank`), where there is no ssh. All nodes see the project in the same folder.
+
+The variables that the others need (`PASSED_ON`) go through the remote shell's input: some are passwords and tokens, and
+a command line is shown to everybody on either machine.
 """
 
 import os
@@ -14,7 +17,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from blip.config import Launch
@@ -22,7 +25,11 @@ from blip.errors import BadArguments
 from blip.training.launch.place import Place
 
 LINE = re.compile(r"^(?P<host>[\w.:-]+)(\s+slots=(?P<slots>\d+))?$")
-PASSED_ON = ("BLIP_", "CUDA_DEVICE_ORDER", "DS_", "GLOO_", "HF_", "NCCL_", "OMP_", "PYTHON", "TORCH", "UCX_")
+PASSED_ON = (
+    *("BLIP_", "CUDA_DEVICE_ORDER", "DS_", "GLOO_", "HF_", "MLFLOW_"),
+    *("NCCL_", "OMP_", "PYTHON", "TORCH", "UCX_"),
+)
+READ = 'eval "$(cat)" && exec "$@"'  # what a shell does that is given variables through its input
 
 
 def find_place(launch: Launch) -> Place:
@@ -85,10 +92,20 @@ def started(place: Place, launch: Launch, port: int) -> Iterator[None]:
 
 
 def _start(place: Place, launch: Launch, node: int, port: int) -> subprocess.Popen[bytes]:
-    variables = [f"{name}={value}" for name, value in os.environ.items() if name.startswith(PASSED_ON)]
+    variables = [
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in os.environ.items()
+        if name.startswith(PASSED_ON) and name.isidentifier()
+    ]
     agent = [sys.executable, "-m", "blip.training.launch.follow"]
     where = [place.master, str(port), str(node), str(place.nodes), str(launch.start_timeout)]
-    command = f"cd {shlex.quote(str(Path.cwd()))} && exec env {shlex.join([*variables, *agent, *where])}"
+    command = (
+        f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join(['sh', '-c', READ, 'sh', *agent, *where])}"
+    )
     shell = [*shlex.split(launch.remote_shell), place.host(node), command]
     # A session of its own: Ctrl-C is for node 0 alone, which has the others save and stop.
-    return subprocess.Popen(shell, stdin=subprocess.DEVNULL, start_new_session=True)
+    started = subprocess.Popen(shell, stdin=subprocess.PIPE, start_new_session=True)
+    assert started.stdin is not None
+    with suppress(BrokenPipeError), started.stdin as given:  # a shell that fails at once says why
+        given.write("".join(variables).encode())
+    return started

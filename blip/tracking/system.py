@@ -4,7 +4,7 @@
     with node_metrics(run_id):                   # in a rank: system/node1/cpu_utilization_percentage, ...
 
 The stage's own process samples the machine it runs on. Where the ranks are on several nodes, the first of each samples
-its node.
+its node; but into a SQLite file that of node 0 alone, for two machines that write one file at once may spoil it.
 """
 
 import os
@@ -17,12 +17,25 @@ import psutil
 from blip.credentials import shown
 from blip.errors import BlipError
 from blip.tracking import store
+from blip.training.launch import ranks
 
 SAMPLING_SECONDS = 5  # MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL overrides it
-NODE = (  # number of the node and of all nodes, as launchers tell their ranks
+NODE = (  # number of the node and of all nodes, as launchers tell their ranks; of ours, each GPU's process may be one
     ("CROSS_RANK", "CROSS_SIZE"),  # DeepSpeed
     ("SLURM_NODEID", "SLURM_NNODES"),
     ("GROUP_RANK", "GROUP_WORLD_SIZE"),  # torchrun
+    (ranks.NODE, ranks.NODES),
+)
+FIRST = (
+    (ranks.FIRST, "1"),
+    ("SLURM_LOCALID", "0"),
+    ("LOCAL_RANK", "0"),
+)  # what the first rank of a node is told
+
+
+OF_NODE_0 = (
+    "only node 0 is sampled: MLflow's store is a SQLite file, which one machine alone may write. Start an MLflow "
+    "server and name it in MLFLOW_TRACKING_URI on every node"
 )
 
 
@@ -53,6 +66,11 @@ def node_metrics(run_id: str) -> Iterator[None]:
     if node is None or not run_id:
         yield
         return
+    if node and _one_machine_writes():
+        if node == 1:  # it speaks for all others
+            print(f"warning: {OF_NODE_0}", file=sys.stderr, flush=True)
+        yield
+        return
     try:
         store.client()
         sampled = system_metrics(run_id, f"node{node}")
@@ -63,9 +81,14 @@ def node_metrics(run_id: str) -> Iterator[None]:
         yield
 
 
+def _one_machine_writes() -> bool:
+    return store.tracking_uri().startswith("sqlite:")
+
+
 def node_to_sample(environment: Mapping[str, str]) -> int | None:
     """The number of the node that a rank with this environment has to sample; None if another does, or it is alone."""
-    if environment.get("LOCAL_RANK", "0") != "0":
+    told = next(((name, first) for name, first in FIRST if name in environment), None)
+    if told and environment[told[0]] != told[1]:
         return None
     for number, count in NODE:
         if number in environment:

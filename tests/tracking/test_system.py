@@ -1,12 +1,16 @@
 """Every node of a run is sampled once, under its own name."""
 
 import time
+from pathlib import Path
 
 import pytest
 
 from blip.config import Settings
+from blip.tracking import store, system
 from blip.tracking.runs import stage_run
 from blip.tracking.system import node_metrics, node_to_sample
+from blip.training.launch.place import Place
+from blip.training.launch.ranks import Order, _environment
 
 TWO = {"CROSS_SIZE": "2", "LOCAL_RANK": "0"}
 
@@ -19,6 +23,8 @@ TWO = {"CROSS_SIZE": "2", "LOCAL_RANK": "0"}
         ({"CROSS_RANK": "0", "CROSS_SIZE": "1", "LOCAL_RANK": "0"}, None),
         ({"SLURM_NODEID": "3", "SLURM_NNODES": "4", "LOCAL_RANK": "0"}, 3),
         ({"GROUP_RANK": "2", "GROUP_WORLD_SIZE": "3", "LOCAL_RANK": "0"}, 2),
+        ({"SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "0", "LOCAL_RANK": "0"}, 1),
+        ({"SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "3", "LOCAL_RANK": "0"}, None),
         ({}, None),
     ],
 )
@@ -28,9 +34,54 @@ def test_the_first_rank_of_each_of_several_nodes_samples_it(
     assert node_to_sample(environment) == node
 
 
+@pytest.mark.parametrize(
+    ("place", "slurm", "sampled"),
+    [
+        (Place(1, 2, hosts=("gpu01", "gpu02"), given=(2, 2)), {}, [1, None]),  # a hostfile's, a pod
+        (Place(0, 1), {}, [None, None]),
+        (
+            Place(1, 2),
+            {"SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "0"},
+            [1, None],
+        ),  # a task a node
+        (
+            Place(2, 4, before=0),
+            {"SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "0"},
+            [1],
+        ),  # one a GPU
+        (Place(3, 4, before=1), {"SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "1"}, [None]),
+    ],
+)
+def test_one_of_the_ranks_that_an_agent_starts_samples_each_machine(
+    place: Place, slurm: dict[str, str], sampled: list[int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # each sees one GPU, so that all have LOCAL_RANK 0
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    order = Order(1, "pretrain", (), (len(sampled),) * place.nodes, 1, 1.0, 1.0, 1.0)
+    environments = [
+        _environment(order, place, ("127.0.0.1", 29400), 0, number, Path()) for number in range(len(sampled))
+    ]
+    assert [node_to_sample(environment) for environment in environments] == sampled
+
+
+def test_two_machines_do_not_write_one_sqlite_file(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(store, "client", lambda: pytest.fail("it was opened"))
+    for node in ("1", "2"):
+        for name, value in (TWO | {"CROSS_RANK": node}).items():
+            monkeypatch.setenv(name, value)
+        with node_metrics("0123456789abcdef"):
+            pass
+    said = capsys.readouterr().err
+    assert said.count("only node 0 is sampled") == 1 and "MLFLOW_TRACKING_URI" in said
+
+
 def test_nodes_are_told_apart_in_the_run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     with stage_run("pretrain", settings) as run:
+        monkeypatch.setattr(system, "_one_machine_writes", lambda: False)  # here both are one machine
         for node in ("0", "1"):
             for name, value in (TWO | {"CROSS_RANK": node}).items():
                 monkeypatch.setenv(name, value)

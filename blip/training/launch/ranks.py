@@ -27,6 +27,8 @@ from blip.training.launch.place import Place
 from blip.training.launch.store import ORDER
 
 PARENT = "BLIP_AGENT"
+NODE, NODES = "BLIP_NODE", "BLIP_NODES"  # of the agent, as the ranks' variables say it
+FIRST = "BLIP_FIRST"  # "1" for one rank of each machine
 PR_SET_PDEATHSIG = 1
 DUMP_SECONDS = 1.0
 
@@ -140,6 +142,9 @@ def _environment(
         ORDER: str(order.number),
         BEAT: str(beats / f"rank{rank}"),
         PARENT: str(os.getpid()),
+        NODE: str(place.node),
+        NODES: str(place.nodes),
+        FIRST: str(int(place.before == number == 0)),
     }
 
 

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 
-def build_engine(objective: nn.Module, training: Training, optimiser: Optimiser) -> "DeepSpeedEngine":
-    """Wrap an objective in DeepSpeed. Starts a process group of one when no launcher has started ranks."""
+def build_engine(
+    objective: nn.Module, training: Training, optimiser: Optimiser, wait: timedelta | None = None
+) -> "DeepSpeedEngine":
+    """Wrap an objective in DeepSpeed. Starts a process group of one when no launcher has started ranks.
+
+    Args:
+        wait: how long ranks wait for each other; None: as long as the backend does by itself.
+    """
     if not training.compile:
         switch_off()  # or DeepSpeed's Muon compiles itself at every start
     apply_switches(objective, training)
@@ -34,7 +41,7 @@ def build_engine(objective: nn.Module, training: Training, optimiser: Optimiser)
         # The shared-memory all-reduce is compiled at the first start (a minute, and a C++ compiler): gloo instead.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         if not torch.distributed.is_initialized():
-            start_process_group()
+            start_process_group(wait)
         os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it, of a group of one too
         client = build_optimiser(objective, optimiser)
         engine, *_ = deepspeed.initialize(
@@ -116,21 +123,21 @@ def let_go(engine: "DeepSpeedEngine", objective: nn.Module) -> None:
                 delattr(parameter, name)
 
 
-def start_process_group() -> None:
+def start_process_group(wait: timedelta | None = None) -> None:
     """The launcher's environment, or a group of one on loopback with a port the system picks."""
     backend = "nccl" if _accelerator() == "cuda" else "gloo"
     if "RANK" in os.environ:
-        store = ranks_store()  # of the agent that started this rank; without one, as the environment says
+        store = ranks_store(wait)  # of the agent that started this rank; without one, as the environment says
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         named = {"store": store, "rank": rank, "world_size": world} if store else {}
-        torch.distributed.init_process_group(backend, **named)
+        torch.distributed.init_process_group(backend, timeout=wait, **named)
         return
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
     from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]
 
     store = TCPStore("127.0.0.1", 0, world_size=1, is_master=True)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(store.port))
-    torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+    torch.distributed.init_process_group(backend, timeout=wait, store=store, rank=0, world_size=1)
 
 
 def choose_device(wanted: str) -> None:

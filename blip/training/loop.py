@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -24,7 +25,7 @@ from blip.errors import Preempted
 from blip.model.precision import autocast
 from blip.training.accumulation import losses_of_step
 from blip.training.average import WeightAverage
-from blip.training.checkpoint import CheckpointStore
+from blip.training.checkpoint import LONGEST_WAIT, CheckpointStore
 from blip.training.engine import build_engine, compute_within, let_go, make_whole, quiet
 from blip.training.guard import Guard
 from blip.training.health import Health, said_in
@@ -72,6 +73,11 @@ class Plan:
     patience: tuple[float, float] = (0.0, 0.0)
     run_id: str = ""
 
+    @property
+    def wait(self) -> timedelta:
+        """How long ranks wait for each other: longer than anything may take, for who watches them says what hangs."""
+        return timedelta(seconds=max(*self.patience, LONGEST_WAIT) + 60)
+
 
 def train(plan: Plan) -> int:
     """Run, or resume, to the last step; the objective holds the result. Returns the number of steps.
@@ -100,7 +106,7 @@ class Trainer:
             keep_to_itself(RUNS / plan.name)
         self.average = WeightAverage.of(plan.objective, training.average) if training.average else None
         scale = LossScale.of(plan.objective) if plan.compute.dtype == "float16" else None
-        self.engine = build_engine(plan.objective, training, plan.run.optimiser)
+        self.engine = build_engine(plan.objective, training, plan.run.optimiser, plan.wait)
         if scale:
             scale.attach(self.engine)
         self.device = torch.device(self.engine.device or "cpu")
@@ -134,7 +140,7 @@ class Trainer:
         step = self._restore()
         progress = self._progress(step)
         plan.objective.train()
-        vote = Vote()
+        vote = Vote(plan.wait)
         with stop_requested() as stop, Heartbeat.of_this_process(*plan.patience) as beat:
             batches = beat.watched(iter(plan.loader))
             while step < steps:

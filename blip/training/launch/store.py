@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ORDER = "BLIP_ORDER"  # the variable that tells a rank which of the crew's orders it works on
 ANSWER_SECONDS = 60.0  # what a question to the store may take; node 0 is gone if it takes longer
-RANKS_WAIT = timedelta(minutes=30)  # for each other, when they form their group
+RANKS_WAIT = timedelta(minutes=30)  # for each other, when they form their group, unless they say otherwise
 
 
 def serve(address: str, port: int) -> "TCPStore":
@@ -64,14 +64,14 @@ def is_responsible() -> bool:
     return ORDER not in os.environ and os.environ.get("RANK", "0") == "0"
 
 
-def ranks_store() -> "Store | None":
+def ranks_store(wait: timedelta | None = None) -> "Store | None":
     """What the ranks of one order form their group in; None if no agent started this process."""
     if ORDER not in os.environ:
         return None
     from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportAttributeAccessIssue,reportPrivateImportUsage]
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=RANKS_WAIT)
+    store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=wait or RANKS_WAIT)
     return PrefixStore(f"ranks/{os.environ[ORDER]}", store)
 
 

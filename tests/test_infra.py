@@ -12,6 +12,7 @@ import yaml
 
 from blip.config import Launch
 from blip.errors import PREEMPTED
+from blip.tracking.processes import TERMINATED
 from blip.training.launch.hostfile import read_hostfile
 from blip.training.launch.place import Place, find_place
 
@@ -68,14 +69,15 @@ def test_the_batch_script_is_one_and_asks_for_a_warning_in_time() -> None:
     script = INFRA / "slurm/pretrain.sbatch"
     subprocess.run(["bash", "-n", str(script)], check=True)
     text = script.read_text()
-    assert f"PREEMPTED={PREEMPTED}" in text
+    assert f"PREEMPTED={PREEMPTED}\n" in text and f"TERMINATED={TERMINATED} " in text
     assert "#SBATCH --signal=B:USR1@120" in text and Launch.model_validate({}).stop_timeout <= 110
 
 
-def test_a_step_that_ends_before_scancel_does_is_queued_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [PREEMPTED, TERMINATED])
+def test_a_step_that_ends_before_scancel_does_is_queued_again(tmp_path: Path, code: int) -> None:
     """The script itself, with stand-ins for Slurm: tests/training/launch/test_slurm.py has the real one."""
     commands = {
-        "srun": "trap 'exit 75' TERM; echo $$ > step; echo \"$@\" > asked; while :; do sleep 0.05; done",
+        "srun": f"trap 'exit {code}' TERM; echo $$ > step; echo \"$@\" > asked; while :; do sleep 0.05; done",
         "scancel": "kill -TERM $(cat step); sleep 0.5",
         "scontrol": 'echo "$@" > requeued',
     }
@@ -89,7 +91,7 @@ def test_a_step_that_ends_before_scancel_does_is_queued_again(tmp_path: Path) ->
         while not (tmp_path / "asked").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         job.send_signal(signal.SIGUSR1)
-        assert job.wait(30) == PREEMPTED
+        assert job.wait(30) == code
     assert (tmp_path / "requeued").read_text() == "requeue 7\n"
     assert "--cpus-per-task=64" in (tmp_path / "asked").read_text()
 

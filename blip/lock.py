@@ -3,7 +3,8 @@
     hold(Path("runs/pretrain.lock"), "runs/pretrain", "trains it now; wait for it, or end it")
     let_go(Path("runs/pretrain.lock"))            # or this process ends
 
-The file says who holds it. It goes with the hold; that of a killed process stays, and is free.
+The file says who holds it. It goes with the hold; that of a killed process stays, and is free. `lock` is what all of
+this stands on, and what else locks files does it through it.
 """
 
 import atexit
@@ -13,8 +14,10 @@ import os
 import socket
 import sys
 import time
+from functools import cache
 from io import TextIOWrapper
 from pathlib import Path
+from typing import TextIO
 
 from blip.errors import BlipError
 
@@ -49,6 +52,19 @@ def hold(file: Path, what: str, doing: str, patience: float = 0.0) -> None:
     _held[file] = handle
 
 
+def lock(handle: TextIO, *, wait: bool) -> bool:
+    """Lock an open file until it is closed; False if another process has it. Where there are no locks, that is said."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        _warn(Path(handle.name).absolute(), error.strerror or str(error))
+    return True
+
+
 def let_go(file: Path) -> None:
     """Let others have it; nothing to do where this process does not hold it."""
     handle = _held.pop(file.absolute(), None)
@@ -62,21 +78,20 @@ def _taken(file: Path) -> TextIOWrapper | None:
     while True:
         handle = file.open("a", encoding="utf-8")
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            taken = lock(handle, wait=False)
+        except OSError:
             handle.close()
-            return None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                handle.close()
-                raise
-            print(
-                f"warning: {file}: no locks here ({error.strerror}), so see to it that one runs",
-                file=sys.stderr,
-            )
-        if _lies_at(handle, file):
+            raise
+        if taken and _lies_at(handle, file):
             return handle
-        handle.close()  # its holder has removed it meanwhile
+        handle.close()  # where it was taken, its holder has removed it meanwhile
+        if not taken:
+            return None
+
+
+@cache  # once a file: some are locked for every line that is written
+def _warn(file: Path, why: str) -> None:
+    print(f"warning: {file}: no locks here ({why}), so see to it that one runs", file=sys.stderr)
 
 
 def _lies_at(handle: TextIOWrapper, file: Path) -> bool:

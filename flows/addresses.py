@@ -1,6 +1,5 @@
 """Where the pages are: the ports that `make ui` prefers, and the ones it found free and wrote down."""
 
-import fcntl
 import json
 import os
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from blip.credentials import asking, shown
 from blip.errors import BlipError
+from blip.lock import lock
 from blip.ports import HOST, PORTS, is_free
 
 ANNOUNCED = Path(".blip/ui.json")
@@ -80,9 +80,4 @@ def _lock_of(port: int) -> Iterator[bool]:
         yield False
         return
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        yield lock(handle, wait=False)

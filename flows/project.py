@@ -1,6 +1,5 @@
 """The project folder as the flows see it: what DVC says, the environment of the stages, the lock."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from blip.errors import BlipError
+from blip.lock import lock
 
 STATE = Path(".blip")
 LOGS = STATE / "logs"
@@ -73,15 +73,13 @@ def one_run_at_a_time() -> Iterator[None]:
     """
     STATE.mkdir(exist_ok=True)
     with (STATE / "run.lock").open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(handle, wait=False):
             handle.seek(0)
             holder = handle.read().strip() or "unknown"
             raise BlipError(
                 f"another run (process {holder}) is at work in {Path.cwd()}; wait for its end, cancel it, "
                 "or use a clone of the project"
-            ) from None
+            )
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()

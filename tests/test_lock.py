@@ -12,6 +12,8 @@ import pytest
 
 from blip.errors import BlipError
 from blip.lock import hold, let_go
+from blip.tracking import store
+from flows.project import one_run_at_a_time
 
 HOLDER = """
 import os, sys, time
@@ -73,6 +75,13 @@ def test_a_file_system_without_locks_is_said(
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr("fcntl.flock", none)
+    monkeypatch.chdir(tmp_path)
     hold(tmp_path / "lock", "it", "uses it")
-    assert f"warning: {tmp_path / 'lock'}: no locks here" in capsys.readouterr().err
+    for _ in range(2):
+        with store.locked("store"), one_run_at_a_time():
+            pass
+    said = capsys.readouterr().err.splitlines()
+    files = (tmp_path / name for name in ("lock", ".blip/store.lock", ".blip/run.lock"))
+    why = "no locks here (Function not implemented), so see to it that one runs"
+    assert said == [f"warning: {file}: {why}" for file in files]
     let_go(tmp_path / "lock")

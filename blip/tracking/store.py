@@ -6,7 +6,6 @@
 MLflow takes seconds to import, so it is imported when the first client is asked for, never at module level.
 """
 
-import fcntl
 import logging
 import os
 import sqlite3
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from blip.credentials import shown
 from blip.errors import BlipError
+from blip.lock import lock
 from blip.tracking.moved import adopt
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def locked(name: str) -> Iterator[None]:
     """Hold .blip/NAME.lock: one process of this project folder at a time. A killed holder lets go of it."""
     STATE.mkdir(exist_ok=True)
     with (STATE / f"{name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle, wait=True)
         yield
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ INFRA = Path(__file__).parents[1] / "infra"
 
 @pytest.fixture(scope="module")
 def objects() -> dict[str, dict[str, Any]]:
-    """The Kubernetes objects by kind."""
-    return {one["kind"]: one for one in yaml.safe_load_all((INFRA / "k8s/pretrain.yaml").read_text())}
+    """The Kubernetes objects by kind, the one of each."""
+    texts = [(INFRA / "k8s" / name).read_text() for name in ("project.yaml", "pretrain.yaml")]
+    return {one["kind"]: one for text in texts for one in yaml.safe_load_all(text)}
 
 
 def test_a_pod_finds_its_place_from_the_manifest(objects: dict[str, dict[str, Any]]) -> None:
@@ -62,7 +64,41 @@ def test_volumes_that_are_mounted_are_there(objects: dict[str, dict[str, Any]]) 
         volumes["shared-memory"]["emptyDir"]["medium"] == "Memory" and mounted["shared-memory"] == "/dev/shm"
     )
     claim = volumes["project"]["persistentVolumeClaim"]["claimName"]
-    assert claim == objects["PersistentVolumeClaim"]["metadata"]["name"]
+    (filled,) = objects["Pod"]["spec"]["volumes"]
+    assert (
+        claim
+        == filled["persistentVolumeClaim"]["claimName"]
+        == objects["PersistentVolumeClaim"]["metadata"]["name"]
+    )
+
+
+def test_pods_run_the_image_that_the_dockerfile_says_how_to_build(objects: dict[str, dict[str, Any]]) -> None:
+    text = (INFRA / "Dockerfile").read_text()
+    version = tomllib.loads((INFRA.parent / "pyproject.toml").read_text())["project"]["version"]
+    image = f"registry.example.com/blip:{version}"
+    assert f"docker build -f infra/Dockerfile -t {image} ." in text and f"docker push {image}" in text
+    instructions = [line.split() for line in text.splitlines() if line[:1].isalpha()]
+    user = next(words[1] for words in instructions if words[0] == "USER")
+    for pod in (objects["Job"]["spec"]["template"]["spec"], objects["Pod"]["spec"]):
+        (container,) = pod["containers"]
+        assert container["image"] == image and container["workingDir"] == "/project"
+        assert ["RUN", "useradd", "--uid", str(pod["securityContext"]["runAsUser"])] == next(
+            words[:4] for words in instructions if "useradd" in words and words[-1] == user
+        )
+    assert ["WORKDIR", "/project"] in instructions
+
+
+def test_the_image_is_built_of_files_that_are_there() -> None:
+    lines = (INFRA / "Dockerfile").read_text().splitlines()
+    copied = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
+    sent = {
+        line[1:] for line in (INFRA / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] == "!"
+    }
+    assert sent == set(copied)
+    assert all((INFRA.parent / name).exists() for name in copied)
+    project = tomllib.loads((INFRA.parent / "pyproject.toml").read_text())
+    packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert {*packages, "pyproject.toml", "constraints.txt", project["project"]["readme"]} <= sent
 
 
 def test_the_batch_script_is_one_and_asks_for_a_warning_in_time() -> None:

@@ -17,7 +17,8 @@ from blip.tracking.processes import TERMINATED
 from blip.training.launch.hostfile import read_hostfile
 from blip.training.launch.place import Place, find_place
 
-INFRA = Path(__file__).parents[1] / "infra"
+ROOT = Path(__file__).parents[1]
+INFRA = ROOT / "infra"
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_volumes_that_are_mounted_are_there(objects: dict[str, dict[str, Any]]) 
 
 def test_pods_run_the_image_that_the_dockerfile_says_how_to_build(objects: dict[str, dict[str, Any]]) -> None:
     text = (INFRA / "Dockerfile").read_text()
-    version = tomllib.loads((INFRA.parent / "pyproject.toml").read_text())["project"]["version"]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     image = f"registry.example.com/blip:{version}"
     assert f"docker build -f infra/Dockerfile -t {image} ." in text and f"docker push {image}" in text
     instructions = [line.split() for line in text.splitlines() if line[:1].isalpha()]
@@ -95,8 +96,8 @@ def test_the_image_is_built_of_files_that_are_there() -> None:
         line[1:] for line in (INFRA / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] == "!"
     }
     assert sent == set(copied)
-    assert all((INFRA.parent / name).exists() for name in copied)
-    project = tomllib.loads((INFRA.parent / "pyproject.toml").read_text())
+    assert all((ROOT / name).exists() for name in copied)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     assert {*packages, "pyproject.toml", "constraints.txt", project["project"]["readme"]} <= sent
 
@@ -134,3 +135,12 @@ def test_a_step_that_ends_before_scancel_does_is_queued_again(tmp_path: Path, co
 
 def test_the_hostfile_to_copy_is_one() -> None:
     assert read_hostfile(INFRA / "hostfile.example") == {"gpu01": 8, "gpu02": 8}
+
+
+def test_the_extra_that_remotes_need_is_pinned_and_named_where_they_are_promised() -> None:
+    """DVC loads a remote's client when it is first used: without it, `dvc push` says so and no earlier."""
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["remote"]
+    assert any(one.startswith("dvc[s3,gs,ssh]") for one in extra)
+    pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert {"dvc-s3", "dvc-gs", "dvc-ssh", "boto3", "aiobotocore", "gcsfs", "sshfs"} <= pinned
+    assert "-e '.[remote]'`" in (ROOT / "README.md").read_text()

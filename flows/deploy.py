@@ -3,9 +3,10 @@
     make deploy        # or: python -m flows.deploy
 
 The server is the one of PREFECT_API_URL, or the one that `make ui` runs. The work pool is created if it is not
-there.
+there; one that is keeps its job template, its limit, and that it is paused.
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +24,9 @@ def main() -> int:
     """Deploy and say how to go on; the exit code of the command."""
     try:
         api = server()
-        prefect(api, "work-pool", "create", POOL, "--type", "process", "--overwrite")
-        prefect(api, "work-pool", "set-concurrency-limit", POOL, "1")
+        if not pool_exists(api):
+            prefect(api, "work-pool", "create", POOL, "--type", "process")
+            prefect(api, "work-pool", "set-concurrency-limit", POOL, "1")
         prefect(api, "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS))
     except BlipError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -49,14 +51,21 @@ def server() -> str:
     return api
 
 
-def prefect(api: str, *arguments: str) -> None:
-    """Run a Prefect command against the server. Raises BlipError with what it says if it fails."""
+def pool_exists(api: str) -> bool:
+    """Whether the server has the work pool."""
+    listed = json.loads(prefect(api, "work-pool", "ls", "--output", "json"))
+    return POOL in {pool["name"] for pool in listed}
+
+
+def prefect(api: str, *arguments: str) -> str:
+    """What a Prefect command against the server prints. Raises BlipError with what it says if it fails."""
     environment = {**stage_environment(), "PREFECT_HOME": str(PREFECT_HOME.resolve()), "PREFECT_API_URL": api}
     command = [sys.executable, "-m", "prefect", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         said = (done.stdout + done.stderr).strip()
         raise BlipError(f"`prefect {' '.join(arguments)}` failed:\n{shown(said)}")
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -91,21 +91,17 @@ def prefect_server(port: int) -> Server:
 
 
 def mlflow_server(port: int) -> Server:
-    """MLflow on the project's own database and artifacts."""
-    where = ("--host", HOST, "--port", str(port), "--workers", "1")
-    store = (
-        "--backend-store-uri",
-        "sqlite:///mlflow.db",
-        "--default-artifact-root",
-        str(Path("mlruns").resolve()),
-    )
-    return Server(
-        "mlflow",
-        port,
-        ("mlflow", "server", *where, *store),
-        {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        "/health",
-    )
+    """MLflow on the database that the stages write to: the one MLFLOW_TRACKING_URI names, or the project's own.
+
+    It is told in the environment, for there may be a password in it.
+    """
+    arguments = ("mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1")
+    settings = {
+        "MLFLOW_BACKEND_STORE_URI": os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db",
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(Path("mlruns").resolve()),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    return Server("mlflow", port, arguments, settings, "/health")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
 
 from blip.config import load_settings
 from flows.project import stage_environment
@@ -51,16 +52,14 @@ def environment(prefect_api: str, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def deployed(clone: Path, environment: dict[str, str]) -> Path:
     """The clone, deployed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.deploy"],
-        cwd=clone,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    deploy(clone, environment)
     return clone
+
+
+def deploy(clone: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "flows.deploy"]
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -117,6 +116,22 @@ def test_every_flow_is_deployed_and_the_schedule_sleeps():
 
     assert {deployment.work_pool_name for deployment in deployments.values()} == {"blip"}
     assert [schedule.active for schedule in deployments["end-to-end"].schedules] == [False]
+
+
+def test_deploying_again_leaves_the_pool_as_it_was_set_and_writes_the_schedule(deployed, environment):
+    paused = WorkPoolUpdate(is_paused=True, concurrency_limit=3)
+    with get_client(sync_client=True) as client:
+        assert client.read_work_pool("blip").concurrency_limit == 1
+        client.update_work_pool("blip", paused)
+        nightly = client.read_deployment_by_name("end-to-end/default")
+        client.update_deployment_schedule(nightly.id, nightly.schedules[0].id, active=True)
+        deploy(deployed, environment)
+        pool = client.read_work_pool("blip")
+        nightly = client.read_deployment_by_name("end-to-end/default")
+        client.update_work_pool("blip", WorkPoolUpdate(is_paused=False, concurrency_limit=1))
+
+    assert (pool.is_paused, pool.concurrency_limit) == (True, 3)
+    assert [schedule.active for schedule in nightly.schedules] == [False]
 
 
 def test_deploying_without_a_server_says_how_to_start_one(tmp_path: Path):

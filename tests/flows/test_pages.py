@@ -12,12 +12,13 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from blip.errors import BlipError
 from blip.ports import HOST, PORTS, is_free
 from flows import addresses, demo, deploy, ui
 from flows.addresses import ANNOUNCED, TRIED_PORTS, address, reserved_port, running_prefect
-from flows.servers import Server
+from flows.servers import Server, mlflow_server, started
 
 PATIENCE = 300
 
@@ -90,6 +91,27 @@ def test_the_password_of_a_server_is_not_announced(tmp_path: Path, monkeypatch, 
         ui.serve(stack)
 
     assert "MLflow               http://***@127.0.0.1:1\n" in capsys.readouterr().out
+
+
+def test_a_database_that_the_stages_write_to_is_the_one_that_is_shown(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    database = f"sqlite:///{tmp_path}/shared.db"
+    MlflowClient(database).create_experiment("of another folder")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+
+    with reserved_port("mlflow") as port, started(mlflow_server(port)) as server:
+        server.wait_until_up()
+        found = MlflowClient(server.server.url).search_experiments()
+
+    assert "of another folder" in {experiment.name for experiment in found}
+    assert not Path("mlflow.db").exists()
+
+
+def test_no_password_of_a_database_is_an_argument(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:S3cret@host/mlflow")
+    server = mlflow_server(5000)
+    assert "S3cret" not in " ".join(server.arguments)
+    assert server.settings["MLFLOW_BACKEND_STORE_URI"] == "postgresql://user:S3cret@host/mlflow"
 
 
 def test_what_is_no_address_does_not_answer():

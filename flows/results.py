@@ -66,7 +66,7 @@ FIGURES = (
     Figure("vqa.open_accuracy", "visual questions, open ones", 0.70),
     Figure("vqa.question_only", "visual questions, without the picture"),
     Figure("video.t2v_r1", "text to video, zero-shot, R@1", 0.60),
-    Figure("seconds.total", "time of the whole pipeline", 1200, at_most=True),
+    Figure("seconds.total", "time of all stages together", 1200, at_most=True),
 )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blip.report.artefacts import Artefacts
+from blip.report.graph import NODES
 
 # The pre-training runs are compared by image-to-text R@1 of the embeddings alone: after a short pre-training on noisy
 # pairs the ITM head is still at chance on the validation style, and re-ranking by it hides what was learnt. The gate of
@@ -14,6 +15,7 @@ BOOTSTRAP = {
     "bootstrap.r1_noisy": f"compare.pretrain.{PROTOCOL}",
     "bootstrap.r1_bootstrapped": f"compare.bootstrapped.{PROTOCOL}",
 }
+REPORT = "report"  # the stage that writes the summary, and whose seconds no file has
 SUMMARY = (
     "retrieval.i2t_r1",
     "retrieval.i2t_r10",
@@ -102,17 +104,24 @@ class Row:
         return f"{100 * value:.1f}%" if decimals is None else f"{value:.{decimals}f}"
 
 
-def summary(found: Artefacts, total_seconds: float) -> dict[str, float]:
+def summary(found: Artefacts, seconds: float) -> dict[str, float]:
     """The flat figures of metrics/summary.json; what was not measured is left out.
 
+    Args:
+        seconds: what the report itself took.
+
     Returns:
-        The figures of SUMMARY, `seconds.total`, and `seconds.STAGE` with `_` for `@`.
+        The figures of SUMMARY, `seconds.STAGE` with `_` for `@`, and `seconds.total` once all stages have run: what
+        they took when they last did. The clock would count a night between two of them, and where all but the last
+        one are kept nothing but that.
     """
     figures = found.figures
     values = {name: figures.get(BOOTSTRAP.get(name, name)) for name in SUMMARY}
     measured = {name: value for name, value in values.items() if value is not None}
     stages = {f"seconds.{stage.replace('@', '_')}": spent for stage, spent in found.seconds.items()}
-    return measured | {"seconds.total": round(total_seconds, 1)} | stages
+    spent = found.seconds | {REPORT: seconds}
+    total = {"seconds.total": round(sum(spent.values()), 1)} if spent.keys() >= NODES.keys() else {}
+    return measured | total | stages
 
 
 def result_table(found: Artefacts, gates: Mapping[str, Mapping[str, float]]) -> list[Row]:

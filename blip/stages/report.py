@@ -32,6 +32,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     Raises:
         BlipError: a stage's output is there but is not what it writes.
     """
+    began = time.monotonic()
     found = read_artefacts(Path())
     pool = DATASETS / settings.capfilt.web
     audit = read_audit(DATASETS / last_dataset(settings), pool, seed=settings.seed)
@@ -44,7 +45,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     for chart in charts.all():
         run.log_figure(chart.figure, f"{chart.name}.png")
     run.log_artifact(PAGE)
-    figures = summary(found, time.time() - facts.started.timestamp())
+    figures = summary(found, time.monotonic() - began)
     write_json(SUMMARY, figures)
     print(f"report: {PAGE} ({len(html) / 1e6:.1f} MB)", flush=True)
     return figures

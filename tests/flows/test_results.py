@@ -33,8 +33,8 @@ def test_a_figure_that_reaches_its_bar_says_so(summary):
 def test_a_time_must_stay_below_its_bar(summary):
     summary.write_text(json.dumps({"seconds.total": 725.4}))
 
-    assert row("time of the whole pipeline") == {
-        "figure": "time of the whole pipeline", "value": "12:05 min", "bar": "≤ 20:00 min", "reached": "yes",
+    assert row("time of all stages together") == {
+        "figure": "time of all stages together", "value": "12:05 min", "bar": "≤ 20:00 min", "reached": "yes",
     }  # fmt: skip
 
 

@@ -78,12 +78,10 @@ def _judge(
     if name not in CANDIDATES:
         raise BadArguments(f"register.gate: no model {name!r}; the pipeline makes: {', '.join(CANDIDATES)}")
     candidate = CANDIDATES[name].of_last_round(settings)
-    digest = registry.weights_digest(candidate.directory)
+    digest, tolerance = registry.weights_digest(candidate.directory), settings.register_.tolerance
     champion = registry.champion(name)
-    before = champion.best if champion else {}
-    serves = champion is not None and champion.digest == digest
-    verdict = gate.judge(minimums, figures, {} if serves else before, settings.register_.tolerance)
-    if not verdict.good_enough and champion and serves:
+    verdict = gate.judge(minimums, figures, _to_beat(champion, digest), tolerance)
+    if not verdict.good_enough and champion and champion.digest == digest:
         return Outcome(verdict, champion.number, f"{STILL} v{champion.number}")
     if not verdict.good_enough:
         return Outcome(verdict, 0, "refused")
@@ -95,9 +93,18 @@ def _judge(
         tags={**lineage(candidate.stage, settings), **training_run(run.client, candidate.stage, settings)},
         task=candidate.task,
     )
+    champion = registry.champion(
+        name
+    )  # of a server that others share: perhaps another one since, uploads take minutes
+    verdict = gate.judge(minimums, figures, _to_beat(champion, digest), tolerance)
     alias = registry.CHAMPION if verdict.passed else registry.CHALLENGER
-    registry.promote(name, version.number, alias, _best(version.figures, before))
+    registry.promote(name, version.number, alias, _best(version.figures, champion.best if champion else {}))
     return Outcome(verdict, version.number, f"{alias} v{version.number}")
+
+
+def _to_beat(champion: registry.Version | None, digest: str) -> dict[str, float]:
+    """What a model with these weights is held against besides the minimums; nothing where they are the champion's."""
+    return champion.best if champion and champion.digest != digest else {}
 
 
 def _best(figures: dict[str, float], before: dict[str, float]) -> dict[str, float]:

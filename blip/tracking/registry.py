@@ -120,10 +120,7 @@ def register(
             client.set_model_version_tag(name, str(known.number), FIGURE + metric, f"{value:.6g}")
         return replace(known, figures=dict(figures)), False
     model_id = _log_model(client, name, directory, run_id=run_id, tags=notes, task=task)
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(
-            name, description=f"BLIP, served for the task `{task}` unless told otherwise"
-        )
+    _create(client, name, f"BLIP, served for the task `{task}` unless told otherwise")
     created = client.create_model_version(name, f"{SCHEME}{model_id}", run_id, notes, model_id=model_id)
     return Version(name, int(created.version), digest, dict(figures), dict(figures)), True
 
@@ -283,6 +280,17 @@ def _version(found: "ModelVersion") -> Version:
 
 def _numbers(found: "ModelVersion", kind: str) -> dict[str, float]:
     return {tag.removeprefix(kind): float(value) for tag, value in found.tags.items() if tag.startswith(kind)}
+
+
+def _create(client: "MlflowClient", name: str, description: str) -> None:
+    """Have a registered model of that name, which others may create at the same time."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description=description)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _log_model(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,6 +88,31 @@ def test_champions_that_are_a_little_worse_each_do_not_add_up(
     assert "vqa.accuracy is 0.770, a champion had 0.800 (tolerance 0.02)" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+def test_a_champion_that_another_pipeline_promotes_meanwhile_is_not_taken_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure(accuracy=0.80, auc=0.93)
+    register_models(settings)
+    uploads = registry.register
+
+    def slowly(name: str, *arguments: Any, **named: Any) -> tuple[registry.Version, bool]:
+        made = uploads(name, *arguments, **named)
+        if name == "blip-vqa":  # the other one is registered and promoted while this one is uploaded
+            write_weights("theirs", 9.0)
+            figures = {"vqa.accuracy": 0.90}
+            theirs, _ = uploads(name, Path("models/theirs"), **named | {"figures": figures})
+            registry.promote(name, theirs.number)
+        return made
+
+    monkeypatch.setattr(registry, "register", slowly)
+    write_weights("vqa", 2.0)
+    measure(accuracy=0.81, auc=0.93)
+    assert register_models(settings)["register.blip-vqa.passed"] == 0.0
+    aliases = store.client().get_registered_model("blip-vqa").aliases
+    assert {alias: int(number) for alias, number in aliases.items()} == {"champion": 3, "challenger": 2}
+    assert "vqa.accuracy is 0.810, a champion had 0.900" in " ".join(capsys.readouterr().out.split())
 
 
 def test_after_a_promotion_by_hand_its_figures_count(settings: Settings) -> None:

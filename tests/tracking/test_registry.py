@@ -3,9 +3,11 @@
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 import torch
+from mlflow import MlflowClient
 from safetensors.torch import save_file
 
 from blip.config import Settings
@@ -48,6 +50,21 @@ def test_the_same_weights_are_one_version(settings: Settings, project: Path) -> 
     found = registry.find("blip-vqa", first.digest)
     assert found is not None
     assert found.figures == {"vqa.accuracy": 0.75}
+
+
+def test_a_model_that_another_pipeline_creates_meanwhile_is_no_error(
+    settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = registry._log_model
+
+    def slowly(client: MlflowClient, name: str, *arguments: Any, **named: Any) -> str:
+        client.create_registered_model(name)
+        return uploads(client, name, *arguments, **named)
+
+    monkeypatch.setattr(registry, "_log_model", slowly)
+    monkeypatch.setattr(MlflowClient, "search_registered_models", lambda *_, **__: [])  # asked before
+    with stage_run("register", settings) as run:
+        assert register(run, make_model(project / "models/vqa", 1.0), 0.7)[0].number == 1
 
 
 def test_the_champion_is_what_the_alias_opens(settings: Settings, project: Path) -> None:

@@ -4,6 +4,7 @@ A request is a table with the columns `image` (bytes, base64 or data URI), `text
 and the parameters `task`, `head`, `decoding`; blip/serving/pyfunc.py answers it.
 """
 
+import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 PACKAGE = Path(blip.__file__).parent
+ANSWERS = ("__init__.py", "serving", "model", "data")  # of the package: what a served model answers with
+WEIGHTS = ".safetensors"
 WHITE_PIXEL = (  # a PNG of one pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
 )
@@ -53,6 +56,19 @@ def save(directory: Path, target: Path, task: str, *, run_id: str, model_id: str
         input_example=example(task),
         pip_requirements=requirements(),
     )
+
+
+def digest(directory: Path, task: str) -> str:
+    """sha256 of what a served model's answers depend on besides its weights: task, configuration, tokenizer, code."""
+    found = hashlib.sha256(task.encode())
+    beside = [(directory, file) for file in directory.rglob("*") if file.is_file() and file.suffix != WEIGHTS]
+    code = [
+        (PACKAGE, file) for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts[0] in ANSWERS
+    ]
+    for folder, file in (*sorted(beside), *sorted(code)):
+        found.update(f"\0{file.relative_to(folder).as_posix()}\0".encode())
+        found.update(hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()
 
 
 def example(task: str) -> tuple["DataFrame", dict[str, str]]:

@@ -5,7 +5,8 @@
     registry.resolve("models:/blip-vqa@champion")     # a local model directory
 
 A version carries what it came from and what it scored as tags. Identical weights are one version, however
-often they are registered. The `champion` alias is what `models:/NAME@champion` opens; a version that reached
+often they are registered, as long as they are served alike: with other code, configuration or tokenizer they are
+another. The `champion` alias is what `models:/NAME@champion` opens; a version that reached
 the gate's minimums but not the champion's figures is the `challenger`.
 """
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-DIGEST, FIGURE, BEST = "blip.digest", "figure.", "best."
+DIGEST, SERVED, FIGURE, BEST = "blip.digest", "blip.served", "figure.", "best."
 WEIGHTS = "*.safetensors"
 SCHEME = "models:/"
 CHECKPOINT = ".pth"
@@ -62,10 +63,10 @@ def champion(name: str) -> Version | None:
     return _version(found) if found else None
 
 
-def find(name: str, digest: str) -> Version | None:
-    """The newest version with these weights, or None."""
+def find(name: str, digest: str, served: str | None = None) -> Version | None:
+    """The newest version with these weights, or None; of those that are served like this, where it is said."""
     for found in _versions(store.client(), name):
-        if found.tags.get(DIGEST) == digest:
+        if found.tags.get(DIGEST) == digest and served in (None, found.tags.get(SERVED)):
             return _version(found)
     return None
 
@@ -108,13 +109,14 @@ def register(
         task: what the served model does unless told otherwise: caption, match, answer or embed.
 
     Returns:
-        The version, and whether it is new: weights that the registry has already keep their version and its
-        lineage, and get the new figures.
+        The version, and whether it is new: weights that the registry has already, served alike, keep their version and
+        its lineage, and get the new figures.
     """
     client = store.client()
-    digest = weights_digest(directory)
-    notes = {**tags, DIGEST: digest, **{FIGURE + metric: f"{value:.6g}" for metric, value in figures.items()}}
-    known = find(name, digest)
+    digest, served = weights_digest(directory), packaging.digest(directory, task)
+    scored = {FIGURE + metric: f"{value:.6g}" for metric, value in figures.items()}
+    notes = {**tags, DIGEST: digest, SERVED: served, **scored}
+    known = find(name, digest, served)
     if known is not None:
         for metric, value in figures.items():
             client.set_model_version_tag(name, str(known.number), FIGURE + metric, f"{value:.6g}")

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from blip.config import Settings, load_settings
 from blip.errors import BadArguments
 from blip.stages import register
-from blip.tracking import registry, store
+from blip.tracking import packaging, registry, store
 from blip.tracking.runs import stage_run
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -88,6 +88,19 @@ def test_champions_that_are_a_little_worse_each_do_not_add_up(
     assert "vqa.accuracy is 0.770, a champion had 0.800 (tolerance 0.02)" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+def test_a_champion_whose_code_was_mended_is_served_with_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(accuracy=0.80, auc=0.93)
+    register_models(settings)
+    monkeypatch.setattr(packaging, "digest", lambda directory, task: "mended")
+    metrics = register_models(settings)
+    assert (metrics["register.blip-vqa.passed"], metrics["register.blip-vqa.version"]) == (1.0, 2.0)
+    champion = registry.champion("blip-vqa")
+    assert champion is not None
+    assert (champion.number, champion.figures, champion.best) == (2, *[{"vqa.accuracy": 0.80}] * 2)
 
 
 def test_a_champion_that_another_pipeline_promotes_meanwhile_is_not_taken_over(

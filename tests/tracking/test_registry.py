@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from blip.config import Settings
 from blip.errors import BlipError
-from blip.tracking import registry, store
+from blip.tracking import packaging, registry, store
 from blip.tracking.runs import StageRun, stage_run
 
 
@@ -50,6 +50,27 @@ def test_the_same_weights_are_one_version(settings: Settings, project: Path) -> 
     found = registry.find("blip-vqa", first.digest)
     assert found is not None
     assert found.figures == {"vqa.accuracy": 0.75}
+
+
+def test_the_same_weights_served_otherwise_are_another_version(
+    settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = project / "package"
+    for name in ("serving/pyfunc.py", "report/page.py"):
+        (package / name).parent.mkdir(parents=True)
+        (package / name).write_text("as it was")
+    monkeypatch.setattr(packaging, "save", lambda directory, target, *_, **__: make_model(target, 0.0))
+    monkeypatch.setattr(packaging, "PACKAGE", package)
+    made = make_model(project / "models/vqa", 1.0)
+    with stage_run("register", settings) as run:
+        assert register(run, made, 0.7)[0].number == 1
+        (package / "report/page.py").write_text("no part of an answer")
+        assert register(run, made, 0.7)[0].number == 1
+        (package / "serving/pyfunc.py").write_text("mended")
+        assert register(run, made, 0.7)[0].number == 2
+        (made / "config.json").write_text('{"image_size": 384}')
+        assert register(run, made, 0.7)[0].number == 3
+        assert register(run, made, 0.7) == (registry.find("blip-vqa", registry.weights_digest(made)), False)
 
 
 def test_a_model_that_another_pipeline_creates_meanwhile_is_no_error(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ORDER = "BLIP_ORDER"  # the variable that tells a rank which of the crew's orders it works on
 ANSWER_SECONDS = 60.0  # what a question to the store may take; node 0 is gone if it takes longer
+NAME_SECONDS = 60.0  # until a name is known: that of a pod is some time after the pod has started
 RANKS_WAIT = timedelta(minutes=30)  # for each other, when they form their group, unless they say otherwise
 
 
@@ -28,7 +29,7 @@ def serve(address: str, port: int) -> "TCPStore":
     from torch.distributed import TCPStore  # pyright: ignore[reportAttributeAccessIssue,reportPrivateImportUsage]
 
     try:
-        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        found = _found(address, port)
         listener = socket.socket(found[0])
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(found[4])
@@ -73,6 +74,18 @@ def ranks_store(wait: timedelta | None = None) -> "Store | None":
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=wait or RANKS_WAIT)
     return PrefixStore(f"ranks/{os.environ[ORDER]}", store)
+
+
+def _found(address: str, port: int):
+    """What `socket.getaddrinfo` says of the address, once it knows it."""
+    deadline = time.monotonic() + NAME_SECONDS
+    while True:
+        try:
+            return socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        except socket.gaierror:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
 
 
 def _wait_for(address: str, port: int, timeout: float) -> None:

@@ -15,7 +15,9 @@ from blip.lock import lock
 STATE = Path(".blip")
 LOGS = STATE / "logs"
 PREFECT_HOME = Path(".prefect")
-RECIPE = "recipe"  # the stage of dvc.yaml that tells the others what the recipe in use sets
+SETTINGS = (
+    "settings"  # the stage of dvc.yaml that tells the others what params.yaml and the recipe in use say
+)
 BINARIES = Path(sys.executable).parent
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]  # another stage may be saving its outputs
 LOG_PREFIX, NARROWEST = 36, 110  # characters: what stands before a stage's line, and room for its tables
@@ -44,14 +46,14 @@ def stage_environment(flow_run_id: str = "") -> dict[str, str]:
 
 
 def changed_stages() -> frozenset[str]:
-    """The stages whose own inputs, parameters or outputs differ from dvc.lock, once it knows the recipe in use.
+    """The stages whose own inputs, parameters or outputs differ from dvc.lock, once it knows the settings.
 
     Raises:
         BlipError: DVC cannot read the project; the message is DVC's.
     """
     changed = _told_by_dvc("status", "--json")
-    if RECIPE in json.loads(changed or "{}"):
-        _told_by_dvc("repro", "--single-item", RECIPE)
+    if SETTINGS in json.loads(changed or "{}"):
+        _told_by_dvc("repro", "--single-item", SETTINGS)
         changed = _told_by_dvc("status", "--json")
     return frozenset(json.loads(changed or "{}"))
 

@@ -12,9 +12,9 @@ from blip.config import CapFilt, load_settings
 from blip.errors import BadArguments
 from blip.stages import STAGES as RUNNABLE
 from blip.stages.finetune import SCORES
-from blip.tracking.lineage import stage_spec
+from blip.tracking.lineage import watched
 from flows.graph import PHASES, STAGES, up_to, upstream, with_downstream
-from flows.project import RECIPE
+from flows.project import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 TRAININGS = ("pretrain", "captioner", "filter", "pretrain_bootstrapped")
@@ -24,12 +24,12 @@ TRAININGS = ("pretrain", "captioner", "filter", "pretrain_bootstrapped")
 def dvc_graph() -> networkx.DiGraph:
     """Stage to stage, an edge from each to those it depends on, as DVC derives it from dvc.yaml.
 
-    Without that which notes the recipe in use, on which all others depend.
+    Without that which notes the settings, on which all others depend.
     """
     graph = Repo(str(ROOT)).index.graph
     graph = networkx.relabel_nodes(graph, {stage: stage.addressing for stage in graph})
-    assert set(graph.predecessors(RECIPE)) == set(graph) - {RECIPE}
-    return graph.subgraph(set(graph) - {RECIPE})
+    assert set(graph.predecessors(SETTINGS)) == set(graph) - {SETTINGS}
+    return graph.subgraph(set(graph) - {SETTINGS})
 
 
 def test_the_edges_of_the_flow_are_those_of_dvc_yaml_without_the_implied_ones(dvc_graph):
@@ -68,9 +68,9 @@ def test_later_rounds_depend_on_all_that_the_first_one_reads():
     own = {f"blip/stages/{name}.py" for name in names} | {f"models/{name}" for name in (*names, "pretrain")}
     own |= {"blip/stages/pretrain.py"}
     assert set().union(*(specs[name]["deps"] for name in names)) - own <= set(specs["rounds"]["deps"])
-    params = {param for name in names for param in specs[name]["params"]}
+    params = {param for name in names for param in watched(name)}
     scores = {param for param in params if param.startswith("evaluate.")}
-    assert {param.partition(".")[0] for param in params - scores} | scores == set(specs["rounds"]["params"])
+    assert {param.partition(".")[0] for param in params - scores} | scores == set(watched("rounds"))
 
 
 def test_a_training_stage_depends_on_every_setting_that_its_scores_read():
@@ -79,9 +79,10 @@ def test_a_training_stage_depends_on_every_setting_that_its_scores_read():
     scores = {"pretrain": "retrieval_scores", "captioner": "caption_scores", "filter": "match_scores"}
     scores |= {f"finetune@{task}": SCORES[task].__name__ for task in ("retrieval", "captioning", "vqa")}
     for stage, function in scores.items():
-        named = stage_spec(stage)["params"]
-        assert {name for name in named if name.startswith("evaluate.")} == read[function], stage
-    assert stage_spec("pretrain_bootstrapped")["params"][-3:] == stage_spec("pretrain")["params"][-3:]
+        named = [name for name in watched(stage) if name.startswith("evaluate.")]
+        for setting in read[function]:
+            assert any(f"{setting}.".startswith(f"{name}.") for name in named), (stage, setting)
+    assert watched("pretrain_bootstrapped")[-3:] == watched("pretrain")[-3:]
 
 
 def evaluation_settings(function: ast.FunctionDef) -> set[str]:
@@ -99,8 +100,7 @@ def evaluation_settings(function: ast.FunctionDef) -> set[str]:
 
 
 def test_the_first_round_depends_on_every_setting_of_capfilt_but_their_number():
-    specs = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    named = {param.removeprefix("capfilt.") for param in specs["capfilt"]["params"] if "." in param}
+    named = {name.removeprefix("capfilt.") for name in watched("capfilt") if "." in name}
     assert named == set(CapFilt.model_fields) - {"rounds"}
     written = yaml.safe_load((ROOT / "params.yaml").read_text())["capfilt"]
     assert set(written) == set(CapFilt.model_fields), "DVC cannot follow a setting that is not written down"

@@ -1,4 +1,4 @@
-"""Commands for those who run it: recipe, promote, doctor."""
+"""Commands for those who run it: settings, promote, doctor."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,24 +14,21 @@ PANEL = "Operations"
 
 
 @app.command(rich_help_panel=PANEL)
-def recipe(
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME", help="A file of infra/recipes; that of params.yaml if none."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write it into this file.")] = None,
+def settings(
+    recipe: Recipe = None,
+    out: Annotated[Path | None, typer.Option(help="Write them into this file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what a recipe sets, with all that it extends.
+    """Show the settings: params.yaml with a recipe, and all that it extends, laid over it.
 
-    The stage `recipe` of dvc.yaml writes that of the recipe in use: all other stages run again when it changes.
+    The stage `settings` of dvc.yaml writes them: another stage runs again when the parts that it reads have changed.
 
-    Example: [bold]blip recipe retrieval-flickr[/bold]
+    Example: [bold]blip settings --recipe retrieval-flickr[/bold]
     """
     import yaml
 
     from blip.atomic import write_text
-    from blip.config import read_recipe
+    from blip.config import load_settings, read_settings
 
     class Plain(yaml.SafeDumper):
         """Writes what several sections share in each of them."""
@@ -39,7 +36,8 @@ def recipe(
         def ignore_aliases(self, data: object) -> bool:
             return True
 
-    values = read_recipe(recipe=name)
+    load_settings(recipe=recipe)  # to say at once what is wrong with them
+    values = read_settings(recipe=recipe)
     text = yaml.dump(values, Dumper=Plain, sort_keys=False, allow_unicode=True)
     if out:
         write_text(out, text)

@@ -12,8 +12,8 @@ from blip.config.loading import (
     RECIPES,
     load_settings,
     read_override,
-    read_recipe,
     read_section,
+    read_settings,
 )
 from blip.config.section import Section
 from blip.config.sections import (
@@ -86,6 +86,6 @@ __all__ = [
     "Wish",
     "load_settings",
     "read_override",
-    "read_recipe",
     "read_section",
+    "read_settings",
 ]

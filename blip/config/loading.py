@@ -43,22 +43,22 @@ def load_settings(
         BadArguments: a file is missing or not YAML, recipes extend each other in a circle, or a name or value is not
             known; the message lists each.
     """
-    values = _read_yaml(path)
-    recipe = _wanted(recipe, values)
-    values = _merge(values, _laid_over(recipe, path.parent)) | {"recipe": recipe}
+    values = read_settings(path, recipe)
     for name, value in (overrides or {}).items():
         _set(values, name, value)
-    for anchor in ANCHORS:
-        values.pop(anchor, None)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise BadArguments(_explain(error, path, Settings)) from None
 
 
-def read_recipe(path: Path = PARAMS, recipe: str | None = None) -> dict[str, Any]:
-    """What a recipe sets, with all that it extends; as for `load_settings`. Raises BadArguments as that does."""
-    values = _laid_over(_wanted(recipe, _read_yaml(path)), path.parent)
+def read_settings(path: Path = PARAMS, recipe: str | None = None) -> dict[str, Any]:
+    """What params.yaml and a recipe say together, as it is written there; the rest is as for `load_settings`."""
+    values = _read_yaml(path)
+    recipe = recipe or values.get("recipe")
+    recipe = None if recipe == NO_RECIPE else recipe
+    laid_over = _read_recipe(_recipe_path(recipe, path.parent), path.parent) if recipe else {}
+    values = _merge(values, laid_over) | {"recipe": recipe}
     return {name: value for name, value in values.items() if name not in ANCHORS}
 
 
@@ -85,15 +85,6 @@ def read_section(section: type[AnySection], values: dict[str, Any], overrides: I
         return section.model_validate(values)
     except ValidationError as error:
         raise BadArguments(_explain(error, "--set", section)) from None
-
-
-def _wanted(recipe: str | None, values: dict[str, Any]) -> str | None:
-    recipe = recipe or values.get("recipe")
-    return None if recipe == NO_RECIPE else recipe
-
-
-def _laid_over(recipe: str | None, root: Path) -> dict[str, Any]:
-    return _read_recipe(_recipe_path(recipe, root), root) if recipe else {}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -56,9 +56,17 @@ def parameters(stage: str, settings: Settings) -> dict[str, str]:
     """The settings that dvc.yaml names as the stage's params, flat: {"pretrain.optimiser.lr": "0.02"}."""
     values = settings.model_dump(mode="json", by_alias=True)
     flat: dict[str, str] = {}
-    for name in stage_spec(stage).get("params", []):
+    for name in watched(stage):
         flat.update(flatten(name, _pick(values, name.split("."))))
     return flat
+
+
+def watched(stage: str) -> list[str]:
+    """The settings that dvc.yaml names as the stage's params, of whichever file: ["seed", "finetune.vqa"]."""
+    names: list[str] = []
+    for entry in stage_spec(stage).get("params", []):
+        names += [entry] if isinstance(entry, str) else [name for part in entry.values() for name in part]
+    return names
 
 
 def flatten(name: str, value: Any) -> dict[str, str]:
@@ -99,6 +107,8 @@ def _stages(path: Path) -> dict[str, Any]:
 def _fill(value: Any, key: str, item: Any) -> Any:
     if isinstance(value, list):
         return [_fill(entry, key, item) for entry in value]
+    if isinstance(value, dict):
+        return {name: _fill(entry, key, item) for name, entry in value.items()}
     if not isinstance(value, str):
         return value
 

@@ -60,10 +60,10 @@ def test_a_cell_says_its_note_and_how_it_stands() -> None:
 
 
 def stages() -> dict[str, dict[str, Any]]:
-    """Stages of dvc.yaml with their deps and outs, `foreach` unrolled; not that which notes the recipe."""
+    """Stages of dvc.yaml with their deps and outs, `foreach` unrolled; not that which notes the settings."""
     unrolled = {}
     for name, spec in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
-        if name == "recipe":
+        if name == "settings":
             continue
         if "foreach" not in spec:
             unrolled[name] = spec

@@ -29,7 +29,7 @@ def test_a_foreach_stage_is_filled_in(settings: Settings) -> None:
 def test_parameters_are_those_the_stage_reads(settings: Settings) -> None:
     names = parameters("finetune@vqa", settings)
     assert names["finetune.vqa.optimiser.lr"] == str(settings.finetune.vqa.optimiser.lr)
-    sections = {"recipe", "seed", "compute", "capfilt", "finetune", "evaluate"}
+    sections = {"seed", "compute", "capfilt", "finetune", "evaluate"}
     assert {name.split(".")[0] for name in names} == sections
     assert [name for name in names if name.startswith("capfilt.")] == ["capfilt.rounds"]
     assert not any(name.startswith("finetune.captioning") for name in names)

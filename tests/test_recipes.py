@@ -163,6 +163,15 @@ def test_nlvr2_sees_every_statement_fifteen_times():
     assert {evaluate.data, evaluate.validation, *dict(run.mixture)} <= set(settings.ingest.datasets)
 
 
+def test_questions_and_dialogs_keep_the_pictures_of_cocos_test():
+    """VQA and VisDial are about COCO's pictures, 10,000 of which are Karpathy's validation and test."""
+    settings = of("visdial")
+    assert settings.ingest.kept_from("vqa_train") == ("vqa_validation", "vqa_test")
+    assert settings.ingest.kept_from("visdial") == ("visdial_validation",)
+    assert settings.ingest.kept_from("human") == ("validation", "test", "video")
+    assert set(settings.ingest.kept_from("web")) >= {"validation", "test", "vqa_test", "video"}
+
+
 def test_visdial_is_the_papers():
     settings = of("visdial")
     run, evaluate = settings.finetune.visdial, settings.evaluate.visdial

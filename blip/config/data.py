@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from blip.config.section import Section
 
@@ -24,7 +24,8 @@ class Source(Section):
     """Where a dataset comes from: a file or folder, its format, who wrote the texts and what they are for.
 
     `images` is the folder of the pictures that an annotation file names, where they are not beside it; `split`
-    the part to read of a file or folder that holds several.
+    the part to read of a file or folder that holds several; `apart_from` the evaluation datasets of which a training
+    dataset must have no picture, all of them if it is null.
     """
 
     source: str
@@ -33,6 +34,7 @@ class Source(Section):
     role: Literal["train", "evaluation"]
     images: str | None = None
     split: str | None = None
+    apart_from: list[str] | None = None
     columns: Columns | None = None
 
 
@@ -77,6 +79,31 @@ class Ingest(Section):
     vocabulary: Vocabulary = Vocabulary()
     download: Download = Download.model_validate({})
     datasets: dict[str, Source]
+
+    @model_validator(mode="after")
+    def _apart_from_what_there_is(self) -> "Ingest":
+        for name, source in self.datasets.items():
+            unknown = [other for other in source.apart_from or () if self._role(other) != "evaluation"]
+            if unknown or (source.apart_from is not None and source.role != "train"):
+                what = (
+                    f"{', '.join(unknown)} is no evaluation dataset"
+                    if unknown
+                    else "it is no training dataset"
+                )
+                raise ValueError(f"datasets.{name}.apart_from: {what}")
+        return self
+
+    def _role(self, name: str) -> str | None:
+        return self.datasets[name].role if name in self.datasets else None
+
+    def kept_from(self, name: str) -> tuple[str, ...]:
+        """The evaluation datasets of which this one must have no picture."""
+        source = self.datasets[name]
+        if source.role == "evaluation":
+            return ()
+        if source.apart_from is not None:
+            return tuple(source.apart_from)
+        return tuple(other for other in self.datasets if self._role(other) == "evaluation")
 
 
 class Validate(Section):

@@ -42,30 +42,45 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     for source in ingest.datasets.values():
         look_into(source, ingest.max_caption_chars)
     with open_pool() as pool:
-        evaluation = _ingest("evaluation", ingest, None, pool)
-        references = References.of(evaluation, ingest.near_duplicate_bits)
-        train = _ingest("train", ingest, references, pool)
+        evaluation = _ingest("evaluation", ingest, {}, pool)
+        train = _ingest("train", ingest, evaluation, pool)
     metrics = {"ingest.vocabulary": float(_vocabulary(ingest, train))}
     for name in ingest.datasets:
         metrics |= _metrics(name, (evaluation | train)[name])
     return metrics
 
 
-def _ingest(role: str, ingest: Ingest, references: References | None, pool: Pool) -> dict[str, PairsDataset]:
+def _ingest(
+    role: str, ingest: Ingest, evaluation: dict[str, PairsDataset], pool: Pool
+) -> dict[str, PairsDataset]:
     """The datasets of a role: those that would come out the same as they are, all others made anew."""
     sources = {name: source for name, source in ingest.datasets.items() if source.role == role}
-    origins = {name: origins_of(source, ingest, references) for name, source in sources.items()}
+    known: dict[tuple[str, ...], References] = {}
+    references = {name: _references(ingest.kept_from(name), evaluation, ingest, known) for name in sources}
+    origins = {name: origins_of(source, ingest, references[name]) for name, source in sources.items()}
     missing = [name for name in sources if not is_kept(DATASETS / name, origins[name])]
     for name in [*missing, VOCABULARY.name] if missing else []:
         take_away(DATASETS / name)
     datasets = {}
     for name, source in sources.items():
         if name in missing:
-            ingest_dataset(source, DATASETS / name, ingest, references, pool)
+            ingest_dataset(source, DATASETS / name, ingest, references[name], pool)
             keep(DATASETS / name, origins[name])
         datasets[name] = PairsDataset.open(DATASETS / name)
         print(_line(name, datasets[name]) + ("" if name in missing else "; kept as it was"), flush=True)
     return datasets
+
+
+def _references(
+    names: tuple[str, ...],
+    evaluation: dict[str, PairsDataset],
+    ingest: Ingest,
+    known: dict[tuple[str, ...], References],
+) -> References | None:
+    """How the pictures of some evaluation datasets look; read once for all that keep away from the same."""
+    if names and names not in known:
+        known[names] = References.of({name: evaluation[name] for name in names}, ingest.near_duplicate_bits)
+    return known.get(names)
 
 
 def _vocabulary(ingest: Ingest, train: dict[str, PairsDataset]) -> int:

@@ -86,14 +86,20 @@ def validate(
         datasets: by name, with what params.yaml says of their source.
         pages: where index.html and a page a dataset go; replaced as a whole.
     """
-    evaluation = [
-        picture_hashes(dataset) for dataset, source in datasets.values() if source.role == "evaluation"
-    ]
+    evaluation = {
+        name: picture_hashes(dataset)
+        for name, (dataset, source) in datasets.items()
+        if source.role == "evaluation"
+    }
     near_bits = None if settings.max_near_duplicate_share is None else settings.near_duplicate_bits
     checks = Checks()
     verdicts, written = [], []
     for name, (dataset, source) in datasets.items():
-        others = np.concatenate(evaluation) if evaluation and source.role == "train" else None
+        apart = evaluation if source.apart_from is None else source.apart_from
+        kept_from = (
+            [evaluation[other] for other in apart if other in evaluation] if source.role == "train" else []
+        )
+        others = np.concatenate(kept_from) if kept_from else None
         found = facts(dataset, others, near_bits)
         asks = bool(found.frame["questions"].sum() > 0 and found.frame["captions"].sum() == 0)
         wanted = rules(name, source, settings, dataset.manifest, asks)

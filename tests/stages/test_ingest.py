@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from PIL import Image
 from blip.config import Settings, load_settings
 from blip.data.pairs import PairsDataset
 from blip.data.text import Tokenizer
-from blip.errors import BlipError
+from blip.errors import BadArguments, BlipError
 from blip.stages import ingest
 from blip.tracking.runs import StageRun
+from blip.validation import validate
 
 ROOT = Path(__file__).parents[2]
 NO_RUN = cast(StageRun, None)  # the stage itself logs nothing
@@ -67,6 +69,42 @@ def test_sources_become_datasets_and_a_vocabulary(settings: Settings) -> None:
         "ingest.test.quarantined": 0,
         "ingest.test.near_duplicates": 0,
     }
+
+
+def test_a_training_set_keeps_away_from_the_evaluation_sets_that_it_names(settings: Settings) -> None:
+    roles = {"train": "train", "test": "evaluation", "more": "evaluation"}
+    for apart, refused in ((None, {"near_duplicate": 1}), (["more"], {}), ([], {})):
+        ingest.run(settings_of({"ingest.datasets.train.apart_from": apart}, **roles), NO_RUN, None)
+        dataset = PairsDataset.open("data/datasets/train")
+        assert dataset.manifest.quarantined == refused
+        assert len(dataset) == 7 - len(refused)
+    made = settings_of({"ingest.datasets.train.apart_from": ["more"]}, **roles)
+    datasets = {
+        name: (PairsDataset.open(f"data/datasets/{name}"), source)
+        for name, source in made.ingest.datasets.items()
+    }
+    rules = made.validate_.model_copy(update={"min_samples": 1})
+    assert all(verdict.passed for verdict in validate(datasets, rules, Path("pages")))
+    strict = {
+        name: (one, source.model_copy(update={"apart_from": None}))
+        for name, (one, source) in datasets.items()
+    }
+    (problem,) = next(v.problems for v in validate(strict, rules, Path("pages")) if v.name == "train")
+    assert "no picture is one of an evaluation dataset" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "apart", "message"),
+    [
+        ("train", ["tset"], "datasets.train.apart_from: tset is no evaluation dataset"),
+        ("test", [], "datasets.test.apart_from: it is no training dataset"),
+    ],
+)
+def test_it_can_only_keep_away_from_evaluation_sets(
+    settings: Settings, name: str, apart: list[str], message: str
+):
+    with pytest.raises(BadArguments, match=re.escape(message)):
+        settings_of({f"ingest.datasets.{name}.apart_from": apart}, train="train", test="evaluation")
 
 
 def test_a_broken_source_stops_the_stage(settings: Settings) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from blip.config import Run, Settings, load_settings, read_settings
+from blip.config import Run, Settings, load_settings
 from blip.errors import BadArguments
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -294,17 +294,3 @@ def test_recipes_that_extend_each_other_in_a_circle_are_refused(tmp_path: Path):
 def test_what_cannot_be_extended_is_named(tmp_path: Path, text: str, message: str):
     with pytest.raises(BadArguments, match=message):
         load_settings(write(tmp_path, a=text), "a")
-
-
-def test_settings_are_params_yaml_with_the_recipe_and_all_that_it_extends(tmp_path: Path):
-    params = write(
-        tmp_path,
-        low="{training: &t {batch_size: 5}, pretrain: {training: *t, steps: 3}, captioner: {training: *t}}",
-        top="{extends: low, pretrain: {steps: 9}}",
-    )
-    plain, laid = read_settings(params), read_settings(params, "top")
-    assert laid["pretrain"]["steps"] == 9
-    assert laid["pretrain"]["training"]["batch_size"] == laid["captioner"]["training"]["batch_size"] == 5
-    assert (laid["recipe"], laid["finetune"]) == ("top", plain["finetune"])
-    assert read_settings(params, "none") == plain
-    assert not {"training", "extends"} & set(laid)

@@ -16,29 +16,24 @@ PANEL = "Operations"
 @app.command(rich_help_panel=PANEL)
 def settings(
     recipe: Recipe = None,
+    changes: Changes = None,
     out: Annotated[Path | None, typer.Option(help="Write them into this file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the settings: params.yaml with a recipe, and all that it extends, laid over it.
+    """Show all settings: those of params.yaml with the recipe laid over them, and what neither names.
 
-    The stage `settings` of dvc.yaml writes them: another stage runs again when the parts that it reads have changed.
+    The first stage of dvc.yaml writes them down. The others run again when settings change that they read.
 
-    Example: [bold]blip settings --recipe retrieval-flickr[/bold]
+    Example: [bold]blip settings --recipe base-14m[/bold]
     """
     import yaml
 
     from blip.atomic import write_text
-    from blip.config import load_settings, read_settings
+    from blip.config import load_settings, read_override
 
-    class Plain(yaml.SafeDumper):
-        """Writes what several sections share in each of them."""
-
-        def ignore_aliases(self, data: object) -> bool:
-            return True
-
-    load_settings(recipe=recipe)  # to say at once what is wrong with them
-    values = read_settings(recipe=recipe)
-    text = yaml.dump(values, Dumper=Plain, sort_keys=False, allow_unicode=True)
+    found = load_settings(recipe=recipe, overrides=dict(map(read_override, changes or [])))
+    values = found.model_dump(mode="json", by_alias=True)
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     if out:
         write_text(out, text)
     show(values, as_json, [f"wrote {out}"] if out else text.splitlines())

@@ -13,7 +13,6 @@ from blip.config.loading import (
     load_settings,
     read_override,
     read_section,
-    read_settings,
 )
 from blip.config.section import Section
 from blip.config.sections import (
@@ -87,5 +86,4 @@ __all__ = [
     "load_settings",
     "read_override",
     "read_section",
-    "read_settings",
 ]

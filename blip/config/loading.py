@@ -43,23 +43,21 @@ def load_settings(
         BadArguments: a file is missing or not YAML, recipes extend each other in a circle, or a name or value is not
             known; the message lists each.
     """
-    values = read_settings(path, recipe)
+    values = _read_yaml(path)
+    recipe = recipe or values.get("recipe")
+    if recipe == NO_RECIPE:
+        values["recipe"] = None
+    elif recipe:
+        values = _merge(values, _read_recipe(_recipe_path(recipe, path.parent), path.parent))
+        values["recipe"] = recipe
     for name, value in (overrides or {}).items():
         _set(values, name, value)
+    for anchor in ANCHORS:
+        values.pop(anchor, None)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise BadArguments(_explain(error, path, Settings)) from None
-
-
-def read_settings(path: Path = PARAMS, recipe: str | None = None) -> dict[str, Any]:
-    """What params.yaml and a recipe say together, as it is written there; the rest is as for `load_settings`."""
-    values = _read_yaml(path)
-    recipe = recipe or values.get("recipe")
-    recipe = None if recipe == NO_RECIPE else recipe
-    laid_over = _read_recipe(_recipe_path(recipe, path.parent), path.parent) if recipe else {}
-    values = _merge(values, laid_over) | {"recipe": recipe}
-    return {name: value for name, value in values.items() if name not in ANCHORS}
 
 
 def read_override(text: str) -> tuple[str, Any]:

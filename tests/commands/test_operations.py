@@ -1,7 +1,11 @@
-"""`blip promote` and `blip doctor` where there is nothing yet."""
+"""`blip settings`; `blip promote` and `blip doctor` where there is nothing yet."""
 
 import json
 from pathlib import Path
+
+import yaml
+
+from blip.config import load_settings
 
 
 def test_promote_without_a_registry_names_what_is_missing(blip, tmp_path: Path, monkeypatch):
@@ -24,3 +28,20 @@ def test_doctor_outside_a_project_says_what_stands_in_the_way(blip, tmp_path: Pa
     assert ended.code == 1
     assert (states["python"], states["torch"]) == ("good", "good")
     assert (states["dvc"], states["settings"]) == ("bad", "bad")
+
+
+def test_settings_are_shown_with_the_recipe_and_written_so_that_they_are_read_again(
+    blip, tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    given = ("settings", "--recipe", "retrieval-flickr", "--set", "seed=3")
+    shown = json.loads(blip(*given, "--json").out)
+    assert (shown["seed"], shown["recipe"]) == (3, "retrieval-flickr")
+    assert shown["finetune"]["retrieval"]["data"] == {"flickr": 5.0}
+    assert yaml.safe_load(blip(*given).out) == shown
+    assert blip(*given, "--out", tmp_path / "all.yaml").code == 0
+    assert yaml.safe_load((tmp_path / "all.yaml").read_text()) == shown
+    assert (
+        load_settings(tmp_path / "all.yaml", "none").finetune
+        == load_settings(recipe="retrieval-flickr").finetune
+    )

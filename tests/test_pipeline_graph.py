@@ -12,7 +12,7 @@ from blip.config import CapFilt, load_settings
 from blip.errors import BadArguments
 from blip.stages import STAGES as RUNNABLE
 from blip.stages.finetune import SCORES
-from blip.tracking.lineage import watched
+from blip.tracking.lineage import settings_read
 from flows.graph import PHASES, STAGES, up_to, upstream, with_downstream
 from flows.project import SETTINGS
 
@@ -68,9 +68,9 @@ def test_later_rounds_depend_on_all_that_the_first_one_reads():
     own = {f"blip/stages/{name}.py" for name in names} | {f"models/{name}" for name in (*names, "pretrain")}
     own |= {"blip/stages/pretrain.py"}
     assert set().union(*(specs[name]["deps"] for name in names)) - own <= set(specs["rounds"]["deps"])
-    params = {param for name in names for param in watched(name)}
+    params = {param for name in names for param in settings_read(name)}
     scores = {param for param in params if param.startswith("evaluate.")}
-    assert {param.partition(".")[0] for param in params - scores} | scores == set(watched("rounds"))
+    assert {param.partition(".")[0] for param in params - scores} | scores == set(settings_read("rounds"))
 
 
 def test_a_training_stage_depends_on_every_setting_that_its_scores_read():
@@ -79,10 +79,10 @@ def test_a_training_stage_depends_on_every_setting_that_its_scores_read():
     scores = {"pretrain": "retrieval_scores", "captioner": "caption_scores", "filter": "match_scores"}
     scores |= {f"finetune@{task}": SCORES[task].__name__ for task in ("retrieval", "captioning", "vqa")}
     for stage, function in scores.items():
-        named = [name for name in watched(stage) if name.startswith("evaluate.")]
+        named = [name for name in settings_read(stage) if name.startswith("evaluate.")]
         for setting in read[function]:
             assert any(f"{setting}.".startswith(f"{name}.") for name in named), (stage, setting)
-    assert watched("pretrain_bootstrapped")[-3:] == watched("pretrain")[-3:]
+    assert settings_read("pretrain_bootstrapped")[-3:] == settings_read("pretrain")[-3:]
 
 
 def evaluation_settings(function: ast.FunctionDef) -> set[str]:
@@ -100,7 +100,7 @@ def evaluation_settings(function: ast.FunctionDef) -> set[str]:
 
 
 def test_the_first_round_depends_on_every_setting_of_capfilt_but_their_number():
-    named = {name.removeprefix("capfilt.") for name in watched("capfilt") if "." in name}
+    named = {name.removeprefix("capfilt.") for name in settings_read("capfilt") if "." in name}
     assert named == set(CapFilt.model_fields) - {"rounds"}
     written = yaml.safe_load((ROOT / "params.yaml").read_text())["capfilt"]
     assert set(written) == set(CapFilt.model_fields), "DVC cannot follow a setting that is not written down"

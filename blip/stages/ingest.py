@@ -19,7 +19,7 @@ from blip.data.quarantine import NEAR_DUPLICATE
 from blip.data.text import Tokenizer
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset, write_vocabulary
-from blip.ingest.origins import CODE, origins_of
+from blip.ingest.origins import CODE, is_as_made, note_of
 from blip.ingest.references import References
 from blip.ingest.sources import look_into
 
@@ -57,15 +57,17 @@ def _ingest(
     sources = {name: source for name, source in ingest.datasets.items() if source.role == role}
     known: dict[tuple[str, ...], References] = {}
     references = {name: _references(ingest.kept_from(name), evaluation, ingest, known) for name in sources}
-    origins = {name: origins_of(source, ingest, references[name]) for name, source in sources.items()}
-    missing = [name for name in sources if not is_kept(DATASETS / name, origins[name])]
+    missing = [
+        name for name in sources if not is_as_made(DATASETS / name, sources[name], ingest, references[name])
+    ]
     for name in [*missing, VOCABULARY.name] if missing else []:
         take_away(DATASETS / name)
     datasets = {}
     for name, source in sources.items():
         if name in missing:
+            note = note_of(source, ingest, references[name])
             ingest_dataset(source, DATASETS / name, ingest, references[name], pool)
-            keep(DATASETS / name, origins[name])
+            note(DATASETS / name)
         datasets[name] = PairsDataset.open(DATASETS / name)
         print(_line(name, datasets[name]) + ("" if name in missing else "; kept as it was"), flush=True)
     return datasets

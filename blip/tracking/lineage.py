@@ -56,16 +56,18 @@ def parameters(stage: str, settings: Settings) -> dict[str, str]:
     """The settings that dvc.yaml names as the stage's params, flat: {"pretrain.optimiser.lr": "0.02"}."""
     values = settings.model_dump(mode="json", by_alias=True)
     flat: dict[str, str] = {}
-    for name in watched(stage):
+    for name in settings_read(stage):
         flat.update(flatten(name, _pick(values, name.split("."))))
     return flat
 
 
-def watched(stage: str) -> list[str]:
-    """The settings that dvc.yaml names as the stage's params, of whichever file: ["seed", "finetune.vqa"]."""
+def settings_read(stage: str) -> list[str]:
+    """The dotted names of the settings that dvc.yaml names for a stage, as `pretrain` or `evaluate.batch_size`."""
     names: list[str] = []
-    for entry in stage_spec(stage).get("params", []):
-        names += [entry] if isinstance(entry, str) else [name for part in entry.values() for name in part]
+    for entry in stage_spec(stage).get("params", []):  # a name in params.yaml, or a file with names in it
+        names += (
+            [entry] if isinstance(entry, str) else [name for some in entry.values() for name in some or ()]
+        )
     return names
 
 

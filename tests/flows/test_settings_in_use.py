@@ -23,6 +23,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "params.yaml").write_text(params)
     (tmp_path / ".gitignore").write_text("/reports\n/model\n")
     (tmp_path / "infra/recipes").mkdir(parents=True)
+    (tmp_path / "blip/config").mkdir(parents=True)  # the code that is run is that of this project
+    (tmp_path / "blip/config/defaults.py").write_text("")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{BINARIES}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -157,6 +157,25 @@ def test_a_picture_that_changed_deep_in_a_source_is_read(settings: Settings) -> 
     assert anew(both) == {"more", "vocabulary"}
 
 
+def test_an_evaluation_set_more_makes_anew_what_has_a_picture_like_one_of_it(settings: Settings) -> None:
+    both = {"train": "train", "more": "train", "test": "evaluation"}
+    ingest.run(settings_of(**both), NO_RUN, None)
+    draw(Path("sources/other/red apple.png"), 400)
+    assert anew(settings_of(**both, other="evaluation")) == {"other", "vocabulary"}
+    draw(Path("sources/another/red apple.png"), 203)  # `more` has it
+    wanted = settings_of(**both, other="evaluation", another="evaluation")
+    assert anew(wanted) == {"another", "more", "vocabulary"}
+    assert PairsDataset.open("data/datasets/more").manifest.quarantined == {"near_duplicate": 1}
+    assert anew(wanted) == set()
+
+
+def test_a_picture_comes_back_when_the_evaluation_set_it_was_like_is_gone(settings: Settings) -> None:
+    ingest.run(settings, NO_RUN, None)
+    assert len(PairsDataset.open("data/datasets/train")) == 6
+    assert anew(settings_of(train="train", more="evaluation")) == {"more", "train", "vocabulary"}
+    assert len(PairsDataset.open("data/datasets/train")) == 7
+
+
 def test_other_evaluation_pictures_make_the_training_sets_anew(settings: Settings) -> None:
     ingest.run(settings, NO_RUN, None)
     shutil.copy("sources/train/old car.png", "sources/test/old car.png")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from blip import atomic
-from blip.atomic import atomic_path, put_in_place, write_text
+from blip.atomic import atomic_path, put_in_place, take_away, write_text
 from blip.errors import BlipError
 
 
@@ -180,3 +180,13 @@ def test_a_link_to_a_file_is_replaced_and_the_file_stays(tmp_path: Path) -> None
     (tmp_path / "a").symlink_to(tmp_path / "cached")
     write_text(tmp_path / "a", "new")
     assert not (tmp_path / "a").is_symlink() and (tmp_path / "cached").read_text() == "old"
+
+
+def test_what_is_taken_away_is_gone_and_a_link_to_it_stays(tmp_path: Path) -> None:
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big/file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "big")
+    take_away(tmp_path / "link")
+    take_away(tmp_path / "never there")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+    assert (tmp_path / "link").is_symlink()

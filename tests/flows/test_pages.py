@@ -39,12 +39,13 @@ class Up:
 
 @contextmanager
 def listening(port: int) -> Iterator[None]:
-    """Hold a port, unless somebody does already."""
+    """Hold a port, unless somebody does already, or is about to: another test's server takes seconds to listen."""
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if is_free(port):
-            holder.bind((HOST, port))
-            holder.listen()
+        with addresses._lock_of(port) as nobody_is:
+            if nobody_is and is_free(port):
+                holder.bind((HOST, port))
+                holder.listen()
         yield
 
 

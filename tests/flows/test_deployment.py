@@ -105,7 +105,7 @@ def test_a_deployed_flow_runs_on_a_worker_with_a_parameter_of_its_own(deployed, 
     assert load_settings(deployed / "params.yaml").ingest.samples_per_shard == 50
     assert load_settings(ROOT / "params.yaml").ingest.samples_per_shard != 50
     locked = yaml.safe_load((deployed / "dvc.lock").read_text())["stages"]
-    assert set(locked) == {"ingest", "validate"}
+    assert set(locked) == {"settings", "ingest", "validate"}
 
 
 @pytest.mark.usefixtures("deployed")

@@ -1,5 +1,6 @@
 """Settings of ingestion and validation, documented at their fields' names."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -36,6 +37,12 @@ class Source(Section):
     split: str | None = None
     apart_from: list[str] | None = None
     columns: Columns | None = None
+
+    def kept_from(self, evaluation: Iterable[str]) -> tuple[str, ...]:
+        """Of these evaluation datasets those of which it must have no picture."""
+        if self.role == "evaluation":
+            return ()
+        return tuple(name for name in evaluation if self.apart_from is None or name in self.apart_from)
 
 
 class Vocabulary(Section):
@@ -98,12 +105,8 @@ class Ingest(Section):
 
     def kept_from(self, name: str) -> tuple[str, ...]:
         """The evaluation datasets of which this one must have no picture."""
-        source = self.datasets[name]
-        if source.role == "evaluation":
-            return ()
-        if source.apart_from is not None:
-            return tuple(source.apart_from)
-        return tuple(other for other in self.datasets if self._role(other) == "evaluation")
+        evaluation = [other for other in self.datasets if self._role(other) == "evaluation"]
+        return self.datasets[name].kept_from(evaluation)
 
 
 class Validate(Section):

@@ -67,7 +67,7 @@ def read_manifest(directory: Path) -> Manifest:
     if not path.is_file():
         raise BlipError(
             f"{directory} is not a pairs dataset: it has no {MANIFEST}. "
-            "`blip stage ingest` makes those that params.yaml lists"
+            "`blip ingest SOURCE` makes one, `blip stage ingest` those that params.yaml lists"
         )
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

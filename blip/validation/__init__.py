@@ -95,10 +95,7 @@ def validate(
     checks = Checks()
     verdicts, written = [], []
     for name, (dataset, source) in datasets.items():
-        apart = evaluation if source.apart_from is None else source.apart_from
-        kept_from = (
-            [evaluation[other] for other in apart if other in evaluation] if source.role == "train" else []
-        )
+        kept_from = [evaluation[other] for other in source.kept_from(evaluation)]
         others = np.concatenate(kept_from) if kept_from else None
         found = facts(dataset, others, near_bits)
         asks = bool(found.frame["questions"].sum() > 0 and found.frame["captions"].sum() == 0)

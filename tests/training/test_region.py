@@ -1,15 +1,12 @@
 """A run computes in the type of its settings, whatever DeepSpeed thinks of an autocast that it did not open."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.training.scripts import said_by
 from tests.training.tiny_run import write_dataset
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import os, sys, torch
 from dataclasses import replace
@@ -34,15 +31,5 @@ print(len(seen), *sorted({str(dtype) for dtype in seen}))
 @pytest.mark.parametrize(("zero_stage", "features"), [("0", "each"), ("1", "cached"), ("3", "each")])
 def test_forwards_compute_in_bfloat16(tmp_path: Path, zero_stage: str, features: str) -> None:
     write_dataset(tmp_path / "data")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TORCHDYNAMO_DISABLE": "1", "DS_ACCELERATOR": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path), zero_stage, features],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
     forwards = 8 if features == "cached" else 4
-    assert done.stdout.splitlines()[-1] == f"{forwards} torch.bfloat16"
+    assert said_by(SCRIPT, str(tmp_path), zero_stage, features)[-1] == f"{forwards} torch.bfloat16"

@@ -47,7 +47,13 @@ def test_variables_reach_the_other_nodes_and_no_command_line(
     assert not Path("spoilt").exists()
 
 
-def test_a_remote_shell_that_fails_at_once_is_no_error_of_ours(tmp_path: Path) -> None:
-    shell = program(tmp_path / "shell", "exit 255")
+def test_a_remote_shell_that_fails_at_once_is_no_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):  # more than a pipe holds, so that it is broken while they are written
+        monkeypatch.setenv(f"NCCL_LONG_{number}", "x" * 100_000)
+    shell = program(tmp_path / "shell", f"echo $1 >> {tmp_path}/called; exit 255")
+    inside = False
     with hostfile.started(PLACE, Launch.model_validate({"remote_shell": shell}), 29400):
-        pass
+        inside = True
+    assert inside and (tmp_path / "called").read_text() == "gpu02\n"

@@ -31,6 +31,7 @@ SETTLE_SECONDS = (
     1.0  # after the first bad end: the others fail of it at once, and the cause may be seen second
 )
 GRACE_SECONDS = 5.0  # to end, for ranks whose run cannot go on
+WAITING = 1.5  # times the patience, for ranks that wait for others: the one to name may be on another node
 
 Kind = Literal["killed", "hung", "lost", "failed", "late", "elsewhere", "stopped", "done"]
 CAUSES: tuple[Kind, ...] = (
@@ -152,17 +153,22 @@ def _bad(ranks: Ranks, asked: bool) -> dict[int, int]:
 
 
 def _hang(order: Order, place: Place, ranks: Ranks) -> Report | None:
-    """Ranks whose last sign is too old. All wait for the one that hangs: it is the one that is the least far."""
+    """Ranks whose last sign is too old. All wait for the one that is the least far: it hangs, if it is late too.
+
+    One that waits may be late first, where the other was slow and then hung: it is not the one to name.
+    """
     signs = {rank: last_sign(ranks.beat_file(rank)) for rank, code in ranks.codes().items() if code is None}
     now = time.monotonic()
     ages = {rank: now - (sign.seconds if sign else ranks.began) for rank, sign in signs.items()}
     late = [rank for rank, age in ages.items() if age > _patience(order, signs[rank])]
     if not late:
         return None
-    least = min(_progress(signs[rank]) for rank in late)
+    least = min(map(_progress, signs.values()))
     behind = [rank for rank in late if _progress(signs[rank]) == least]
     stopped = [rank for rank in ranks.stopped() if rank in late]
     named = stopped or behind
+    if not named:
+        return None
     ranks.dump_stacks(named)
     return Report(place.node, "hung", _hanging(named, bool(stopped), place, ranks, signs, ages))
 
@@ -186,7 +192,9 @@ def _hanging(
 
 def _patience(order: Order, sign: Sign | None) -> float:
     unhurried = sign is None or sign.first or sign.phase == "finished"
-    return max(order.start_timeout, order.hang_timeout) if unhurried else order.hang_timeout
+    if unhurried:
+        return max(order.start_timeout, order.hang_timeout)
+    return order.hang_timeout * (WAITING if sign and sign.phase == "vote" else 1.0)
 
 
 def _progress(sign: Sign | None) -> tuple[int, int]:

@@ -69,6 +69,7 @@ def test_ranks_that_finish_are_no_trouble(tmp_path: Path) -> None:
             r"rank 1 \(.*, process \d+\) stopped or stuck in the system: no sign for \d+ s, .* step 3",
         ),
         ("0:2:sleep", r"rank 0 \(.*, process \d+\) hung: no sign for \d+ s, the last in step 2, computing"),
+        ("0:2:tire", r"rank 0 \(.*, process \d+\) hung: no sign for \d+ s, the last in step 2, computing"),
         (
             "1:1:mute",
             r"rank 1 \(.*, process \d+\) hung: no sign for \d+ s, the last in before the first step",

@@ -15,6 +15,7 @@ from blip.errors import BadArguments
 app = typer.Typer()
 PANEL = "Data"
 FILTER = "models:/blip-filter@champion"
+OPTIONS = "options"  # where the settings of a command stand
 Head = Annotated[Literal["itm", "itc", "both"], typer.Option(help="Of the filter, by which it decides.")]
 Views = Annotated[
     list[float] | None,
@@ -97,21 +98,20 @@ def capfilt(
     from blip.capfilt.bootstrap import AUDIT_FILE, Ranks, bootstrap
     from blip.capfilt.inputs import Models, Order, Pairs
     from blip.capfilt.shard import BAD_SHARD
-    from blip.config import CapFilt
+    from blip.config import CapFilt, read_section
     from blip.data.jobs import open_pool
     from blip.data.pairs import PairsDataset
     from blip.tracking.registry import resolve
 
     cut = read_threshold(threshold)
-    check(target, decoding, captions_per_image, (min_tokens, max_tokens), cut, held_out)
-    settings = CapFilt.model_validate(
-        {
-            "decoding": decoding, "captions_per_image": captions_per_image, "top_p": top_p,
-            "max_tokens": max_tokens, "min_tokens": min_tokens, "head": head, "views": views or [1.0],
-            "likelihood": likelihood, "neighbours": neighbours,
-            "threshold": cut, "synthetic_threshold": synthetic_threshold, "noise": noise, "batch_size": batch_size,
-        }
-    )  # fmt: skip
+    check(target, cut, held_out)
+    values: dict[str, Any] = {
+        "decoding": decoding, "captions_per_image": captions_per_image, "top_p": top_p,
+        "max_tokens": max_tokens, "min_tokens": min_tokens, "head": head, "views": views or [1.0],
+        "likelihood": likelihood, "neighbours": neighbours,
+        "threshold": cut, "synthetic_threshold": synthetic_threshold, "noise": noise, "batch_size": batch_size,
+    }  # fmt: skip
+    settings = read_section(CapFilt, values, [], OPTIONS)
     chosen, ranks = device_of_rank(device), Ranks.of_environment()
     models = Models.of(resolve(captioner), map(resolve, filters or [FILTER]), chosen, dtype, compiled)
     alone = chosen != "cpu" or ranks.world > 1
@@ -127,28 +127,13 @@ def capfilt(
         show(counts, as_json, [str(target), *(f"  {line}" for line in columns(rows))])
 
 
-def check(
-    target: Path,
-    decoding: str,
-    captions: int,
-    lengths: tuple[int, int],
-    cut: float | dict[str, float],
-    held_out: Path | None,
-) -> None:
+def check(target: Path, cut: float | dict[str, float], held_out: Path | None) -> None:
     """Raises BadArguments for options that do not go together, before a model is opened."""
     if target.exists():
         raise BadArguments(f"{target} exists already; name another folder, or remove it first")
     if isinstance(cut, dict) and "precision" in cut and held_out is None:
         raise BadArguments(
             "--threshold precision=... is measured on human pairs: name a dataset with --held-out"
-        )
-    if lengths[0] >= lengths[1]:
-        raise BadArguments(
-            f"--min-tokens {lengths[0]} is not below --max-tokens {lengths[1]}: no caption could end"
-        )
-    if decoding == "beam" and captions > 1:
-        raise BadArguments(
-            "--decoding beam writes one caption an image; use nucleus for --captions-per-image"
         )
 
 
@@ -173,11 +158,9 @@ def read_threshold(text: str) -> float | dict[str, float]:
     try:
         number = float(value)
     except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1 or (equals and name not in ("keep", "precision")):
-        raise BadArguments(
-            f"--threshold {text}: give a probability, keep=SHARE or precision=SHARE, all of 0 to 1"
-        )
+        number = None
+    if number is None or (equals and name not in ("keep", "precision")):
+        raise BadArguments(f"--threshold {text}: give a probability, keep=SHARE or precision=SHARE")
     return {name: number} if equals else number
 
 
@@ -213,15 +196,16 @@ def calibrate(
     from blip.capfilt.inputs import Models, Pairs
     from blip.capfilt.jury import jury_of
     from blip.commands.curves import draw
-    from blip.config import CapFilt
+    from blip.config import CapFilt, read_section
     from blip.tracking.registry import resolve
 
     check_named(None if head == "itm" else head, human, likelihood, captioner, neighbours, web)
+    values: dict[str, Any] = {
+        "head": head, "views": views or [1.0], "likelihood": likelihood, "neighbours": neighbours,
+    }  # fmt: skip
+    how = read_section(CapFilt, values, [], OPTIONS)
     paths = [resolve(path) for path in filters or [FILTER]]
     models = Models.of(resolve(captioner) if captioner else paths[0], paths, chosen_device(device), dtype)
-    how = CapFilt.model_validate(
-        {"head": head, "views": views or [1.0], "likelihood": likelihood, "neighbours": neighbours}
-    )
     with TemporaryDirectory() as folder:
         near = Path(folder) / "neighbours.safetensors" if web and neighbours else None
         if web and near:

@@ -71,18 +71,20 @@ def read_override(text: str) -> tuple[str, Any]:
         raise BadArguments(f"{text!r}: the value is not YAML; put it in quotes") from None
 
 
-def read_section(section: type[AnySection], values: dict[str, Any], overrides: Iterable[str]) -> AnySection:
-    """A section of settings from values and `NAME=VALUE` texts laid over them.
+def read_section(
+    section: type[AnySection], values: dict[str, Any], overrides: Iterable[str], given: str = "--set"
+) -> AnySection:
+    """A section of settings from values and `NAME=VALUE` texts laid over them; `given` is where they stand.
 
     Raises:
-        BadArguments: a name or value is not known.
+        BadArguments: a name or value is not known, or two values do not go together.
     """
     for name, value in map(read_override, overrides):
         _set(values, name, value)
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        raise BadArguments(_explain(error, "--set", section)) from None
+        raise BadArguments(_explain(error, given, section)) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -161,6 +163,9 @@ def _explain(error: ValidationError, path: Path | str, section: type[Section]) -
         name = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {name}: no such setting{_suggest(section, problem['loc'])}")
+        elif problem["type"] == "value_error":  # a rule about the whole of a section
+            rule = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"  {name}: {rule}" if name else f"  {rule}")
         else:
             lines.append(f"  {name}: {problem['msg']} (got {problem['input']!r})"[:300])
     return "\n".join(lines)

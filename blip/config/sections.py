@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from blip.config.data import Ingest, Validate
 from blip.config.section import Section
@@ -12,6 +12,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 FilterHead = Literal["itm", "itc", "both"]  # explained in blip.capfilt.judge
 RerankBy = Literal["published", "log_odds"]  # explained in blip.tasks.retrieval
 View = Annotated[float, Field(ge=0.1, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def check_lengths(shortest: int, longest: int) -> None:
@@ -64,6 +65,16 @@ class Wish(Section):
         return self
 
 
+def _kind_of(threshold: object) -> str:
+    """By which of its two kinds a threshold is judged, so that a mistake is named as one of that kind alone."""
+    return "wish" if isinstance(threshold, dict | Wish) else "probability"
+
+
+Threshold = Annotated[
+    Annotated[Probability, Tag("probability")] | Annotated[Wish, Tag("wish")], Discriminator(_kind_of)
+]
+
+
 class CapFilt(Section):
     """How captions are written, and which texts are kept: those whose probability of matching is `threshold` or more.
 
@@ -90,8 +101,8 @@ class CapFilt(Section):
     views: Annotated[tuple[View, ...], Field(min_length=1)] = (1.0,)
     likelihood: float = Field(0.0, ge=0)
     neighbours: float = Field(0.0, ge=0)
-    threshold: Annotated[float, Field(ge=0, le=1)] | Wish = 0.5
-    synthetic_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    threshold: Threshold = 0.5
+    synthetic_threshold: Probability | None = None
     held_out: str = "validation"
     noise: float = Field(0.5, ge=0, lt=1)
     dtype: Literal["float32", "bfloat16"] = "float32"

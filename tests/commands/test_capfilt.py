@@ -11,7 +11,7 @@ from PIL import Image
 def test_capfilt_refuses_lengths_without_room_for_a_caption(blip, dataset: Path, tmp_path: Path):
     result = blip("capfilt", dataset, tmp_path / "out", "--min-tokens", 30, "--max-tokens", 10)
     assert result.code == 2
-    assert "--min-tokens 30 is not below --max-tokens 10" in result.err
+    assert "min_tokens 30 is not below max_tokens 10" in result.err
 
 
 def test_capfilt_bootstraps_a_dataset(blip, model: Path, dataset: Path, tmp_path: Path):
@@ -99,7 +99,7 @@ def test_calibrate_asks_similar_pictures_of_a_pool_that_is_named(blip, model: Pa
     assert asked.code == 0, asked.err
 
 
-@pytest.mark.parametrize("threshold", ["2", "keep=x", "recall=0.5"])
+@pytest.mark.parametrize("threshold", ["x", "keep=x", "recall=0.5"])
 def test_a_threshold_that_is_none_is_refused(
     blip, model: Path, dataset: Path, tmp_path: Path, threshold: str
 ):
@@ -107,3 +107,19 @@ def test_a_threshold_that_is_none_is_refused(
 
     assert ended.code == 2
     assert f"--threshold {threshold}: give a probability" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("threshold", "message"),
+    [
+        ("2", "threshold.probability: Input should be less than or equal to 1 (got 2.0)"),
+        ("keep=0", "threshold.wish.keep: Input should be greater than 0 (got 0.0)"),
+    ],
+)
+def test_a_threshold_out_of_its_range_is_refused_before_a_model_is_opened(
+    blip, dataset: Path, tmp_path: Path, threshold: str, message: str
+):
+    ended = blip("capfilt", dataset, tmp_path / "clean", "--captioner", "none", "--threshold", threshold)
+
+    assert ended.code == 2
+    assert ended.err == f"error: options: 1 setting(s) cannot be used:\n  {message}\n"

@@ -25,8 +25,6 @@ from blip.tasks.batches import batches
 from blip.tasks.outcome import Example, Outcome, choose, picture_of
 from blip.tasks.ranking import RECALLS, ranks, recall, recall_at, rerank, shortlist
 
-__all__ = ["Gallery", "RetrievalModel", "evaluate", "gather", "metrics", "ranks", "recall", "search"]
-
 SHOWN = 5  # candidates of an example
 
 Encode = Callable[[Sequence[Sample]], tuple[Tensor, Tensor]]  # samples -> tokens [B, T, D], embeddings [B, P]

@@ -22,15 +22,12 @@ from blip.credentials import shown
 from blip.errors import Preempted
 from blip.tracking import pipeline, processes, store
 from blip.tracking.lineage import inputs, lineage, parameters
-from blip.tracking.pipeline import pipeline_started
 from blip.tracking.system import system_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
-
-__all__ = ["StageRun", "pipeline_started", "stage_run", "training_run"]
 
 LAST_STAGE = "report"
 METRICS_BATCH, PARAMETERS_BATCH = 900, 90  # a request takes 1000 metrics and 100 parameters

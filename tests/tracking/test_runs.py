@@ -13,7 +13,7 @@ import pytest
 from blip.config import Settings, load_settings
 from blip.errors import BlipError, Preempted
 from blip.tracking import pipeline, store
-from blip.tracking.runs import StageRun, pipeline_started, stage_run, training_run
+from blip.tracking.runs import StageRun, stage_run, training_run
 
 STAGE = """
 import sys, time
@@ -79,9 +79,9 @@ def test_the_next_pipeline_has_a_parent_of_its_own(settings: Settings) -> None:
 def test_the_clock_starts_with_the_parent(settings: Settings) -> None:
     before = time.time()
     with stage_run("ingest", settings):
-        opened = pipeline_started()
+        opened = pipeline.pipeline_started()
     with stage_run("report", settings):
-        assert pipeline_started() == opened
+        assert pipeline.pipeline_started() == opened
     assert before <= opened <= time.time()
 
 

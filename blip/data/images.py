@@ -21,20 +21,17 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 ImageInput = Image.Image | NDArray[np.uint8] | Path | str | bytes
 
 
-def preprocess(images: Sequence[ImageInput], size: int, share: float = 1.0) -> Tensor:
+def preprocess(images: Sequence[ImageInput], size: int) -> Tensor:
     """Squash to `size` (bicubic, as Pillow does it) and normalise: float32 `[B, 3, size, size]`.
 
     Equal to the `BlipImageProcessorPil` of transformers.
-
-    Args:
-        share: of both sides of each picture, about its middle; what is outside is cut off.
 
     Raises:
         BadImage: a picture cannot be decoded. BlipError: a path does not exist.
     """
     pixels_BSSC = np.empty((len(images), size, size, 3), np.uint8)
     for index, image in enumerate(images):
-        pixels_BSSC[index] = squash(to_pil(image), size, share)
+        pixels_BSSC[index] = squash(to_pil(image), size)
     return normalise(torch.from_numpy(pixels_BSSC).permute(0, 3, 1, 2))
 
 

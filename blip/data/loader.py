@@ -152,11 +152,6 @@ class PairLoader:
         """Of a batch."""
         return self._batch_size * (2 if self._partners else 1)
 
-    @property
-    def samples_per_epoch(self) -> int:
-        """Samples that one epoch takes over all ranks."""
-        return self.batches_per_epoch * self._batch_size * self._world
-
     def state_dict(self) -> dict[str, Any]:
         """Where the iteration stands, as JSON values; equal on all ranks."""
         return {"epoch": self._epoch, "taken": self._next * self._of_lane, "data": self._fingerprint()}

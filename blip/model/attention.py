@@ -72,11 +72,7 @@ def ragged_attention(
 
 
 def attention_to_tokens(
-    q_BHQC: Tensor,
-    tokens_BND: Tensor,
-    key_weight_HCD: Tensor,
-    value_weight_HCD: Tensor,
-    mask: Tensor | None = None,
+    q_BHQC: Tensor, tokens_BND: Tensor, key_weight_HCD: Tensor, value_weight_HCD: Tensor
 ) -> Tensor:
     """Attend to tokens that were never projected to keys and values; the result is that of `attention`.
 
@@ -88,7 +84,6 @@ def attention_to_tokens(
         q_BHQC: queries.
         tokens_BND: what is attended to, one for all heads.
         key_weight_HCD, value_weight_HCD: the projections of each head.
-        mask: additive, broadcastable to ``[B, 1, 1, N]``, or None.
 
     Returns:
         ``[B, H, Q, C]``.
@@ -97,8 +92,6 @@ def attention_to_tokens(
     by_head = (q_BHQC * c**-0.5).transpose(0, 1).reshape(h, b * q, c)
     moved_BMD = (by_head @ key_weight_HCD).view(h, b, q, -1).transpose(0, 1).reshape(b, h * q, -1)
     scores_BMN = moved_BMD @ tokens_BND.transpose(1, 2)
-    if mask is not None:
-        scores_BMN = scores_BMN + mask[:, 0]
     seen_BMD = scores_BMN.softmax(dim=-1, dtype=scores_BMN.dtype) @ tokens_BND
     by_head = seen_BMD.view(b, h, q, -1).transpose(0, 1).reshape(h, b * q, -1)
     return (by_head @ value_weight_HCD.transpose(1, 2)).view(h, b, q, c).transpose(0, 1)

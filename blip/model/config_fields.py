@@ -47,13 +47,6 @@ class Fields:
         """A text."""
         return self._take(name, default, "a text", lambda v: isinstance(v, str))
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        """A list of texts, empty if left out."""
-        wanted = "a list of texts"
-        return tuple(
-            self._take(name, [], wanted, lambda v: isinstance(v, list) and all(isinstance(t, str) for t in v))
-        )
-
     def side(self, name: str, default: int) -> int:
         """A number of pixels, or the same one twice."""
         value: Any = self._values.get(name, default)

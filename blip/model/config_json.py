@@ -31,7 +31,6 @@ class ModelCard:
     task: str = "pretrain"
     prompt: str = ""
     max_tokens: int = 30
-    answers: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
 
@@ -83,7 +82,6 @@ def config_values(config: BlipConfig, card: ModelCard, tokens: dict[str, int]) -
             "task": card.task,
             "prompt": card.prompt,
             "max_tokens": card.max_tokens,
-            "answers": list(card.answers),
             "tied": config.tied,
             "drop_path": vision.drop_path,
             "enc_token_id": tokens["enc"],
@@ -130,7 +128,6 @@ def parse_config(values: Values, source: str) -> tuple[BlipConfig, ModelCard]:
         task=own.text("task", "pretrain"),
         prompt=own.text("prompt", ""),
         max_tokens=min(own.whole("max_tokens", 35, SHORTEST), text_config.max_positions),
-        answers=own.texts("answers"),
     )
     projection = fields.whole("image_text_hidden_size", 256)
     return BlipConfig(vision_config, text_config, projection, tied=own.flag("tied", False)), card

@@ -60,20 +60,18 @@ class Grouped(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """What cross-attention reads without keys and values, for decoding a few tokens: ``[B, N, D]`` and a mask."""
+    """What cross-attention reads without keys and values, for decoding a few tokens: ``[B, N, D]``."""
 
     tokens: Tensor
-    mask: Tensor | None = None
 
     @property
     def rows(self) -> int:
-        """How many images (or questions) there are."""
+        """How many images there are."""
         return len(self.tokens)
 
     def select(self, index: Tensor) -> "Tokens":
         """The context of other texts: row i is row ``index[i]`` of this one."""
-        mask = None if self.mask is None else self.mask.index_select(0, index)
-        return Tokens(self.tokens.index_select(0, index), mask)
+        return Tokens(self.tokens.index_select(0, index))
 
 
 AnyContext = Context | TwoContexts | Tokens | Grouped

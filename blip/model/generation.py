@@ -36,30 +36,22 @@ class Decoding:
     beams: int = 1
     top_p: float | None = None
     repetition_penalty: float = 1.0
-    length_penalty: float = 1.0
     normalise: Normalise = "generated"
 
-    def normal_length(self, tokens: int, prompt: int, ended: bool) -> float:
+    def normal_length(self, tokens: int, prompt: int, ended: bool) -> int:
         """What the log-probability of a text of so many tokens is divided by."""
-        length = tokens - prompt if self.normalise == "generated" else tokens - ended
-        return length**self.length_penalty
+        return tokens - prompt if self.normalise == "generated" else tokens - ended
 
 
 def decoding_context(
-    network: BlipNetwork,
-    tokens_BND: Tensor,
-    decoding: Decoding,
-    mask_BN: Tensor | None = None,
-    copies: int = 1,
+    network: BlipNetwork, tokens_BND: Tensor, decoding: Decoding, copies: int = 1
 ) -> Sequence[Context | Tokens]:
-    """What the decoder's cross-attention reads of image tokens (or question states), for `generate`.
+    """What the decoder's cross-attention reads of image tokens, for `generate`.
 
     Args:
         copies: texts that each image will have.
     """
-    return network.text_decoder.context_for(
-        tokens_BND, decoding.max_length * decoding.beams * copies, mask_BN
-    )
+    return network.text_decoder.context_for(tokens_BND, decoding.max_length * decoding.beams * copies)
 
 
 @torch.inference_mode()

@@ -102,9 +102,7 @@ class TextTransformer(nn.Module):
         mask = None if mask_BN is None else _additive(mask_BN[:, None, None, :], tokens_BND)
         return [layer.cross_attention.project(tokens_BND, mask) for layer in self.layers]  # type: ignore[union-attr]
 
-    def context_for(
-        self, tokens_BND: Tensor, queries: int, mask_BN: Tensor | None = None
-    ) -> Sequence[Context | Tokens]:
+    def context_for(self, tokens_BND: Tensor, queries: int) -> Sequence[Context | Tokens]:
         """What costs less when `queries` tokens in all will look at each image: keys and values, or the tokens.
 
         With C the width of a head: projecting costs ``4 N D^2`` a layer and then ``4 N D`` a query; moving the query
@@ -113,9 +111,8 @@ class TextTransformer(nn.Module):
         width, heads, count = self.config.width, self.config.heads, tokens_BND.shape[1]
         extra = width**2 + heads * count * width - count * width
         if queries * extra >= count * width**2:
-            return self.project_context(tokens_BND, mask_BN)
-        mask = None if mask_BN is None else _additive(mask_BN[:, None, None, :], tokens_BND)
-        return [Tokens(tokens_BND.to(compute_dtype(tokens_BND)), mask)] * len(self.layers)
+            return self.project_context(tokens_BND)
+        return [Tokens(tokens_BND.to(compute_dtype(tokens_BND)))] * len(self.layers)
 
 
 class Embeddings(nn.Module):
@@ -243,7 +240,7 @@ class CrossAttention(nn.Module):
     def _attend_to_tokens(self, q_BHQC: Tensor, context: Tokens) -> Tensor:
         weight = self.kv.weight.to(q_BHQC.dtype)
         key_weight, value_weight = weight.unflatten(0, (2, self.heads, -1)).unbind(0)
-        seen = attention_to_tokens(q_BHQC, context.tokens, key_weight, value_weight, context.mask)
+        seen = attention_to_tokens(q_BHQC, context.tokens, key_weight, value_weight)
         bias = self.kv.bias.chunk(2)[1].unflatten(0, (self.heads, 1, -1))
         return seen + bias.to(seen.dtype)
 

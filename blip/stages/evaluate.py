@@ -68,7 +68,6 @@ def _vqa(settings: Settings) -> Outcome:
         model,
         read_samples(task.data),
         vqa.QuestionOnly.count(read_samples(task.train)),
-        model.card.answers,
         keep=task.candidates,
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,

@@ -20,9 +20,7 @@ from blip.tasks.batches import batches
 from blip.tasks.outcome import Example, Outcome, choose, picture_of
 from blip.tasks.vqa_answers import accuracy, normalise
 
-__all__ = ["QuestionOnly", "VqaModel", "accuracy", "evaluate", "normalise"]
-
-ANSWERS = 3128  # candidates where the model brings none: so many of the most frequent training answers (BLIP)
+ANSWERS = 3128  # candidates: so many of the most frequent training answers (BLIP)
 
 
 class VqaModel(Protocol):
@@ -94,7 +92,6 @@ def evaluate(
     model: VqaModel,
     samples: Iterable[Sample],
     baseline: QuestionOnly,
-    candidates: Sequence[str] | None = None,
     *,
     keep: int,
     batch_size: int,
@@ -103,14 +100,13 @@ def evaluate(
     """Answer every question that has answers, and let the baseline do the same.
 
     Args:
-        baseline: counted on the training questions.
-        candidates: what may be answered; the most frequent training answers where None.
+        baseline: counted on the training questions; their most frequent answers are what may be answered.
         keep: how many candidates of a question are compared by their whole likelihood.
 
     Raises:
         BlipError: no question has an answer.
     """
-    answers = list(candidates or baseline.answers())
+    answers = baseline.answers()
     rows: list[_Row] = []
     for batch in batches((sample for sample in samples if _asked(sample)), batch_size):
         rows += _answer_batch(model, batch, baseline, answers, keep)

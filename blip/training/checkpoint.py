@@ -170,10 +170,6 @@ class CheckpointStore:
         _barrier()
         return {**marker, "checkpoint": checkpoint}
 
-    def clear(self) -> None:
-        """Remove the whole folder once the run's model is saved."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-
     def _begin(self, target: Path) -> None:
         """Rank 0: a folder for all ranks' files."""
         if self.rank:

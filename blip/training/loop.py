@@ -79,8 +79,8 @@ class Plan:
         return timedelta(seconds=max(*self.patience, LONGEST_WAIT) + 60)
 
 
-def train(plan: Plan) -> int:
-    """Run, or resume, to the last step; the objective holds the result. Returns the number of steps.
+def train(plan: Plan) -> None:
+    """Run, or resume, to the last step; the objective holds the result.
 
     The checkpoints, the last step's among them, stay until `finish` is called.
 
@@ -90,11 +90,10 @@ def train(plan: Plan) -> int:
             checkpoint cannot be written.
     """
     trainer = Trainer(plan)
-    steps = trainer.run()
+    trainer.run()
     let_go(trainer.engine, plan.objective)
     del trainer
     gc.collect()  # engine and optimiser refer to each other; without, they stay beside the model that is validated
-    return steps
 
 
 class Trainer:
@@ -134,7 +133,7 @@ class Trainer:
         pairs = training.batch_size * plan.run.objective.captions_per_image
         self.health = Health(plan.objective, self.schedule.steps, pairs, said_in(self.folder / WARNINGS))
 
-    def run(self) -> int:
+    def run(self) -> None:
         """All steps that are left."""
         plan, steps = self.plan, self.schedule.steps
         step = self._restore()
@@ -164,7 +163,6 @@ class Trainer:
                 if due and not self.guard.in_a_row:
                     self._save(step)
         self._end()
-        return steps
 
     def _step(self, step: int, batches: Iterator[Batch], progress: Progress, due: bool) -> int | None:
         """One step of the optimiser; a step whose loss turned out to be a spike, if one did."""

@@ -9,8 +9,8 @@ import torch
 
 from blip.capfilt.judge import REFERENCES, Judge, Jury, Verdicts
 from blip.capfilt.neighbours import Neighbours, numbers_of
-from blip.capfilt.pictures import look
-from blip.data.images import preprocess
+from blip.capfilt.pictures import View, look
+from blip.data.images import normalise
 from blip.errors import BlipError
 from tests import tiny
 
@@ -27,6 +27,12 @@ def judge(head: str, human: list[str] = HUMAN) -> tuple[Judge, torch.Tensor]:
 
 def decide(jury: Jury, *arguments: torch.Tensor) -> Verdicts:
     return jury(look(PICTURES, jury.wanted), KEYS, TEXTS, *arguments)
+
+
+def seen(share: float) -> torch.Tensor:
+    """The pictures as a model sees them that looks at a share of both of their sides."""
+    view = View(32, share)
+    return normalise(look(PICTURES, [view])[view])
 
 
 def test_the_published_filter_decides_by_its_matching_head_alone() -> None:
@@ -76,7 +82,7 @@ def test_the_texts_compared_with_are_bounded() -> None:
 def test_the_views_of_a_picture_are_averaged() -> None:
     made, _ = judge("both")
     index = torch.tensor([0, 1, 1])
-    tokens = [made.model.encode_images(preprocess(PICTURES, 32, share)) for share in (1.0, 0.5)]
+    tokens = [made.model.encode_images(seen(share)) for share in (1.0, 0.5)]
     alone = [made(one, KEYS, TEXTS, index) for one in tokens]
     both = decide(Jury([made], (1.0, 0.5)), index)
     expected = (alone[0].own + alone[1].own) / 2
@@ -118,7 +124,7 @@ def test_similar_pictures_of_the_pool_have_a_say_in_what_nobody_wrote_for_them()
     found = decide(Jury([asked], (1.0, 0.5)), index, written)
     support = sum(
         near.support(images, numbers_of(KEYS), made.model.embed_texts(TEXTS), index)
-        for images in (made.model.embed_images(preprocess(PICTURES, 32, share)) for share in (1.0, 0.5))
+        for images in (made.model.embed_images(seen(share)) for share in (1.0, 0.5))
     )
     added = 0.5 * (support / 2).masked_fill(written, 0.0)
     expected = alone.probability.logit() + added

@@ -55,7 +55,6 @@ def test_an_epoch_has_every_sample_once_over_all_ranks(make_dataset: Make, world
     loaders = [loader_of(*datasets, batch_size=3, rank=rank, world=world) for rank in range(world)]
     batches = 26 // (3 * world)
     assert {loader.batches_per_epoch for loader in loaders} == {batches}
-    assert loaders[0].samples_per_epoch == batches * 3 * world
     for epoch in range(2):
         seen = Counter(key for loader in loaders for key in keys(take(loader, batches)))
         assert set(seen.values()) == {1}, f"epoch {epoch}"

@@ -61,7 +61,6 @@ def test_a_configuration_without_names_is_refused(directory: Path, text: str) ->
         ("text_config", "intermediate_size", 33, "is 33; that is no multiple of hidden_size"),
         ("text_config", "hidden_act", 3, "is 3; it is a text"),
         ("blip", "max_tokens", "30", "is '30'; it is a whole number from 3 on"),
-        ("blip", "answers", "yes", "is 'yes'; it is a list of texts"),
         ("blip", "prompt", None, "is None; it is a text"),
         ("blip", "tied", "no", "is 'no'; it is true or false"),
     ],

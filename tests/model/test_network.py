@@ -123,15 +123,13 @@ def test_texts_of_one_image_share_its_keys_uncopied() -> None:
     )
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_attending_to_tokens_is_attending_to_their_keys_and_values(masked: bool) -> None:
+def test_attending_to_tokens_is_attending_to_their_keys_and_values() -> None:
     decoder = tiny.network().text_decoder
     with torch.no_grad():
         for layer in decoder.layers:
             layer.cross_attention.kv.bias.normal_()
     tokens = torch.randn(2, 17, 64)
-    mask = (torch.arange(17) < torch.tensor([[17], [5]])).long() if masked else None
-    projected, unprojected = decoder.project_context(tokens, mask), decoder.context_for(tokens, 1, mask)
+    projected, unprojected = decoder.project_context(tokens), decoder.context_for(tokens, 1)
     assert isinstance(unprojected[0], Tokens)
     ids = torch.tensor([[2, 10, 11], [2, 12, 13], [2, 14, 15], [2, 16, 17]])  # two texts for each row
     expected = decoder(ids, None, projected, causal=True)

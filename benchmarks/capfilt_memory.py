@@ -61,8 +61,7 @@ def write_model(folder: Path, seed: int) -> None:
     tokenizer = Tokenizer([*SPECIALS, *letters, *(f"##{letter}" for letter in letters)])
     vision = VisionConfig(PIXELS, 16, 32, 2, 2)
     text = TextConfig(len(tokenizer), 32, 2, 2, context_width=32)
-    ids = {"pad": tokenizer.pad, "sep": tokenizer.sep, "bos": tokenizer.bos, "enc": tokenizer.enc}
-    save_model(BlipNetwork(BlipConfig(vision, text, projection=16)), tokenizer, folder, ModelCard(), ids)
+    save_model(BlipNetwork(BlipConfig(vision, text, projection=16)), tokenizer, folder, ModelCard())
 
 
 def measured(folder: Path, shards: int, samples: int) -> dict[str, float]:

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 from blip.config import Objective, Optimiser, Run, Training
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.data.text import SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.precision import autocast
@@ -33,7 +34,7 @@ from blip.training.engine import build_engine, quiet, start_process_group
 from blip.training.footprint import footprint
 from blip.training.memory import keep_freed_memory
 
-TOKENS = SpecialTokens(pad=0, cls=101, sep=102, decode=30522, encode=30523)
+TOKENS = SpecialTokens(pad=0, sep=102, decode=30522, encode=30523)
 SIZES = {"tiny": (128, 4, 4), "small": (384, 12, 6), "base": (768, 12, 12)}  # width, layers, heads
 QUEUE, WORDS = 57600, 16
 GIVEN_BACK = {

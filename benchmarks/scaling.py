@@ -26,7 +26,8 @@ import torch.distributed as dist
 
 from blip.atomic import write_json
 from blip.config import Optimiser, Training, load_settings
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.data.text import SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.text import TextConfig
@@ -50,7 +51,7 @@ MESSAGE = 20_000_000  # bytes of the all-reduce that is timed
 def objective() -> PairObjective:
     """The published objective on a small network."""
     torch.manual_seed(0)
-    tokens = SpecialTokens(pad=0, cls=1, sep=2, decode=3, encode=4)
+    tokens = SpecialTokens(pad=0, sep=2, decode=3, encode=4)
     return PairObjective(BlipNetwork(CONFIG), ObjectiveConfig(queue=QUEUE), tokens).train()
 
 
@@ -226,7 +227,7 @@ def on_paper(gpu: str, batch_size: int, recipe: str) -> None:
     settings = load_settings(ROOT / "params.yaml", recipe)
     config = BlipConfig()
     with torch.device("meta"):
-        made = PairObjective(BlipNetwork(config), ObjectiveConfig(), SpecialTokens(0, 1, 2, 3, 4))
+        made = PairObjective(BlipNetwork(config), ObjectiveConfig(), SpecialTokens(0, 1, 2, 3))
     assert made.twin is not None
     weights = sum(p.numel() * 4 for p in made.parameters())
     twin = sum(b.numel() * 4 for b in made.twin.buffers())

@@ -23,7 +23,6 @@ from blip.config import Compute, Objective, Optimiser, Run, Training
 from blip.data.loader import PairLoader
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from blip.data.text import SPECIALS, Tokenizer
-from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.text import TextConfig
@@ -54,10 +53,9 @@ def plan(steps: int, memory: list[tuple[int, int]], run: StageRun) -> Plan:
     """The training run; it notes what is resident at every line of its log."""
     letters = string.ascii_lowercase
     tokenizer = Tokenizer([*SPECIALS, *letters, *("##" + letter for letter in letters)])
-    tokens = SpecialTokens(tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.bos, tokenizer.enc)
     vision = VisionConfig(PIXELS, 8, 64, 2, 4)
     config = BlipConfig(vision, TextConfig(len(tokenizer), 64, 2, 4, context_width=64), projection=32)
-    objective = PairObjective(BlipNetwork(config), ObjectiveConfig(queue=64), tokens)
+    objective = PairObjective(BlipNetwork(config), ObjectiveConfig(queue=64), tokenizer.special_tokens)
     training = Training(
         batch_size=BATCH, log_every=LOG_EVERY, checkpoint_every=CHECKPOINT_EVERY, shuffle_buffer=64
     )

@@ -41,9 +41,7 @@ def blip(seed: int = 0, tied: bool = True, prompt: str = "") -> Blip:
 
 def save(directory: Path, seed: int) -> Path:
     """A model directory with such a network."""
-    tokens = tokenizer()
-    ids = {"pad": tokens.pad, "sep": tokens.sep, "bos": tokens.bos, "enc": tokens.enc}
-    save_model(network(seed), tokens, directory, ModelCard(), ids)
+    save_model(network(seed), tokenizer(), directory, ModelCard())
     return directory
 
 

@@ -22,7 +22,6 @@ from blip.model.checkpoints import ModelCard, save_network
 from blip.model.precision import full_precision
 
 PADDED = 30
-IDS = {"pad": TOKENS.pad, "sep": TOKENS.sep, "bos": TOKENS.decode, "enc": TOKENS.encode}
 
 
 def opened(network: BlipNetwork, name: str) -> nn.Module:
@@ -30,7 +29,7 @@ def opened(network: BlipNetwork, name: str) -> nn.Module:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        save_network(network, Path(folder), ModelCard(), IDS)
+        save_network(network, Path(folder), ModelCard(), TOKENS)
         return getattr(transformers, name).from_pretrained(folder).train()
 
 

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blip.model.batch import SpecialTokens
+from blip.data.text import SpecialTokens
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 
 Size = Literal["tiny", "base", "large"]
 
-TOKENS = SpecialTokens(pad=0, cls=101, sep=102, decode=30522, encode=30523)  # of the BERT vocabulary
+CLS, TOKENS = 101, SpecialTokens(pad=0, sep=102, decode=30522, encode=30523)  # of the BERT vocabulary
 ORDINARY = (1000, 30000)  # ids of pieces of words
 MEAN_TOKENS, SPREAD, SHORTEST, LONGEST = (
     12.0,
@@ -60,5 +60,5 @@ def random_texts(count: int, seed: int = 2) -> Texts:
     ids = torch.zeros(count, int(lengths.max()), dtype=torch.int64)
     for row, length in enumerate(lengths.tolist()):
         ids[row, :length] = torch.from_numpy(random.integers(*ORDINARY, length))
-        ids[row, 0], ids[row, length - 1] = TOKENS.cls, TOKENS.sep
+        ids[row, 0], ids[row, length - 1] = CLS, TOKENS.sep
     return Texts(ids, (ids != TOKENS.pad).long())

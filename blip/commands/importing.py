@@ -51,11 +51,10 @@ def import_(
     opened = open_public(file, image_size)
     network = opened.network
     found = find_tokenizer(network.config.text.vocabulary, tokenizer, file.parent)
-    tokens = {"bos": found.bos, "sep": found.sep, "pad": found.pad, "enc": found.enc}
     if isinstance(network, NlvrNetwork):
-        save_nlvr(network, found, directory, opened.card, tokens)
+        save_nlvr(network, found, directory, opened.card)
     else:
-        save_model(network, found, directory, opened.card, tokens)
+        save_model(network, found, directory, opened.card)
     figures = {"file": str(file), "directory": str(directory), **describe(opened)}
     show(figures, as_json, [f"{file} -> {directory}", *(f"  {line}" for line in columns(lines(figures)))])
 

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import tokenizers
 import torch
@@ -62,6 +63,15 @@ def train_vocabulary(texts: Iterable[str], size: int) -> list[str]:
     return [*SPECIALS, *learn_pieces(words, size - len(SPECIALS), _ALPHABET)]
 
 
+class SpecialTokens(NamedTuple):
+    """Ids of padding, of the end, and of what takes the place of [CLS]: [DEC] to write a text, [ENC] to match it."""
+
+    pad: int
+    sep: int
+    decode: int
+    encode: int
+
+
 class Tokenizer:
     """BERT's WordPiece with [DEC] and [ENC] behind the vocabulary.
 
@@ -86,6 +96,11 @@ class Tokenizer:
             special_tokens=[(CLS, self.cls), (SEP, self.sep)],
         )
         self._max_tokens = 0
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """The ids that a network is built and saved with."""
+        return SpecialTokens(self.pad, self.sep, self.bos, self.enc)
 
     @classmethod
     def from_vocabulary(cls, path: Path | str) -> Tokenizer:

@@ -12,10 +12,9 @@ from pathlib import Path
 import torch
 
 from blip.config import Model, Run, Settings
-from blip.data.text import Tokenizer
+from blip.data.text import SpecialTokens, Tokenizer
 from blip.errors import BadArguments
 from blip.machine import usable_cores, usable_memory
-from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipNetwork
 from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrConfig, NlvrNetwork
@@ -115,7 +114,7 @@ class Plan:
     @cached_property
     def objective(self) -> Objectives:
         """Network, twin and queue without memory of their own. Raises ValueError if the sizes do not fit each other."""
-        config, tokens = network_config(self.model, self.vocabulary), SpecialTokens(0, 1, 2, 3, 4)
+        config, tokens = network_config(self.model, self.vocabulary), SpecialTokens(0, 1, 2, 3)
         with torch.device("meta"):
             network = BlipNetwork(config)
             if not self.run.optimiser.vision_lr:

@@ -19,7 +19,6 @@ from blip.data.images import arrive, preprocess
 from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question
 from blip.data.vocabulary import find_tokenizer
 from blip.errors import BadArguments, BlipError
-from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, load_network
 from blip.model.config_json import check_tokens
@@ -93,7 +92,7 @@ class Blip:
                 f"{network.config.text.vocabulary}; they are of different models"
             )
         check_blip_processor(directory)
-        check_tokens(directory, {"pad": tokenizer.pad, "sep": tokenizer.sep, "bos": tokenizer.bos})
+        check_tokens(directory, tokenizer.special_tokens)
         return cls(network, tokenizer, card, device, dtype)
 
     @classmethod
@@ -367,11 +366,6 @@ class Blip:
         named = [[words[n] for n in numbers] for numbers in (places.found, places.unknown, places.cut)]
         shares = (heat / heat.amax().clamp_min(1e-12)).cpu().numpy()
         return Explanation(named[0], shares, probability, unknown=named[1], cut=named[2])
-
-    @property
-    def special_tokens(self) -> SpecialTokens:
-        t = self.tokenizer
-        return SpecialTokens(t.pad, t.cls, t.sep, t.bos, t.enc)
 
     def _pixels(self, images: Any) -> Tensor:
         if isinstance(images, Tensor):

@@ -11,17 +11,6 @@ from blip.model.context import Context
 
 
 @dataclass(frozen=True)
-class SpecialTokens:
-    """Ids that take the place of ``[CLS]`` at position 0, and of padding and the end."""
-
-    pad: int
-    cls: int
-    sep: int
-    decode: int
-    encode: int
-
-
-@dataclass(frozen=True)
 class PairBatch:
     """Tensors of one step: images, padded texts starting with ``[CLS]``, and who matches whom.
 

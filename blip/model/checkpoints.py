@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from blip.atomic import atomic_path
+from blip.data.text import SpecialTokens, Tokenizer
 from blip.errors import BlipError
 from blip.model.blip import BlipNetwork
 from blip.model.config_json import ModelCard, config_values, parse_config, read_config
@@ -73,12 +74,8 @@ TIED = {
 LAYER = re.compile(r"^(vision_model|text_encoder|text_decoder)\..*\.layers?\.\d+\.")
 
 
-def save_network(network: BlipNetwork, directory: Path, card: ModelCard, tokens: dict[str, int]) -> None:
-    """Write weights, configuration and image processor into `directory` (which is made atomically by the caller).
-
-    Args:
-        tokens: ids of ``pad``, ``sep``, ``bos`` and ``enc``.
-    """
+def save_network(network: BlipNetwork, directory: Path, card: ModelCard, tokens: SpecialTokens) -> None:
+    """Write weights, configuration and image processor into `directory` (which is made atomically by the caller)."""
     state = to_transformers(network, card.missing)
     write_files(directory, state, config_values(network.config, card, tokens))
 
@@ -268,10 +265,8 @@ def _processor_json(size: int) -> dict[str, Any]:
     }
 
 
-def save_model(
-    network: BlipNetwork, tokenizer: Any, directory: Path, card: ModelCard, tokens: dict[str, int]
-) -> None:
+def save_model(network: BlipNetwork, tokenizer: Tokenizer, directory: Path, card: ModelCard) -> None:
     """Write a whole model directory atomically; `tokenizer` writes its own files."""
     with atomic_path(directory) as temporary:
-        save_network(network, temporary, card, tokens)
+        save_network(network, temporary, card, tokenizer.special_tokens)
         tokenizer.save(temporary)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blip.data.text import SpecialTokens
 from blip.errors import BlipError
 from blip.model.blip import BlipConfig
 from blip.model.config_fields import Fields
@@ -34,12 +35,8 @@ class ModelCard:
     missing: tuple[str, ...] = ()
 
 
-def config_values(config: BlipConfig, card: ModelCard, tokens: dict[str, int]) -> Values:
-    """What config.json holds.
-
-    Args:
-        tokens: ids of ``pad``, ``sep``, ``bos`` and ``enc``.
-    """
+def config_values(config: BlipConfig, card: ModelCard, tokens: SpecialTokens) -> Values:
+    """What config.json holds."""
     text, vision = config.text, config.vision
     return {
         "architectures": ["BlipForConditionalGeneration"],
@@ -61,10 +58,10 @@ def config_values(config: BlipConfig, card: ModelCard, tokens: dict[str, int]) -
             "attention_probs_dropout_prob": 0.0,
             "layer_norm_eps": text.norm_eps,
             "hidden_act": "gelu",
-            "bos_token_id": tokens["bos"],
-            "eos_token_id": tokens["sep"],
-            "pad_token_id": tokens["pad"],
-            "sep_token_id": tokens["sep"],
+            "bos_token_id": tokens.decode,
+            "eos_token_id": tokens.sep,
+            "pad_token_id": tokens.pad,
+            "sep_token_id": tokens.sep,
         },
         "vision_config": {
             "model_type": "blip_vision_model",
@@ -84,7 +81,7 @@ def config_values(config: BlipConfig, card: ModelCard, tokens: dict[str, int]) -
             "max_tokens": card.max_tokens,
             "tied": config.tied,
             "drop_path": vision.drop_path,
-            "enc_token_id": tokens["enc"],
+            "enc_token_id": tokens.encode,
         },
     }
 
@@ -133,21 +130,22 @@ def parse_config(values: Values, source: str) -> tuple[BlipConfig, ModelCard]:
     return BlipConfig(vision_config, text_config, projection, tied=own.flag("tied", False)), card
 
 
-def check_tokens(directory: Path, tokens: dict[str, int]) -> None:
+def check_tokens(directory: Path, tokens: SpecialTokens) -> None:
     """Refuse a tokenizer whose ids are not those the network was trained with.
-
-    Args:
-        tokens: the tokenizer's ids of ``pad``, ``sep`` and ``bos``.
 
     Raises:
         BlipError: an id differs; texts would begin or end with a token that means something else.
     """
     text = read_config(directory).get("text_config", {})
-    for name, default in (("pad", 0), ("sep", 102), ("bos", 30522)):
+    for name, default, own in (
+        ("pad", 0, tokens.pad),
+        ("sep", 102, tokens.sep),
+        ("bos", 30522, tokens.decode),
+    ):
         expected = text.get(f"{name}_token_id", default)
-        if expected != tokens[name]:
+        if expected != own:
             raise BlipError(
-                f"{directory}: config.json has {name}_token_id {expected}, the tokenizer's is {tokens[name]}; "
+                f"{directory}: config.json has {name}_token_id {expected}, the tokenizer's is {own}; "
                 "use the tokenizer the model was trained with"
             )
 

@@ -152,11 +152,10 @@ def pre_trained(network: BlipNetwork) -> NlvrNetwork:
     return made
 
 
-def save_nlvr(
-    network: NlvrNetwork, tokenizer: Tokenizer, directory: Path, card: ModelCard, tokens: dict[str, int]
-) -> None:
+def save_nlvr(network: NlvrNetwork, tokenizer: Tokenizer, directory: Path, card: ModelCard) -> None:
     """Write a model directory atomically. `transformers` has no class for it, and its type says so."""
-    config = config_values(BlipConfig(network.config.vision, network.config.text), card, tokens)
+    sizes = BlipConfig(network.config.vision, network.config.text)
+    config = config_values(sizes, card, tokenizer.special_tokens)
     config |= {"architectures": ["NlvrNetwork"], "model_type": MODEL_TYPE}
     config["blip"]["merged_from"] = network.config.merged_from
     with atomic_path(directory) as temporary:

@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.data.text import SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.blip import BlipNetwork
 from blip.model.context import AnyContext, Context, Grouped, TwoContexts
 from blip.model.contrast import Contrast, Features, leaf

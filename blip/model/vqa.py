@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from blip.model.batch import SpecialTokens, all_to, counted
+from blip.data.text import SpecialTokens
+from blip.model.batch import all_to, counted
 from blip.model.blip import BlipNetwork
 from blip.model.decoder_loss import decoder_loss
 from blip.model.losses import IGNORED

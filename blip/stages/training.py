@@ -21,7 +21,6 @@ from blip.data.text import Tokenizer
 from blip.errors import BlipError
 from blip.model.adapt import adapted
 from blip.model.api import Blip
-from blip.model.batch import SpecialTokens
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.checkpoints import ModelCard, save_model
 from blip.model.dialogs import DialogObjective
@@ -171,11 +170,10 @@ def train_here(job: Job, settings: Settings) -> None:
     if rank == 0:
         left = still_missing(missing, _losses(job))
         card = ModelCard(job.name, job.run.objective.prompt, model.text.max_tokens, missing=left)
-        ids = {"bos": tokenizer.bos, "sep": tokenizer.sep, "pad": tokenizer.pad, "enc": tokenizer.enc}
         if isinstance(objective, StatementObjective):
-            save_nlvr(objective.network, tokenizer, job.target, card, ids)
+            save_nlvr(objective.network, tokenizer, job.target, card)
         else:
-            save_model(objective.network, tokenizer, job.target, card, ids)
+            save_model(objective.network, tokenizer, job.target, card)
         write_json(RUNS / job.name / "saved.json", {"model": str(job.target)})
 
 
@@ -330,9 +328,8 @@ def _objective(
     if job.task == "dialogs":
         dialogs = DialogCollate(tokenizer, model.text.max_tokens, settings.questions_per_image)
         return DialogObjective(network), dialogs
-    tokens = SpecialTokens(tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.bos, tokenizer.enc)
     if job.task == "questions":
-        objective = AnswerObjective(network, tokens, settings.label_smoothing)
+        objective = AnswerObjective(network, tokenizer.special_tokens, settings.label_smoothing)
         return objective, QuestionCollate(tokenizer, model.text.max_tokens, settings.questions_per_image)
     collate = PairCollate(
         tokenizer,
@@ -344,7 +341,7 @@ def _objective(
         {**settings.caption_weights},
         _distractors(job.run, seed),
     )
-    return PairObjective(network, objective_config(settings), tokens), collate
+    return PairObjective(network, objective_config(settings), tokenizer.special_tokens), collate
 
 
 def objective_config(settings: Objective) -> ObjectiveConfig:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from blip.bench import caption, judging, rerank, step
-from blip.bench.inputs import TOKENS, random_texts
+from blip.bench.inputs import CLS, TOKENS, random_texts
 from blip.bench.measure import by_turns, counted_flops, median_ratio, peak_bytes
 from blip.bench.run import Comparison, Side
 from blip.bench.workload import Setup
@@ -90,7 +90,7 @@ def test_texts_are_as_long_as_captions_are() -> None:
     lengths = texts.mask.sum(1)
     assert 11.5 < lengths.double().mean() < 12.5
     assert lengths.min() >= 7 and lengths.max() <= 30
-    assert (texts.ids[:, 0] == TOKENS.cls).all()
+    assert (texts.ids[:, 0] == CLS).all()
     assert (texts.ids[torch.arange(2000), lengths - 1] == TOKENS.sep).all()
 
 

@@ -35,8 +35,7 @@ def run(web: Path, target: Path, models: Models, pool: Pool = HERE) -> None:
 
 
 def save_with(folder: Path, tokenizer: Tokenizer, network: BlipNetwork, card: ModelCard) -> Path:
-    ids = {"pad": tokenizer.pad, "sep": tokenizer.sep, "bos": tokenizer.bos, "enc": tokenizer.enc}
-    save_model(network, tokenizer, folder, card, ids)
+    save_model(network, tokenizer, folder, card)
     return folder
 
 

@@ -13,9 +13,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory with random weights."""
     from blip.model.checkpoints import ModelCard, save_model
 
-    directory, tokenizer = tmp_path_factory.mktemp("models") / "tiny", tiny.tokenizer()
-    ids = {"bos": tokenizer.bos, "sep": tokenizer.sep, "pad": tokenizer.pad, "enc": tokenizer.enc}
-    save_model(tiny.network(), tokenizer, directory, ModelCard(), ids)
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(tiny.network(), tiny.tokenizer(), directory, ModelCard())
     return directory
 
 

@@ -17,6 +17,7 @@ from transformers.image_utils import load_image
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip.data.images import STD, ImageInput, preprocess
+from blip.data.text import SpecialTokens
 from blip.model.checkpoints import ModelCard, save_network
 from tests import tiny
 
@@ -30,7 +31,7 @@ WITHIN = 1 / 255
 def processor(tmp_path_factory: pytest.TempPathFactory) -> BlipImageProcessorPil:
     """The image processor of a model directory that this project wrote."""
     directory = tmp_path_factory.mktemp("models") / "tiny"
-    save_network(tiny.network(), directory, ModelCard(), {"bos": 5, "sep": 3, "pad": 0, "enc": 6})
+    save_network(tiny.network(), directory, ModelCard(), SpecialTokens(0, 3, 5, 6))
     made = BlipImageProcessorPil.from_pretrained(directory)
     assert (made.size["height"], made.size["width"]) == (SIDE, SIDE)
     return made

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.ranks import from_first_rank, gather, gather_with_gradient, own_rows
 from tests import tiny
@@ -32,12 +32,11 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def objective(case: str) -> PairObjective:
-    t = tiny.tokenizer()
     settings = {name: value for name, value in CASES[case].items() if name != "captions"}
     network = tiny.network(2, width=32)
     torch.manual_seed(1)
     config = ObjectiveConfig(**{"queue": QUEUE, "momentum": 0.9} | settings)
-    return PairObjective(network, config, SpecialTokens(t.pad, t.cls, t.sep, t.bos, t.enc)).train()
+    return PairObjective(network, config, tiny.tokenizer().special_tokens).train()
 
 
 def share(case: str, step: int, rank: int, world: int, pairs: int) -> PairBatch:

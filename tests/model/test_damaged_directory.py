@@ -15,9 +15,7 @@ from tests import tiny
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A model directory with random weights."""
-    tokenizer = tiny.tokenizer()
-    ids = {name: getattr(tokenizer, name) for name in ("pad", "sep", "bos", "enc")}
-    save_model(tiny.network(), tokenizer, tmp_path / "model", ModelCard(), ids)
+    save_model(tiny.network(), tiny.tokenizer(), tmp_path / "model", ModelCard())
     return tmp_path / "model"
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from tests import tiny
 
 TOKENS = tiny.tokenizer()
-SPECIAL = SpecialTokens(TOKENS.pad, TOKENS.cls, TOKENS.sep, TOKENS.bos, TOKENS.enc)
+SPECIAL = TOKENS.special_tokens
 TEXTS = ["red apple", "dog", "the dog on the table"]
 OTHERS = ["green x", "table", "the x"]
 

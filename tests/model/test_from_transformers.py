@@ -266,9 +266,7 @@ def test_a_temperature_that_was_not_saved_is_said(opened: Opened) -> None:
 
 def test_heads_a_model_lacks_are_not_saved_as_if_it_had_them(opened: Opened, tmp_path: Path) -> None:
     model, captioner = opened(CAPTIONER, "even")
-    t = captioner.tokenizer
-    ids = {"bos": t.bos, "sep": t.sep, "pad": t.pad, "enc": t.enc}
-    save_model(captioner.network, t, tmp_path / "again", captioner.card, ids)
+    save_model(captioner.network, captioner.tokenizer, tmp_path / "again", captioner.card)
     again = blip.load(str(tmp_path / "again"))
     assert again.card.missing == captioner.card.missing
     assert set(again.card.missing) == {

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from blip.model import decoder_loss, text
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.losses import hard_negatives, hard_targets, itc_loss, lm_loss, same_group, soft_targets
 from blip.model.momentum import FeatureQueue, MomentumTwin
 from blip.model.objectives import ObjectiveConfig, PairObjective
@@ -94,9 +94,8 @@ def test_the_twin_moves_in_float32() -> None:
 
 
 def objective(**weights: float) -> PairObjective:
-    t = tiny.tokenizer()
     config = ObjectiveConfig(queue=16, **weights)
-    return PairObjective(tiny.network(), config, SpecialTokens(t.pad, t.cls, t.sep, t.bos, t.enc))
+    return PairObjective(tiny.network(), config, tiny.tokenizer().special_tokens)
 
 
 def batch(texts: list[str]) -> PairBatch:

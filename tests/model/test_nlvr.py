@@ -163,17 +163,15 @@ def test_the_first_layers_average_and_the_others_merge(network: NlvrNetwork, tmp
 
 @torch.no_grad()
 def test_a_saved_model_opens_unchanged(network: NlvrNetwork, tmp_path: Path) -> None:
-    t, opened = tiny.tokenizer(), open_public(tmp_path / "model_base_nlvr.pth")
-    tokens = {"bos": t.bos, "sep": t.sep, "pad": t.pad, "enc": t.enc}
-    save_nlvr(network, t, tmp_path / "nlvr", opened.card, tokens)
+    opened = open_public(tmp_path / "model_base_nlvr.pth")
+    save_nlvr(network, tiny.tokenizer(), tmp_path / "nlvr", opened.card)
     again, _ = load_nlvr(tmp_path / "nlvr")
     assert torch.equal(again(*pairs()), network(*pairs()))
 
 
 def test_it_does_not_open_as_another_model(network: NlvrNetwork, tmp_path: Path) -> None:
-    t, path = tiny.tokenizer(), tmp_path / "model_base_nlvr.pth"
-    tokens = {"bos": t.bos, "sep": t.sep, "pad": t.pad, "enc": t.enc}
-    save_nlvr(network, t, tmp_path / "nlvr", open_public(path).card, tokens)
+    path = tmp_path / "model_base_nlvr.pth"
+    save_nlvr(network, tiny.tokenizer(), tmp_path / "nlvr", open_public(path).card)
     for model in (tmp_path / "nlvr", path):
         with pytest.raises(BlipError, match=r"a model for NLVR2.*TwoImages opens"):
             blip.load(str(model))

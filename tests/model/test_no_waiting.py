@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from blip.model import decoder_loss, objectives, text
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.dialogs import DialogBatch, DialogObjective, encode_dialogs
 from blip.model.nlvr import pre_trained
 from blip.model.objectives import ObjectiveConfig, PairObjective
@@ -22,7 +22,7 @@ from blip.model.vqa import AnswerObjective, QuestionBatch
 from tests import tiny
 
 TOKENS = tiny.tokenizer()
-SPECIAL = SpecialTokens(TOKENS.pad, TOKENS.cls, TOKENS.sep, TOKENS.bos, TOKENS.enc)
+SPECIAL = TOKENS.special_tokens
 TEXTS = ["red apple on the table", "dog", "the green picture", "a dog in red"]
 TWO_EACH = torch.tensor([0, 0, 1, 1])
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.losses import hard_negatives, lm_loss
 from blip.model.momentum import TWINNED, FeatureQueue, MomentumTwin
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from tests import tiny
 
 TOKENS = tiny.tokenizer()
-SPECIAL = SpecialTokens(TOKENS.pad, TOKENS.cls, TOKENS.sep, TOKENS.bos, TOKENS.enc)
+SPECIAL = TOKENS.special_tokens
 TEXTS = ["red apple", "dog", "the table", "green x"]
 
 

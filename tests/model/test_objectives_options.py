@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.vision import VisionConfig, VisionTransformer, drop_patches
 from tests import tiny
 
 TOKENS = tiny.tokenizer()
-SPECIAL = SpecialTokens(TOKENS.pad, TOKENS.cls, TOKENS.sep, TOKENS.bos, TOKENS.enc)
+SPECIAL = TOKENS.special_tokens
 TEXTS = ["red apple", "dog", "the dog on the table", "green x", "table"]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from tests import tiny
 from tests.model.reference import CLS, DEC, ENC, Key, Pair, Reference
@@ -81,7 +81,7 @@ def twins(case: Case) -> tuple[PairObjective, Reference]:
     """The objective and the slow form with equal weights and an equal queue."""
     network = tiny.network(3, width=32)
     config = ObjectiveConfig(**case.settings)
-    special = SpecialTokens(TOKENS.pad, TOKENS.cls, TOKENS.sep, TOKENS.bos, TOKENS.enc)
+    special = TOKENS.special_tokens
     made = PairObjective(network, config, special).train()
     with torch.no_grad():
         network.temperature.fill_(case.temperature)

@@ -41,8 +41,7 @@ def converted(tmp_path: Path):
 
         transformers.logging.set_verbosity_error()
         model, t = opened(tmp_path, kind), tiny.tokenizer()
-        tokens = {"bos": t.bos, "sep": t.sep, "pad": t.pad, "enc": t.enc}
-        save_model(network_of(model), t, tmp_path / kind, model.card, tokens)
+        save_model(network_of(model), t, tmp_path / kind, model.card)
         theirs = getattr(transformers, name).from_pretrained(tmp_path / kind).eval()
         return Blip.open(tmp_path / kind), theirs
 

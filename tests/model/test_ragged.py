@@ -9,7 +9,7 @@ from torch import Tensor
 from blip.data.sample import stable_id
 from blip.model import decoder_loss, objectives, text
 from blip.model.attention import attention
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.grouping import Groups
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from tests import tiny
@@ -47,7 +47,7 @@ def losses_and_gradients(batch: PairBatch, monkeypatch: pytest.MonkeyPatch, ragg
         patch.setattr(text, "pays_to_pack", lambda states: ragged)
         patch.setattr(text, "ragged_attention", row_by_row)
         torch.manual_seed(0)
-        ids = SpecialTokens(TOKENS.pad, TOKENS.cls, TOKENS.sep, TOKENS.bos, TOKENS.enc)
+        ids = TOKENS.special_tokens
         made = PairObjective(tiny.network(), ObjectiveConfig(queue=4), ids).train()
         torch.manual_seed(1)  # the negatives that are drawn
         losses = made(batch.to("cpu"))

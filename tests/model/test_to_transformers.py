@@ -102,7 +102,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Saved]:
 
 def save(network: BlipNetwork, directory: Path) -> None:
     t = tiny.tokenizer()
-    save_model(network, t, directory, ModelCard(), {"bos": t.bos, "sep": t.sep, "pad": t.pad, "enc": t.enc})
+    save_model(network, t, directory, ModelCard())
 
 
 def largest(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -42,8 +42,7 @@ def make_model(directory: Path) -> Path:
         len(tokenizer), width=32, layers=1, heads=2, max_positions=32, dropout=0.0, context_width=32
     )
     network = BlipNetwork(BlipConfig(VisionConfig(16, 8, 32, 1, 2), text, projection=16)).eval()
-    ids = {name: getattr(tokenizer, name) for name in ("pad", "sep", "bos", "enc")}
-    save_network(network, directory, ModelCard(max_tokens=16), ids)
+    save_network(network, directory, ModelCard(max_tokens=16), tokenizer.special_tokens)
     tokenizer.save(directory)
     return directory
 

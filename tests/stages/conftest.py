@@ -124,8 +124,7 @@ def write(folder: Path, name: str, samples: list[Sample]) -> None:
 def make_models(folder: Path, tokenizer: Tokenizer) -> None:
     text = TextConfig(len(tokenizer), width=32, layers=1, heads=2, dropout=0.0, context_width=32)
     vision = VisionConfig(image_size=32, patch_size=8, width=32, layers=1, heads=2)
-    tokens = {"pad": tokenizer.pad, "sep": tokenizer.sep, "bos": tokenizer.bos, "enc": tokenizer.enc}
     for seed, name in enumerate(MODELS):
         torch.manual_seed(seed)
         network = BlipNetwork(BlipConfig(vision, text, projection=16))
-        save_model(network, tokenizer, folder / "models" / name, ModelCard(task=name), tokens)
+        save_model(network, tokenizer, folder / "models" / name, ModelCard(task=name))

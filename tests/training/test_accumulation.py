@@ -10,13 +10,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from blip.config import Training
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.training.accumulation import losses_of_step
 from tests import tiny
 
 WORDS = tiny.tokenizer()
-TOKENS = SpecialTokens(WORDS.pad, WORDS.cls, WORDS.sep, WORDS.bos, WORDS.enc)
+TOKENS = WORDS.special_tokens
 CACHED = Training.model_validate({"accumulate": 4, "accumulate_features": True})
 PLAIN = Training.model_validate({"accumulate": 4})
 ITC_ALONE = {"itm": 0.0, "lm": 0.0, "queue": 24, "alpha_ramp": 0.0}
@@ -35,7 +35,7 @@ def batches(of: int) -> list[PairBatch]:
     torch.manual_seed(3)
     images = torch.randn(16, 3, 32, 32)
     ids = torch.randint(8, 40, (16, 6))
-    ids[:, 0] = TOKENS.cls
+    ids[:, 0] = WORDS.cls
     group = torch.arange(16)[:, None].expand(-1, 2)
     parts = (x.split(of) for x in (images, ids, torch.ones_like(ids), group))
     return [PairBatch(*part) for part in zip(*parts, strict=True)]

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.data.text import SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.dialogs import CAPTION_TOKENS, DialogBatch, DialogObjective
 from blip.model.nlvr import pre_trained
@@ -21,7 +22,7 @@ from blip.training.activations import (
     vision_bytes,
 )
 
-TOKENS = SpecialTokens(pad=0, cls=1, sep=2, decode=3, encode=4)
+TOKENS = SpecialTokens(pad=0, sep=2, decode=3, encode=4)
 LENGTH, QUEUE = 14, 500
 Losses = tuple[bool, bool, bool]
 ALL = (True, True, True)

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 
 from blip.data.loader import Batch
-from blip.model.batch import SpecialTokens
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.training.health import Health, prior_entropy, said_in
 from blip.training.loop import WARNINGS, train
@@ -24,8 +23,7 @@ GOOD = {"itc": 1.0, "itm": 0.3, "lm": 2.0, "temperature": 0.07}
 
 def objective() -> PairObjective:
     torch.manual_seed(0)
-    t = tiny.tokenizer()
-    tokens = SpecialTokens(t.pad, t.cls, t.sep, t.bos, t.enc)
+    tokens = tiny.tokenizer().special_tokens
     made = PairObjective(tiny.network(), ObjectiveConfig(queue=QUEUE), tokens)
     assert made.queue is not None
     made.queue.group.copy_(torch.arange(QUEUE)[:, None].expand(-1, 2))

@@ -5,7 +5,8 @@ import torch
 
 from blip.bench.inputs import random_images
 from blip.bench.measure import counted_flops
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.data.text import SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.dialogs import DialogBatch, DialogObjective
 from blip.model.nlvr import pre_trained
@@ -27,7 +28,7 @@ def counted(losses: tuple[bool, bool, bool], checkpointing: bool = False) -> flo
     network = BlipNetwork(CONFIG)
     for part in (network.vision, network.text_encoder, network.text_decoder):
         part.activation_checkpointing = checkpointing
-    tokens = SpecialTokens(pad=0, cls=1, sep=2, decode=3, encode=4)
+    tokens = SpecialTokens(pad=0, sep=2, decode=3, encode=4)
     objective = PairObjective(network, ObjectiveConfig(itc, itm, lm, queue=QUEUE), tokens).train()
     ids = torch.randint(10, 2000, (PAIRS, LENGTH))
     group = torch.arange(PAIRS)[:, None].expand(-1, 2)

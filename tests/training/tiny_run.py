@@ -20,7 +20,7 @@ from blip.atomic import write_json
 from blip.config import Compute, Training, load_settings
 from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
-from blip.model.batch import PairBatch, SpecialTokens
+from blip.model.batch import PairBatch
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, save_model
 from blip.model.objectives import ObjectiveConfig, PairObjective
@@ -87,8 +87,7 @@ def plan(
 
 def make_objective(changes: Mapping[str, Any]) -> PairObjective:
     """All three losses of a tiny network."""
-    t = tiny.tokenizer()
-    tokens = SpecialTokens(t.pad, t.cls, t.sep, t.bos, t.enc)
+    tokens = tiny.tokenizer().special_tokens
     return PairObjective(tiny.network(), ObjectiveConfig(**{"queue": 24, **changes}), tokens)
 
 
@@ -141,9 +140,8 @@ def main() -> None:
     with _whole(planned):
         weights = torch.cat([p.detach().flatten() for p in planned.objective.parameters()]).cpu()
         if os.environ.get("RANK", "0") == "0":
-            tokens = tiny.tokenizer()
-            ids = {"pad": tokens.pad, "sep": tokens.sep, "bos": tokens.bos, "enc": tokens.enc}
-            save_model(cast(BlipNetwork, planned.objective.network), tokens, Path("model"), ModelCard(), ids)
+            network = cast(BlipNetwork, planned.objective.network)
+            save_model(network, tiny.tokenizer(), Path("model"), ModelCard())
             digest = hashlib.sha256(weights.numpy().tobytes()).hexdigest()
             write_json(Path("final.json"), {"sum": weights.double().abs().sum().item(), "sha256": digest})
 

@@ -9,7 +9,7 @@ differences over the seeds (Student's t, 95%).
 import json
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -46,6 +46,7 @@ FIGURES = {
 }
 
 Results = dict[str, dict[str, dict[str, float]]]  # arm -> seed -> figures
+RunArm = Callable[[Settings, str, int, int], dict[str, float]]  # arm, seed, steps -> figures
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,24 @@ class Interval:
         return f"{100 * self.mean:.1f}{half}"
 
 
-def ablate(settings: Settings, arms: Sequence[str], seeds: Iterable[int], steps: int) -> Results:
+def run_arm(settings: Settings, arm: str, seed: int, steps: int) -> dict[str, float]:
+    """Pre-train on an arm and measure the model on the test data."""
+    changes = {"data": mixture(settings, arm), "steps": steps, "epochs": None}
+    run = settings.pretrain_bootstrapped.model_copy(update=changes)
+    seeded = settings.model_copy(update={"seed": seed})
+    target = MODELS / f"{arm}-{seed}"
+    job = Job(f"ablation-{arm}-{seed}", run, "pairs", None, target)
+    torch.set_num_threads(threads_of(job.run, seeded))
+    train_here(job, seeded)
+    finish(job.name)
+    figures = measure(settings, open_directory(target, settings.compute))
+    shutil.rmtree(target)
+    return figures
+
+
+def ablate(
+    settings: Settings, arms: Sequence[str], seeds: Iterable[int], steps: int, run: RunArm = run_arm
+) -> Results:
     """Train and measure what is not measured yet; returns all results for these arms and seeds.
 
     Raises:
@@ -90,7 +108,7 @@ def ablate(settings: Settings, arms: Sequence[str], seeds: Iterable[int], steps:
         for arm in arms:
             done = results.setdefault(arm, {})
             if str(seed) not in done:
-                done[str(seed)] = _run(settings, arm, seed, steps)
+                done[str(seed)] = run(settings, arm, seed, steps)
                 write_json(file, {"of": made_of, "runs": results})
                 told = ", ".join(f"{name} {100 * value:.1f}" for name, value in done[str(seed)].items())
                 print(f"ablation  {arm}, seed {seed}: {told}", flush=True)
@@ -148,21 +166,6 @@ def mixture(settings: Settings, arm: str) -> dict[str, float]:
 def _kept_texts() -> int:
     tally = count(DATASETS / "bootstrapped" / AUDIT_FILE)
     return tally.web_kept + tally.synthetic_kept
-
-
-def _run(settings: Settings, arm: str, seed: int, steps: int) -> dict[str, float]:
-    """Pre-train on an arm and measure the model on the test data."""
-    changes = {"data": mixture(settings, arm), "steps": steps, "epochs": None}
-    run = settings.pretrain_bootstrapped.model_copy(update=changes)
-    seeded = settings.model_copy(update={"seed": seed})
-    target = MODELS / f"{arm}-{seed}"
-    job = Job(f"ablation-{arm}-{seed}", run, "pairs", None, target)
-    torch.set_num_threads(threads_of(job.run, seeded))
-    train_here(job, seeded)
-    finish(job.name)
-    figures = measure(settings, open_directory(target, settings.compute))
-    shutil.rmtree(target)
-    return figures
 
 
 def measure(settings: Settings, model: Blip) -> dict[str, float]:

@@ -75,9 +75,13 @@ def own_process_group() -> Iterator[None]:
     os.environ.update(before)
 
 
+def done_again(*_: object) -> dict[str, float]:
+    pytest.fail("a finished run was done again")
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_process_group")
-def test_every_arm_is_trained_measured_and_kept(project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_arm_is_trained_measured_and_kept(project: Settings) -> None:
     arms = [arm for arm in ARMS if arm != "truth"]
     results = ablate(project, arms, [7, 8], steps=2)
     assert {arm: list(seeds) for arm, seeds in results.items()} == {arm: ["7", "8"] for arm in arms}
@@ -86,16 +90,19 @@ def test_every_arm_is_trained_measured_and_kept(project: Settings, monkeypatch: 
     assert (folder / "chart-2.png").read_bytes().startswith(b"\x89PNG")
     assert list(ablation.MODELS.glob("*")) == []
 
-    monkeypatch.setattr(ablation, "_run", lambda *_: pytest.fail("a finished run was done again"))
-    assert ablate(project, arms, [7, 8], steps=2) == results
+    assert ablate(project, arms, [7, 8], steps=2, run=done_again) == results
     kept = json.loads((folder / "runs-2.json").read_text())
     assert kept["runs"] == results
 
-    ran: list[str] = []
-    monkeypatch.setattr(ablation, "_run", lambda _, arm, *rest: (ran.append(arm), FIGURES)[1])
+    ran: list[tuple[str, int]] = []
+
+    def noted(_: Settings, arm: str, seed: int, steps: int) -> dict[str, float]:
+        ran.append((arm, seed))
+        return FIGURES
+
     other = project.model_copy(update={"pretrain_bootstrapped": project.pretrain})
-    ablate(other, ["noisy"], [7, 8], steps=2)
-    assert ran == ["noisy", "noisy"], "runs of other settings do not count"
+    ablate(other, ["noisy"], [7, 8], steps=2, run=noted)
+    assert ran == [("noisy", 7), ("noisy", 8)], "runs of other settings do not count"
 
 
 def test_repeated_has_as_many_web_texts_as_capfilt_keeps(project: Settings) -> None:

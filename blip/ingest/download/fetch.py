@@ -72,7 +72,7 @@ class Fetcher:
         async with self._client.answer(url, limit, self._robots.check if self._robots else None) as response:
             status, reason = response.status, response.reason or ""
             if status != 200:
-                wait = _retry_after(response.headers) if status in AGAIN else None
+                wait = retry_after(response.headers) if status in AGAIN else None
                 raise Lost(f"http_{status}", reason, wait)
             directive = opted_out(response.headers.getall("X-Robots-Tag", ()), self._agent, how.opt_outs)
             if directive:
@@ -80,7 +80,7 @@ class Fetcher:
             return await read_picture(response, how.max_bytes)
 
 
-def _retry_after(headers: Mapping[str, str]) -> float:
+def retry_after(headers: Mapping[str, str]) -> float:
     """Seconds that a server asks to wait, as a number or a date; 0 if it does not."""
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():

@@ -8,8 +8,7 @@ from email.utils import formatdate
 import pytest
 
 from blip.config import Download
-from blip.ingest.download import fetch
-from blip.ingest.download.fetch import open_fetcher
+from blip.ingest.download.fetch import Fetcher, open_fetcher, retry_after
 from blip.ingest.download.lost import Lost
 
 from .conftest import Server
@@ -81,9 +80,9 @@ def test_all_tries_together_have_a_limit(server: Server, settings: Download) -> 
 
 
 def test_a_date_to_wait_for_is_read() -> None:
-    assert 8 < fetch._retry_after({"Retry-After": formatdate(time.time() + 10, usegmt=True)}) <= 10
-    assert fetch._retry_after({"Retry-After": "7"}) == 7
-    assert fetch._retry_after({"Retry-After": "soon"}) == fetch._retry_after({}) == 0
+    assert 8 < retry_after({"Retry-After": formatdate(time.time() + 10, usegmt=True)}) <= 10
+    assert retry_after({"Retry-After": "7"}) == 7
+    assert retry_after({"Retry-After": "soon"}) == retry_after({}) == 0
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def test_a_date_to_wait_for_is_read() -> None:
     ],
 )
 def test_a_date_that_no_clock_knows_is_no_end(value: str) -> None:
-    assert fetch._retry_after({"Retry-After": value}) >= 0
+    assert retry_after({"Retry-After": value}) >= 0
 
 
 def test_what_cannot_get_better_is_not_tried_again(server: Server, settings: Download) -> None:
@@ -170,7 +169,7 @@ def test_a_robots_txt_that_fails_at_first_is_asked_for_again(server: Server, set
     polite = settings.model_copy(update={"robots_txt": True})
     server.seen["/robots.txt"] = -5
 
-    async def one(fetcher: fetch.Fetcher, number: int) -> str:
+    async def one(fetcher: Fetcher, number: int) -> str:
         try:
             return "good" if await fetcher.fetch(f"{server.url}/good/{number}.jpg") else "empty"
         except Lost as lost:

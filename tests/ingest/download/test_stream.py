@@ -84,7 +84,7 @@ def test_what_nobody_expected_ends_its_own_row_only(
     def weak(headers: object) -> float:
         raise OverflowError("signed integer is greater than maximum")
 
-    monkeypatch.setattr(fetch, "_retry_after", weak)
+    monkeypatch.setattr(fetch, "retry_after", weak)
     first, *others = fetch_all(rows(server, 3, "fault/always_busy"), settings)
     assert isinstance(first, Refused) and first.reason == "bad_response"
     assert first.detail.endswith("/0.jpg: OverflowError: signed integer is greater than maximum")

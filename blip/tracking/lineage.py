@@ -19,7 +19,7 @@ import yaml
 from blip.config import Settings
 
 FLOW_RUN = ("PREFECT__FLOW_RUN_ID", "BLIP_FLOW_RUN_ID")
-PARAMETER_LIMIT = 6000  # characters of one MLflow parameter
+VALUE_LIMIT = 5000  # characters of a parameter or tag of a run
 
 
 def lineage(stage: str, settings: Settings) -> dict[str, str]:
@@ -74,7 +74,7 @@ def settings_read(stage: str) -> list[str]:
 def flatten(name: str, value: Any) -> dict[str, str]:
     """{"a": {"b": 1}} under the name x becomes {"x.a.b": "1"}; a list stays one value."""
     if not isinstance(value, dict):
-        return {name: str(value)[:PARAMETER_LIMIT]}
+        return {name: str(value)[:VALUE_LIMIT]}
     return {
         key: text for part, inner in value.items() for key, text in flatten(f"{name}.{part}", inner).items()
     }

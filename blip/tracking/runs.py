@@ -21,7 +21,7 @@ from blip.config import Settings
 from blip.credentials import shown
 from blip.errors import Preempted
 from blip.tracking import pipeline, processes, store
-from blip.tracking.lineage import inputs, lineage, parameters
+from blip.tracking.lineage import VALUE_LIMIT, inputs, lineage, parameters
 from blip.tracking.system import system_metrics
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 LAST_STAGE = "report"
 METRICS_BATCH, PARAMETERS_BATCH = 900, 90  # a request takes 1000 metrics and 100 parameters
 FLUSH_SECONDS = 10.0
-VALUE_LIMIT = 5000  # characters of a tag or parameter
 
 
 class StageRun:

@@ -161,6 +161,17 @@ def test_other_parameters_are_another_run(settings: Settings) -> None:
     assert second.run_id != first.run_id
 
 
+def test_a_setting_longer_than_the_store_keeps_is_the_same_setting(settings: Settings) -> None:
+    objective = settings.pretrain.objective.model_copy(update={"prompt": "a picture of " * 600})
+    pretrain = settings.pretrain.model_copy(update={"objective": objective})
+    wordy = settings.model_copy(update={"pretrain": pretrain})
+    with pytest.raises(Preempted), stage_run("pretrain", wordy) as first:
+        raise Preempted("step 20 saved")
+    with stage_run("pretrain", wordy) as second:
+        pass
+    assert second.run_id == first.run_id
+
+
 def test_a_run_killed_with_9_goes_on(settings: Settings, project: Path) -> None:
     killed = start_stage("pretrain", 300, project)
     first = wait_for(project / "pretrain.started")

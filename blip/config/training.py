@@ -87,7 +87,7 @@ class Training(Section):
     of the ranks by which the batch of all ranks can be divided, a run may go on with other ranks, batch size and
     accumulation, as long as a step has as many samples; explained in blip.data.loader, as `shuffle_buffer` is.
 
-        With `accumulate` above 1 ITC compares a batch with its own keys and the queue, into which every batch of a step
+    With `accumulate` above 1 ITC compares a batch with its own keys and the queue, into which every batch of a step
     goes; ITM draws negatives from the batch. The momentum twin moves once a step. With `accumulate_features` ITC
     compares all batches of a step, as if they were one (GradCache, Gao et al. 2021); each is then embedded twice, and
     ITM and LM stay as they are. `average` above 0 is the decay of an average of the weights, which is saved in place

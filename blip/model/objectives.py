@@ -73,7 +73,7 @@ class ObjectiveConfig:
     queue: int = 57600
     momentum: float = 0.995
     alpha: float = 0.4
-    alpha_ramp: float = 0.0
+    alpha_ramp: float = 0.1
     queue_from: float = 0.0
     temperature: float | None = 0.07
     label_smoothing: float = 0.1

@@ -23,7 +23,7 @@ QUEUE = 21
 STEPS = 2
 GLOBAL: dict[str, Any] = {"itc_keys": "global", "itm_negatives": "global", "lm": 0.0}
 CASES: dict[str, dict[str, Any]] = {
-    "as published": {"alpha_ramp": 0.0},
+    "as published": {},
     "all ranks": GLOBAL,
     "all ranks, fine-tuning": GLOBAL | {"negative_floor": 0.0, "queue": 0},
     "all ranks, sigmoid": GLOBAL | {"contrast": "sigmoid", "sigmoid_bias": -2.0},

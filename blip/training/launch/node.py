@@ -1,6 +1,6 @@
 """The agent's work on one order: start this node's ranks, watch them, end them, and say how it went.
 
-    report = work(order, place, store, stop, look)
+    report = work(order, place, store, ("gpu01", 29400), stop, look)
 
 It looks twice a second for: a rank that ended badly, a rank whose heartbeat stopped, a request to stop (from here or
 another node: the ranks agree among themselves on the step), and trouble on another node. Whatever comes, at the end

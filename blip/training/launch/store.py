@@ -1,7 +1,7 @@
 """The store where the agents and the ranks of a run meet: key and value over TCP, held by node 0.
 
-    with served("127.0.0.1", 0) as store:                # node 0's agent; `store.port` is the one the system chose
-    store = joined("gpu01", 29400, timeout=600)          # any other agent
+    store = serve("127.0.0.1", 0)                        # node 0's agent; `store.port` is the one the system chose
+    store = join("gpu01", 29400, timeout=600)            # any other agent
     torch.distributed.init_process_group(backend, store=ranks_store())   # a rank that an agent started
 
 It listens on the address the nodes know node 0 by, which is loopback where there is one node, not on all addresses.

@@ -19,9 +19,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from blip.config.graph import PHASES, STAGES
 from blip.errors import BlipError
 from flows.cluster import dask_workers
-from flows.graph import PHASES, STAGES, up_to, upstream, with_downstream
+from flows.graph import up_to, upstream, with_downstream
 from flows.parameters import write_parameters
 from flows.project import changed_stages, one_run_at_a_time
 from flows.results import publish_capfilt, publish_results

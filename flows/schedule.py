@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, as_completed
 from prefect.logging import get_run_logger
 
-from flows.graph import STAGES
+from blip.config.graph import STAGES
 from flows.stage import run_stage, stop_all_stages
 
 Future = PrefectFuture[State]

@@ -3,8 +3,7 @@
     python -m blip.report.graph docs/pipeline.svg       # the picture of the README
     draw({"pretrain": Cell("2:04 min", "ran")})         # for the report's page, in the page's colours
 
-A test holds the stages and edges against dvc.yaml (edges that others imply are left out), and the picture in
-docs/ against this file.
+The stages and edges are those of blip.config.graph; a test holds the picture in docs/ against this file.
 """
 
 import sys
@@ -14,6 +13,7 @@ from html import escape
 from pathlib import Path
 
 from blip.atomic import write_text
+from blip.config.graph import PHASES, STAGES
 
 WIDTH, HEIGHT = 1102, 372
 TOP, ROW = 72, 52  # centre of row 0, distance of rows
@@ -21,8 +21,8 @@ NODE_HEIGHT, LINE = 42, 16
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A column of the picture."""
+class Column:
+    """A phase of the picture."""
 
     title: str
     x: int
@@ -33,7 +33,6 @@ class Phase:
 class Node:
     """A stage: its place and what it does in a word or two."""
 
-    phase: str
     x: int
     row: float
     width: int
@@ -49,63 +48,38 @@ class Cell:
     look: str = "ran"
 
 
-PHASES = {
-    "data": Phase("Data", 0, 122),
-    "pretraining": Phase("Pre-training", 144, 132),
-    "capfilt": Phase("CapFilt", 298, 350),
-    "finetuning": Phase("Fine-tuning", 670, 122),
-    "evaluation": Phase("Evaluation", 820, 138),
-    "release": Phase("Release", 986, 116),
+COLUMNS = {
+    "data": Column("Data", 0, 122),
+    "pretraining": Column("Pre-training", 144, 132),
+    "capfilt": Column("CapFilt", 298, 350),
+    "finetuning": Column("Fine-tuning", 670, 122),
+    "evaluation": Column("Evaluation", 820, 138),
+    "release": Column("Release", 986, 116),
 }
 
 NODES = {
-    "ingest": Node("data", 9, 1.25, 104, "ingest", "sources to pairs"),
-    "validate": Node("data", 9, 2.5, 104, "validate", "quality gate"),
-    "pretrain": Node("pretraining", 153, 2.5, 114, "pretrain", "noisy pairs"),
-    "captioner": Node("capfilt", 307, 1.5, 88, "captioner", "writes texts"),
-    "filter": Node("capfilt", 307, 3.5, 88, "filter", "judges texts"),
-    "capfilt": Node("capfilt", 417, 2.5, 84, "capfilt", "keeps, drops"),
-    "pretrain_bootstrapped": Node("capfilt", 523, 1.5, 116, "pretrain_\nbootstrapped", "from the start"),
-    "rounds": Node("capfilt", 523, 3.0, 116, "rounds", "again, if asked"),
-    "finetune@captioning": Node("finetuning", 679, 1.0, 104, "captioning", "kept pairs"),
-    "finetune@vqa": Node("finetuning", 679, 2.1, 104, "vqa", "questions"),
-    "finetune@retrieval": Node("finetuning", 679, 3.5, 104, "retrieval", "kept pairs"),
-    "evaluate@captioning": Node("evaluation", 829, 0, 120, "captioning", "CIDEr, exact"),
-    "evaluate@vqa": Node("evaluation", 829, 1, 120, "vqa", "official accuracy"),
-    "evaluate@retrieval": Node("evaluation", 829, 2, 120, "retrieval", "recall, re-ranked"),
-    "compare": Node("evaluation", 829, 3, 120, "compare", "CapFilt or not"),
-    "evaluate@classification": Node("evaluation", 829, 4, 120, "classification", "zero-shot"),
-    "evaluate@video": Node("evaluation", 829, 5, 120, "video", "zero-shot"),
-    "register": Node("release", 993, 2.0, 102, "register", "gate, champion"),
-    "report": Node("release", 993, 4.5, 102, "report", "one page"),
+    "ingest": Node(9, 1.25, 104, "ingest", "sources to pairs"),
+    "validate": Node(9, 2.5, 104, "validate", "quality gate"),
+    "pretrain": Node(153, 2.5, 114, "pretrain", "noisy pairs"),
+    "captioner": Node(307, 1.5, 88, "captioner", "writes texts"),
+    "filter": Node(307, 3.5, 88, "filter", "judges texts"),
+    "capfilt": Node(417, 2.5, 84, "capfilt", "keeps, drops"),
+    "pretrain_bootstrapped": Node(523, 1.5, 116, "pretrain_\nbootstrapped", "from the start"),
+    "rounds": Node(523, 3.0, 116, "rounds", "again, if asked"),
+    "finetune@captioning": Node(679, 1.0, 104, "captioning", "kept pairs"),
+    "finetune@vqa": Node(679, 2.1, 104, "vqa", "questions"),
+    "finetune@retrieval": Node(679, 3.5, 104, "retrieval", "kept pairs"),
+    "evaluate@captioning": Node(829, 0, 120, "captioning", "CIDEr, exact"),
+    "evaluate@vqa": Node(829, 1, 120, "vqa", "official accuracy"),
+    "evaluate@retrieval": Node(829, 2, 120, "retrieval", "recall, re-ranked"),
+    "compare": Node(829, 3, 120, "compare", "CapFilt or not"),
+    "evaluate@classification": Node(829, 4, 120, "classification", "zero-shot"),
+    "evaluate@video": Node(829, 5, 120, "video", "zero-shot"),
+    "register": Node(993, 2.0, 102, "register", "gate, champion"),
+    "report": Node(993, 4.5, 102, "report", "one page"),
 }
 
-EDGES = (
-    ("ingest", "validate"),
-    ("validate", "pretrain"),
-    ("pretrain", "captioner"),
-    ("pretrain", "filter"),
-    ("captioner", "capfilt"),
-    ("filter", "capfilt"),
-    ("capfilt", "pretrain_bootstrapped"),
-    ("pretrain_bootstrapped", "rounds"),
-    ("rounds", "finetune@captioning"),
-    ("rounds", "finetune@vqa"),
-    ("rounds", "finetune@retrieval"),
-    ("finetune@captioning", "evaluate@captioning"),
-    ("finetune@vqa", "evaluate@vqa"),
-    ("finetune@retrieval", "evaluate@retrieval"),
-    ("finetune@retrieval", "compare"),
-    ("finetune@retrieval", "evaluate@classification"),
-    ("finetune@retrieval", "evaluate@video"),
-    ("evaluate@captioning", "register"),
-    ("evaluate@vqa", "register"),
-    ("evaluate@retrieval", "register"),
-    ("compare", "register"),
-    ("evaluate@classification", "register"),
-    ("evaluate@video", "register"),
-    ("register", "report"),
-)
+EDGES = tuple((start, end) for end in NODES for start in NODES if start in STAGES[end])
 
 # The colours of the page (templates/style.css), for the picture that stands alone.
 COLOURS = """
@@ -152,7 +126,7 @@ def _svg(cells: Mapping[str, Cell], style: str, ground: str) -> str:
         'orient="auto"><path class="head" d="M0 .8 8 4 0 7.2z"/></marker></defs>',
         ground,
         '<g class="g">',
-        *(_phase(phase) for phase in PHASES.values()),
+        *(_column(column) for column in COLUMNS.values()),
         *(_edge(NODES[start], NODES[end]) for start, end in EDGES),
         *(_node(node, cells.get(name)) for name, node in NODES.items()),
         "</g></svg>",
@@ -161,17 +135,15 @@ def _svg(cells: Mapping[str, Cell], style: str, ground: str) -> str:
 
 
 def _in_words() -> str:
-    names: dict[str, list[str]] = {phase.title: [] for phase in PHASES.values()}
-    for name, node in NODES.items():
-        names[PHASES[node.phase].title].append(name)
-    return "; ".join(f"{title}: {', '.join(stages)}" for title, stages in names.items())
+    names = {name: [node for node in NODES if node in stages] for name, stages in PHASES.items()}
+    return "; ".join(f"{column.title}: {', '.join(names[name])}" for name, column in COLUMNS.items())
 
 
-def _phase(phase: Phase) -> str:
-    middle = phase.x + phase.width / 2
+def _column(column: Column) -> str:
+    middle = column.x + column.width / 2
     return (
-        f'<rect class="phase" x="{phase.x + 0.5}" y="28.5" width="{phase.width - 1}" height="{HEIGHT - 36}" '
-        f'rx="9"/><text class="title" x="{middle:g}" y="17">{phase.title}</text>'
+        f'<rect class="phase" x="{column.x + 0.5}" y="28.5" width="{column.width - 1}" height="{HEIGHT - 36}" '
+        f'rx="9"/><text class="title" x="{middle:g}" y="17">{column.title}</text>'
     )
 
 

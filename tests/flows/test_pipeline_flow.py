@@ -16,8 +16,9 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
 
 from blip.config import load_settings
+from blip.config.graph import PHASES, STAGES
 from flows.addresses import address
-from flows.graph import PHASES, STAGES, up_to
+from flows.graph import up_to
 from flows.pipeline import capfilt, data, end_to_end
 from flows.project import STATE, changed_stages
 from flows.stage import run_stage

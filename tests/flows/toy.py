@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from flows.graph import STAGES
+from blip.config.graph import STAGES
 from flows.project import NO_TELEMETRY
 
 ROOT = Path(__file__).parents[2]

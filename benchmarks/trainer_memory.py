@@ -29,7 +29,7 @@ from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.tracking import store
 from blip.tracking.runs import StageRun
-from blip.training.batches import PairCollate
+from blip.training.collate import PairCollate
 from blip.training.flops import pair_flops
 from blip.training.loop import Plan, train
 from blip.training.memory import keep_freed_memory, resident_bytes

@@ -132,7 +132,7 @@ class Training(Section):
 
 
 class Objective(Section):
-    """Losses and what goes into them; explained in blip.model.objectives and blip.training.batches.
+    """Losses and what goes into them; explained in blip.model.objectives and blip.training.collate.
 
     `temperature` is what similarities are divided by at the start; null: what the model has learnt that a run goes on
     from. `caption_weights` are those of an image's captions in the draw, by origin; 1 where none is given.

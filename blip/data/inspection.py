@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from blip.data.batches import read_batches
 from blip.data.histogram import Histogram, between, numbers_to
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset, Sample
+from blip.data.parquet import read_batches
 from blip.data.quarantine import Quarantined, read_quarantine
 from blip.data.text import clean_caption
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from blip.data.batches import read_batches
+from blip.data.parquet import read_batches
 from blip.data.part import INDEX, QUARANTINE
 
 __all__ = ["INDEX", "NEAR_DUPLICATE", "Quarantined", "read_quarantine"]

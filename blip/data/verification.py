@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blip.data.batches import read_batches
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
+from blip.data.parquet import read_batches
 from blip.data.part import QUARANTINE
 from blip.data.quarantine import INDEX, read_quarantine
 from blip.data.sample import Sample, stable_id

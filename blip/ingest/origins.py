@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from blip.config import Ingest, Source
-from blip.data.batches import read_batches
 from blip.data.kept import code_digest, digest_of, files_of, is_kept, keep
 from blip.data.metadata import METADATA
+from blip.data.parquet import read_batches
 from blip.data.phash import HashIndex
 from blip.ingest.ingestion import plan_of
 from blip.ingest.references import References

@@ -35,7 +35,7 @@ from blip.model.vqa import AnswerObjective, untie
 from blip.tasks.inputs import DATASETS, VALIDATED
 from blip.tracking.following import following
 from blip.tracking.runs import StageRun
-from blip.training.batches import DialogCollate, PairCollate, QuestionCollate, StatementCollate
+from blip.training.collate import DialogCollate, PairCollate, QuestionCollate, StatementCollate
 from blip.training.engine import choose_device
 from blip.training.flops import answer_flops, dialog_flops, pair_flops, statement_flops
 from blip.training.launch.crew import Crew, current_crew

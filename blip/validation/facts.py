@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from blip.data.batches import read_batches
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
+from blip.data.parquet import read_batches
 from blip.data.phash import earlier
 from blip.data.sample import stable_id
 from blip.data.text import clean_caption

@@ -9,7 +9,7 @@ from blip.data.loader import Batch
 from blip.data.sample import Question, Sample
 from blip.model.nlvr import pre_trained
 from blip.model.statements import StatementBatch, StatementObjective
-from blip.training.batches import StatementCollate, mirrored
+from blip.training.collate import StatementCollate, mirrored
 from tests import tiny
 
 TOKENS = tiny.tokenizer()

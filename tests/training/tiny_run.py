@@ -24,7 +24,7 @@ from blip.model.batch import PairBatch
 from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, save_model
 from blip.model.objectives import ObjectiveConfig, PairObjective
-from blip.training.batches import PairCollate
+from blip.training.collate import PairCollate
 from blip.training.loop import Plan, train
 from tests import tiny
 

@@ -10,7 +10,7 @@ import torch
 from blip.data.images import normalise
 from blip.data.loader import Batch
 from blip.data.sample import Caption, Question, Sample, stable_id
-from blip.training.batches import PairCollate, QuestionCollate
+from blip.training.collate import PairCollate, QuestionCollate
 from tests import tiny
 
 TOKENS = tiny.tokenizer()

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blip.data.batches import read_batches
+from blip.data.parquet import read_batches
 from blip.errors import BlipError
 
 

@@ -8,7 +8,7 @@ import torch
 from blip.data.loader import Batch
 from blip.data.sample import Caption, Question, Sample
 from blip.errors import BlipError
-from blip.training.batches import DialogCollate
+from blip.training.collate import DialogCollate
 from tests import tiny
 
 TOKENS = tiny.tokenizer()

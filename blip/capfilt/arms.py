@@ -19,10 +19,12 @@ from blip.capfilt.inputs import Pairs
 from blip.capfilt.rules import EMPTY
 from blip.data.metadata import METADATA
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
+from blip.data.parquet import read_rows
 from blip.data.text import clean_caption
 from blip.errors import BlipError
 
 TRUTH = "truth_caption_true"
+AUDITED = ["key", "web_texts", "web_reason", "synthetic_texts", "synthetic_reason"]
 Row = dict[str, Any]
 
 
@@ -82,7 +84,7 @@ def write_arms(web: Pairs, audit: Path, folder: Path, arms: Sequence[str], sampl
 
 def _with_rows(web: Pairs, audit: Path) -> Iterator[tuple[Sample, Row]]:
     """The pool's samples, each with its row of the audit, its hash and its true caption."""
-    rows = _rows(audit)
+    rows = read_rows(audit, AUDITED)
     for shard in PairsDataset.open(web.dataset).manifest.shards:
         known = _facts(web.dataset, shard.url)
         for sample in web.samples(shard):
@@ -90,12 +92,6 @@ def _with_rows(web: Pairs, audit: Path) -> Iterator[tuple[Sample, Row]]:
             if row is None or row["key"] != sample.key:
                 raise BlipError(f"{audit} is not of {web.dataset}: sample {sample.key} is missing there")
             yield sample, row | known[sample.key]
-
-
-def _rows(audit: Path) -> Iterator[Row]:
-    with pq.ParquetFile(audit) as file:
-        for group in range(file.num_row_groups):
-            yield from file.read_row_group(group).to_pylist()
 
 
 def _facts(dataset: Path, shard: str) -> dict[str, Row]:

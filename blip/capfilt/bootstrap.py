@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from blip.atomic import write_json
 from blip.capfilt.calibration import measure, threshold_for_share
@@ -29,6 +28,7 @@ from blip.capfilt.shard import AUDIT, ShardJob, Tally, Thresholds, bootstrap_sha
 from blip.config import Wish
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset
+from blip.data.parquet import read_rows
 from blip.data.part import PARTS, assemble, finished, finished_parts
 from blip.data.partial import begin, complete, discard, join
 from blip.errors import BlipError
@@ -177,12 +177,9 @@ def _wait_for(work: Path, parts: int) -> None:
 def count(audit: Path) -> Tally:
     """Images and texts of an audit, and how many of them were kept; a batch of rows is in memory."""
     total = Tally()
-    columns = ["web_kept", "synthetic_kept", "reason"]
-    with pq.ParquetFile(audit) as file:
-        for batch in file.iter_batches(columns=columns):
-            for row in batch.to_pylist():
-                web, synthetic = row["web_kept"], row["synthetic_kept"]
-                total += Tally(1, len(web), sum(web), len(synthetic), sum(synthetic), row["reason"] != "")
+    for row in read_rows(audit, ["web_kept", "synthetic_kept", "reason"]):
+        web, synthetic = row["web_kept"], row["synthetic_kept"]
+        total += Tally(1, len(web), sum(web), len(synthetic), sum(synthetic), row["reason"] != "")
     return total
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from blip.config import CapFilt, Wish
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset, Sample, excluded_in
+from blip.data.parquet import read_batches, read_column
 from blip.data.partial import fingerprint
 from blip.data.sample import stable_id
 from blip.errors import BlipError
@@ -60,11 +60,8 @@ class Pairs:
     def key_ids(self) -> NDArray[np.int64]:
         """`stable_id` of every key that is not left out."""
         excluded = excluded_in(self.excluded)
-        with pq.ParquetFile(self.dataset / METADATA) as file:
-            keys = (
-                key for batch in file.iter_batches(columns=["key"]) for key in batch.column(0).to_pylist()
-            )
-            return np.fromiter((stable_id(key) for key in keys if key not in excluded), np.int64)
+        keys = read_column(self.dataset / METADATA, "key")
+        return np.fromiter((stable_id(key) for key in keys if key not in excluded), np.int64)
 
     def spread(self, limit: int) -> tuple[list[Shard], int]:
         """Shards from all over the dataset, and of how many samples of each to take the first, for `limit` in all."""
@@ -87,9 +84,9 @@ class Pairs:
             yield shard, {key: phash for _, key, phash in rows}
 
     def _hashes(self) -> Iterator[tuple[str, str, int]]:
-        with pq.ParquetFile(self.dataset / METADATA) as file:
-            for batch in file.iter_batches(columns=["shard", "key", "phash"]):
-                yield from zip(*(batch[name].to_pylist() for name in ("shard", "key", "phash")), strict=True)
+        columns = ["shard", "key", "phash"]
+        for batch in read_batches(self.dataset / METADATA, columns):
+            yield from zip(*(batch[name].to_pylist() for name in columns), strict=True)
 
     def is_bad(self, shard: Shard) -> bool:
         """Whether the shard itself is what failed."""

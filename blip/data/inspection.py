@@ -21,7 +21,7 @@ import pyarrow as pa
 from blip.data.histogram import Histogram, between, numbers_to
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset, Sample
-from blip.data.parquet import read_batches
+from blip.data.parquet import read_batches, read_rows
 from blip.data.quarantine import Quarantined, read_quarantine
 from blip.data.text import clean_caption
 
@@ -117,10 +117,9 @@ def spread(dataset: PairsDataset, count: int) -> list[Sample]:
 def samples_of(dataset: PairsDataset, keys: Set[str]) -> dict[str, Sample]:
     """Some samples by key; only the shards that hold them are read."""
     by_shard: dict[str, set[str]] = {}
-    for batch in read_batches(dataset.path / METADATA, ["key", "shard"]):
-        for key, shard in zip(*(batch.column(name).to_pylist() for name in ("key", "shard")), strict=True):
-            if key in keys:
-                by_shard.setdefault(shard, set()).add(key)
+    for row in read_rows(dataset.path / METADATA, ["key", "shard"]):
+        if row["key"] in keys:
+            by_shard.setdefault(row["shard"], set()).add(row["key"])
     return {
         sample.key: sample
         for shard in dataset.manifest.shards
@@ -161,6 +160,5 @@ def _set_aside(directory: Path) -> Iterator[Quarantined]:
     """What validation set aside; nothing where it has not run."""
     path = directory.resolve().parent / VALIDATED / f"{directory.resolve().name}.parquet"
     if path.is_file():
-        for batch in read_batches(path, ["key", "expectation", "detail"]):
-            for row in batch.to_pylist():
-                yield Quarantined(row["key"], row["expectation"], row["detail"], None)
+        for row in read_rows(path, ["key", "expectation", "detail"]):
+            yield Quarantined(row["key"], row["expectation"], row["detail"], None)

@@ -1,12 +1,15 @@
 """Parquet tables read a piece at a time: what is held does not grow with the table.
 
 for batch in read_batches(dataset.path / METADATA, ["key", "width"]): ...
+for row in read_rows(dataset.path / METADATA, ["key", "width"]): ...       # {"key": "cat-17", "width": 640}
+for key in read_column(dataset.path / METADATA, "key"): ...
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,3 +38,15 @@ def read_batches(path: Path, columns: Sequence[str], rows: int = ROWS) -> Iterat
                 yield from file.iter_batches(rows, row_groups=[group], columns=list(columns))
     except (OSError, pa.ArrowException) as error:
         raise BlipError(f"{path} cannot be read: {error}") from None
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a table, one after the other, with some of its columns. Raises BlipError as `read_batches` does."""
+    for batch in read_batches(path, columns):
+        yield from batch.to_pylist()
+
+
+def read_column(path: Path, column: str) -> Iterator[Any]:
+    """The values of a column, one after the other. Raises BlipError as `read_batches` does."""
+    for batch in read_batches(path, [column]):
+        yield from batch.column(0).to_pylist()

@@ -32,6 +32,7 @@ from blip.data.archive import add_member
 from blip.data.manifest import Manifest, Shard, write_manifest
 from blip.data.media import look_at
 from blip.data.metadata import METADATA, Row, join_schemas, row_of, schema_for, table_of
+from blip.data.parquet import read_column
 from blip.data.sample import PARTNER, Sample, annotations_to_json, plain_key, stable_id
 from blip.errors import BlipError
 
@@ -226,25 +227,17 @@ def _join(target: Path, tables: Sequence[Path], schema: pa.Schema) -> None:
 
 
 def _check_keys(metadata: Path) -> None:
-    with pq.ParquetFile(metadata) as file:
-        ids, filled = np.empty(file.metadata.num_rows, np.int64), 0
-        for batch in file.iter_batches(columns=["key"]):
-            ids[filled : filled + len(batch)] = _ids(batch.column(0))
-            filled += len(batch)
-        ids.sort()  # in place, which takes no more memory
-        twice = set(ids[1:][ids[1:] == ids[:-1]].tolist())
-        if not twice:
-            return
-        keys = (key for batch in file.iter_batches(columns=["key"]) for key in batch.column(0).to_pylist())
-        found = sorted({key for key in keys if stable_id(key) in twice})
+    keys = map(stable_id, read_column(metadata, "key"))
+    ids = np.fromiter(keys, np.int64, pq.read_metadata(metadata).num_rows)
+    ids.sort()  # in place, which takes no more memory
+    twice = set(ids[1:][ids[1:] == ids[:-1]].tolist())
+    if not twice:
+        return
+    found = sorted({key for key in read_column(metadata, "key") if stable_id(key) in twice})
     raise BlipError(
         f"{metadata.parent}: {len(found):,} sample key(s) stand more than once, as {', '.join(found[:3])}; "
         "the names in a source must differ"
     )
-
-
-def _ids(keys: pa.Array) -> np.ndarray:
-    return np.fromiter(map(stable_id, keys.to_pylist()), np.int64, len(keys))
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from blip.data.parquet import read_batches
+from blip.data.parquet import read_rows
 from blip.data.part import INDEX, QUARANTINE
 
 __all__ = ["INDEX", "NEAR_DUPLICATE", "Quarantined", "read_quarantine"]
@@ -36,7 +36,6 @@ def read_quarantine(directory: Path) -> Iterator[Quarantined]:
         BlipError: the index is missing or cannot be read.
     """
     folder = directory / QUARANTINE
-    for batch in read_batches(folder / INDEX, COLUMNS):
-        for row in batch.to_pylist():
-            payload = folder / Path(row["file"]).name if row["file"] else None
-            yield Quarantined(row["key"], row["reason"], row["detail"], payload)
+    for row in read_rows(folder / INDEX, COLUMNS):
+        payload = folder / Path(row["file"]).name if row["file"] else None
+        yield Quarantined(row["key"], row["reason"], row["detail"], payload)

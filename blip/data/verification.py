@@ -19,7 +19,7 @@ import numpy as np
 
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
-from blip.data.parquet import read_batches
+from blip.data.parquet import read_batches, read_column, read_rows
 from blip.data.part import QUARANTINE
 from blip.data.quarantine import INDEX, read_quarantine
 from blip.data.sample import Sample, stable_id
@@ -133,12 +133,11 @@ def _rows_altogether(dataset: PairsDataset) -> Iterator[str]:
 
 def _repeated(path: Path, twice: frozenset[int]) -> Iterator[str]:
     told: set[int] = set()
-    for batch in read_batches(path, ["key"]):
-        for key in batch["key"].to_pylist():
-            number = stable_id(str(key))
-            if number in twice and number not in told:
-                told.add(number)
-                yield f"key {key} stands more than once"
+    for key in read_column(path, "key"):
+        number = stable_id(str(key))
+        if number in twice and number not in told:
+            told.add(number)
+            yield f"key {key} stands more than once"
 
 
 def _quarantine(dataset: PairsDataset) -> Iterator[str]:
@@ -189,8 +188,7 @@ def _unknown_files(dataset: PairsDataset) -> Iterator[str]:
 def _rows_by_shard(path: Path) -> Iterator[tuple[str, Iterator[Row]]]:
     """Neighbouring rows of one shard. A table that cannot be read has none; `_rows_altogether` says why."""
     try:
-        rows = (row for batch in read_batches(path, COLUMNS) for row in batch.to_pylist())
-        yield from groupby(rows, key=lambda row: row["shard"])
+        yield from groupby(read_rows(path, COLUMNS), key=lambda row: row["shard"])
     except BlipError:
         return
 

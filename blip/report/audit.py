@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from blip.data.parquet import read_rows
 from blip.errors import BlipError
 from blip.report.choice import Choice, lot
 from blip.report.decision import Decision, Outcome, decide, log_odds
@@ -140,14 +141,12 @@ def read_audit(
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(path) as file:
-        if missing := sorted(set(COLUMNS) - set(file.schema_arrow.names)):
-            raise BlipError(
-                f"{path} has no column {', '.join(missing)}, so another version wrote it; "
-                "bootstrap the dataset again (`blip capfilt`, `dvc repro --force capfilt`)"
-            )
-        for batch in file.iter_batches(columns=list(COLUMNS)):
-            yield from batch.to_pylist()
+    if missing := sorted(set(COLUMNS) - set(pq.read_schema(path).names)):
+        raise BlipError(
+            f"{path} has no column {', '.join(missing)}, so another version wrote it; "
+            "bootstrap the dataset again (`blip capfilt`, `dvc repro --force capfilt`)"
+        )
+    return read_rows(path, COLUMNS)
 
 
 def _count(audit: Audit, row: dict[str, Any], decision: Decision) -> None:

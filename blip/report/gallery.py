@@ -8,9 +8,11 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from blip.data.inspection import samples_of
+from blip.data.metadata import METADATA
+from blip.data.pairs import PairsDataset
 from blip.report.artefacts import Examples
 from blip.report.audit import Audit
-from blip.report.pool import pictures
 
 LONGEST_SIDE = 192  # pixels; twice what the page shows, for dense screens
 LARGEST = 12_000  # bytes that are inlined as they are
@@ -57,7 +59,9 @@ def clip_queries(examples: Examples, count: int, clips: int = 3) -> list[Example
 def capfilt_pictures(audit: Audit, web: Path) -> Mapping[str, str]:
     """Data URIs by key of the pictures that the audit chose."""
     keys = frozenset(one.key for chosen in (*audit.chosen.values(), audit.sample) for one in chosen)
-    return {key: inline(data) for key, data in pictures(web, keys).items()}
+    if not keys or not (web / METADATA).is_file():
+        return {}
+    return {key: inline(one.media) for key, one in samples_of(PairsDataset.open(web), keys).items()}
 
 
 def _fill(value: Any, folder: Path) -> Any:

@@ -2,7 +2,6 @@
 
     pool = Pool.open(Path("data/datasets/web"))
     pool.find("web-0001").source         # "twemoji"
-    pictures(Path("data/datasets/web"), frozenset({"web-0001"}))
 
 A batch of the metadata is in memory, however large the pool. The truth (`truth_*` columns) was not known to the filter.
 """
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from blip.config import Source
 from blip.data.metadata import METADATA, TRUTH
 from blip.data.pairs import PairsDataset
+from blip.data.parquet import read_batches, read_rows
 from blip.errors import BadArguments, BlipError
 from blip.ingest.sources import names_of
 
@@ -65,7 +65,7 @@ class Pool:
         naming = _column(path, by, names) if by else _naming(path, names)
         told = {naming.column} if naming else set[str]()
         wanted = {"key", MATCHED, LABEL, NOISE} & set(names) | told
-        return cls(path, naming, _rows(path / METADATA, sorted(wanted)))
+        return cls(path, naming, read_rows(path / METADATA, sorted(wanted)))
 
     def find(self, key: str) -> Known:
         """What is known of a sample, which stands behind those found before.
@@ -90,21 +90,6 @@ class Pool:
             str(row.get(LABEL) or ""),
             str(row.get(NOISE) or ""),
         )
-
-
-def pictures(web: Path, keys: frozenset[str]) -> dict[str, bytes]:
-    """The encoded pictures of some samples; only the shards that hold one are read."""
-    if not keys or not (web / METADATA).is_file():
-        return {}
-    dataset = PairsDataset.open(web)
-    shards = {row["shard"] for row in _rows(web / METADATA, ["key", "shard"]) if row["key"] in keys}
-    return {
-        sample.key: sample.media
-        for shard in dataset.manifest.shards
-        if shard.url in shards
-        for sample in dataset.shard_samples(shard)
-        if sample.key in keys
-    }
 
 
 def host(url: str) -> str:
@@ -144,11 +129,4 @@ def _start(starts: Sequence[str], key: str) -> str:
 
 
 def _has_urls(path: Path) -> bool:
-    with pq.ParquetFile(path / METADATA) as file:
-        return any(batch["url"].null_count < len(batch) for batch in file.iter_batches(columns=["url"]))
-
-
-def _rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(columns=columns):
-            yield from batch.to_pylist()
+    return any(batch["url"].null_count < len(batch) for batch in read_batches(path / METADATA, ["url"]))

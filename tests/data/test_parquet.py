@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blip.data.parquet import read_batches
+from blip.data.parquet import read_batches, read_column, read_rows
 from blip.errors import BlipError
 
 
@@ -42,3 +42,9 @@ def test_a_missing_column_and_a_broken_table_are_named(tmp_path: Path) -> None:
         list(read_batches(path, ["key"]))
     with pytest.raises(BlipError, match=r"gone\.parquet cannot be read"):
         list(read_batches(tmp_path / "gone.parquet", ["key"]))
+
+
+def test_rows_and_values_come_one_after_the_other(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", groups=2, rows=2)
+    assert list(read_rows(path, ["key"])) == [{"key": f"key-{row}"} for row in (0, 1, 0, 1)]
+    assert list(read_column(path, "key")) == ["key-0", "key-1", "key-0", "key-1"]

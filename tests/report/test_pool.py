@@ -7,7 +7,7 @@ import pytest
 
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.errors import BadArguments, BlipError
-from blip.report.pool import Known, Pool, host, pictures
+from blip.report.pool import Known, Pool, host
 
 PICTURE = b"never decoded here"
 
@@ -83,12 +83,6 @@ def test_samples_that_the_audit_lacks_are_passed_over(tmp_path: Path) -> None:
     assert pool.find("c") == Known("", True, "a bus", "")
     with pytest.raises(BlipError, match="has no sample a"):
         pool.find("a")
-
-
-def test_only_the_pictures_asked_for_are_read(tmp_path: Path) -> None:
-    folder = write(tmp_path / "web", {key: {} for key in "abcd"})
-    (folder / "shards/00000.tar").unlink()  # holds a and b
-    assert pictures(folder, frozenset("d")) == {"d": PICTURE + b"d"}
 
 
 @pytest.mark.parametrize("address", ["", "no address", "http://[broken"])

@@ -3,7 +3,7 @@
 blip doctor                                              # this machine and folder
 blip doctor --recipe base-14m --gpu h100 --gpus 8 --nodes 4
 
-machine.py    Python, cores, memory, disk, torch, GPU, git, DVC, settings, tracking, ports
+machine.py    Python, cores, memory, disk, torch, GPU, git, DVC, settings, ports
 sources.py    the datasets of the settings against dvc.yaml and this disk
 recipe.py     a training stage under a recipe: the checks below, in their order
 plan.py       the run that is looked at: its network without weights, and the devices it is planned for

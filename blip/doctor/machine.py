@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from blip.config import PARAMS, load_settings
-from blip.credentials import shown
 from blip.doctor.finding import GIB, Finding, found
+from blip.doctor.services import tracking
 from blip.doctor.sources import sources
 from blip.machine import usable_cores, usable_memory
 from blip.ports import PORTS, is_free
@@ -20,7 +20,7 @@ MEMORY_GIB, DISK_GIB = 4, 5  # what the embedded demo needs, with some to spare
 def examine() -> Iterator[Finding]:
     """Look at everything in turn; a check that breaks is a finding of its own."""
     checks: tuple[Callable[[], Finding], ...] = (
-        _python, _cores, _memory, _disk, _torch, _gpu, _git, _dvc, _settings, sources, _tracking, _ports,
+        _python, _cores, _memory, _disk, _torch, _gpu, _git, _dvc, _settings, sources, tracking, _ports,
     )  # fmt: skip
     yield from found(checks)
 
@@ -99,13 +99,6 @@ def _dvc() -> Finding:
 def _settings() -> Finding:
     settings = load_settings()
     return Finding("settings", "good", f"{PARAMS}, recipe {settings.recipe or 'none'}")
-
-
-def _tracking() -> Finding:
-    from blip.tracking import store
-
-    store.client()
-    return Finding("tracking", "good", f"MLflow store {shown(store.tracking_uri())}")
 
 
 def _ports() -> Finding:

@@ -30,6 +30,16 @@ def test_doctor_outside_a_project_says_what_stands_in_the_way(blip, tmp_path: Pa
     assert (states["dvc"], states["settings"]) == ("bad", "bad")
 
 
+def test_the_doctor_has_little_patience_with_a_server_that_is_down(blip, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+
+    found = {finding["subject"]: finding for finding in json.loads(blip("doctor", "--json").out)}
+
+    assert found["tracking"]["state"] == "bad"
+    assert "does not answer within 3 s" in found["tracking"]["text"]
+
+
 def test_settings_are_shown_with_the_recipe_and_written_so_that_they_are_read_again(
     blip, tmp_path: Path, monkeypatch
 ):

@@ -25,6 +25,8 @@ from blip.capfilt.pictures import look
 from blip.data.pairs import PairsDataset, Sample
 from blip.data.text import clean_caption
 from blip.errors import BlipError
+from blip.tasks.batches import batches
+from blip.tasks.matching import roc_auc
 
 Scores = NDArray[np.float64]
 BATCH = 64
@@ -76,10 +78,8 @@ class Measured:
     @property
     def roc_auc(self) -> float:
         """The chance that a matching text scores above another, a tie counting half."""
-        values, counts = np.unique(self.mismatched, return_counts=True)
-        below = np.concatenate([[0], np.cumsum(counts)])
-        left, right = (np.searchsorted(values, self.matched, side) for side in ("left", "right"))
-        return float((below[left] + below[right]).mean() / 2 / len(self.mismatched))
+        scores = torch.from_numpy(np.concatenate([self.matched, self.mismatched]))
+        return roc_auc(scores, torch.arange(len(scores)) < len(self.matched))
 
     def at(self, threshold: float, noise: float) -> Point:
         """What a threshold gives where a share `noise` of the texts is wrong."""
@@ -123,8 +123,7 @@ def measure(jury: Jury, held_out: Pairs, seed: int = 0, limit: int = 2000) -> Me
             f"{held_out.dataset}: calibration needs pairs with different texts; it has {len(texts)}"
         )
     matched, mismatched = [], []
-    samples = islice(_with_texts(held_out), limit)
-    while batch := list(islice(samples, BATCH)):
+    for batch in batches(islice(_with_texts(held_out), limit), BATCH):
         own = [[clean_caption(caption.text) for caption in sample.captions] for sample in batch]
         first = [(place, mine[0]) for place, mine in enumerate(own)]
         others = [
@@ -155,8 +154,7 @@ def threshold_for_share(jury: Jury, web: Pairs, share: float, limit: int = 2000)
         raise BlipError(f"{web.dataset} has no sample to find a threshold with")
     scores: list[float] = []
     for shard in shards:
-        samples = islice(web.samples(shard), each)
-        while batch := list(islice(samples, BATCH)):
+        for batch in batches(islice(web.samples(shard), each), BATCH):
             texts = [
                 (place, clean_caption(caption.text))
                 for place, sample in enumerate(batch)

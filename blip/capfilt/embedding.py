@@ -24,6 +24,7 @@ from blip.data.manifest import Shard
 from blip.data.pairs import Sample
 from blip.data.text import clean_caption
 from blip.errors import BlipError
+from blip.tasks.batches import batches
 
 LIMIT = 20_000  # pictures: 40 MB a filter
 
@@ -67,8 +68,7 @@ def embed_shard(job: Embedding) -> tuple[int, dict[str, Tensor]]:
 
 def _batches(job: Embedding) -> Iterator[list[Sample]]:
     samples = islice((sample for sample in job.web.samples(job.shard) if _text(sample)), job.take)
-    while batch := list(islice(samples, job.batch_size)):
-        yield batch
+    return batches(samples, job.batch_size)
 
 
 def _text(sample: Sample) -> str:

@@ -11,7 +11,6 @@ the texts are, both exp(cosine / 0.1). A picture is never asked about itself.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -19,15 +18,14 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from blip.data.sample import stable_id
+
 WIDTH = 0.1  # of both kernels, in cosines
 
 
 def numbers_of(keys: Iterable[str]) -> Tensor:
     """Keys as numbers that differ where they do, int64 ``[N]``."""
-    digests = (sha256(key.encode()).digest()[:8] for key in keys)
-    return torch.tensor(
-        [int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64
-    )
+    return torch.tensor([stable_id(key) for key in keys], dtype=torch.int64)
 
 
 @dataclass(frozen=True)

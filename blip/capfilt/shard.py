@@ -9,7 +9,6 @@ computes on as many threads: the result is the same whoever does which shard, in
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +30,7 @@ from blip.data.text import clean_caption
 from blip.errors import BlipError
 from blip.model.api import Blip, keyed_uniforms
 from blip.model.generation import Decoding
+from blip.tasks.batches import batches
 
 AUDIT = "audit"
 BAD_SHARD = "bad_shard"
@@ -113,8 +113,9 @@ def _copy(job: ShardJob) -> Tally:
 def _bootstrap(job: ShardJob) -> Tally:
     counts: Counter[str] = Counter()
     rows = []
+    batched = batches(job.source.samples(job.shard), job.order.settings.batch_size)
     with PartWriter(job.directory, job.number) as part:
-        for batch, pictures in ahead(_batches(job), _wanted(job), job.order.models.decoders):
+        for batch, pictures in ahead(batched, _wanted(job), job.order.models.decoders):
             for decision in _decide(batch, pictures, job):
                 rows.append(decision.audit_row())
                 _count(counts, decision)
@@ -125,12 +126,6 @@ def _bootstrap(job: ShardJob) -> Tally:
                     part.quarantine(decision.sample.key, decision.reason, _why(decision))
         part.attach(AUDIT, pa.Table.from_pylist(rows, SCHEMA))
     return Tally(**counts)
-
-
-def _batches(job: ShardJob) -> Iterator[list[Sample]]:
-    samples = iter(job.source.samples(job.shard))
-    while batch := list(islice(samples, job.order.settings.batch_size)):
-        yield batch
 
 
 def _models(job: ShardJob) -> tuple[Blip, Jury]:

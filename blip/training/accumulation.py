@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from blip.config import Training
 from blip.model.batch import PairBatch
 from blip.model.contrast import Contrast
 from blip.model.objectives import PairObjective
+from blip.training.random_state import random_state, set_random_state
 
 Losses = dict[str, Tensor]
 Region = Callable[[], AbstractContextManager[Any]]
@@ -59,16 +59,3 @@ def _with_cached_features(
     for batch, contrast, state in zip(batches, contrasts, states, strict=True):
         set_random_state(device, state)
         yield forward(batch, contrast)
-
-
-def random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Of the CPU's generator and of the device's, where it has its own."""
-    own = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return torch.get_rng_state(), own
-
-
-def set_random_state(device: torch.device, state: tuple[Tensor, Tensor | None]) -> None:
-    """Go back to where `random_state` was called."""
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1], device)

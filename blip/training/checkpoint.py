@@ -32,7 +32,7 @@ from blip.atomic import flush_directory, write_json
 from blip.errors import BlipError
 from blip.training.fragments import own_state, restore, whole_state
 from blip.training.owner import COMPLETE, claim, fingerprint
-from blip.training.random_state import random_state, set_random_state
+from blip.training.random_state import random_state, restore_random_state
 from blip.training.tensors import Stored, Written, damage, write_tensors
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class CheckpointStore:
         self.wait()
         target = self.directory / _name(step)
         self._all_ranks(None, lambda: self._begin(target))
-        files = {f"rank{self.rank}.safetensors": own_state(engine) | random_state()}
+        files = {f"rank{self.rank}.safetensors": own_state(engine) | random_state(_device())}
         if self.rank == 0:
             files[MODEL] = whole_state(engine)
         own = {"step": step, "world": self.world, "loss": self.loss, "fingerprint": self.fingerprint}
@@ -165,7 +165,8 @@ class CheckpointStore:
         stored = Stored([checkpoint / name for name in marker["files"] if name.endswith(".safetensors")])
         restore(engine, stored)
         own = checkpoint / f"rank{self.rank}.safetensors"
-        set_random_state(Stored([own]) if own.is_file() else None, f"{seed}/{marker['step']}/{self.rank}")
+        random = Stored([own]) if own.is_file() else None
+        restore_random_state(_device(), random, f"{seed}/{marker['step']}/{self.rank}")
         self.loss = marker["loss"]
         _barrier()
         return {**marker, "checkpoint": checkpoint}

@@ -18,15 +18,25 @@ QUEUE, QUEUE_SEED = 57600, 3
 
 def ours(setup: Setup) -> Callable[[], dict[str, Tensor]]:
     """A step of `PairObjective`."""
-    network = random_network(setup.size, setup.image_size, setup.dropout)
-    torch.manual_seed(QUEUE_SEED)
-    objective = PairObjective(network, ObjectiveConfig(queue=QUEUE), TOKENS)
+    objective = objective_of(setup)
     if setup.compiled:
         compile_layers(objective)
+    batch = batch_of(setup)
+    return _step(objective, setup, lambda model: model(batch))
+
+
+def batch_of(setup: Setup) -> PairBatch:
+    """Pairs that are ready on the device."""
     texts, groups = random_texts(setup.batch), torch.arange(setup.batch)[:, None].expand(-1, 2)
     images = random_images(setup.batch, setup.image_size)
-    batch = PairBatch(images, texts.ids, texts.mask, groups).to(setup.device)
-    return _step(objective, setup, lambda model: model(batch))
+    return PairBatch(images, texts.ids, texts.mask, groups).to(setup.device)
+
+
+def objective_of(setup: Setup) -> PairObjective:
+    """The published objective; equal weights every time."""
+    network = random_network(setup.size, setup.image_size, setup.dropout)
+    torch.manual_seed(QUEUE_SEED)
+    return PairObjective(network, ObjectiveConfig(queue=QUEUE), TOKENS)
 
 
 def theirs(setup: Setup) -> Callable[[], dict[str, Tensor]]:

@@ -18,15 +18,13 @@ from typing import Any, cast
 
 import torch
 
-from blip.bench.inputs import TOKENS, random_images, random_network, random_texts
 from blip.bench.measure import timed
 from blip.bench.run import machine, prepare, versions
-from blip.bench.step import QUEUE, QUEUE_SEED
+from blip.bench.step import batch_of, objective_of
 from blip.bench.workload import Setup, computing
 from blip.config import Compute, Optimiser, Run
 from blip.data.loader import PairLoader
 from blip.model.batch import PairBatch
-from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.tracking import store
 from blip.tracking.runs import StageRun
 from blip.training.engine import build_optimiser
@@ -108,20 +106,6 @@ def _own_store() -> Iterator[None]:
     finally:
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
-
-
-def batch_of(setup: Setup) -> PairBatch:
-    """Pairs that are ready on the device."""
-    texts, groups = random_texts(setup.batch), torch.arange(setup.batch)[:, None].expand(-1, 2)
-    images = random_images(setup.batch, setup.image_size)
-    return PairBatch(images, texts.ids, texts.mask, groups).to(setup.device)
-
-
-def objective_of(setup: Setup) -> PairObjective:
-    """The published objective; equal weights every time."""
-    network = random_network(setup.size, setup.image_size, setup.dropout)
-    torch.manual_seed(QUEUE_SEED)
-    return PairObjective(network, ObjectiveConfig(queue=QUEUE), TOKENS)
 
 
 def bare_step(setup: Setup, batch: PairBatch) -> Callable[[], dict[str, torch.Tensor]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from blip.bench.trainer import Overhead, bare_step, batch_of
+from blip.bench.step import batch_of
+from blip.bench.trainer import Overhead, bare_step
 from blip.bench.workload import Setup
 
 ROOT = Path(__file__).parents[2]

@@ -33,9 +33,11 @@ def chosen_device(device: str) -> str:
     """The device that ``auto`` stands for, or the one named. Raises BadArguments for one that is not here."""
     import torch
 
+    from blip.model.device import device_of
+
     if device not in ("auto", "cpu") and not (device.startswith("cuda") and torch.cuda.is_available()):
         raise BadArguments(f"--device {device}: there is no such device here; use cpu or auto")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return device_of(device)
 
 
 def read_pictures(paths: Sequence[Path]) -> "list[Image]":

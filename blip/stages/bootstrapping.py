@@ -13,8 +13,9 @@ from blip.config import Settings
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
 from blip.data.text import clean_caption
+from blip.model.device import device_of
 from blip.tasks.captioning import is_exact
-from blip.tasks.inputs import DATASETS, VALIDATED, device_of
+from blip.tasks.inputs import DATASETS, VALIDATED
 from blip.tasks.matching import as_mask, precision_recall, roc_auc
 
 Row = dict[str, Any]
@@ -26,7 +27,7 @@ def order_of(captioner: Path, judge: Path, settings: Settings) -> Order:
     how = settings.capfilt
     names = (how.web, how.human, how.held_out)
     web, human, held_out = (Pairs(DATASETS / name, VALIDATED / f"{name}.parquet") for name in names)
-    models = Models.of(captioner, [judge], device_of(settings.compute), how.dtype, how.compile)
+    models = Models.of(captioner, [judge], device_of(settings.compute.device), how.dtype, how.compile)
     return Order(web, human, models, how, settings.seed, held_out)
 
 

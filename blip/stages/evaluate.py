@@ -11,10 +11,11 @@ from pathlib import Path
 from blip.atomic import atomic_path
 from blip.config import Settings
 from blip.errors import BadArguments
+from blip.model.device import device_of
 from blip.model.dialogs import answer_ranker
 from blip.model.two_images import TwoImages
 from blip.tasks import captioning, classification, nlvr, retrieval, video, visdial, vqa
-from blip.tasks.inputs import device_of, model_directory, open_model, read_labels, read_samples
+from blip.tasks.inputs import model_directory, open_model, read_labels, read_samples
 from blip.tasks.outcome import Outcome, write_outcome
 from blip.tracking.runs import StageRun
 
@@ -103,7 +104,7 @@ def _video(settings: Settings) -> Outcome:
 def _nlvr(settings: Settings) -> Outcome:
     task = settings.evaluate.nlvr
     assert task is not None
-    model = TwoImages.open(model_directory("nlvr"), device_of(settings.compute))
+    model = TwoImages.open(model_directory("nlvr"), device_of(settings.compute.device))
     return nlvr.evaluate(
         model, read_samples(task.data), batch_size=settings.evaluate.batch_size, seed=settings.seed
     )

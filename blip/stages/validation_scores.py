@@ -8,10 +8,11 @@ import torch
 from blip.config import Settings
 from blip.data.text import clean_caption
 from blip.errors import BlipError
+from blip.model.device import device_of
 from blip.model.dialogs import answer_ranker
 from blip.model.two_images import TwoImages
 from blip.tasks import captioning, nlvr, retrieval, visdial, vqa
-from blip.tasks.inputs import DATASETS, device_of, open_directory, read_samples
+from blip.tasks.inputs import DATASETS, open_directory, read_samples
 from blip.tasks.matching import roc_auc
 
 VALIDATION = "validation"
@@ -87,7 +88,7 @@ def statement_scores(prefix: str, directory: Path, settings: Settings) -> dict[s
     if how is None:
         return {}
     outcome = nlvr.evaluate(
-        TwoImages.open(directory, device_of(settings.compute)),
+        TwoImages.open(directory, device_of(settings.compute.device)),
         read_samples(how.validation),
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,

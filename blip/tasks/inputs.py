@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from blip.config import Compute
 from blip.data.pairs import PairsDataset, excluded_keys
 from blip.data.sample import Sample
 from blip.errors import BlipError
 from blip.model.api import Blip
+from blip.model.device import device_of
 
 DATASETS = Path("data/datasets")
 VALIDATED = DATASETS / "validated"
@@ -28,7 +27,7 @@ def open_model(name: str, compute: Compute) -> Blip:
 
 def open_directory(directory: Path, compute: Compute) -> Blip:
     """A model directory as evaluations open one: on the device of the settings, in float32."""
-    return Blip.open(directory, device_of(compute), "float32")
+    return Blip.open(directory, device_of(compute.device), "float32")
 
 
 def model_directory(name: str) -> Path:
@@ -38,13 +37,6 @@ def model_directory(name: str) -> Path:
         stage = f"finetune@{name}" if name in FINETUNED else name.partition("/")[0]
         raise BlipError(f"{directory}: there is no such model; `dvc repro {stage}` makes it")
     return directory
-
-
-def device_of(compute: Compute) -> str:
-    """The device that ``auto`` stands for, or the one named."""
-    if compute.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return compute.device
 
 
 def read_samples(name: str) -> Iterator[Sample]:

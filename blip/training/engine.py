@@ -14,6 +14,7 @@ from torch import nn
 from blip.config import Optimiser, Training
 from blip.errors import BlipError
 from blip.model.compilation import switch_off
+from blip.model.device import device_of
 from blip.model.ranks import whole
 from blip.training.launch.store import ranks_store
 from blip.training.one_rank import leave_gradients, zero_settings
@@ -156,7 +157,7 @@ def choose_device(wanted: str) -> None:
 
 
 def _accelerator() -> str:
-    return os.environ.get("DS_ACCELERATOR") or ("cuda" if torch.cuda.is_available() else "cpu")
+    return device_of(os.environ.get("DS_ACCELERATOR") or "auto")
 
 
 @contextmanager

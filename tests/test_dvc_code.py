@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from blip.config.dvc_yaml import stage_spec
 from blip.stages import STAGES
 from blip.stages.finetune import SCORES
-from blip.tracking.lineage import stage_spec
 
 ROOT = Path(__file__).parents[1]
 FOLLOWED = (

@@ -1,4 +1,4 @@
-"""The datasets of the settings against dvc.yaml, as a user with own data meets it."""
+"""What dvc.yaml says of its stages; the datasets of the settings against it, as a user with own data meets it."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from blip.config import Source, load_settings
-from blip.config.dvc_yaml import has_stage, unmade, unwatched
+from blip.config.dvc_yaml import has_stage, settings_read, stage_spec, unmade, unwatched
 from blip.doctor.sources import sources
 from blip.errors import BlipError
 from blip.stages import run_stage
@@ -80,3 +80,20 @@ def test_without_a_pipeline_there_is_nothing_to_hold_against(
 def test_stages_are_those_of_the_graph(project: Path) -> None:
     assert has_stage("pretrain") and has_stage("finetune@vqa") and has_stage("evaluate@video")
     assert not any(map(has_stage, ("finetune", "finetune@nlvr", "pretrain@vqa", "promote")))
+
+
+def test_a_foreach_stage_is_filled_in(project: Path) -> None:
+    spec = stage_spec("finetune@vqa")
+    assert spec["cmd"] == "blip stage finetune@vqa"
+    assert "data/datasets/vqa_train" in spec["deps"]
+    assert "blip/tasks/vqa.py" in spec["deps"]
+    assert spec["outs"] == ["models/vqa"]
+    assert stage_spec("unheard-of") == {}
+
+
+def test_names_in_params_yaml_are_settings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dvc.yaml").write_text(
+        "stages: {a: {cmd: a, params: [seed, {all.yaml: [model, ingest]}, {x.yaml: null}]}}"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert settings_read("a") == ["seed", "model", "ingest"]

@@ -9,11 +9,11 @@ import yaml
 from dvc.repo import Repo
 
 from blip.config import CapFilt, load_settings
+from blip.config.dvc_yaml import settings_read
 from blip.config.graph import PHASES, STAGES
 from blip.errors import BadArguments
 from blip.stages import STAGES as RUNNABLE
 from blip.stages.finetune import SCORES
-from blip.tracking.lineage import settings_read
 from flows.graph import up_to, upstream, with_downstream
 from flows.project import SETTINGS
 

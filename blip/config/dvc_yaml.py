@@ -1,11 +1,15 @@
-"""What dvc.yaml says: which stages it has, and of `ingest` what it makes, to hold the datasets of the settings against.
+"""What dvc.yaml says of its stages, and of `ingest` what it makes, to hold the datasets of the settings against.
 
+stage_spec("finetune@vqa")["deps"]     # ["data/datasets/vqa_train", ...], with ${key} and ${item.*} filled in
+settings_read("evaluate@vqa")          # ["seed", "compute", "evaluate.batch_size", "evaluate.vqa"]
 has_stage("finetune@vqa")              # True
 unmade(settings.ingest.datasets)       # ["video"]: later stages wait for it and no source is named
 unwatched(settings.ingest.datasets)    # ["/data/mine/noisy"]: DVC will not see when it changes
 """
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +29,37 @@ def has_stage(name: str) -> bool:
     return stage is not None and (key in stage["foreach"] if "foreach" in stage else not key)
 
 
+def stage_spec(stage: str) -> dict[str, Any]:
+    """The stage's part of dvc.yaml, with ${key} and ${item.*} of a foreach filled in; {} if it has none."""
+    base, _, key = stage.partition("@")
+    spec = _stages().get(base, {})
+    if "foreach" not in spec:
+        return spec
+    each = spec["foreach"]
+    item = each.get(key, {}) if isinstance(each, dict) else key
+    return {name: _fill(value, key, item) for name, value in spec["do"].items()}
+
+
+def settings_read(stage: str) -> list[str]:
+    """The dotted names of the settings that dvc.yaml names for a stage, as `pretrain` or `evaluate.batch_size`."""
+    names: list[str] = []
+    for entry in stage_spec(stage).get("params", []):  # a name in params.yaml, or a file with names in it
+        names += (
+            [entry] if isinstance(entry, str) else [name for some in entry.values() for name in some or ()]
+        )
+    return names
+
+
 def unmade(datasets: Mapping[str, Source]) -> list[str]:
     """Datasets that dvc.yaml has `ingest` make and the settings name no source for."""
-    outs = [Path(_path_of(out)) for out in _ingest().get("outs", ())]
+    outs = [Path(_path_of(out)) for out in stage_spec("ingest").get("outs", ())]
     names = [out.name for out in outs if out.parent == DATASETS and out.name != VOCABULARY]
     return [name for name in names if name not in datasets]
 
 
 def unwatched(datasets: Mapping[str, Source]) -> list[str]:
     """Sources on this disk that are not, and lie in nothing that is, among the deps of `ingest`."""
-    deps = [Path(_path_of(dep)).resolve() for dep in _ingest().get("deps", ())]
+    deps = [Path(_path_of(dep)).resolve() for dep in stage_spec("ingest").get("deps", ())]
     if not deps:
         return []
     places = dict.fromkeys(
@@ -44,14 +69,37 @@ def unwatched(datasets: Mapping[str, Source]) -> list[str]:
     return [place for place, path in there.items() if not any(path.is_relative_to(dep) for dep in deps)]
 
 
-def _ingest() -> dict[str, Any]:
-    return _stages().get("ingest", {})
+def pick(values: Any, path: list[str]) -> Any:
+    """What lies in nested tables on a path of names; None where there is nothing."""
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
 
 
 def _stages() -> dict[str, Any]:
-    if not PIPELINE.is_file():
-        return {}
-    return (yaml.safe_load(PIPELINE.read_text(encoding="utf-8")) or {}).get("stages", {})
+    path = PIPELINE.resolve()
+    return _read(path, path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, changed: int) -> dict[str, Any]:
+    """The stages of a file; `changed` is when it was written."""
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {})
+
+
+def _fill(value: Any, key: str, item: Any) -> Any:
+    if isinstance(value, list):
+        return [_fill(entry, key, item) for entry in value]
+    if isinstance(value, dict):
+        return {name: _fill(entry, key, item) for name, entry in value.items()}
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name = match[1]
+        return key if name in ("key", "item") else str(pick(item, name.split(".")[1:]))
+
+    return re.sub(r"\$\{([\w.]+)\}", replace, value)
 
 
 def _path_of(entry: str | dict[str, Any]) -> str:

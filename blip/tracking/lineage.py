@@ -3,20 +3,19 @@
     lineage("finetune@retrieval", settings)
     # {"blip.git_commit": "4f0c...", "blip.input.data/datasets/human": "sha256:...", ...}
 
-What a stage reads is taken from dvc.yaml, the one place that says it.
+What a stage reads is taken from dvc.yaml (blip.config.dvc_yaml), the one place that says it.
 """
 
 import hashlib
 import os
-import re
 import subprocess
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from blip.config import Settings
+from blip.config.dvc_yaml import pick, settings_read, stage_spec
 
 FLOW_RUN = ("PREFECT__FLOW_RUN_ID", "BLIP_FLOW_RUN_ID")
 VALUE_LIMIT = 5000  # characters of a parameter or tag of a run
@@ -57,18 +56,8 @@ def parameters(stage: str, settings: Settings) -> dict[str, str]:
     values = settings.model_dump(mode="json", by_alias=True)
     flat: dict[str, str] = {}
     for name in settings_read(stage):
-        flat.update(flatten(name, _pick(values, name.split("."))))
+        flat.update(flatten(name, pick(values, name.split("."))))
     return flat
-
-
-def settings_read(stage: str) -> list[str]:
-    """The dotted names of the settings that dvc.yaml names for a stage, as `pretrain` or `evaluate.batch_size`."""
-    names: list[str] = []
-    for entry in stage_spec(stage).get("params", []):  # a name in params.yaml, or a file with names in it
-        names += (
-            [entry] if isinstance(entry, str) else [name for some in entry.values() for name in some or ()]
-        )
-    return names
 
 
 def flatten(name: str, value: Any) -> dict[str, str]:
@@ -86,45 +75,6 @@ def digest(path: Path) -> str:
         return ""
     with path.open("rb") as handle:
         return "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def stage_spec(stage: str) -> dict[str, Any]:
-    """The stage's part of dvc.yaml, with ${key} and ${item.*} of a foreach filled in; {} if it has none."""
-    base, _, key = stage.partition("@")
-    spec = _stages(Path("dvc.yaml").resolve()).get(base, {})
-    if "foreach" not in spec:
-        return spec
-    each = spec["foreach"]
-    item = each.get(key, {}) if isinstance(each, dict) else key
-    return {name: _fill(value, key, item) for name, value in spec["do"].items()}
-
-
-@cache
-def _stages(path: Path) -> dict[str, Any]:
-    return (
-        (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {}) if path.is_file() else {}
-    )
-
-
-def _fill(value: Any, key: str, item: Any) -> Any:
-    if isinstance(value, list):
-        return [_fill(entry, key, item) for entry in value]
-    if isinstance(value, dict):
-        return {name: _fill(entry, key, item) for name, entry in value.items()}
-    if not isinstance(value, str):
-        return value
-
-    def replace(match: re.Match[str]) -> str:
-        name = match[1]
-        return key if name in ("key", "item") else str(_pick(item, name.split(".")[1:]))
-
-    return re.sub(r"\$\{([\w.]+)\}", replace, value)
-
-
-def _pick(values: Any, path: list[str]) -> Any:
-    for part in path:
-        values = values.get(part) if isinstance(values, dict) else None
-    return values
 
 
 def _locked_outputs(path: Path) -> dict[str, str]:

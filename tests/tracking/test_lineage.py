@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from blip.config import Settings
-from blip.tracking.lineage import digest, lineage, parameters, settings_read, stage_spec
+from blip.tracking.lineage import digest, lineage, parameters
 
 LOCK = """
 schema: '2.0'
@@ -15,23 +15,6 @@ stages:
     cmd: blip stage pretrain
     outs: [{path: models/pretrain, hash: md5, md5: 0a1b.dir, size: 3, nfiles: 1}]
 """
-
-
-def test_a_foreach_stage_is_filled_in(settings: Settings) -> None:
-    spec = stage_spec("finetune@vqa")
-    assert spec["cmd"] == "blip stage finetune@vqa"
-    assert "data/datasets/vqa_train" in spec["deps"]
-    assert "blip/tasks/vqa.py" in spec["deps"]
-    assert spec["outs"] == ["models/vqa"]
-    assert stage_spec("unheard-of") == {}
-
-
-def test_names_in_params_yaml_are_settings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "dvc.yaml").write_text(
-        "stages: {a: {cmd: a, params: [seed, {all.yaml: [model, ingest]}, {x.yaml: null}]}}"
-    )
-    monkeypatch.chdir(tmp_path)
-    assert settings_read("a") == ["seed", "model", "ingest"]
 
 
 def test_parameters_are_those_the_stage_reads(settings: Settings) -> None:

@@ -24,11 +24,11 @@ import torch
 from blip.bench.inputs import MEAN_TOKENS, SPREAD
 from blip.bench.loader import LONG_SIDE, SHORT_SIDE, picture
 from blip.config import Settings, load_settings
+from blip.config.places import DATASETS, RUNS, VOCABULARY
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.data.text import SPECIALS
 from blip.doctor.plan import Plan
-from blip.stages.training import RUNS, VOCABULARY, Job, train_here
-from blip.tasks.inputs import DATASETS
+from blip.stages.training import Job, train_here
 from blip.training.loop import CURVE
 from blip.training.memory import keep_freed_memory, peak_bytes
 from blip.training.scaling import GPUS
@@ -130,7 +130,7 @@ def main() -> None:
     keep_freed_memory()
     with tempfile.TemporaryDirectory(prefix="blip-bench-") as folder, chdir(folder):
         start = time.monotonic()
-        write_vocabulary(VOCABULARY)
+        write_vocabulary(VOCABULARY / "vocab.txt")
         size = write_dataset(DATASETS / "web", chosen.pictures)
         made = time.monotonic() - start
         print(

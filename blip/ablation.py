@@ -23,19 +23,20 @@ from blip.capfilt.arms import CHOICES, is_arm, write_arms
 from blip.capfilt.bootstrap import AUDIT_FILE, count
 from blip.capfilt.inputs import Pairs
 from blip.config import Settings
+from blip.config.places import DATASETS, REPORTS, RUNS, VALIDATED
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.stages.training import Job, threads_of, train_here
 from blip.tasks import captioning, retrieval
-from blip.tasks.inputs import DATASETS, VALIDATED, open_directory, read_samples
+from blip.tasks.inputs import open_directory, read_samples
 from blip.training.loop import finish
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-REPORT = Path("reports/ablation")
-MODELS = Path("runs/ablation")
+REPORT = REPORTS / "ablation"
+TRAINED = RUNS / "ablation"
 FOLDER = "ablation"  # below data/datasets
 WEB_ARMS = ("human", "noisy", "repeated")
 ARMS = (*WEB_ARMS, *CHOICES)
@@ -77,7 +78,7 @@ def run_arm(settings: Settings, arm: str, seed: int, steps: int) -> dict[str, fl
     changes = {"data": mixture(settings, arm), "steps": steps, "epochs": None}
     run = settings.pretrain_bootstrapped.model_copy(update=changes)
     seeded = settings.model_copy(update={"seed": seed})
-    target = MODELS / f"{arm}-{seed}"
+    target = TRAINED / f"{arm}-{seed}"
     job = Job(f"ablation-{arm}-{seed}", run, "pairs", None, target)
     torch.set_num_threads(threads_of(job.run, seeded))
     train_here(job, seeded)

@@ -61,7 +61,8 @@ def stage(
     """
     from blip.config import load_settings, read_override
     from blip.config.dvc_yaml import has_stage
-    from blip.stages import METRICS, find_stage, run_stage
+    from blip.config.places import METRICS
+    from blip.stages import find_stage, run_stage
 
     find_stage(name)
     overrides = dict(read_override(text) for text in settings or [])

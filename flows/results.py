@@ -8,12 +8,11 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from rich.console import Console
 from rich.table import Table
 
+from blip.config.places import GALLERY, REPORT, REPORTS, SUMMARY
 from flows.addresses import address
 
-SUMMARY = Path("metrics/summary.json")
-REPORT = Path("reports/pipeline/index.html")
-GALLERY = Path("reports/capfilt/index.html")
-OUTCOMES = Path("reports/capfilt/summary.md")
+PAGE = REPORT / "index.html"
+PICTURES, OUTCOMES = GALLERY / "index.html", GALLERY / "summary.md"
 SERVED = {"Prefect": "prefect", "MLflow": "mlflow", "report and Data Docs": "reports"}  # pages by address
 
 DECIMALS = {"captioning.cider": 2, "filter.roc_auc": 3}  # of the figures that are no shares
@@ -104,7 +103,7 @@ def publish_results() -> None:
     """The same figures and the way to the report as artifacts of the Prefect run."""
     create_table_artifact(table=rows(), key="results", description="Held-out figures and their bars")
     create_link_artifact(
-        link=link_to(REPORT), link_text="report of the run (served by `make ui`)", key="report"
+        link=link_to(PAGE), link_text="report of the run (served by `make ui`)", key="report"
     )
     create_markdown_artifact(key="where-to-look", markdown=f"```\n{where_to_look()}\n```")
 
@@ -117,20 +116,20 @@ def publish_capfilt() -> None:
         key="capfilt", markdown=OUTCOMES.read_text(encoding="utf-8"), description="What CapFilt kept"
     )
     create_link_artifact(
-        link=link_to(GALLERY), link_text="gallery of CapFilt (served by `make ui`)", key="capfilt-gallery"
+        link=link_to(PICTURES), link_text="gallery of CapFilt (served by `make ui`)", key="capfilt-gallery"
     )
 
 
 def link_to(page: Path) -> str:
     """Where `make ui` serves a page of reports/."""
-    return f"{address('reports')}/{page.relative_to('reports')}"
+    return f"{address('reports')}/{page.relative_to(REPORTS)}"
 
 
 def where_to_look() -> str:
     """The ways to the pages that there are: a run up to an early stage has made no report."""
     places = {
-        "report": REPORT,
-        "gallery": GALLERY,
+        "report": PAGE,
+        "gallery": PICTURES,
         "figures": SUMMARY if SUMMARY.is_file() else SUMMARY.parent,
     }
     lines = [f"{name:<13}{path}" for name, path in places.items() if path.exists()]

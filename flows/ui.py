@@ -14,21 +14,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 from blip.atomic import write_json
+from blip.config.places import DATA_DOCS, GALLERY, REPORT, REPORTS
 from blip.credentials import shown
 from blip.errors import DONE, FAILED, BlipError
 from blip.ports import HOST
 from flows.addresses import ANNOUNCED, announced, answers, reserved_port
 from flows.servers import mlflow_server, prefect_server, started
 
-REPORTS = Path("reports")
 PAGES = (
-    ("pipeline/index.html", "The report of the last run"),
-    ("capfilt/index.html", "CapFilt: what it kept, and why not the rest"),
-    ("data_docs/index.html", "Data Docs: what validation found"),
+    (REPORT, "The report of the last run"),
+    (GALLERY, "CapFilt: what it kept, and why not the rest"),
+    (DATA_DOCS, "Data Docs: what validation found"),
 )
 
 
@@ -120,10 +119,10 @@ class ReportPages(http.server.SimpleHTTPRequestHandler):
 def contents() -> str:
     """The page that leads to the report and the Data Docs; what has not been made yet says so."""
     rows = [
-        f'<li><a href="/{path}">{title}</a></li>'
-        if (REPORTS / path).is_file()
+        f'<li><a href="/{folder.name}/index.html">{title}</a></li>'
+        if (folder / "index.html").is_file()
         else f"<li>{title}: not there yet, <code>make demo</code> makes it</li>"
-        for path, title in PAGES
+        for folder, title in PAGES
     ]
     return PAGE.format(rows="".join(rows))
 

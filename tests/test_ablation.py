@@ -88,7 +88,7 @@ def test_every_arm_is_trained_measured_and_kept(project: Settings) -> None:
     folder = write_report(results, 2)
     assert (folder / "table-2.md").read_text().count("\n") == len(arms) + 2
     assert (folder / "chart-2.png").read_bytes().startswith(b"\x89PNG")
-    assert list(ablation.MODELS.glob("*")) == []
+    assert list(ablation.TRAINED.glob("*")) == []
 
     assert ablate(project, arms, [7, 8], steps=2, run=done_again) == results
     kept = json.loads((folder / "runs-2.json").read_text())

@@ -16,10 +16,9 @@ from typing import Any
 import yaml
 
 from blip.config.data import Source
+from blip.config.places import DATASETS, VOCABULARY
 
 PIPELINE = Path("dvc.yaml")
-DATASETS = Path("data/datasets")
-VOCABULARY = "vocabulary"
 
 
 def has_stage(name: str) -> bool:
@@ -53,7 +52,7 @@ def settings_read(stage: str) -> list[str]:
 def unmade(datasets: Mapping[str, Source]) -> list[str]:
     """Datasets that dvc.yaml has `ingest` make and the settings name no source for."""
     outs = [Path(_path_of(out)) for out in stage_spec("ingest").get("outs", ())]
-    names = [out.name for out in outs if out.parent == DATASETS and out.name != VOCABULARY]
+    names = [out.name for out in outs if out.parent == DATASETS and out != VOCABULARY]
     return [name for name in names if name not in datasets]
 
 

@@ -6,14 +6,12 @@ from pathlib import Path
 import fsspec
 
 from blip.config import Model, Source
+from blip.config.places import DATASETS, RUNS, VOCABULARY
 from blip.credentials import shown
 from blip.data.pairs import PairsDataset
 from blip.doctor.finding import GIB, Finding
 from blip.doctor.numbers import samples_of_epoch
 from blip.doctor.plan import Plan
-from blip.stages.training import VOCABULARY
-from blip.tasks.inputs import DATASETS
-from blip.training.loop import RUNS
 
 FLOAT = 4
 
@@ -116,7 +114,7 @@ def _new_start(model: Model) -> Finding:
 def vocabulary(plan: Plan) -> Finding:
     """The vocabulary of a run that starts a new model."""
     named = plan.settings.ingest.vocabulary.file
-    path = Path(named or VOCABULARY)
+    path = Path(named or VOCABULARY / "vocab.txt")
     if path.is_file():
         return Finding("vocabulary", "good", f"{plan.vocabulary:,} entries, {path}")
     if named:

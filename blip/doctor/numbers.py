@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from blip.config.places import DATASETS
 from blip.doctor.finding import Finding
 from blip.doctor.plan import Plan
 from blip.stages.training import open_dataset
-from blip.tasks.inputs import DATASETS
 from blip.training.loop import schedule_of
 
 

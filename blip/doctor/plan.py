@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from blip.config import Model, Run, Settings
+from blip.config.places import VOCABULARY
 from blip.data.text import SpecialTokens, Tokenizer
 from blip.errors import BadArguments
 from blip.machine import usable_cores, usable_memory
@@ -22,7 +23,7 @@ from blip.model.objectives import PairObjective
 from blip.model.statements import StatementObjective
 from blip.model.vqa import AnswerObjective, untie
 from blip.stages import STAGES
-from blip.stages.training import VOCABULARY, Job, Objectives, network_config, objective_config, threads_of
+from blip.stages.training import Job, Objectives, network_config, objective_config, threads_of
 from blip.training.activations import Texts
 from blip.training.footprint import Footprint, footprint
 from blip.training.peak import device_peak
@@ -106,7 +107,7 @@ class Plan:
     def vocabulary(self) -> int:
         """Entries of the vocabulary, or what it will have: BERT's where a file is named."""
         wanted = self.settings.ingest.vocabulary
-        path = Path(wanted.file or VOCABULARY)
+        path = Path(wanted.file or VOCABULARY / "vocab.txt")
         if path.is_file():
             return len(Tokenizer.from_vocabulary(path))
         return BERT if wanted.file else wanted.size

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from blip.config.places import CURVES, EVALUATED, METRICS
 from blip.errors import BlipError
 from blip.report.graph import NODES
 from blip.tasks.rounds import of_last_round
@@ -76,9 +77,9 @@ def read_artefacts(root: Path) -> Artefacts:
         BlipError: a file is there but is not what its stage writes.
     """
     files = {stage: stage.replace("@", "_") for stage in NODES}
-    metrics = {stage: root / "metrics" / f"{file}.json" for stage, file in files.items()}
-    curves = {stage: root / "metrics/curves" / f"{file}.csv" for stage, file in files.items()}
-    folders = {task: root / "reports/evaluate" / task for task in TASKS}
+    metrics = {stage: root / METRICS / f"{file}.json" for stage, file in files.items()}
+    curves = {stage: root / CURVES / f"{file}.csv" for stage, file in files.items()}
+    folders = {task: root / EVALUATED / task for task in TASKS}
     return Artefacts(
         stages={stage: _read_figures(path) for stage, path in metrics.items() if path.is_file()},
         curves={stage: _read_curve(path) for stage, path in curves.items() if path.is_file()},

@@ -39,7 +39,7 @@ COLOURS = {
 LOSSES = {"itc": "ITC", "itm": "ITM", "lm": "LM", "statements": "statement"}
 ITM_PRIOR = 0.6365  # cross-entropy of a head that knows only that one pair in three matches: nothing learnt
 PRETRAINING = {"pretrain": ("noisy pool", "web"), "pretrain_bootstrapped": ("bootstrapped", "synthetic")}
-MODELS = {
+COMPARED = {
     "pretrain": ("noisy pool", "web"),
     "bootstrapped": ("bootstrapped", "synthetic"),
     "finetuned": ("fine-tuned", "human"),
@@ -137,7 +137,7 @@ def compare_charts(figures: Mapping[str, float]) -> list[Chart]:
     """Recall@1 of the compared models, a chart a direction, bars by model within each head."""
     directions = {"i2t_r1": "Image to text, R@1 in %", "t2i_r1": "Text to image, R@1 in %"}
     there = [
-        n for n in MODELS if any(f"compare.{n}.{head}{m}" in figures for m in directions for head in HEADS)
+        n for n in COMPARED if any(f"compare.{n}.{head}{m}" in figures for m in directions for head in HEADS)
     ]
     return [_bars(metric, title, figures, there) for metric, title in directions.items()] if there else []
 
@@ -197,7 +197,7 @@ def _bars(metric: str, title: str, figures: Mapping[str, float], models: list[st
     with _style(metric):
         figure, axes = _axes("", width=WIDE)
         for place, name in enumerate(models):
-            label, colour = MODELS[name]
+            label, colour = COMPARED[name]
             heights = [100 * figures.get(f"compare.{name}.{head}{metric}", math.nan) for head in HEADS]
             at = [group + width * (place - (len(models) - 1) / 2) for group in range(len(HEADS))]
             bars = axes.bar(at, heights, width * 0.9, color=COLOURS[colour])

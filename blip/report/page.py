@@ -8,13 +8,13 @@ One file without scripts or outside resources: it opens from disk, from a server
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from markupsafe import Markup
 
 from blip.config import Settings
+from blip.config.places import DATA_DOCS, DATASETS, GALLERY
 from blip.ports import HOST, PORTS
 from blip.report import figures, gallery, graph, provenance
 from blip.report.artefacts import Artefacts, Curve
@@ -24,10 +24,7 @@ from blip.report.provenance import RunFacts
 from blip.report.results import result_table
 from blip.report.rounds import rounds_table
 from blip.report.templating import environment, groups
-from blip.tasks.inputs import DATASETS
 
-DATA_DOCS = Path("reports/data_docs/index.html")
-CAPFILT = Path("reports/capfilt/index.html")
 SHOWN = {"retrieval": 12, "text_to_image": 10, "captioning": 24, "vqa": 18, "classification": 12, "video": 8}
 
 
@@ -112,8 +109,8 @@ def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: Run
             examples=_examples(found),
             times=provenance.times(found, facts),
             checks=_pivot(found.stages.get("validate", {}), "validate."),
-            data_docs=DATA_DOCS.is_file(),
-            capfilt_page=CAPFILT.is_file(),
+            data_docs=(DATA_DOCS / "index.html").is_file(),
+            capfilt_page=(GALLERY / "index.html").is_file(),
             models=provenance.models(settings, found, facts),
             licences=[(path, Markup(html)) for path, html in provenance.licence_notes(settings)],
             pages={name: f"http://{HOST}:{port}" for name, port in PORTS.items()},
@@ -158,7 +155,7 @@ def _compared(values: Mapping[str, float]) -> list[dict[str, Any]]:
             "values": [values.get(f"compare.{name}.{head}{metric}") for metric in metrics],
         }
         for head, title in reversed(figures.HEADS.items())
-        for name, (label, colour) in figures.MODELS.items()
+        for name, (label, colour) in figures.COMPARED.items()
     ]
     return [row for row in rows if any(value is not None for value in row["values"])]
 

@@ -17,18 +17,16 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, cast
 
 from blip.atomic import write_json
 from blip.config import Settings
+from blip.config.places import METRICS, RUNS
 from blip.errors import BadArguments
 from blip.tracking.runs import StageRun, stage_run
 from blip.training.launch.place import Place, find_place
 from blip.training.memory import keep_freed_memory
 from blip.training.owner import give_up, keep_to_itself
-
-METRICS = Path("metrics")
 
 
 class StageModule(Protocol):
@@ -132,8 +130,6 @@ def _alone(stage: Stage, name: str) -> Iterator[None]:
     if not stage.trains:
         yield
         return
-    from blip.training.loop import RUNS
-
     keep_to_itself(RUNS / name)
     try:
         yield

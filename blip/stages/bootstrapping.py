@@ -10,12 +10,12 @@ from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap, count
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.capfilt.shard import Tally
 from blip.config import Settings
+from blip.config.places import DATASETS, VALIDATED
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
 from blip.data.text import clean_caption
 from blip.model.device import device_of
 from blip.tasks.captioning import is_exact
-from blip.tasks.inputs import DATASETS, VALIDATED
 from blip.tasks.matching import as_mask, precision_recall, roc_auc
 
 Row = dict[str, Any]

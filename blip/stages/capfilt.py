@@ -6,20 +6,18 @@ how the filter did against the pool's known truth. The dataset gets to its place
 not made again when what follows is ended: DVC removes what stands there when the stage starts.
 """
 
-from pathlib import Path
-
 from blip.atomic import atomic_path, put_in_place, take_away, write_text
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Settings
+from blip.config.places import DATASETS, GALLERY
 from blip.data.kept import code_digest, is_kept, keep
 from blip.report.bootstrapping import Bootstrapping
 from blip.stages.bootstrapping import bootstrapped_figures, order_of, write_bootstrapped
-from blip.tasks.inputs import DATASETS, model_directory
+from blip.tasks.inputs import model_directory
 from blip.tracking.runs import StageRun
 
 TARGET = DATASETS / "bootstrapped"
 FINISHED = DATASETS / ".capfilt" / TARGET.name
-PAGES = Path("reports/capfilt")
 SHOWN = 12  # pictures of each outcome
 
 
@@ -48,10 +46,10 @@ def _finish(settings: Settings) -> None:
 
 def show(made: Bootstrapping, run: StageRun) -> None:
     """Write the page and its tables, and keep them and the charts with the run."""
-    with atomic_path(PAGES) as folder:
+    with atomic_path(GALLERY) as folder:
         folder.mkdir(parents=True)
         write_text(folder / "index.html", made.html())
         write_text(folder / "summary.md", made.markdown())
-    run.log_artifact(PAGES, PAGES.name)
+    run.log_artifact(GALLERY, GALLERY.name)
     for chart in made.charts:
         run.log_figure(chart.figure, f"{chart.name}.png")

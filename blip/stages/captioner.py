@@ -1,8 +1,7 @@
 """Stage captioner: the pre-trained model, fine-tuned to write captions, on the human pairs (paper, section 3.3)."""
 
-from pathlib import Path
-
 from blip.config import Settings
+from blip.config.places import MODELS
 from blip.stages.training import Job, run_job
 from blip.stages.validation_scores import caption_scores
 from blip.tracking.runs import StageRun
@@ -10,7 +9,7 @@ from blip.tracking.runs import StageRun
 
 def job(settings: Settings, variant: str | None) -> Job:
     """Its training run."""
-    return Job("captioner", settings.captioner, "pairs", Path("models/pretrain"), Path("models/captioner"))
+    return Job("captioner", settings.captioner, "pairs", MODELS / "pretrain", MODELS / "captioner")
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:

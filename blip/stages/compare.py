@@ -7,11 +7,11 @@ and chart.png, and metrics/compare.json.
 """
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blip.atomic import atomic_path, write_json
 from blip.config import Settings
+from blip.config.places import REPORTS
 from blip.tasks.inputs import open_model, read_samples
 from blip.tasks.retrieval import encode_pictures, gather, metrics, search
 from blip.tasks.rounds import last_model
@@ -20,8 +20,8 @@ from blip.tracking.runs import StageRun
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-REPORT = Path("reports/compare")
-MODELS = {"pretrain": "pretrain", "bootstrapped": "pretrain_bootstrapped", "finetuned": "retrieval"}
+REPORT = REPORTS / "compare"
+COMPARED = {"pretrain": "pretrain", "bootstrapped": "pretrain_bootstrapped", "finetuned": "retrieval"}
 HEADS = {"itc": "embeddings (ITC)", "itm": "re-ranked (ITC + ITM)"}
 
 Row = dict[str, float]
@@ -33,7 +33,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     Raises:
         BlipError: a model or the test data is not there.
     """
-    table = {name: _evaluate(settings, last_model(stage, settings)) for name, stage in MODELS.items()}
+    table = {name: _evaluate(settings, last_model(stage, settings)) for name, stage in COMPARED.items()}
     figure = draw(table)
     with atomic_path(REPORT) as temporary:
         temporary.mkdir()

@@ -6,10 +6,10 @@ metrics/evaluate_TASK.json.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 from blip.atomic import atomic_path
 from blip.config import Settings
+from blip.config.places import EVALUATED
 from blip.errors import BadArguments
 from blip.model.device import device_of
 from blip.model.dialogs import answer_ranker
@@ -18,8 +18,6 @@ from blip.tasks import captioning, classification, nlvr, retrieval, video, visdi
 from blip.tasks.inputs import model_directory, open_model, read_labels, read_samples
 from blip.tasks.outcome import Outcome, write_outcome
 from blip.tracking.runs import StageRun
-
-REPORTS = Path("reports/evaluate")
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -35,7 +33,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
             f"evaluate@{variant}: the settings have no evaluate.{variant}; choose a recipe that has it (--recipe)"
         )
     outcome = TASKS[variant](settings)
-    folder = REPORTS / variant
+    folder = EVALUATED / variant
     with atomic_path(folder) as temporary:
         samples = read_samples(getattr(settings.evaluate, variant).data)
         write_outcome(temporary, variant, outcome, samples)

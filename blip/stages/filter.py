@@ -13,19 +13,20 @@ from pathlib import Path
 
 from blip.atomic import atomic_path, put_in_place, write_json
 from blip.config import Settings
+from blip.config.places import CURVES, MODELS
 from blip.data.partial import begin, discard
 from blip.stages.training import Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import match_scores
 from blip.tasks.matching import MEMBERS
 from blip.tracking.runs import StageRun
-from blip.training.loop import CURVES, finish
+from blip.training.loop import finish
 
 Train = Callable[[Job, Settings, StageRun], Path]
 
 
 def job(settings: Settings, variant: str | None) -> Job:
     """Its training run."""
-    return Job("filter", settings.filter.of_member, "pairs", Path("models/pretrain"), Path("models/filter"))
+    return Job("filter", settings.filter.of_member, "pairs", MODELS / "pretrain", MODELS / "filter")
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:

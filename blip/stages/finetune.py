@@ -1,6 +1,7 @@
 """Stages finetune@TASK (retrieval, captioning, vqa, nlvr, visdial): CapFilt's last model, for one task each."""
 
 from blip.config import Settings
+from blip.config.places import MODELS
 from blip.errors import BadArguments
 from blip.stages.training import Job, run_job
 from blip.stages.validation_scores import (
@@ -10,7 +11,6 @@ from blip.stages.validation_scores import (
     retrieval_scores,
     statement_scores,
 )
-from blip.tasks.inputs import MODELS
 from blip.tasks.rounds import last_dataset, last_model, reading
 from blip.tracking.runs import StageRun
 

@@ -6,12 +6,12 @@ not goes before anything is made in its place. So dvc.yaml leaves these outs whe
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blip.atomic import take_away
 from blip.config import Ingest, Settings
 from blip.config.dvc_yaml import unmade, unwatched
+from blip.config.places import DATASETS, VOCABULARY
 from blip.data.jobs import Pool, open_pool
 from blip.data.kept import code_digest, is_kept, keep
 from blip.data.pairs import PairsDataset
@@ -25,9 +25,6 @@ from blip.ingest.sources import look_into
 
 if TYPE_CHECKING:
     from blip.tracking.runs import StageRun
-
-DATASETS = Path("data/datasets")
-VOCABULARY = DATASETS / "vocabulary"
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:

@@ -16,15 +16,15 @@ from typing import Any
 from blip.atomic import write_json
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Run, Settings
+from blip.config.places import CURVES, DATASETS, VALIDATED
 from blip.stages.bootstrapping import bootstrapped_figures, order_of, write_bootstrapped
 from blip.stages.filter import hand_over, train_members
 from blip.stages.training import Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
-from blip.tasks.inputs import DATASETS, VALIDATED
 from blip.tasks.rounds import of_round, reading
 from blip.tracking.lineage import digest
 from blip.tracking.runs import StageRun
-from blip.training.loop import CURVES, finish
+from blip.training.loop import finish
 
 Figures = dict[str, float]
 

@@ -4,9 +4,8 @@ Data in: the pairs datasets of the settings, the vocabulary, the vision starting
 Out: models/pretrain or models/pretrain_bootstrapped; retrieval on the validation style as its figures.
 """
 
-from pathlib import Path
-
 from blip.config import Settings
+from blip.config.places import MODELS
 from blip.stages.training import Job, run_job
 from blip.stages.validation_scores import retrieval_scores
 from blip.tracking.runs import StageRun
@@ -16,7 +15,7 @@ def job(settings: Settings, variant: str | None) -> Job:
     """The training run of either stage."""
     name = "pretrain_bootstrapped" if variant == "bootstrapped" else "pretrain"
     run = settings.pretrain_bootstrapped if variant == "bootstrapped" else settings.pretrain
-    return Job(name, run, "pairs", None, Path("models") / name)
+    return Job(name, run, "pairs", None, MODELS / name)
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:

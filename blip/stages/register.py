@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from blip.config import Settings
+from blip.config.places import MODELS
 from blip.errors import BadArguments
-from blip.tasks.inputs import MODELS
 from blip.tasks.rounds import ROUNDS, last_model, of_last_round
 from blip.tracking import gate, registry
 from blip.tracking.lineage import lineage
@@ -36,12 +36,12 @@ class Candidate:
 
 
 CANDIDATES = {
-    "blip-base": Candidate(Path("models/pretrain_bootstrapped"), "pretrain_bootstrapped", "embed"),
-    "blip-captioner": Candidate(Path("models/captioner"), "captioner", "caption"),
-    "blip-filter": Candidate(Path("models/filter"), "filter", "match"),
-    "blip-retrieval": Candidate(Path("models/retrieval"), "finetune@retrieval", "match"),
-    "blip-captioning": Candidate(Path("models/captioning"), "finetune@captioning", "caption"),
-    "blip-vqa": Candidate(Path("models/vqa"), "finetune@vqa", "answer"),
+    "blip-base": Candidate(MODELS / "pretrain_bootstrapped", "pretrain_bootstrapped", "embed"),
+    "blip-captioner": Candidate(MODELS / "captioner", "captioner", "caption"),
+    "blip-filter": Candidate(MODELS / "filter", "filter", "match"),
+    "blip-retrieval": Candidate(MODELS / "retrieval", "finetune@retrieval", "match"),
+    "blip-captioning": Candidate(MODELS / "captioning", "finetune@captioning", "caption"),
+    "blip-vqa": Candidate(MODELS / "vqa", "finetune@vqa", "answer"),
 }
 
 

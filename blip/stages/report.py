@@ -11,19 +11,18 @@ from pathlib import Path
 
 from blip.atomic import atomic_path, write_json, write_text
 from blip.config import Settings
+from blip.config.places import DATASETS, REPORT, SUMMARY
 from blip.report.artefacts import read_artefacts
 from blip.report.audit import read_audit
 from blip.report.page import draw_charts, render
 from blip.report.provenance import RunFacts, Span
 from blip.report.results import summary
-from blip.tasks.inputs import DATASETS
 from blip.tasks.rounds import last_dataset
 from blip.tracking import registry
 from blip.tracking.pipeline import Pipeline, pipeline_started, stage_runs
 from blip.tracking.runs import StageRun
 
-PAGE = Path("reports/pipeline/index.html")
-SUMMARY = Path("metrics/summary.json")
+PAGE = REPORT / "index.html"
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -39,7 +38,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     charts = draw_charts(settings, found, audit)
     facts = gather_facts(settings, run)
     html = render(settings, found, audit, facts, charts)
-    with atomic_path(PAGE.parent) as folder:
+    with atomic_path(REPORT) as folder:
         folder.mkdir(parents=True)
         write_text(folder / PAGE.name, html)
     for chart in charts.all():

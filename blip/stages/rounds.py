@@ -16,15 +16,15 @@ from pathlib import Path
 
 from blip.atomic import atomic_path, put_in_place
 from blip.config import Settings
+from blip.config.places import DATASETS, MODELS
 from blip.data.partial import begin, discard
 from blip.stages import prepare_random_numbers
-from blip.tasks.rounds import of_round
+from blip.tasks.rounds import ROUNDS, of_round
 from blip.tracking.gate import read_figures
 from blip.tracking.runs import StageRun
 
-FIRST = Path("models/pretrain_bootstrapped")
-MODELS = Path("models/rounds")
-DATASETS = Path("data/datasets/rounds")
+FIRST = MODELS / "pretrain_bootstrapped"
+ROUNDS_MODELS, ROUNDS_DATASETS = MODELS / ROUNDS, DATASETS / ROUNDS
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -36,7 +36,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     figures = of_round(1, read_figures())
     if settings.capfilt.rounds > 1:
         return figures | _go_on(settings, run)
-    for target in (MODELS, DATASETS):
+    for target in (ROUNDS_MODELS, ROUNDS_DATASETS):
         with atomic_path(target) as temporary:
             temporary.mkdir()
     return figures
@@ -47,7 +47,7 @@ def _go_on(settings: Settings, run: StageRun) -> dict[str, float]:
     from blip.stages.one_round import Round, do, plan  # slow to import, and most often nothing is to be done
 
     prepare_random_numbers(settings)
-    work, start = begin(DATASETS, plan(FIRST, settings)), FIRST
+    work, start = begin(ROUNDS_DATASETS, plan(FIRST, settings)), FIRST
     figures: dict[str, float] = {}
     for number in range(2, settings.capfilt.rounds + 1):
         now = Round(number, start, work)
@@ -63,7 +63,7 @@ def _put_in_place(work: Path, rounds: int) -> None:
     for folder in (*models.iterdir(), *datasets.iterdir()):
         if folder.name.isdecimal() and int(folder.name) > rounds:
             shutil.rmtree(folder)
-    with atomic_path(MODELS) as temporary:
+    with atomic_path(ROUNDS_MODELS) as temporary:
         shutil.copytree(models, temporary)
-    put_in_place(datasets, DATASETS)
+    put_in_place(datasets, ROUNDS_DATASETS)
     discard(work)

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from blip.atomic import write_json
 from blip.config import Model, Objective, Run, Settings, Training
+from blip.config.places import DATASETS, RUNS, VALIDATED, VOCABULARY
 from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import PairsDataset, excluded_keys
 from blip.data.text import Tokenizer
@@ -32,7 +33,6 @@ from blip.model.statements import StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.model.vqa import AnswerObjective, untie
-from blip.tasks.inputs import DATASETS, VALIDATED
 from blip.tracking.following import following
 from blip.tracking.runs import StageRun
 from blip.training.collate import DialogCollate, PairCollate, QuestionCollate, StatementCollate
@@ -40,11 +40,10 @@ from blip.training.engine import choose_device
 from blip.training.flops import answer_flops, dialog_flops, pair_flops, statement_flops
 from blip.training.launch.crew import Crew, current_crew
 from blip.training.launch.place import Place
-from blip.training.loop import CURVE, RUNS, SUMMARY, WARNINGS, Plan, train
+from blip.training.loop import CURVE, SUMMARY, WARNINGS, Plan, train
 from blip.training.owner import keep_to_itself
 
 DISTRACTORS = 100_000  # texts of a dataset to draw distractors from
-VOCABULARY = DATASETS / "vocabulary" / "vocab.txt"
 
 LOSSES = {"questions": "answers", "statements": "statements", "dialogs": "itm"}  # of tasks that have one loss
 
@@ -261,7 +260,7 @@ def _network(job: Job, settings: Settings, model: Model) -> tuple[Network, Token
         )
         made = pre_trained(network) if job.task == "statements" else network
         return made.train(), opened.tokenizer, opened.card.missing
-    tokenizer = Tokenizer.from_vocabulary(settings.ingest.vocabulary.file or VOCABULARY)
+    tokenizer = Tokenizer.from_vocabulary(settings.ingest.vocabulary.file or VOCABULARY / "vocab.txt")
     network = BlipNetwork(network_config(model, len(tokenizer)))
     if model.start:
         load_starting_vision(network, Path(model.start))

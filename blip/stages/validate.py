@@ -6,21 +6,16 @@ data/datasets/validated holds: the samples set aside (NAME.parquet: key, expecta
 """
 
 from collections import Counter
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from blip.config import Settings, Validate
+from blip.config.places import DATA_DOCS, DATASETS, VALIDATED
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.tracking.runs import StageRun
 from blip.validation import Verdict, validate, write_validated
-
-DATASETS = Path("data/datasets")
-VALIDATED = DATASETS / "validated"
-DOCS = "data_docs"
-PAGES = Path("reports") / DOCS
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -34,14 +29,14 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
         name: (PairsDataset.open(DATASETS / name), source)
         for name, source in settings.ingest.datasets.items()
     }
-    verdicts = validate(datasets, _thresholds(settings), PAGES)
-    run.log_artifact(PAGES, DOCS)
-    run.set_tags({"blip.data_docs": f"{DOCS}/index.html"})  # where to look among the run's artifacts
+    verdicts = validate(datasets, _thresholds(settings), DATA_DOCS)
+    run.log_artifact(DATA_DOCS, DATA_DOCS.name)
+    run.set_tags({"blip.data_docs": f"{DATA_DOCS.name}/index.html"})  # a place among the run's artifacts
     _print(verdicts)
     try:
         write_validated(VALIDATED, verdicts)
     except BlipError as error:
-        raise BlipError(f"{error}\nEvery finding: {PAGES / 'index.html'}") from None
+        raise BlipError(f"{error}\nEvery finding: {DATA_DOCS / 'index.html'}") from None
     return _metrics(verdicts)
 
 

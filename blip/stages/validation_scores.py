@@ -6,13 +6,14 @@ from pathlib import Path
 import torch
 
 from blip.config import Settings
+from blip.config.places import DATASETS
 from blip.data.text import clean_caption
 from blip.errors import BlipError
 from blip.model.device import device_of
 from blip.model.dialogs import answer_ranker
 from blip.model.two_images import TwoImages
 from blip.tasks import captioning, nlvr, retrieval, visdial, vqa
-from blip.tasks.inputs import DATASETS, open_directory, read_samples
+from blip.tasks.inputs import open_directory, read_samples
 from blip.tasks.matching import roc_auc
 
 VALIDATION = "validation"

@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from blip.config import Compute
+from blip.config.places import DATASETS, MODELS, VALIDATED
 from blip.data.pairs import PairsDataset, excluded_keys
 from blip.data.sample import Sample
 from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.model.device import device_of
 
-DATASETS = Path("data/datasets")
-VALIDATED = DATASETS / "validated"
-MODELS = Path("models")
 FINETUNED = ("retrieval", "captioning", "vqa", "nlvr", "visdial")
 
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from blip.config.places import METRICS
 from blip.errors import BlipError
 
-METRICS = Path("metrics")
 DERIVED = (
     "summary",
     "register",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from blip.atomic import write_json
 from blip.config import Settings
+from blip.config.places import SUMMARY
 from blip.tracking import processes, store
 from blip.tracking.lineage import lineage
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 VARIABLE = "BLIP_PIPELINE_RUN"
 STATE_FILE = store.STATE / "pipeline.json"
-SUMMARY = Path("metrics/summary.json")
 
 
 @dataclass(frozen=True)

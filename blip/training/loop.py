@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
@@ -20,6 +19,7 @@ from torch import nn
 
 from blip.atomic import atomic_path, write_json
 from blip.config import Compute, Run
+from blip.config.places import CURVES, RUNS
 from blip.data.loader import Batch, PairLoader
 from blip.errors import Preempted
 from blip.model.precision import autocast
@@ -40,8 +40,6 @@ from blip.training.spikes import Spikes
 from blip.training.telemetry import open_meter
 from blip.training.vote import Vote
 
-CURVES = Path("metrics/curves")
-RUNS = Path("runs")
 CURVE, SUMMARY, WARNINGS = "curve.csv", "summary.json", "warnings.jsonl"  # of a run, in its folder
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from blip.config import Run, Settings, load_settings
+from blip.config.places import CURVES
 from blip.stages import filter
 from blip.stages.filter import hand_over, train_members
 from blip.stages.training import Job
 from blip.tracking.runs import StageRun
-from blip.training.loop import CURVES
 from tests import tiny
 
 from .conftest import ROOT, pictures, write

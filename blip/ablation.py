@@ -172,15 +172,18 @@ def _kept_texts() -> int:
 def measure(settings: Settings, model: Blip) -> dict[str, float]:
     """Retrieval and captions on the test data, zero-shot."""
     how, batch = settings.evaluate, settings.evaluate.batch_size
-    encode = partial(retrieval.encode_pictures, model)
-    gallery = retrieval.gather(read_samples(how.retrieval.data), encode, batch)
-    found = retrieval.search(model, gallery, how.retrieval.rerank, how.retrieval.rerank_by)
-    recall = retrieval.metrics(gallery, *found.itc)
+    found = retrieval.recalls(
+        model,
+        read_samples(how.retrieval.data),
+        batch_size=batch,
+        rerank_size=how.retrieval.rerank,
+        rerank_by=how.retrieval.rerank_by,
+    )
     write = partial(model.caption, **how.captioning.decoding)
     outcome = captioning.evaluate(write, read_samples(how.captioning.data), batch_size=batch, seed=0)
     return {
-        "i2t_r1": recall["i2t_r1"],
-        "t2i_r1": recall["t2i_r1"],
+        "i2t_r1": found["itc"]["i2t_r1"],
+        "t2i_r1": found["itc"]["t2i_r1"],
         "exact_match": outcome.metrics["captioning.exact_match"],
     }
 

@@ -6,14 +6,13 @@ on the bootstrapped pairs (of CapFilt's last round), and that one fine-tuned for
 and chart.png, and metrics/compare.json.
 """
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from blip.atomic import atomic_path, write_json
 from blip.config import Settings
 from blip.config.places import REPORTS
 from blip.tasks.inputs import open_model, read_samples
-from blip.tasks.retrieval import encode_pictures, gather, metrics, search
+from blip.tasks.retrieval import recalls
 from blip.tasks.rounds import last_model
 from blip.tracking.runs import StageRun
 
@@ -46,11 +45,13 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
 def _evaluate(settings: Settings, directory: str) -> dict[str, Row]:
     """Recall by head, each with `r1`: the mean of both directions' recall@1."""
     task = settings.evaluate.retrieval
-    model = open_model(directory, settings.compute)
-    encode = partial(encode_pictures, model)
-    gallery = gather(read_samples(task.data), encode, settings.evaluate.batch_size)
-    found = search(model, gallery, task.rerank, task.rerank_by)
-    rows = {"itc": metrics(gallery, *found.itc), "itm": metrics(gallery, *found.reranked)}
+    rows = recalls(
+        open_model(directory, settings.compute),
+        read_samples(task.data),
+        batch_size=settings.evaluate.batch_size,
+        rerank_size=task.rerank,
+        rerank_by=task.rerank_by,
+    )
     return {head: row | {"r1": (row["i2t_r1"] + row["t2i_r1"]) / 2} for head, row in rows.items()}
 
 

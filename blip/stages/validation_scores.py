@@ -15,20 +15,23 @@ from blip.model.two_images import TwoImages
 from blip.tasks import captioning, nlvr, retrieval, visdial, vqa
 from blip.tasks.inputs import open_directory, read_samples
 from blip.tasks.matching import roc_auc
+from blip.tasks.outcome import Outcome
 
 VALIDATION = "validation"
 
 
 def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
     """Recall both ways, by embeddings alone (``.itc``) and re-ranked."""
-    model = open_directory(directory, settings.compute)
-    encode = partial(retrieval.encode_pictures, model)
-    gallery = retrieval.gather(read_samples(VALIDATION), encode, settings.evaluate.batch_size)
     task = settings.evaluate.retrieval
-    found = retrieval.search(model, gallery, task.rerank, task.rerank_by)
-    scores = {f"{prefix}.validation.itc.{n}": v for n, v in retrieval.metrics(gallery, *found.itc).items()}
-    reranked = retrieval.metrics(gallery, *found.reranked)
-    return scores | {f"{prefix}.validation.{n}": v for n, v in reranked.items()}
+    found = retrieval.recalls(
+        open_directory(directory, settings.compute),
+        read_samples(VALIDATION),
+        batch_size=settings.evaluate.batch_size,
+        rerank_size=task.rerank,
+        rerank_by=task.rerank_by,
+    )
+    scores = {f"{prefix}.validation.itc.{name}": value for name, value in found["itc"].items()}
+    return scores | {f"{prefix}.validation.{name}": value for name, value in found["itm"].items()}
 
 
 def caption_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
@@ -39,7 +42,7 @@ def caption_scores(prefix: str, directory: Path, settings: Settings) -> dict[str
     outcome = captioning.evaluate(
         write, read_samples(VALIDATION), batch_size=settings.evaluate.batch_size, seed=settings.seed
     )
-    return {f"{prefix}.{name.split('.')[-1]}": value for name, value in outcome.metrics.items()}
+    return _named(prefix, outcome)
 
 
 def match_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
@@ -80,7 +83,7 @@ def question_scores(prefix: str, directory: Path, settings: Settings) -> dict[st
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,
     )
-    return {f"{prefix}.validation.{n.split('.')[-1]}": v for n, v in outcome.metrics.items()}
+    return _named(f"{prefix}.validation", outcome)
 
 
 def statement_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
@@ -94,7 +97,7 @@ def statement_scores(prefix: str, directory: Path, settings: Settings) -> dict[s
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,
     )
-    return {f"{prefix}.validation.{n.split('.')[-1]}": v for n, v in outcome.metrics.items()}
+    return _named(f"{prefix}.validation", outcome)
 
 
 def dialog_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
@@ -108,4 +111,9 @@ def dialog_scores(prefix: str, directory: Path, settings: Settings) -> dict[str,
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,
     )
-    return {f"{prefix}.validation.{n.split('.')[-1]}": v for n, v in outcome.metrics.items()}
+    return _named(f"{prefix}.validation", outcome)
+
+
+def _named(prefix: str, outcome: Outcome) -> dict[str, float]:
+    """A task's figures, `prefix` in place of the task's name."""
+    return {f"{prefix}.{name.split('.')[-1]}": value for name, value in outcome.metrics.items()}

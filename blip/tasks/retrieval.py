@@ -11,7 +11,8 @@ N images, M texts.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from blip.tasks.ranking import RECALLS, ranks, recall, recall_at, rerank, shortl
 
 SHOWN = 5  # candidates of an example
 
+Head = Literal["itc", "itm"]
 Encode = Callable[[Sequence[Sample]], tuple[Tensor, Tensor]]  # samples -> tokens [B, T, D], embeddings [B, P]
 
 
@@ -159,6 +161,20 @@ def metrics(gallery: Gallery, image_to_text_NM: Tensor, text_to_image_MN: Tensor
     return {f"i2t_r{k}": of_images[k] for k in RECALLS} | {f"t2i_r{k}": of_texts[k] for k in RECALLS}
 
 
+def recalls(
+    model: RetrievalModel,
+    samples: Iterable[Sample],
+    *,
+    batch_size: int,
+    rerank_size: int,
+    rerank_by: RerankBy = "published",
+) -> dict[Head, dict[str, float]]:
+    """`metrics` by embeddings alone (``itc``), and re-ranked by the ITM head (``itm``)."""
+    gallery = gather(samples, partial(encode_pictures, model), batch_size)
+    found = search(model, gallery, rerank_size, rerank_by)
+    return {"itc": metrics(gallery, *found.itc), "itm": metrics(gallery, *found.reranked)}
+
+
 def evaluate(
     model: RetrievalModel,
     samples: Iterable[Sample],
@@ -169,7 +185,7 @@ def evaluate(
     seed: int,
 ) -> Outcome:
     """Retrieval over all samples, re-ranked."""
-    gallery = gather(samples, lambda batch: encode_pictures(model, batch), batch_size)
+    gallery = gather(samples, partial(encode_pictures, model), batch_size)
     scores = search(model, gallery, rerank_size, rerank_by).reranked
     ranks_N = ranks(scores.image_to_text, gallery.positives_NM)
     ranks_M = ranks(scores.text_to_image, gallery.positives_NM.T)

@@ -114,12 +114,12 @@ def register(
     """
     client = store.client()
     digest, served = weights_digest(directory), packaging.digest(directory, task)
-    scored = {FIGURE + metric: f"{value:.6g}" for metric, value in figures.items()}
+    scored = {FIGURE + metric: repr(value) for metric, value in figures.items()}
     notes = {**tags, DIGEST: digest, SERVED: served, **scored}
     known = find(name, digest, served)
     if known is not None:
         for metric, value in figures.items():
-            client.set_model_version_tag(name, str(known.number), FIGURE + metric, f"{value:.6g}")
+            client.set_model_version_tag(name, str(known.number), FIGURE + metric, repr(value))
         return replace(known, figures=dict(figures)), False
     model_id = _log_model(client, name, directory, run_id=run_id, tags=notes, task=task)
     _create(client, name, f"BLIP, served for the task `{task}` unless told otherwise")
@@ -146,7 +146,7 @@ def promote(
     chosen = _version(wanted)
     promoted = replace(chosen, best=chosen.figures if best is None else dict(best))
     for metric, value in promoted.best.items():
-        client.set_model_version_tag(name, str(wanted.version), BEST + metric, f"{value:.6g}")
+        client.set_model_version_tag(name, str(wanted.version), BEST + metric, repr(value))
     client.set_registered_model_alias(name, alias, str(wanted.version))
     challenger = _by_alias(client, name, CHALLENGER)
     if alias == CHAMPION and challenger is not None and str(challenger.version) == str(wanted.version):

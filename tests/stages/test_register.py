@@ -166,3 +166,12 @@ def test_a_gate_for_a_model_nobody_makes_is_refused(settings: Settings) -> None:
     gate = settings.register_.model_copy(update={"gate": {"blip-vga": {"vqa.accuracy": 0.6}}})
     with pytest.raises(BadArguments, match="no model 'blip-vga'; the pipeline makes: blip-base"):
         register_models(settings.model_copy(update={"register_": gate}))
+
+
+def test_as_good_as_the_champion_is_good_enough(settings: Settings) -> None:
+    strict = settings.register_.model_copy(update={"tolerance": 0.0})
+    for number in (1, 2):
+        write_weights("vqa", float(number))
+        measure(2 / 3, auc=0.93)
+        metrics = register_models(settings.model_copy(update={"register_": strict}))
+        assert (metrics["register.blip-vqa.passed"], metrics["register.blip-vqa.version"]) == (1.0, number)

@@ -209,3 +209,14 @@ def test_weights_that_are_known_keep_where_they_came_from(settings: Settings, pr
             tags = {"blip.git_commit": commit}
             registry.register("blip-vqa", made, run_id=run.run_id, figures={}, tags=tags, task="answer")
     assert store.client().get_model_version("blip-vqa", "1").tags["blip.git_commit"] == "trained"
+
+
+def test_what_was_reached_stays_exact(settings: Settings, project: Path) -> None:
+    with stage_run("register", settings) as run:
+        made, _ = register(run, make_model(project / "models/vqa", 1.0), 2 / 3)
+    assert registry.promote("blip-vqa", made.number, best={"vqa.accuracy": 5 / 7}).figures == {
+        "vqa.accuracy": 2 / 3
+    }
+    champion = registry.champion("blip-vqa")
+    assert champion is not None
+    assert (champion.figures, champion.best) == ({"vqa.accuracy": 2 / 3}, {"vqa.accuracy": 5 / 7})

@@ -10,6 +10,7 @@ import yaml
 from tests.flows.toy import ROOT, dvc, git
 
 NAMES = ("pretrain", "register", "report")
+JSON = """{"steps": '$(cat steps)', "measured": [{"figures": ["steps"], "data": "of '$(cat steps)'"}]}"""
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def stage(name: str, given: dict[str, Any]) -> dict[str, Any]:
     """A stage with the figures, curves and folders of another one, all of which hold the steps."""
     kinds = {kind: given[kind] for kind in ("outs", "metrics", "plots") if kind in given}
     places = [next(iter(out)) if isinstance(out, dict) else out for outs in kinds.values() for out in outs]
-    texts = {"json": "{\"steps\": '$(cat steps)'}", "csv": "step,loss\\n1,'$(cat steps)'\\n"}
+    texts = {"json": JSON, "csv": "step,loss\\n1,'$(cat steps)'\\n"}
     writes = [
         f"mkdir -p $(dirname {place}) && printf '{texts.get(place.rpartition('.')[2], name)}' > {place}"
         for place in places
@@ -57,13 +58,13 @@ def test_settings_of_before_train_nothing_again_and_are_registered(project: Path
     assert steps(500) == list(NAMES)
     assert steps(800) == ["register", "report"]
     assert Path("metrics/curves/pretrain.csv").read_text() == "step,loss\n1,800\n"
-    assert json.loads(Path("metrics/pretrain.json").read_text()) == {"steps": 800}
+    assert json.loads(Path("metrics/pretrain.json").read_text())["steps"] == 800
 
 
 def test_figures_and_curves_are_compared_with_those_of_the_commit(project: Path) -> None:
     steps(500)
     shown = json.loads(dvc(project, "metrics", "diff", "--json"))
-    assert shown["metrics/pretrain.json"]["steps"] == {"old": 800, "new": 500, "diff": -300}
+    assert shown["metrics/pretrain.json"] == {"steps": {"old": 800, "new": 500, "diff": -300}}
     now = json.loads(dvc(project, "metrics", "show", "--json"))[""]["data"]
     assert now["metrics/pretrain.json"]["data"] == {"steps": 500}
     drawn = json.loads(dvc(project, "plots", "diff", "HEAD", "--json"))["data"]["metrics/curves/pretrain.csv"]

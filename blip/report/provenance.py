@@ -80,8 +80,9 @@ class Model:
             return f"below its gate, still champion, version {self.version}"
         if self.version:
             return f"challenger, version {self.version}: a champion did better"
-        below = any(value is None or value < minimum for _, minimum, value in self.gates)
-        return "below its gate, not registered" if below else "not registered"
+        if any(value is None or value < minimum for _, minimum, value in self.gates):
+            return "below its gate, not registered"
+        return "not registered: measured on other weights or with other settings"
 
 
 @dataclass(frozen=True)

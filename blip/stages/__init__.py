@@ -5,6 +5,7 @@
 
 A module has `run(settings, run, variant) -> dict[str, float]`. It reads and writes below the current folder,
 logs to the MLflow run it is given and returns its figures (for metrics/NAME.json, '@' as '_', and MLflow).
+It notes with the run how those of a model were measured.
 """
 
 import difflib
@@ -23,6 +24,7 @@ from blip.atomic import write_json
 from blip.config import Settings
 from blip.config.places import METRICS, RUNS
 from blip.errors import BadArguments
+from blip.tracking.measured import Scores, as_json
 from blip.tracking.runs import StageRun, stage_run
 from blip.training.launch.place import Place, find_place
 from blip.training.memory import keep_freed_memory
@@ -119,7 +121,8 @@ def _run_here(name: str, stage: Stage, settings: Settings) -> dict[str, float]:
         figures["seconds"] = round(time.monotonic() - began, 2)
         run.log_metrics(figures)
         if stage.keeps_metrics:
-            write_json(METRICS / f"{name.replace('@', '_')}.json", figures)
+            written = as_json(Scores(figures, run.measured))
+            write_json(METRICS / f"{name.replace('@', '_')}.json", written)
         _forget_checkpoints(run.trained)
     return figures
 

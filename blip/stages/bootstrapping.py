@@ -9,7 +9,7 @@ import torch
 from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap, count
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.capfilt.shard import Tally
-from blip.config import Settings
+from blip.config import CapFilt, Settings
 from blip.config.places import DATASETS, VALIDATED
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
@@ -17,9 +17,16 @@ from blip.data.text import clean_caption
 from blip.model.device import device_of
 from blip.tasks.captioning import is_exact
 from blip.tasks.matching import as_mask, precision_recall, roc_auc
+from blip.tracking.measured import Scores, measured
 
 Row = dict[str, Any]
 TRUTH = ("truth_matched", "truth_caption_true")
+IMMATERIAL = (
+    "rounds",
+    "dtype",
+    "compile",
+    "batch_size",
+)  # of the settings of CapFilt, to what its figures say
 
 
 def order_of(captioner: Path, judge: Path, settings: Settings) -> Order:
@@ -41,7 +48,7 @@ def write_bootstrapped(target: Path, order: Order) -> None:
         bootstrap(order, target, pool)
 
 
-def bootstrapped_figures(target: Path, settings: Settings) -> dict[str, float]:
+def bootstrapped_scores(target: Path, captioner: Path, judge: Path, settings: Settings) -> Scores:
     """The thresholds, what was kept, and how right that was where the pool's truth is known.
 
     The truth is read here, after the decisions, and nowhere before.
@@ -50,7 +57,9 @@ def bootstrapped_figures(target: Path, settings: Settings) -> dict[str, float]:
     cut = {f"capfilt.{name}": parameters[name] for name in ("threshold", "synthetic_threshold")}
     kept = _kept_figures(count(target / AUDIT_FILE))
     web = PairsDataset.open(DATASETS / settings.capfilt.web)
-    return cut | kept | truth_figures(web, target / AUDIT_FILE)
+    figures = cut | kept | truth_figures(web, target / AUDIT_FILE)
+    deciding = ("seed", *(f"capfilt.{name}" for name in CapFilt.model_fields if name not in IMMATERIAL))
+    return Scores.of(figures, measured([captioner, judge], settings.capfilt.web, settings, *deciding))
 
 
 def _kept_figures(tally: Tally) -> dict[str, float]:

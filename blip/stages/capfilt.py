@@ -12,7 +12,7 @@ from blip.config import Settings
 from blip.config.places import DATASETS, GALLERY
 from blip.data.kept import code_digest, is_kept, keep
 from blip.report.bootstrapping import Bootstrapping
-from blip.stages.bootstrapping import bootstrapped_figures, order_of, write_bootstrapped
+from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
 from blip.tasks.inputs import model_directory
 from blip.tracking.runs import StageRun
 
@@ -27,7 +27,8 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     run.log_artifact(FINISHED / AUDIT_FILE)
     made = Bootstrapping.open(DATASETS / settings.capfilt.web, FINISHED, seed=settings.seed, shown=SHOWN)
     show(made, run)
-    figures = bootstrapped_figures(FINISHED, settings) | made.audit.sources.figures()
+    models = model_directory("captioner"), model_directory("filter")
+    figures = run.note(bootstrapped_scores(FINISHED, *models, settings)) | made.audit.sources.figures()
     put_in_place(FINISHED, TARGET)
     return figures
 

@@ -14,4 +14,4 @@ def job(settings: Settings, variant: str | None) -> Job:
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Train and validate."""
-    return caption_scores("captioner", run_job(job(settings, variant), settings, run), settings)
+    return run.note(caption_scores("captioner", run_job(job(settings, variant), settings, run), settings))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from blip.atomic import atomic_path, write_json
 from blip.config import Settings
 from blip.config.places import REPORTS
-from blip.tasks.inputs import open_model, read_samples
+from blip.tasks.inputs import model_directory, open_model, read_samples
 from blip.tasks.retrieval import recalls
 from blip.tasks.rounds import last_model
+from blip.tracking.measured import Scores, measured
 from blip.tracking.runs import StageRun
 
 if TYPE_CHECKING:
@@ -32,13 +33,19 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     Raises:
         BlipError: a model or the test data is not there.
     """
-    table = {name: _evaluate(settings, last_model(stage, settings)) for name, stage in COMPARED.items()}
+    models = {name: last_model(stage, settings) for name, stage in COMPARED.items()}
+    table = {name: _evaluate(settings, directory) for name, directory in models.items()}
     figure = draw(table)
     with atomic_path(REPORT) as temporary:
         temporary.mkdir()
         write_json(temporary / "table.json", table)
         figure.savefig(temporary / "chart.png", dpi=120)
     run.log_figure(figure, "compare.png")
+    for name, directory in models.items():
+        how = measured(
+            [model_directory(directory)], settings.evaluate.retrieval.data, settings, "evaluate.retrieval"
+        )
+        run.note(Scores.of(_flat({name: table[name]}), how))
     return _flat(table)
 
 

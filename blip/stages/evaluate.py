@@ -17,7 +17,10 @@ from blip.model.two_images import TwoImages
 from blip.tasks import captioning, classification, nlvr, retrieval, video, visdial, vqa
 from blip.tasks.inputs import model_directory, open_model, read_labels, read_samples
 from blip.tasks.outcome import Outcome, write_outcome
+from blip.tracking.measured import Scores, measured
 from blip.tracking.runs import StageRun
+
+ZERO_SHOT = ("classification", "video")  # what the model for retrieval does besides
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -33,13 +36,15 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
             f"evaluate@{variant}: the settings have no evaluate.{variant}; choose a recipe that has it (--recipe)"
         )
     outcome = TASKS[variant](settings)
+    task = getattr(settings.evaluate, variant)
+    model = "retrieval" if variant in ZERO_SHOT else variant
+    how = measured([model_directory(model)], task.data, settings, f"evaluate.{variant}")
     folder = EVALUATED / variant
     with atomic_path(folder) as temporary:
-        samples = read_samples(getattr(settings.evaluate, variant).data)
-        write_outcome(temporary, variant, outcome, samples)
+        write_outcome(temporary, variant, outcome, read_samples(task.data))
     run.log_artifact(folder / "examples.json")
     run.log_artifact(folder / "predictions.csv")
-    return outcome.metrics
+    return run.note(Scores.of(outcome.metrics, how))
 
 
 def _retrieval(settings: Settings) -> Outcome:

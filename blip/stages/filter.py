@@ -33,7 +33,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     """Train and validate."""
     planned = job(settings, variant)
     model = train_members(planned, settings, run)
-    figures = match_scores("filter", model, settings)
+    figures = run.note(match_scores("filter", model, settings))
     hand_over(model, planned.target)
     return figures
 

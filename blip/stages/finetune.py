@@ -44,4 +44,5 @@ def job(settings: Settings, variant: str | None) -> Job:
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Train and validate."""
     planned = job(settings, variant)
-    return SCORES[str(variant)](planned.name.replace("@", "."), run_job(planned, settings, run), settings)
+    model, score = run_job(planned, settings, run), SCORES[str(variant)]
+    return run.note(score(planned.name.replace("@", "."), model, settings))

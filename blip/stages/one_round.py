@@ -17,16 +17,15 @@ from blip.atomic import write_json
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Run, Settings
 from blip.config.places import CURVES, DATASETS, VALIDATED
-from blip.stages.bootstrapping import bootstrapped_figures, order_of, write_bootstrapped
+from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
 from blip.stages.filter import hand_over, train_members
 from blip.stages.training import Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
 from blip.tasks.rounds import of_round, reading
 from blip.tracking.lineage import digest
+from blip.tracking.measured import Scores, as_json, from_json
 from blip.tracking.runs import StageRun
 from blip.training.loop import finish
-
-Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,14 @@ def plan(start: Path, settings: Settings) -> dict[str, Any]:
     }
 
 
-def do(now: Round, settings: Settings, run: StageRun) -> Figures:
+def do(now: Round, settings: Settings, run: StageRun) -> Scores:
     """Fine-tune twice, bootstrap, pre-train, as far as it is not done; the figures of all four."""
     on_kept = reading(settings.pretrain_bootstrapped, f"{now.work.name}/datasets/{now.number}")
     captioner = now.job("captioner", settings.captioner, now.start)
     judge = now.job("filter", settings.filter.of_member, now.start)
     pretrained = now.job("pretrained", on_kept, None)
     train = partial(_train, run=run)
-    parts: dict[str, Callable[[], Figures]] = {
+    parts: dict[str, Callable[[], Scores]] = {
         "captioner": lambda: caption_scores("captioner", train(captioner, settings), settings),
         "filter": lambda: match_scores("filter", _train_filter(judge, settings, run), settings),
         "capfilt": lambda: _bootstrap(now, settings, run),
@@ -83,20 +82,20 @@ def do(now: Round, settings: Settings, run: StageRun) -> Figures:
             "pretrain_bootstrapped", train(pretrained, settings), settings
         ),
     }
-    figures: Figures = {}
+    found = Scores({}, {})
     for part, do in parts.items():
-        figures |= _once(now.work / "figures" / f"{now.number}.{part}.json", do)
-    return of_round(now.number, figures)
+        found |= _once(now.work / "figures" / f"{now.number}.{part}.json", do)
+    return Scores(of_round(now.number, found.figures), of_round(now.number, found.measured))
 
 
-def _once(file: Path, do: Callable[[], Figures]) -> Figures:
+def _once(file: Path, do: Callable[[], Scores]) -> Scores:
     """The figures in the file, or those that come of doing it; they are written last, when all else is in its place."""
     if file.is_file():
         print(f"rounds  {file.stem} is finished already", flush=True)
-        return json.loads(file.read_text(encoding="utf-8"))
-    figures = do()
-    write_json(file, figures)
-    return figures
+        return from_json(json.loads(file.read_text(encoding="utf-8")), "rounds")
+    scores = do()
+    write_json(file, as_json(scores))
+    return scores
 
 
 def _train(job: Job, settings: Settings, run: StageRun) -> Path:
@@ -124,9 +123,9 @@ def _keep_curves(job: Job) -> None:
         shutil.move(curve, job.target.with_name(f"{job.target.name}{member}.csv"))
 
 
-def _bootstrap(now: Round, settings: Settings, run: StageRun) -> Figures:
+def _bootstrap(now: Round, settings: Settings, run: StageRun) -> Scores:
+    models = now.models / "captioner", now.models / "filter"
     if not now.dataset.is_dir():
-        order = order_of(now.models / "captioner", now.models / "filter", settings)
-        write_bootstrapped(now.dataset, order)
+        write_bootstrapped(now.dataset, order_of(*models, settings))
     run.log_artifact(now.dataset / AUDIT_FILE, f"rounds/{now.number}")
-    return bootstrapped_figures(now.dataset, settings)
+    return bootstrapped_scores(now.dataset, *models, settings)

@@ -21,4 +21,4 @@ def job(settings: Settings, variant: str | None) -> Job:
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Train and validate."""
     planned = job(settings, variant)
-    return retrieval_scores(planned.name, run_job(planned, settings, run), settings)
+    return run.note(retrieval_scores(planned.name, run_job(planned, settings, run), settings))

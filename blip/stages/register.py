@@ -2,6 +2,10 @@
 
 Reads models/* and metrics/*.json; writes the registry and metrics/register.json: `register.NAME.passed` (1 or
 0) and `register.NAME.version` (0: not registered). A model that does not pass is said so and stops nothing.
+
+The figures have to be those of the weights that are here, with the settings of now. A champion that was measured on
+other data or with other settings is not compared: what reaches the minimums on the data that the project has now takes
+its place, and the way back is said.
 """
 
 from dataclasses import dataclass, replace
@@ -13,12 +17,14 @@ from rich.table import Table
 from blip.config import Settings
 from blip.config.places import MODELS
 from blip.errors import BadArguments
+from blip.stages import STAGES
 from blip.tasks.rounds import ROUNDS, last_model, of_last_round
 from blip.tracking import gate, registry
 from blip.tracking.lineage import lineage
+from blip.tracking.measured import Measured, Scores
 from blip.tracking.runs import StageRun, training_run
 
-STILL = "below its gate, still champion"
+STILL = "still champion"
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,18 @@ CANDIDATES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a candidate."""
+    """What became of a candidate.
+
+    Attributes:
+        before: the champion that it found.
+        otherwise: the gate's figures of that one that were measured otherwise, and so are not compared.
+    """
 
     verdict: gate.Verdict
     version: int
     standing: str
+    before: registry.Version | None = None
+    otherwise: tuple[str, ...] = ()
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -61,11 +74,12 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
         BadArguments: the gate names a model that the pipeline does not make.
         BlipError: a model directory or the registry is missing.
     """
-    figures = of_last_round(gate.read_figures())
+    found = gate.read_scores()
+    scores = Scores(of_last_round(found.figures), of_last_round(found.measured))
     metrics: dict[str, float] = {}
     outcomes: dict[str, Outcome] = {}
     for name, minimums in settings.register_.gate.items():
-        outcome = outcomes[name] = _judge(name, minimums, figures, settings, run)
+        outcome = outcomes[name] = _judge(name, minimums, scores, settings, run)
         metrics[f"register.{name}.passed"] = float(outcome.verdict.passed)
         metrics[f"register.{name}.version"] = float(outcome.version)
     _print(outcomes)
@@ -73,38 +87,61 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
 
 
 def _judge(
-    name: str, minimums: dict[str, float], figures: dict[str, float], settings: Settings, run: StageRun
+    name: str, minimums: dict[str, float], scores: Scores, settings: Settings, run: StageRun
 ) -> Outcome:
     if name not in CANDIDATES:
         raise BadArguments(f"register.gate: no model {name!r}; the pipeline makes: {', '.join(CANDIDATES)}")
     candidate = CANDIDATES[name].of_last_round(settings)
     digest, tolerance = registry.weights_digest(candidate.directory), settings.register_.tolerance
+    unfit = {
+        metric: why for metric in minimums if (why := _unfit(scores.measured.get(metric), digest, settings))
+    }
+    how = {metric: scores.measured[metric].how for metric in minimums if metric in scores.measured}
     champion = registry.champion(name)
-    verdict = gate.judge(minimums, figures, _to_beat(champion, digest), tolerance)
+    verdict = gate.judge(minimums, scores.figures, _to_beat(champion, digest, how), tolerance, unfit)
     if not verdict.good_enough and champion and champion.digest == digest:
         return Outcome(verdict, champion.number, f"{STILL} v{champion.number}")
     if not verdict.good_enough:
-        return Outcome(verdict, 0, "refused")
+        return Outcome(verdict, 0, "refused", champion, _otherwise(champion, digest, how))
     version, _ = registry.register(
         name,
         candidate.directory,
         run_id=run.run_id,
-        figures={metric: figures[metric] for metric in minimums},
+        figures={metric: scores.figures[metric] for metric in minimums},
+        how=how,
         tags={**lineage(candidate.stage, settings), **training_run(run.client, candidate.stage, settings)},
         task=candidate.task,
     )
     champion = registry.champion(
         name
     )  # of a server that others share: perhaps another one since, uploads take minutes
-    verdict = gate.judge(minimums, figures, _to_beat(champion, digest), tolerance)
+    verdict = gate.judge(minimums, scores.figures, _to_beat(champion, digest, how), tolerance)
     alias = registry.CHAMPION if verdict.passed else registry.CHALLENGER
-    registry.promote(name, version.number, alias, _best(version.figures, champion.best if champion else {}))
-    return Outcome(verdict, version.number, f"{alias} v{version.number}")
+    best = _best(version.figures, champion.best_alike(how) if champion else {})
+    registry.promote(name, version.number, alias, best)
+    standing = f"{alias} v{version.number}"
+    return Outcome(verdict, version.number, standing, champion, _otherwise(champion, digest, how))
 
 
-def _to_beat(champion: registry.Version | None, digest: str) -> dict[str, float]:
+def _unfit(measured: Measured | None, digest: str, settings: Settings) -> str:
+    """Why a figure tells nothing of the model with these weights, and the way out; "" where it does."""
+    if measured is None:
+        return "of no known weights: run the stage that measures it again"
+    problem = measured.problem(digest, settings)
+    stage = next((name for name in STAGES if name.replace("@", "_") == measured.stage), measured.stage)
+    return problem and f"{problem}: run `blip stage {stage}`"
+
+
+def _to_beat(champion: registry.Version | None, digest: str, how: dict[str, str]) -> dict[str, float]:
     """What a model with these weights is held against besides the minimums; nothing where they are the champion's."""
-    return champion.best if champion and champion.digest != digest else {}
+    return champion.best_alike(how) if champion and champion.digest != digest else {}
+
+
+def _otherwise(champion: registry.Version | None, digest: str, how: dict[str, str]) -> tuple[str, ...]:
+    """The figures of another champion that cannot be compared."""
+    if champion is None or champion.digest == digest:
+        return ()
+    return tuple(metric for metric in how if metric in champion.best.keys() - champion.best_alike(how).keys())
 
 
 def _best(figures: dict[str, float], before: dict[str, float]) -> dict[str, float]:
@@ -125,17 +162,27 @@ def _print(outcomes: dict[str, Outcome]) -> None:
             console.print(f"{said} {reason}", style="red", soft_wrap=True, highlight=False)
         if outcome.standing.startswith(registry.CHALLENGER):
             print(f"`blip promote {name} {outcome.version}` makes it the champion all the same")
+        if outcome.before and outcome.otherwise and outcome.verdict.passed:
+            print(_replaced(name, outcome.before.number, outcome.otherwise))
+
+
+def _replaced(name: str, number: int, otherwise: tuple[str, ...]) -> str:
+    return (
+        f"{name}: the champion before, version {number}, was measured on other data or with other settings, so its "
+        f"{' and '.join(otherwise)} was not compared; `blip promote {name} {number}` brings it back"
+    )
 
 
 def _add_rows(table: Table, name: str, outcome: Outcome) -> None:
     style = "green" if outcome.verdict.passed else "red"
     for row, check in enumerate(outcome.verdict.checks):
+        none = "not compared" if check.metric in outcome.otherwise else "-"
         table.add_row(
             name if row == 0 else "",
             outcome.standing if row == 0 else "",
             check.metric,
             "-" if check.value is None else f"{check.value:.3f}",
             f"{check.minimum:g}",
-            "-" if check.best is None else f"{check.best:.3f}",
+            none if check.best is None else f"{check.best:.3f}",
             style=style,
         )

@@ -20,7 +20,8 @@ from blip.config.places import DATASETS, MODELS
 from blip.data.partial import begin, discard
 from blip.stages import prepare_random_numbers
 from blip.tasks.rounds import ROUNDS, of_round
-from blip.tracking.gate import read_figures
+from blip.tracking.gate import read_scores
+from blip.tracking.measured import Scores
 from blip.tracking.runs import StageRun
 
 FIRST = MODELS / "pretrain_bootstrapped"
@@ -33,7 +34,8 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     Raises:
         BlipError: a dataset or the model of the first round is missing.
     """
-    figures = of_round(1, read_figures())
+    first = read_scores()
+    figures = run.note(Scores(of_round(1, first.figures), of_round(1, first.measured)))
     if settings.capfilt.rounds > 1:
         return figures | _go_on(settings, run)
     for target in (ROUNDS_MODELS, ROUNDS_DATASETS):
@@ -51,7 +53,7 @@ def _go_on(settings: Settings, run: StageRun) -> dict[str, float]:
     figures: dict[str, float] = {}
     for number in range(2, settings.capfilt.rounds + 1):
         now = Round(number, start, work)
-        figures |= do(now, settings, run)
+        figures |= run.note(do(now, settings, run))
         start = now.models / "pretrained"
     _put_in_place(work, settings.capfilt.rounds)
     return figures

@@ -16,11 +16,12 @@ from blip.tasks import captioning, nlvr, retrieval, visdial, vqa
 from blip.tasks.inputs import open_directory, read_samples
 from blip.tasks.matching import roc_auc
 from blip.tasks.outcome import Outcome
+from blip.tracking.measured import Scores, measured
 
 VALIDATION = "validation"
 
 
-def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
+def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     """Recall both ways, by embeddings alone (``.itc``) and re-ranked."""
     task = settings.evaluate.retrieval
     found = retrieval.recalls(
@@ -31,10 +32,12 @@ def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> dict[s
         rerank_by=task.rerank_by,
     )
     scores = {f"{prefix}.validation.itc.{name}": value for name, value in found["itc"].items()}
-    return scores | {f"{prefix}.validation.{name}": value for name, value in found["itm"].items()}
+    scores |= {f"{prefix}.validation.{name}": value for name, value in found["itm"].items()}
+    deciding = ("evaluate.retrieval.rerank", "evaluate.retrieval.rerank_by")
+    return Scores.of(scores, measured([directory], VALIDATION, settings, *deciding))
 
 
-def caption_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
+def caption_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     """Exact match and the usual caption figures."""
     write = partial(
         open_directory(directory, settings.compute).caption, **settings.evaluate.captioning.decoding
@@ -42,10 +45,11 @@ def caption_scores(prefix: str, directory: Path, settings: Settings) -> dict[str
     outcome = captioning.evaluate(
         write, read_samples(VALIDATION), batch_size=settings.evaluate.batch_size, seed=settings.seed
     )
-    return _named(prefix, outcome)
+    scores = _named(prefix, outcome)
+    return Scores.of(scores, measured([directory], VALIDATION, settings, "evaluate.captioning"))
 
 
-def match_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
+def match_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     """How well the ITM head tells a picture's own label from another one: ROC AUC and accuracy at the argmax.
 
     Raises:
@@ -69,10 +73,14 @@ def match_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, 
     scores = model.score_pairs(tokens, rows, texts, torch.cat((right, wrong))).cpu()
     matched = torch.arange(len(rows)) < len(samples)
     accuracy = ((scores > 0) == matched).float().mean().item()
-    return {f"{prefix}.validation_auc": roc_auc(scores, matched), f"{prefix}.validation_accuracy": accuracy}
+    figures = {
+        f"{prefix}.validation_auc": roc_auc(scores, matched),
+        f"{prefix}.validation_accuracy": accuracy,
+    }
+    return Scores.of(figures, measured([directory], VALIDATION, settings, "seed"))
 
 
-def question_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
+def question_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     """The official accuracy on the validation questions."""
     how = settings.evaluate.vqa
     outcome = vqa.evaluate(
@@ -83,35 +91,38 @@ def question_scores(prefix: str, directory: Path, settings: Settings) -> dict[st
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,
     )
-    return _named(f"{prefix}.validation", outcome)
+    scores = _named(f"{prefix}.validation", outcome)
+    return Scores.of(scores, measured([directory], "vqa_validation", settings, "evaluate.vqa"))
 
 
-def statement_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
+def statement_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     """How many statements about two pictures are judged rightly, on the validation pairs."""
     how = settings.evaluate.nlvr
     if how is None:
-        return {}
+        return Scores({}, {})
     outcome = nlvr.evaluate(
         TwoImages.open(directory, device_of(settings.compute.device)),
         read_samples(how.validation),
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,
     )
-    return _named(f"{prefix}.validation", outcome)
+    scores = _named(f"{prefix}.validation", outcome)
+    return Scores.of(scores, measured([directory], how.validation, settings, "evaluate.nlvr"))
 
 
-def dialog_scores(prefix: str, directory: Path, settings: Settings) -> dict[str, float]:
+def dialog_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     """Where the right answer comes among its candidates, on the validation dialogs."""
     how = settings.evaluate.visdial
     if how is None:
-        return {}
+        return Scores({}, {})
     outcome = visdial.evaluate(
         answer_ranker(open_directory(directory, settings.compute)),
         read_samples(how.validation),
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,
     )
-    return _named(f"{prefix}.validation", outcome)
+    scores = _named(f"{prefix}.validation", outcome)
+    return Scores.of(scores, measured([directory], how.validation, settings, "evaluate.visdial"))
 
 
 def _named(prefix: str, outcome: Outcome) -> dict[str, float]:

@@ -6,9 +6,12 @@
 Round 1 are the stages captioner, filter, capfilt and pretrain_bootstrapped; those after it the stage rounds makes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from blip.config import Run, Settings
+
+Value = TypeVar("Value")  # a figure, or what is known of it
 
 ROUNDS = "rounds"
 BOOTSTRAPPED = "bootstrapped"
@@ -45,9 +48,9 @@ def reading(run: Run, dataset: str) -> Run:
     return run.model_copy(update={"data": [named(name) for name in data]})
 
 
-def of_round(number: int, figures: Mapping[str, float]) -> dict[str, float]:
+def of_round(number: int, figures: Mapping[str, Value]) -> dict[str, Value]:
     """Figures of a round's parts under the names of metrics/rounds.json, as `rounds.2.filter.roc_auc`."""
-    named: dict[str, float] = {}
+    named: dict[str, Value] = {}
     for name, value in figures.items():
         stage, dot, rest = name.partition(".")
         if dot and stage in PARTS:
@@ -55,13 +58,13 @@ def of_round(number: int, figures: Mapping[str, float]) -> dict[str, float]:
     return named
 
 
-def rounds_in(figures: Mapping[str, float]) -> list[int]:
+def rounds_in(figures: Iterable[str]) -> list[int]:
     """The rounds that figures tell of."""
     told = (name.split(".") for name in figures if name.startswith(f"{ROUNDS}."))
     return sorted({int(number) for _, number, *_ in told if number.isdecimal()})
 
 
-def of_last_round(figures: Mapping[str, float]) -> dict[str, float]:
+def of_last_round(figures: Mapping[str, Value]) -> dict[str, Value]:
     """All figures, with those of the captioner, the filter and what they kept as the last round has them."""
     last = max(rounds_in(figures), default=1)
     stages = {part: stage for stage, part in PARTS.items()}

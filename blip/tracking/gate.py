@@ -1,7 +1,7 @@
 """The promotion gate: which figures a model must reach, and how they stand against the champions'.
 
-figures = read_figures()
-verdict = judge({"retrieval.i2t_r1": 0.30}, figures, best={"retrieval.i2t_r1": 0.66}, tolerance=0.02)
+scores = read_scores()
+verdict = judge({"retrieval.i2t_r1": 0.30}, scores.figures, best={"retrieval.i2t_r1": 0.66}, tolerance=0.02)
 verdict.passed, verdict.reasons
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from blip.config.places import METRICS
 from blip.errors import BlipError
+from blip.tracking.measured import Scores, from_json
 
 DERIVED = (
     "summary",
@@ -54,24 +55,24 @@ class Verdict:
         return [check.problem for check in self.checks if check.problem]
 
 
-def read_figures(directory: Path = METRICS) -> dict[str, float]:
-    """All figures of the pipeline's stages by name, from the flat metrics/STAGE.json.
+def read_scores(directory: Path = METRICS) -> Scores:
+    """All figures of the pipeline's stages by name, and how they were measured, from metrics/STAGE.json.
 
     Raises:
-        BlipError: a file is not a flat JSON object.
+        BlipError: a file is no JSON object of figures.
     """
-    figures: dict[str, float] = {}
+    found = Scores({}, {})
     for path in sorted(directory.glob("*.json")):
         if path.stem in DERIVED:
             continue
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            figures.update({name: float(value) for name, value in values.items() if name != "seconds"})
-        except (ValueError, TypeError, AttributeError) as error:
+            found |= from_json(json.loads(path.read_text(encoding="utf-8")), path.stem)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise BlipError(
                 f"{path}: not a flat JSON object of numbers ({error}); run `dvc repro --force` on its stage"
             ) from None
-    return figures
+    found.figures.pop("seconds", None)
+    return found
 
 
 def judge(
@@ -79,20 +80,30 @@ def judge(
     figures: Mapping[str, float],
     best: Mapping[str, float],
     tolerance: float,
+    unfit: Mapping[str, str] | None = None,
 ) -> Verdict:
-    """Hold a candidate's figures against the minimums, and against the champions' best less the tolerance."""
+    """Hold a candidate's figures against the minimums, and against the champions' best less the tolerance.
+
+    Args:
+        unfit: the figures that tell nothing of the candidate, and why.
+    """
+    unfit = unfit or {}
     return Verdict(
         tuple(
-            _check(metric, figures.get(metric), minimum, best.get(metric), tolerance)
+            _check(metric, figures.get(metric), minimum, best.get(metric), tolerance, unfit.get(metric))
             for metric, minimum in minimums.items()
         )
     )
 
 
-def _check(metric: str, value: float | None, minimum: float, best: float | None, tolerance: float) -> Check:
+def _check(
+    metric: str, value: float | None, minimum: float, best: float | None, tolerance: float, unfit: str | None
+) -> Check:
     if value is None or math.isnan(value):
         what = "not measured: no metrics/*.json has it" if value is None else "not a number"
         return Check(metric, None, minimum, best, f"{metric} is {what}")
+    if unfit:
+        return Check(metric, value, minimum, best, f"{metric} is {unfit}")
     if value < minimum:
         return Check(metric, value, minimum, best, f"{metric} is {value:.3f}, below the gate's {minimum:g}")
     if best is not None and value < best - tolerance:

@@ -4,10 +4,10 @@
     registry.promote("blip-vqa", version)
     registry.resolve("models:/blip-vqa@champion")     # a local model directory
 
-A version carries what it came from and what it scored as tags. Identical weights are one version, however
-often they are registered, as long as they are served alike: with other code, configuration or tokenizer they are
-another. The `champion` alias is what `models:/NAME@champion` opens; a version that reached
-the gate's minimums but not the champion's figures is the `challenger`.
+A version carries what it came from, what it scored and how that was measured as tags. Identical weights are one
+version, however often they are registered, as long as they are served alike: with other code, configuration or
+tokenizer they are another. The `champion` alias is what `models:/NAME@champion` opens; a version that reached the
+gate's minimums but not the champion's figures is the `challenger`.
 """
 
 import hashlib
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-DIGEST, SERVED, FIGURE, BEST = "blip.digest", "blip.served", "figure.", "best."
+DIGEST, SERVED = "blip.digest", "blip.served"
+FIGURE, BEST, HOW = "figure.", "best.", "measured."
 WEIGHTS = "*.safetensors"
 SCHEME = "models:/"
 CHECKPOINT = ".pth"
@@ -48,6 +49,7 @@ class Version:
         best: of every figure the best that it and the champions before it reached, as long as the gate promoted them.
             Later candidates are held against these: against the figures of the champion alone, each could fall behind
             the one before it.
+        how: of every figure a digest of the data and settings that it was measured with; its best was measured alike.
     """
 
     name: str
@@ -55,6 +57,11 @@ class Version:
     digest: str
     figures: dict[str, float]
     best: dict[str, float]
+    how: dict[str, str]
+
+    def best_alike(self, how: Mapping[str, str]) -> dict[str, float]:
+        """Its best of the figures that others, which were measured so, may be compared with."""
+        return {name: value for name, value in self.best.items() if self.how.get(name, "") == how.get(name)}
 
 
 def champion(name: str) -> Version | None:
@@ -97,6 +104,7 @@ def register(
     *,
     run_id: str,
     figures: Mapping[str, float],
+    how: Mapping[str, str],
     tags: Mapping[str, str],
     task: str,
 ) -> tuple[Version, bool]:
@@ -105,6 +113,7 @@ def register(
     Args:
         run_id: the MLflow run that registers it.
         figures: what it scored.
+        how: of every figure a digest of how it was measured.
         tags: its lineage.
         task: what the served model does unless told otherwise: caption, match, answer or embed.
 
@@ -115,16 +124,17 @@ def register(
     client = store.client()
     digest, served = weights_digest(directory), packaging.digest(directory, task)
     scored = {FIGURE + metric: repr(value) for metric, value in figures.items()}
+    scored |= {HOW + metric: value for metric, value in how.items()}
     notes = {**tags, DIGEST: digest, SERVED: served, **scored}
     known = find(name, digest, served)
     if known is not None:
-        for metric, value in figures.items():
-            client.set_model_version_tag(name, str(known.number), FIGURE + metric, repr(value))
-        return replace(known, figures=dict(figures)), False
+        otherwise = [metric for metric, value in how.items() if known.how.get(metric) != value]
+        scored |= {BEST + metric: repr(figures[metric]) for metric in otherwise}  # no more the best of before
+        return _tag(client, known, scored), False
     model_id = _log_model(client, name, directory, run_id=run_id, tags=notes, task=task)
     _create(client, name, f"BLIP, served for the task `{task}` unless told otherwise")
     created = client.create_model_version(name, f"{SCHEME}{model_id}", run_id, notes, model_id=model_id)
-    return Version(name, int(created.version), digest, dict(figures), dict(figures)), True
+    return Version(name, int(created.version), digest, dict(figures), dict(figures), dict(how)), True
 
 
 def promote(
@@ -277,11 +287,23 @@ def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
 
 def _version(found: "ModelVersion") -> Version:
     figures, best = _numbers(found, FIGURE), _numbers(found, BEST)
-    return Version(found.name, int(found.version), found.tags.get(DIGEST, ""), figures, figures | best)
+    digest, how = found.tags.get(DIGEST, ""), _tags(found, HOW)
+    return Version(found.name, int(found.version), digest, figures, figures | best, how)
 
 
 def _numbers(found: "ModelVersion", kind: str) -> dict[str, float]:
-    return {tag.removeprefix(kind): float(value) for tag, value in found.tags.items() if tag.startswith(kind)}
+    return {metric: float(value) for metric, value in _tags(found, kind).items()}
+
+
+def _tags(found: "ModelVersion", kind: str) -> dict[str, str]:
+    return {tag.removeprefix(kind): value for tag, value in found.tags.items() if tag.startswith(kind)}
+
+
+def _tag(client: "MlflowClient", known: Version, tags: Mapping[str, str]) -> Version:
+    """The version, with these tags in place of those that it had."""
+    for tag, value in tags.items():
+        client.set_model_version_tag(known.name, str(known.number), tag, value)
+    return _version(client.get_model_version(known.name, str(known.number)))
 
 
 def _create(client: "MlflowClient", name: str, description: str) -> None:

@@ -22,6 +22,7 @@ from blip.credentials import shown
 from blip.errors import Preempted
 from blip.tracking import pipeline, processes, store
 from blip.tracking.lineage import VALUE_LIMIT, inputs, lineage, parameters
+from blip.tracking.measured import Measured, Scores
 from blip.tracking.system import system_metrics
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class StageRun:
         self._parameters = dict(logged.params)
         self._last_steps = {name: self._last_step(name) for name in logged.metrics if "system/" not in name}
         self.figures: dict[str, float] = {}  # of what was done in the stage, to stand beside its own figures
+        self.measured: dict[str, Measured] = {}  # how figures of the stage were measured
         self.trained: list[str] = []  # training runs of the stage, whose checkpoints stay until it is done
         self._pending: list[Metric] = []
         self._flushed = time.monotonic()
@@ -96,6 +98,11 @@ class StageRun:
 
         entries = [RunTag(name, str(value)[:VALUE_LIMIT]) for name, value in tags.items()]
         _sent(self.client.log_batch, self.run_id, tags=entries)
+
+    def note(self, scores: Scores) -> dict[str, float]:
+        """The figures, to be written with how they were measured."""
+        self.measured |= scores.measured
+        return scores.figures
 
     def log_artifact(self, path: Path | str, folder: str | None = None) -> None:
         """Keep a file, or a folder with all that is in it, with the run."""

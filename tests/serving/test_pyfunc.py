@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with stage_run("register", load_settings(PARAMS)) as run, warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             registry.register(
-                "blip-captioning", directory, run_id=run.run_id, figures={}, tags={}, task="caption"
+                "blip-captioning", directory, run_id=run.run_id, figures={}, how={}, tags={}, task="caption"
             )
         registry.promote("blip-captioning", 1)
     return folder

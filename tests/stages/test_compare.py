@@ -9,6 +9,8 @@ from PIL import Image
 
 from blip.config import Settings
 from blip.stages import run_stage
+from blip.tracking.measured import from_json
+from blip.tracking.registry import weights_digest
 
 
 def test_three_models_are_compared_with_and_without_re_ranking(evaluation_settings: Settings) -> None:
@@ -21,6 +23,13 @@ def test_three_models_are_compared_with_and_without_re_ranking(evaluation_settin
                 assert figures[f"compare.{name}.{prefix}{metric}"] == value
             mean = (heads[head]["i2t_r1"] + heads[head]["t2i_r1"]) / 2
             assert heads[head]["r1"] == pytest.approx(mean)
+    measured = from_json(json.loads(Path("metrics/compare.json").read_text()), "").measured
+    for name, model in (
+        ("pretrain", "pretrain"),
+        ("bootstrapped", "pretrain_bootstrapped"),
+        ("finetuned", "retrieval"),
+    ):
+        assert measured[f"compare.{name}.itc.r1"].weights == (weights_digest(Path("models", model)),)
     with Image.open("reports/compare/chart.png") as chart:
         assert chart.width > 800
 

@@ -12,6 +12,8 @@ import pytest
 from blip.config import Settings
 from blip.errors import BadArguments, BlipError
 from blip.stages import evaluate, run_stage
+from blip.tracking.measured import from_json
+from blip.tracking.registry import weights_digest
 
 METRICS = {
     "retrieval": [f"retrieval.{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)],
@@ -40,15 +42,18 @@ def test_a_task_leaves_its_metrics_examples_and_exactly_the_pictures_they_name(
     task: str, evaluation_settings: Settings
 ) -> None:
     figures = run_stage(f"evaluate@{task}", evaluation_settings)
-    assert json.loads(Path(f"metrics/evaluate_{task}.json").read_text()) == figures
+    written = from_json(json.loads(Path(f"metrics/evaluate_{task}.json").read_text()), "")
+    assert written.figures == figures
+    model = weights_digest(Path("models", task if Path("models", task).is_dir() else "retrieval"))
+    assert {written.measured[name].problem(model, evaluation_settings) for name in METRICS[task]} == {""}
     assert set(METRICS[task]) <= set(figures)
     assert all(0 <= figures[name] <= 1 for name in METRICS[task])
-    written = examples_of(task)
-    assert written["task"] == task and written["examples"]
+    examples = examples_of(task)
+    assert examples["task"] == task and examples["examples"]
     there = {f"images/{path.name}" for path in Path(f"reports/evaluate/{task}/images").iterdir()}
-    assert there == pictures_in(written)
+    assert there == pictures_in(examples)
     with Path(f"reports/evaluate/{task}/predictions.csv").open(newline="") as handle:
-        assert len(list(csv.DictReader(handle))) == written["selection"]["of"]
+        assert len(list(csv.DictReader(handle))) == examples["selection"]["of"]
 
 
 def test_the_same_models_and_data_give_the_same_report(evaluation_settings: Settings) -> None:

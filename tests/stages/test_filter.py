@@ -10,6 +10,7 @@ from blip.config.places import CURVES
 from blip.stages import filter
 from blip.stages.filter import hand_over, train_members
 from blip.stages.training import Job
+from blip.tracking.measured import Measured, Scores
 from blip.tracking.runs import StageRun
 from tests import tiny
 
@@ -51,6 +52,7 @@ class Noted(StageRun):
 
     def __init__(self) -> None:
         self.figures: dict[str, float] = {}
+        self.measured: dict[str, Measured] = {}
         self.curves: dict[str, str] = {}
 
     def log_curve(self, path: Path, prefix: str = "") -> None:
@@ -129,7 +131,7 @@ def test_what_is_trained_stays_until_it_is_validated(
         with pytest.raises(KeyboardInterrupt):
             filter.run(settings, Noted(), None)
     assert not Path("models/filter").exists()
-    monkeypatch.setattr(filter, "match_scores", lambda *_: {"filter.validation_auc": 1.0})
+    monkeypatch.setattr(filter, "match_scores", lambda *_: Scores({"filter.validation_auc": 1.0}, {}))
     trainer.seeds.clear()
     assert filter.run(settings, Noted(), None) == {"filter.validation_auc": 1.0}
     assert trainer.seeds == {} and Path("models/filter/members/3").is_dir()

@@ -12,6 +12,7 @@ from blip.config import Settings, load_settings
 from blip.errors import BadArguments
 from blip.stages import register
 from blip.tracking import packaging, registry, store
+from blip.tracking.measured import Measured, Scores, as_json
 from blip.tracking.runs import stage_run
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -35,10 +36,24 @@ def write_weights(name: str, value: float) -> None:
     save_file({"weight": torch.full((4,), value)}, f"models/{name}/model.safetensors")
 
 
-def measure(accuracy: float, auc: float | None) -> None:
+def measure(
+    accuracy: float, auc: float | None, data: str = "ours", settings: tuple[tuple[str, str], ...] = ()
+) -> None:
+    """Write what evaluate@vqa and capfilt say of the models that are here."""
+    note("evaluate_vqa", {"vqa.accuracy": accuracy}, "vqa", data, settings)
+    note("capfilt", {} if auc is None else {"filter.roc_auc": auc}, "filter")
+
+
+def note(
+    stage: str,
+    figures: dict[str, float],
+    model: str,
+    data: str = "ours",
+    settings: tuple[tuple[str, str], ...] = (),
+) -> None:
     Path("metrics").mkdir(exist_ok=True)
-    Path("metrics/evaluate_vqa.json").write_text(json.dumps({"vqa.accuracy": accuracy}))
-    Path("metrics/capfilt.json").write_text(json.dumps({} if auc is None else {"filter.roc_auc": auc}))
+    how = Measured((registry.weights_digest(Path("models", model)),), data, settings)
+    Path(f"metrics/{stage}.json").write_text(json.dumps(as_json(Scores.of(figures, how))))
 
 
 def register_models(settings: Settings) -> dict[str, float]:
@@ -152,8 +167,8 @@ def test_a_champion_below_a_raised_gate_is_said_to_serve_still(
 
 def test_with_rounds_the_last_ones_model_is_judged_by_its_own_figures(settings: Settings) -> None:
     measure(accuracy=0.80, auc=0.75)
-    Path("metrics/rounds.json").write_text(json.dumps({"rounds.2.filter.roc_auc": 0.93}))
     write_weights("rounds/2/filter", 5.0)
+    note("rounds", {"rounds.2.filter.roc_auc": 0.93}, "rounds/2/filter")
     twice = settings.model_copy(update={"capfilt": settings.capfilt.model_copy(update={"rounds": 2})})
     assert register_models(twice)["register.blip-filter.passed"] == 1.0
     champion = registry.champion("blip-filter")
@@ -166,6 +181,77 @@ def test_a_gate_for_a_model_nobody_makes_is_refused(settings: Settings) -> None:
     gate = settings.register_.model_copy(update={"gate": {"blip-vga": {"vqa.accuracy": 0.6}}})
     with pytest.raises(BadArguments, match="no model 'blip-vga'; the pipeline makes: blip-base"):
         register_models(settings.model_copy(update={"register_": gate}))
+
+
+def test_a_champion_that_was_measured_on_other_data_gives_way_and_the_way_back_is_said(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passed = []
+    for number, (accuracy, data) in enumerate([(0.95, "emoji"), (0.65, "photos"), (0.62, "photos")], 1):
+        write_weights("vqa", float(number))
+        measure(accuracy, auc=0.93, data=data)
+        passed.append(register_models(settings)["register.blip-vqa.passed"])
+        if number == 2:
+            said = " ".join(capsys.readouterr().out.split())
+            assert "champion v2 │ vqa.accuracy │ 0.650 │ 0.6 │ not compared" in said
+            assert (
+                "blip-vqa: the champion before, version 1, was measured on other data or with other settings, so its "
+                "vqa.accuracy was not compared; `blip promote blip-vqa 1` brings it back" in said
+            )
+    assert passed == [1.0, 1.0, 0.0], "the third is held against the second"
+    champion = registry.champion("blip-vqa")
+    assert champion is not None
+    assert (champion.number, champion.best) == (2, {"vqa.accuracy": 0.65})
+
+
+def test_a_champion_that_is_measured_on_harder_data_asks_what_it_reaches_there(settings: Settings) -> None:
+    measure(0.95, auc=0.93)
+    register_models(settings)
+    measure(0.70, auc=0.93, data="harder")
+    assert register_models(settings)["register.blip-vqa.passed"] == 1.0
+    write_weights("vqa", 2.0)
+    measure(0.72, auc=0.93, data="harder")
+    assert register_models(settings) == {
+        "register.blip-vqa.passed": 1.0,
+        "register.blip-vqa.version": 2.0,
+        "register.blip-filter.passed": 1.0,
+        "register.blip-filter.version": 1.0,
+    }
+
+
+def test_a_model_with_the_figures_of_another_one_is_refused(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure(0.80, auc=0.93)
+    register_models(settings)
+    write_weights("vqa", 2.0)  # trained again, not evaluated
+    metrics = register_models(settings)
+    assert (metrics["register.blip-vqa.passed"], metrics["register.blip-vqa.version"]) == (0.0, 0.0)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "vqa.accuracy is measured on other weights: run `blip stage evaluate@vqa`" in said
+    champion = registry.champion("blip-vqa")
+    assert champion is not None and champion.number == 1
+
+
+def test_figures_of_another_recipe_are_not_those_of_this_one(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure(0.80, auc=0.93, settings=(("evaluate.vqa.data", "vqa_other"),))
+    assert register_models(settings)["register.blip-vqa.version"] == 0.0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "measured with evaluate.vqa.data vqa_other, which is vqa_test now: run `blip stage evaluate@vqa`"
+        in said
+    )
+
+
+def test_figures_that_nobody_says_of_which_weights_they_are_do_not_count(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure(0.80, auc=0.93)
+    Path("metrics/evaluate_vqa.json").write_text('{"vqa.accuracy": 0.8}')
+    assert register_models(settings)["register.blip-vqa.passed"] == 0.0
+    assert "vqa.accuracy is of no known weights" in " ".join(capsys.readouterr().out.split())
 
 
 def test_as_good_as_the_champion_is_good_enough(settings: Settings) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,6 +18,8 @@ from blip.data.pairs import PairsDataset
 from blip.stages import finetune, run_stage
 from blip.stages.register import CANDIDATES
 from blip.tasks.rounds import last_dataset, last_model, of_last_round
+from blip.tracking.measured import from_json
+from blip.tracking.registry import weights_digest
 from tests.stages.conftest import ROOT
 from tests.stages.rounds_run import FIRST, make_project
 
@@ -106,6 +109,14 @@ def test_the_figures_of_all_rounds_stand_side_by_side(thrice: Path) -> None:
         kept = [all(texts) for texts in audit["web_kept"].to_pylist()]
         assert figures[f"rounds.{number}.capfilt.web_kept"] == pytest.approx(sum(kept) / 20)
     assert of_last_round(figures)["captioner.exact_match"] == figures["rounds.3.captioner.exact_match"]
+
+
+def test_the_figures_of_a_round_say_that_they_are_of_its_models(thrice: Path) -> None:
+    measured = from_json(json.loads((thrice / "metrics/rounds.json").read_text()), "").measured
+    told = {"captioner": "exact_match", "filter": "validation_auc", "pretrained": "validation.itc.i2t_r1"}
+    for number, part in product((2, 3), PARTS):
+        of_it = weights_digest(thrice / f"models/rounds/{number}/{part}")
+        assert measured[f"rounds.{number}.{part}.{told[part]}"].weights == (of_it,)
 
 
 def test_kill_9_anywhere_costs_only_what_was_at_work(begun: Path, thrice: Path, tmp_path: Path) -> None:

@@ -43,13 +43,13 @@ def test_a_filter_that_errs_nowhere_has_full_marks_where_captions_repeat(
         return torch.tensor([1.0 if of_images[row] == given[column] else -1.0 for row, column in pairs])
 
     monkeypatch.setattr(Blip, "score_pairs", perfect)
-    figures = validation_scores.match_scores("filter", Path("models/filter"), settings)
+    figures = validation_scores.match_scores("filter", Path("models/filter"), settings).figures
     assert figures == {"filter.validation_auc": 1.0, "filter.validation_accuracy": 1.0}
 
 
 def test_a_real_filter_is_measured(settings: Settings) -> None:
     write(Path(), "validation", captioned("red apple", "dog", "the table"))
-    figures = validation_scores.match_scores("filter", Path("models/filter"), settings)
+    figures = validation_scores.match_scores("filter", Path("models/filter"), settings).figures
     assert all(0 <= value <= 1 for value in figures.values())
 
 

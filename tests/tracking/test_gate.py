@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from blip.errors import BlipError
-from blip.tracking.gate import judge, read_figures
+from blip.tracking.gate import judge, read_scores
 
 GATE = {"retrieval.i2t_r1": 0.30, "retrieval.t2i_r1": 0.30}
 
@@ -31,6 +31,13 @@ def test_a_figure_nobody_measured_does_not_pass() -> None:
     assert not verdict.good_enough
 
 
+def test_a_figure_of_another_model_does_not_pass() -> None:
+    unfit = {"vqa.accuracy": "measured on other weights"}
+    verdict = judge({"vqa.accuracy": 0.6}, {"vqa.accuracy": 0.7}, {}, tolerance=0.02, unfit=unfit)
+    assert verdict.reasons == ["vqa.accuracy is measured on other weights"]
+    assert not verdict.good_enough
+
+
 def test_a_champion_is_replaced_by_one_within_the_tolerance_only() -> None:
     champion = {"retrieval.i2t_r1": 0.66, "retrieval.t2i_r1": 0.69}
     assert judge(GATE, {"retrieval.i2t_r1": 0.65, "retrieval.t2i_r1": 0.70}, champion, tolerance=0.02).passed
@@ -49,10 +56,10 @@ def test_figures_come_from_the_stages_not_from_what_is_derived(tmp_path: Path) -
     (tmp_path / "filter.json").write_text('{"filter.roc_auc": 0.93}')
     (tmp_path / "summary.json").write_text('{"vqa.accuracy": 0.1}')
     (tmp_path / "register.json").write_text('{"register.blip-vqa.passed": 1}')
-    assert read_figures(tmp_path) == {"vqa.accuracy": 0.8, "filter.roc_auc": 0.93}
+    assert read_scores(tmp_path).figures == {"vqa.accuracy": 0.8, "filter.roc_auc": 0.93}
 
 
 def test_a_file_that_holds_no_figures_is_named(tmp_path: Path) -> None:
     (tmp_path / "filter.json").write_text('{"filter": {"roc_auc": 0.93}}')
     with pytest.raises(BlipError, match=r"filter\.json: not a flat JSON object"):
-        read_figures(tmp_path)
+        read_scores(tmp_path)

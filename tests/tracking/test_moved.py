@@ -18,7 +18,7 @@ from blip.tracking import registry
 from blip.tracking.runs import stage_run
 with stage_run("register", load_settings(Path(sys.argv[1]))) as run:
     run.log_artifact("models/vqa/config.json")
-    registry.register("blip-vqa", Path("models/vqa"), run_id=run.run_id, figures={}, tags={}, task="answer")
+    registry.register("blip-vqa", Path("models/vqa"), run_id=run.run_id, figures={}, how={}, tags={}, task="answer")
     registry.promote("blip-vqa", 1)
 """
 FIND = """

@@ -24,12 +24,15 @@ def make_model(directory: Path, value: float) -> Path:
     return directory
 
 
-def register(run: StageRun, directory: Path, accuracy: float) -> tuple[registry.Version, bool]:
+def register(
+    run: StageRun, directory: Path, accuracy: float, how: str = "as ever"
+) -> tuple[registry.Version, bool]:
     return registry.register(
         "blip-vqa",
         directory,
         run_id=run.run_id,
         figures={"vqa.accuracy": accuracy},
+        how={"vqa.accuracy": how},
         tags={"blip.git_commit": "4f0c"},
         task="answer",
     )
@@ -207,7 +210,9 @@ def test_weights_that_are_known_keep_where_they_came_from(settings: Settings, pr
         made = make_model(project / "models/vqa", 1.0)
         for commit in ("trained", "later"):
             tags = {"blip.git_commit": commit}
-            registry.register("blip-vqa", made, run_id=run.run_id, figures={}, tags=tags, task="answer")
+            registry.register(
+                "blip-vqa", made, run_id=run.run_id, figures={}, how={}, tags=tags, task="answer"
+            )
     assert store.client().get_model_version("blip-vqa", "1").tags["blip.git_commit"] == "trained"
 
 
@@ -220,3 +225,14 @@ def test_what_was_reached_stays_exact(settings: Settings, project: Path) -> None
     champion = registry.champion("blip-vqa")
     assert champion is not None
     assert (champion.figures, champion.best) == ({"vqa.accuracy": 2 / 3}, {"vqa.accuracy": 5 / 7})
+
+
+def test_what_is_measured_otherwise_has_no_best_of_before(settings: Settings, project: Path) -> None:
+    with stage_run("register", settings) as run:
+        made = make_model(project / "models/vqa", 1.0)
+        register(run, made, 0.7)
+        registry.promote("blip-vqa", 1, best={"vqa.accuracy": 0.8})
+        assert register(run, made, 0.7)[0].best == {"vqa.accuracy": 0.8}
+        harder, _ = register(run, made, 0.5, how="harder")
+    assert (harder.best, harder.how) == ({"vqa.accuracy": 0.5}, {"vqa.accuracy": "harder"})
+    assert registry.champion("blip-vqa") == harder

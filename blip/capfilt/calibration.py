@@ -81,6 +81,11 @@ class Measured:
         scores = torch.from_numpy(np.concatenate([self.matched, self.mismatched]))
         return roc_auc(scores, torch.arange(len(scores)) < len(self.matched))
 
+    @property
+    def accuracy(self) -> float:
+        """The share that is judged rightly at a probability of 0.5, of as many pairs that match as others."""
+        return float((self.matched >= 0.5).mean() + (self.mismatched < 0.5).mean()) / 2
+
     def at(self, threshold: float, noise: float) -> Point:
         """What a threshold gives where a share `noise` of the texts is wrong."""
         recall = float((self.matched >= threshold).mean())

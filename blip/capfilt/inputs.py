@@ -118,8 +118,8 @@ class Models:
         dtype: str = "float32",
         compiled: bool = False,
     ) -> "Models":
-        """With the filters' members: models of the same training that lie in folders of `MEMBERS` within them."""
-        found = (one for path in filters for one in (path, *_members(path)))
+        """With the filters' members."""
+        found = (one for path in filters for one in with_members(path))
         return cls(captioner, tuple(found), device, dtype, compiled)
 
     @property
@@ -142,9 +142,10 @@ class Models:
         return open_model(directory, self.device, self.dtype, self.compiled)
 
 
-def _members(directory: Path) -> list[Path]:
+def with_members(directory: Path) -> list[Path]:
+    """A filter and the models of the same training that decide with it, in folders of `MEMBERS` within."""
     members = (path for path in (directory / MEMBERS).glob("*") if path.name.isdecimal())
-    return sorted(members, key=lambda path: int(path.name))
+    return [directory, *sorted(members, key=lambda path: int(path.name))]
 
 
 @dataclass(frozen=True)

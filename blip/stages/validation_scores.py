@@ -3,18 +3,16 @@
 from functools import partial
 from pathlib import Path
 
-import torch
-
+from blip.capfilt.calibration import measure
+from blip.capfilt.inputs import Pairs, with_members
+from blip.capfilt.judge import Judge, Jury
 from blip.config import Settings
-from blip.config.places import DATASETS
-from blip.data.text import clean_caption
-from blip.errors import BlipError
+from blip.config.places import DATASETS, VALIDATED
 from blip.model.device import device_of
 from blip.model.dialogs import answer_ranker
 from blip.model.two_images import TwoImages
 from blip.tasks import captioning, nlvr, retrieval, visdial, vqa
 from blip.tasks.inputs import open_directory, read_samples
-from blip.tasks.matching import roc_auc
 from blip.tasks.outcome import Outcome
 from blip.tracking.measured import Scores, measured
 
@@ -50,34 +48,25 @@ def caption_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
 
 
 def match_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
-    """How well the ITM head tells a picture's own label from another one: ROC AUC and accuracy at the argmax.
+    """How well a filter tells a picture's own text from those of others: ROC AUC, and accuracy at a probability of 0.5.
+
+    All its members judge together, by the heads and views by which CapFilt has them decide. The captioner and similar
+    pictures, whom it may ask too, have no say here.
 
     Raises:
-        BlipError: the captions of the validation data are not at least two texts.
+        BlipError: the validation data have no two pictures with different texts.
     """
-    samples = [sample for sample in read_samples(VALIDATION) if sample.captions]
-    own = [clean_caption(sample.captions[0].text) for sample in samples]
-    places = {text: place for place, text in enumerate(dict.fromkeys(own))}
-    texts = list(places)
-    if len(texts) < 2:
-        raise BlipError(
-            f"validation of the filter needs pictures with different captions; {DATASETS / VALIDATION} has "
-            f"{len(samples)} with a caption, {len(texts)} of them different"
-        )
-    model = open_directory(directory, settings.compute)
-    tokens = model.encode_images([sample.media for sample in samples], settings.evaluate.batch_size)
-    generator = torch.Generator().manual_seed(settings.seed)
-    rows = torch.arange(len(samples)).repeat(2)
-    right = torch.tensor([places[text] for text in own])
-    wrong = (right + torch.randint(1, len(texts), (len(samples),), generator=generator)) % len(texts)
-    scores = model.score_pairs(tokens, rows, texts, torch.cat((right, wrong))).cpu()
-    matched = torch.arange(len(rows)) < len(samples)
-    accuracy = ((scores > 0) == matched).float().mean().item()
-    figures = {
-        f"{prefix}.validation_auc": roc_auc(scores, matched),
-        f"{prefix}.validation_accuracy": accuracy,
-    }
-    return Scores.of(figures, measured([directory], VALIDATION, settings, "seed"))
+    how = settings.capfilt
+    human, validation = (
+        Pairs(DATASETS / name, VALIDATED / f"{name}.parquet") for name in (how.human, VALIDATION)
+    )
+    filters = [open_directory(path, settings.compute) for path in with_members(directory)]
+    texts = list(human.texts()) if how.head != "itm" else []
+    jury = Jury([Judge.of(model, how.head, texts) for model in filters], how.views)
+    found = measure(jury, validation, settings.seed)
+    scores = {f"{prefix}.validation_auc": found.roc_auc, f"{prefix}.validation_accuracy": found.accuracy}
+    deciding = ("seed", "capfilt.head", "capfilt.views")
+    return Scores.of(scores, measured([directory], VALIDATION, settings, *deciding))
 
 
 def question_scores(prefix: str, directory: Path, settings: Settings) -> Scores:

@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from blip.capfilt.calibration import measure
+from blip.capfilt.inputs import Models, Pairs
+from blip.capfilt.jury import forget_models, jury_of
 from blip.config import Settings, load_settings
 from blip.data.pairs import Caption, Sample
 from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.stages import validation_scores
 from blip.tasks import inputs
+from blip.tracking.registry import weights_digest
 from tests import tiny
 
 from .conftest import ROOT, pictures, write
@@ -22,7 +26,7 @@ from .conftest import ROOT, pictures, write
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.chdir(tmp_path)
     tiny.save(Path("models/filter"), 0)
-    return load_settings(ROOT / "params.yaml", overrides={"compute.device": "cpu"})
+    return load_settings(ROOT / "params.yaml", overrides={"compute.device": "cpu", "capfilt.head": "itm"})
 
 
 def captioned(*texts: str) -> list[Sample]:
@@ -53,9 +57,32 @@ def test_a_real_filter_is_measured(settings: Settings) -> None:
     assert all(0 <= value <= 1 for value in figures.values())
 
 
+def test_the_members_of_a_filter_are_measured_as_they_decide(settings: Settings) -> None:
+    write(Path(), "validation", captioned("red apple", "dog", "the table", "green apple"))
+    write(Path(), "human", captioned("a dog", "an apple on the table"))
+    how = settings.capfilt.model_copy(update={"head": "both", "likelihood": 0.0})
+    both = settings.model_copy(update={"capfilt": how})
+    judge = Path("models/filter")
+    alone = validation_scores.match_scores("filter", judge, both)
+    tiny.save(judge / "members/2", 1)
+    together = validation_scores.match_scores("filter", judge, both)
+    jury = jury_of(Models.of(judge, [judge], "cpu"), how, Pairs(Path("data/datasets/human")))
+    forget_models()
+    found = measure(jury, Pairs(Path("data/datasets/validation")), settings.seed)
+    assert len(jury.judges) == 2 and list(jury.views) == [1.0, 0.85]
+    assert together.figures == {
+        "filter.validation_auc": found.roc_auc,
+        "filter.validation_accuracy": found.accuracy,
+    }
+    assert together.figures != alone.figures
+    named = together.measured["filter.validation_auc"]
+    assert named.weights == (weights_digest(judge),) != alone.measured["filter.validation_auc"].weights
+    assert named.how == alone.measured["filter.validation_auc"].how
+
+
 def test_one_caption_alone_cannot_validate_a_filter(settings: Settings) -> None:
     write(Path(), "validation", captioned("dog", "Dog."))
-    with pytest.raises(BlipError, match="2 with a caption, 1 of them different"):
+    with pytest.raises(BlipError, match="validation: calibration needs pairs with different texts; it has 1"):
         validation_scores.match_scores("filter", Path("models/filter"), settings)
 
 

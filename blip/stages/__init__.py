@@ -120,6 +120,7 @@ def _run_here(name: str, stage: Stage, settings: Settings) -> dict[str, float]:
         figures = _finite(name, figures | run.figures)
         figures["seconds"] = round(time.monotonic() - began, 2)
         run.log_metrics(figures)
+        run.tag_weights()
         if stage.keeps_metrics:
             written = as_json(Scores(figures, run.measured))
             write_json(METRICS / f"{name.replace('@', '_')}.json", written)

@@ -20,7 +20,6 @@ from blip.errors import BadArguments
 from blip.stages import STAGES
 from blip.tasks.rounds import ROUNDS, last_model, of_last_round
 from blip.tracking import gate, registry
-from blip.tracking.lineage import lineage
 from blip.tracking.measured import Measured, Scores
 from blip.tracking.runs import StageRun, training_run
 
@@ -109,7 +108,7 @@ def _judge(
         run_id=run.run_id,
         figures={metric: scores.figures[metric] for metric in minimums},
         how=how,
-        tags={**lineage(candidate.stage, settings), **training_run(run.client, candidate.stage, settings)},
+        tags=training_run(run.client, candidate.stage, digest, settings),
         task=candidate.task,
     )
     champion = registry.champion(

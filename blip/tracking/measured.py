@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from blip.config import Settings
+from blip.config.places import DATASETS, VALIDATED
 from blip.data.kept import digest_of
 from blip.tracking import registry
 from blip.tracking.lineage import flatten
@@ -75,7 +76,6 @@ def measured(models: Iterable[Path], dataset: str, settings: Settings, *names: s
         BlipError: a model or the dataset is not there.
     """
     from blip.data.pairs import PairsDataset, excluded_keys  # slow; who reads figures needs none of them
-    from blip.tasks.inputs import DATASETS, VALIDATED
 
     left_out = sorted(excluded_keys(VALIDATED, dataset))
     return Measured(

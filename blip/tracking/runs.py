@@ -21,7 +21,7 @@ from blip.config import Settings
 from blip.credentials import shown
 from blip.errors import Preempted
 from blip.tracking import pipeline, processes, store
-from blip.tracking.lineage import VALUE_LIMIT, inputs, lineage, parameters
+from blip.tracking.lineage import VALUE_LIMIT, lineage, parameters
 from blip.tracking.measured import Measured, Scores
 from blip.tracking.system import system_metrics
 
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 LAST_STAGE = "report"
 METRICS_BATCH, PARAMETERS_BATCH = 900, 90  # a request takes 1000 metrics and 100 parameters
 FLUSH_SECONDS = 10.0
+WEIGHTS = (
+    "blip.weights"  # digests of the models that a run gave figures of: a training run, of those that it made
+)
+ORIGIN = ("blip.git_", "blip.dvc_lock", "blip.recipe", "blip.flow_run", "blip.input.")
 
 
 class StageRun:
@@ -104,6 +108,12 @@ class StageRun:
         self.measured |= scores.measured
         return scores.figures
 
+    def tag_weights(self) -> None:
+        """Say which models the figures are of: of a training stage, those that it made."""
+        digests = {digest for how in self.measured.values() for digest in how.weights}
+        if digests:
+            self.set_tags({WEIGHTS: " ".join(sorted(digests))})
+
     def log_artifact(self, path: Path | str, folder: str | None = None) -> None:
         """Keep a file, or a folder with all that is in it, with the run."""
         log = self.client.log_artifacts if Path(path).is_dir() else self.client.log_artifact
@@ -162,25 +172,19 @@ def stage_run(stage: str, settings: Settings) -> Iterator[StageRun]:
         _sent(pipeline.leave, client, parent, finished=stage == LAST_STAGE and status == "FINISHED")
 
 
-def training_run(client: "MlflowClient", stage: str, settings: Settings) -> dict[str, str]:
-    """The run that made what a stage left here, in any pipeline, as a tag for the model it made; {} if none.
+def training_run(client: "MlflowClient", stage: str, weights: str, settings: Settings) -> dict[str, str]:
+    """The run of a stage that made these weights, in any pipeline, and what it came from: tags for a model.
 
-    DVC may have brought back what an older run made: it is the newest finished one of the same settings and inputs,
-    or the newest of all.
+    DVC may have brought back what an older run made, from other code, and what another machine made; {} if no run here
+    says that it was it.
     """
     experiment = store.experiment(client, settings.register_.experiment)
-    query = f"tags.`blip.stage` = '{stage}' and attributes.status = 'FINISHED'"
-    found = client.search_runs([experiment], query, order_by=["attributes.start_time DESC"])
-    same = (run for run in found if _is_of(run, parameters(stage, settings), inputs(stage)))
-    made = next(same, found[0] if found else None)
-    return {"blip.training_run": made.info.run_id} if made else {}
-
-
-def _is_of(run: "Run", wanted: Mapping[str, str], read: Mapping[str, str]) -> bool:
-    """Whether a run had these settings and inputs, as far as it says."""
-    params, tags = run.data.params, run.data.tags
-    alike = all(params.get(name, value) == value for name, value in wanted.items())
-    return alike and all(tags.get(name, value) == value for name, value in read.items())
+    query = f"tags.`blip.stage` = '{stage}' and tags.`{WEIGHTS}` LIKE '%{weights}%'"
+    found = client.search_runs([experiment], query, order_by=["attributes.start_time DESC"], max_results=1)
+    if not found:
+        return {}
+    tags = {name: value for name, value in found[0].data.tags.items() if name.startswith(ORIGIN)}
+    return tags | {"blip.training_run": found[0].info.run_id}
 
 
 def _open(client: "MlflowClient", parent: pipeline.Pipeline, stage: str, settings: Settings) -> str:
@@ -211,7 +215,8 @@ def _open(client: "MlflowClient", parent: pipeline.Pipeline, stage: str, setting
 
 def _resumable(run: "Run", wanted: Mapping[str, str]) -> bool:
     stopped = run.info.status == "KILLED" or (run.info.status == "RUNNING" and not processes.alive(run))
-    return stopped and _is_of(run, wanted, {})
+    params = run.data.params
+    return stopped and all(params.get(name, value) == value for name, value in wanted.items())
 
 
 def _was_stopped(error: BaseException) -> bool:

@@ -261,3 +261,18 @@ def test_as_good_as_the_champion_is_good_enough(settings: Settings) -> None:
         measure(2 / 3, auc=0.93)
         metrics = register_models(settings.model_copy(update={"register_": strict}))
         assert (metrics["register.blip-vqa.passed"], metrics["register.blip-vqa.version"]) == (1.0, number)
+
+
+def test_a_version_names_the_run_that_trained_it_and_no_other(settings: Settings) -> None:
+    with stage_run("finetune@vqa", settings) as trained:
+        trained.note(Scores.of({"a": 1.0}, Measured((registry.weights_digest(Path("models/vqa")),), "", ())))
+        trained.tag_weights()
+        trained.set_tags({"blip.git_commit": "of the training"})
+    with stage_run("filter", settings):
+        pass
+    measure(0.80, auc=0.93)
+    register_models(settings)
+    vqa = store.client().get_model_version("blip-vqa", "1").tags
+    assert (vqa["blip.training_run"], vqa["blip.git_commit"]) == (trained.run_id, "of the training")
+    judge = store.client().get_model_version("blip-filter", "1").tags
+    assert not {"blip.training_run", "blip.git_commit"} & judge.keys()

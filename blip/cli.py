@@ -57,9 +57,11 @@ def stage(
 ) -> None:
     """Run one stage in this folder; `dvc repro` calls this for whatever is out of date.
 
+    Under DVC it has the settings that the first stage wrote down: an edit of params.yaml waits for the next run.
+
     Example: [bold]blip stage pretrain --set pretrain.steps=200[/bold]
     """
-    from blip.config import load_settings, read_override
+    from blip.config import WRITTEN, load_settings, read_override, read_written
     from blip.config.dvc_yaml import has_stage
     from blip.config.places import METRICS
     from blip.stages import find_stage, run_stage
@@ -68,14 +70,17 @@ def stage(
     overrides = dict(read_override(text) for text in settings or [])
     launch = {"launcher": launcher, "hostfile": hostfile, "node_rank": node_rank}
     overrides |= {f"launch.{name}": value for name, value in launch.items() if value is not None}
-    figures = run_stage(name, load_settings(recipe=recipe, overrides=overrides))
+    by_dvc = "DVC_STAGE" in os.environ
+    as_recorded = by_dvc and not recipe and not overrides and WRITTEN.is_file()
+    chosen = read_written() if as_recorded else load_settings(recipe=recipe, overrides=overrides)
+    figures = run_stage(name, chosen)
     show(
         figures,
         as_json,
         [f"{name}: done in {figures['seconds']:.1f} s, {len(figures)} figures in {METRICS}/"],
     )
     follows = figures.keys() == {"seconds"}  # a node of several that is not the first
-    if "DVC_STAGE" not in os.environ and has_stage(name) and not follows:
+    if not by_dvc and has_stage(name) and not follows:
         print(UNKNOWN_TO_DVC.format(name=name), file=sys.stderr)
 
 

@@ -6,13 +6,22 @@ settings = load_settings(overrides={"pretrain.steps": 10})
 """
 
 from blip.config.data import Columns, Download, Ingest, Source, SourceKind, Validate, Vocabulary
-from blip.config.loading import NO_RECIPE, PARAMS, load_settings, read_override, read_section
+from blip.config.loading import (
+    NO_RECIPE,
+    PARAMS,
+    WRITTEN,
+    load_settings,
+    read_override,
+    read_section,
+    read_written,
+)
 from blip.config.sections import CapFilt, Compute, FilterHead, Launch, Precision, RerankBy, Settings, Wish
 from blip.config.training import Model, Objective, Optimiser, Run, SpikeRule, Training
 
 __all__ = [
     "NO_RECIPE",
     "PARAMS",
+    "WRITTEN",
     "CapFilt",
     "Columns",
     "Compute",
@@ -37,4 +46,5 @@ __all__ = [
     "load_settings",
     "read_override",
     "read_section",
+    "read_written",
 ]

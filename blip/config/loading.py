@@ -23,6 +23,7 @@ NO_RECIPE = "none"
 SCIENTIFIC = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")  # 1e-4 is a word to YAML 1.1
 MIXTURE = "data"  # the one table that is a value
 EXTENDS = "extends"
+WRITTEN = Path("reports/settings.yaml")  # by the first stage of dvc.yaml: complete, the recipe laid over it
 ANCHORS = ("optimiser", "training", "objective")  # shared YAML blocks, not settings of their own
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -56,6 +57,18 @@ def load_settings(
         values.pop(anchor, None)
     try:
         return Settings.model_validate(values)
+    except ValidationError as error:
+        raise BadArguments(_explain(error, path, Settings)) from None
+
+
+def read_written(path: Path = WRITTEN) -> Settings:
+    """The settings that `blip settings --out` wrote down: complete, with the recipe laid over them already.
+
+    Raises:
+        BadArguments: the file is missing or not YAML, or was written by other code than this.
+    """
+    try:
+        return Settings.model_validate(_read_yaml(path))
     except ValidationError as error:
         raise BadArguments(_explain(error, path, Settings)) from None
 

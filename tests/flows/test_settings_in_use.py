@@ -1,7 +1,10 @@
 """Under DVC a stage runs again when settings that it reads change, in params.yaml, in the recipe in use or below it."""
 
+import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -104,3 +107,42 @@ def test_what_it_reads_does(project: Path, edit) -> None:
 def test_the_flow_sees_an_edit_of_the_recipe(project: Path) -> None:
     recipe_itself()
     assert changed_stages() == {"pretrain"}
+
+
+INGEST = """
+ingest:
+  samples_per_shard: 40
+  vocabulary: {size: 300}
+  datasets: {human: {source: data/sample/human, kind: table, origin: human, role: train}}
+"""
+
+
+def test_an_edit_of_params_yaml_in_a_run_is_for_the_next_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage starts after the edit; DVC has recorded what stood there before."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Path("data").mkdir()
+    Path("data/sample").symlink_to(ROOT / "data/sample")
+    values = yaml.safe_load(Path("params.yaml").read_text()) | yaml.safe_load(INGEST)
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    graph = yaml.safe_load(Path("dvc.yaml").read_text())
+    graph["stages"]["ingest"] = {
+        "cmd": [
+            "sed -i -e 's/samples_per_shard: 40/samples_per_shard: 60/' -e 's/recipe: top/recipe: low/' params.yaml",
+            "python -m blip stage ingest",
+        ],
+        "params": [{"reports/settings.yaml": ["ingest"]}],
+        "outs": ["data/datasets/human"],
+    }
+    Path("dvc.yaml").write_text(yaml.safe_dump(graph))
+
+    dvc(project, "repro")
+
+    assert "samples_per_shard: 60" in Path("params.yaml").read_text()
+    manifest = json.loads(Path("data/datasets/human/manifest.json").read_text())
+    assert max(shard["samples"] for shard in manifest["shards"]) == 40
+    recorded = yaml.safe_load(Path("dvc.lock").read_text())["stages"]["ingest"]["params"]
+    assert recorded["reports/settings.yaml"]["ingest"]["samples_per_shard"] == 40
+    with closing(sqlite3.connect("mlflow.db")) as store:
+        assert store.execute("SELECT value FROM tags WHERE key = 'blip.recipe'").fetchall() == [("top",)] * 2

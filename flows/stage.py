@@ -86,7 +86,7 @@ def run_stage(name: str, up_to_date: bool = False) -> State:
     outcome = reproduce(
         name, environment, get_run_logger().info, "a" if (task_run.run_count or 1) > 1 else "w"
     )
-    if outcome.unchanged:
+    if outcome.succeeded and outcome.unchanged:
         return Completed(name="Cached", message="its inputs did not change")
     if outcome.succeeded:
         return Completed(message="done")

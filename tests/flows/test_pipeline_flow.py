@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,18 @@ def test_a_stage_that_takes_too_long_is_ended(project: Path):
         hurried(return_state=True).result(raise_on_failure=False)
     )
     assert Path("saved").read_text() == "ingest"
+
+
+def test_results_that_cannot_be_brought_back_are_a_failure(project: Path):
+    end_to_end(until="ingest", return_state=True)
+    shutil.rmtree("out")
+    Path("out").symlink_to("nowhere")  # where their folder has to be made
+
+    state = end_to_end(until="validate", return_state=True)
+
+    assert "is cached - skipping run" in Path(".blip/logs/ingest.log").read_text()
+    assert state.is_failed()
+    assert states_of(state) == {"ingest": "Failed"}
 
 
 def test_a_failure_holds_up_only_what_depends_on_it(project: Path):

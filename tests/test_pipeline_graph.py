@@ -64,6 +64,20 @@ def test_a_training_stage_depends_on_every_dataset_it_reads():
         assert {Path("data/datasets", dataset) for dataset in run.data} <= needs[name], name
 
 
+def test_a_stage_depends_on_what_validation_found_of_its_own_datasets_alone():
+    """And not on the folder of all lists: another evaluation set would train everything again."""
+    validated = Path("data/datasets/validated")
+    needs = {s.addressing: {Path(d.def_path) for d in s.deps} for s in Repo(str(ROOT)).index.stages}
+    checked = needs["validate"]
+    for name in needs.keys() - {"validate", "report"}:  # the report counts what others have read
+        own = {
+            validated / f"{path.name}.parquet"
+            for path in needs[name] & checked
+            if path.parent == validated.parent
+        }
+        assert {path for path in needs[name] if path.is_relative_to(validated)} == own, name
+
+
 def test_later_rounds_depend_on_all_that_the_first_one_reads():
     names = ("captioner", "filter", "capfilt", "pretrain_bootstrapped")
     specs = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

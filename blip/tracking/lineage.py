@@ -37,13 +37,13 @@ def lineage(stage: str, settings: Settings) -> dict[str, str]:
 
 
 def inputs(stage: str) -> dict[str, str]:
-    """Digests of what dvc.yaml names as the stage's deps: of a dataset's manifest, else from dvc.lock."""
+    """Digests of the stage's deps in dvc.yaml: of a dataset's manifest, of validation's lists, else from dvc.lock."""
     tags = {}
     outputs = _locked_outputs(Path("dvc.lock"))
     for path in stage_spec(stage).get("deps", []):
-        manifest = digest(Path(path) / "manifest.json")
-        if manifest:
-            tags[f"blip.input.{path}"] = manifest
+        own = Path(path) if path.endswith(".parquet") else Path(path) / "manifest.json"
+        if known := digest(own):
+            tags[f"blip.input.{path}"] = known
             continue
         tags.update(
             {f"blip.input.{out}": md5 for out, md5 in outputs.items() if f"{out}/".startswith(f"{path}/")}

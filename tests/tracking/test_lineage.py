@@ -30,9 +30,13 @@ def test_inputs_are_manifests_and_locked_models(settings: Settings, project: Pat
     manifest = project / "data/datasets/human/manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{}")
+    checked = project / "data/datasets/validated/human.parquet"
+    checked.parent.mkdir()
+    checked.write_bytes(b"keys")
     (project / "dvc.lock").write_text(LOCK)
     tags = lineage("captioner", settings)
     assert tags["blip.input.data/datasets/human"] == digest(manifest)
+    assert tags["blip.input.data/datasets/validated/human.parquet"] == digest(checked)
     assert tags["blip.input.models/pretrain"] == "md5:0a1b.dir"
     assert tags["blip.dvc_lock"] == digest(project / "dvc.lock")
 

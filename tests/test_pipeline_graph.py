@@ -3,15 +3,17 @@
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import networkx
 import pytest
 import yaml
 from dvc.repo import Repo
 
-from blip.config import CapFilt, load_settings
+from blip.config import IMMATERIAL, CapFilt, Training, load_settings, watched
 from blip.config.dvc_yaml import settings_read
 from blip.config.graph import PHASES, STAGES
+from blip.config.watched import TRAININGS
 from blip.errors import BadArguments
 from blip.stages import STAGES as RUNNABLE
 from blip.stages.finetune import SCORES
@@ -19,7 +21,6 @@ from flows.graph import up_to, upstream, with_downstream
 from flows.project import SETTINGS
 
 ROOT = Path(__file__).parents[1]
-TRAININGS = ("pretrain", "captioner", "filter", "pretrain_bootstrapped")
 
 
 @pytest.fixture(scope="module")
@@ -87,36 +88,55 @@ def test_later_rounds_depend_on_all_that_the_first_one_reads():
     named = tuple(f"{dep}/" for dep in specs["rounds"]["deps"])
     assert [dep for dep in read if not f"{dep}/".startswith(named)] == []
     params = {param for name in names for param in settings_read(name)}
-    scores = {param for param in params if param.startswith("evaluate.")}
+    scores = {param for param in params if param.startswith("validation.")}
     assert {param.partition(".")[0] for param in params - scores} | scores == set(settings_read("rounds"))
 
 
-def test_a_training_stage_depends_on_every_setting_that_its_scores_read():
+def test_a_training_stage_depends_on_every_setting_that_its_scores_read_and_on_none_of_evaluate():
     tree = ast.parse((ROOT / "blip/stages/validation_scores.py").read_text())
-    read = {node.name: evaluation_settings(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
+    read = {node.name: scoring_settings(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
     scores = {"pretrain": "retrieval_scores", "captioner": "caption_scores", "filter": "match_scores"}
     scores |= {f"finetune@{task}": SCORES[task].__name__ for task in ("retrieval", "captioning", "vqa")}
     for stage, function in scores.items():
         named = settings_read(stage)
+        assert not any(name.startswith("evaluate") for name in named)
         for setting in read[function]:
             assert any(f"{setting}.".startswith(f"{name}.") for name in named), (stage, setting)
-    assert settings_read("pretrain_bootstrapped")[-3:] == settings_read("pretrain")[-3:]
+    assert settings_read("pretrain_bootstrapped")[-1:] == settings_read("pretrain")[-1:]
 
 
-def evaluation_settings(function: ast.FunctionDef) -> set[str]:
-    """What a function notes, and reads of `settings.evaluate`, also by another name that it gives a part of it."""
+def scoring_settings(function: ast.FunctionDef) -> set[str]:
+    """What a function notes, and reads of `settings.validation`, also by another name that it gives a part of it."""
     texts = {ast.unparse(node) for node in ast.walk(function) if isinstance(node, ast.Attribute)}
     renamed = {
         f"{ast.unparse(node.targets[0])}.": f"{ast.unparse(node.value)}."
         for node in ast.walk(function)
-        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("settings.evaluate.")
+        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("settings.validation.")
     }
     for short, long in renamed.items():
         texts = {long + text.removeprefix(short) if text.startswith(short) else text for text in texts}
-    parts = {text.rstrip(".") for text in renamed.values()} | {"settings.evaluate"}
+    parts = {text.rstrip(".") for text in renamed.values()} | {"settings.validation"}
     strings = {node.value for node in ast.walk(function) if isinstance(node, ast.Constant)}
-    noted = {s for s in strings if isinstance(s, str) and re.fullmatch(r"seed|(evaluate|capfilt)\.[\w.]+", s)}
-    return noted | {t.removeprefix("settings.") for t in texts - parts if t.startswith("settings.evaluate.")}
+    noted = {
+        s for s in strings if isinstance(s, str) and re.fullmatch(r"seed|(validation|capfilt)\.[\w.]+", s)
+    }
+    return noted | {
+        t.removeprefix("settings.") for t in texts - parts if t.startswith("settings.validation.")
+    }
+
+
+def test_dvc_finds_every_setting_that_a_stage_names():
+    values = watched(load_settings(ROOT / "params.yaml"))
+    for stage, names in {stage: settings_read(stage) for stage in RUNNABLE}.items():
+        for name in names:
+            found: Any = values
+            for part in name.split("."):
+                assert part in found, (stage, name)
+                found = found[part]
+
+
+def test_what_changes_no_result_is_a_setting_of_training():
+    assert Training.model_fields.keys() >= IMMATERIAL
 
 
 def test_the_first_round_depends_on_every_setting_of_capfilt_but_their_number():

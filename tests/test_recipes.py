@@ -210,6 +210,9 @@ def test_what_each_task_is_trained_and_evaluated_with_is_the_papers():
         20,
     )
     assert (evaluate.retrieval.rerank, evaluate.vqa.candidates) == (256, 128)
+    for task in ("retrieval", "captioning", "vqa"):  # and so is what validation tells of it
+        validated = getattr(settings.validation, task).model_dump()
+        assert validated.items() <= getattr(evaluate, task).model_dump().items()
 
 
 def test_flickr_draws_its_negatives_locally_and_scores_128_again():

@@ -18,6 +18,7 @@ def settings(
     recipe: Recipe = None,
     changes: Changes = None,
     out: Annotated[Path | None, typer.Option(help="Write them into this file.")] = None,
+    watch: Annotated[Path | None, typer.Option(help="And what DVC compares of them into this one.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show all settings: those of params.yaml with the recipe laid over them, and what neither names.
@@ -29,14 +30,16 @@ def settings(
     import yaml
 
     from blip.atomic import write_text
-    from blip.config import load_settings, read_override
+    from blip.config import load_settings, read_override, watched
 
     found = load_settings(recipe=recipe, overrides=dict(map(read_override, changes or [])))
     values = found.model_dump(mode="json", by_alias=True)
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    if out:
-        write_text(out, text)
-    show(values, as_json, [f"wrote {out}"] if out else text.splitlines())
+    told = []
+    for file, part in ((out, values), (watch, watched(found))):
+        if file:
+            write_text(file, yaml.safe_dump(part, sort_keys=False, allow_unicode=True))
+            told.append(f"wrote {file}")
+    show(values, as_json, told or yaml.safe_dump(values, sort_keys=False, allow_unicode=True).splitlines())
 
 
 @app.command(rich_help_panel=PANEL)

@@ -16,9 +16,11 @@ from blip.config.loading import (
     read_written,
 )
 from blip.config.sections import CapFilt, Compute, FilterHead, Launch, Precision, RerankBy, Settings, Wish
-from blip.config.training import Model, Objective, Optimiser, Run, SpikeRule, Training
+from blip.config.training import IMMATERIAL, Model, Objective, Optimiser, Run, SpikeRule, Training
+from blip.config.watched import watched
 
 __all__ = [
+    "IMMATERIAL",
     "NO_RECIPE",
     "PARAMS",
     "WRITTEN",
@@ -47,4 +49,5 @@ __all__ = [
     "read_override",
     "read_section",
     "read_written",
+    "watched",
 ]

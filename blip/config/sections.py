@@ -142,14 +142,16 @@ class Finetune(Section):
         return self
 
 
-class RetrievalEvaluation(Section):
-    data: str
+class Reranking(Section):
     rerank: int = Field(256, ge=1)
     rerank_by: RerankBy = "published"
 
 
-class CaptioningEvaluation(Section):
+class RetrievalEvaluation(Reranking):
     data: str
+
+
+class Captioning(Section):
     beams: int = Field(3, ge=1)
     min_tokens: int = Field(5, ge=1)
     max_tokens: int = Field(20, ge=2)
@@ -157,7 +159,7 @@ class CaptioningEvaluation(Section):
     normalise: Literal["generated", "whole"] = "generated"  # explained in blip.model.generation
 
     @model_validator(mode="after")
-    def _room_for_a_caption(self) -> "CaptioningEvaluation":
+    def _room_for_a_caption(self) -> "Captioning":
         check_lengths(self.min_tokens, self.max_tokens)
         return self
 
@@ -174,10 +176,19 @@ class CaptioningEvaluation(Section):
         }
 
 
-class VqaEvaluation(Section):
+class CaptioningEvaluation(Captioning):
     data: str
-    train: str
+
+
+class Answering(Section):
+    """`train` is the dataset whose answers are counted, of which the `candidates` likeliest are ranked."""
+
+    train: str = "vqa_train"
     candidates: int = Field(128, ge=1)
+
+
+class VqaEvaluation(Answering):
+    data: str
 
 
 class ClassificationEvaluation(Section):
@@ -197,6 +208,17 @@ class HeldOut(Section):
 
     data: str
     validation: str
+
+
+class Validation(Section):
+    """How a training stage measures what it made, on the validation style.
+
+    Apart from `evaluate`: these figures are the training stage's own, which DVC runs again when they would be others.
+    """
+
+    retrieval: Reranking = Reranking.model_validate({})
+    captioning: Captioning = Captioning.model_validate({})
+    vqa: Answering = Answering.model_validate({})
 
 
 class Evaluate(Section):
@@ -232,5 +254,6 @@ class Settings(Section):
     capfilt: CapFilt
     pretrain_bootstrapped: Run
     finetune: Finetune
+    validation: Validation = Validation()
     evaluate: Evaluate
     register_: Register = Field(alias="register")

@@ -8,6 +8,13 @@ from blip.config.data import Origin
 from blip.config.section import Section
 
 Weight = Annotated[float, Field(gt=0)]
+IMMATERIAL = frozenset(
+    (
+        *("workers", "threads", "log_every", "max_skipped"),
+        *("checkpoint_every", "keep_checkpoints", "keep_best", "async_checkpoint"),
+    )
+)
+"""Of `Training`: what changes neither the weights nor what is measured of them."""
 
 
 class VisionSize(Section):

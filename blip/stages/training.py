@@ -14,7 +14,7 @@ import torch
 from pydantic import TypeAdapter
 
 from blip.atomic import write_json
-from blip.config import Model, Objective, Run, Settings, Training
+from blip.config import IMMATERIAL, Model, Objective, Run, Settings, Training
 from blip.config.places import DATASETS, RUNS, VALIDATED, VOCABULARY
 from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import PairsDataset, excluded_keys
@@ -217,10 +217,8 @@ def identity_of(run: Run, settings: Settings) -> dict[str, Any]:
 
 def _immaterial(training: Training) -> set[str]:
     """What another life of a run may have otherwise: with lanes also who computes how much of a step."""
-    kept = {"keep_checkpoints", "keep_best", "async_checkpoint", "checkpoint_every"}
-    watched = {"log_every", "max_skipped", "spikes"}  # what an end of the run advises to change
-    computed = {"workers", "threads"} | ({"ranks", "batch_size", "accumulate"} if training.lanes else set())
-    return kept | watched | computed
+    shared = {"ranks", "batch_size", "accumulate"} if training.lanes else set()
+    return {*IMMATERIAL, "spikes", *shared}  # spikes: what an end of the run advises to change
 
 
 def digest_of(directory: Path | None) -> str | None:

@@ -21,7 +21,7 @@ VALIDATION = "validation"
 
 def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     """Recall both ways, by embeddings alone (``.itc``) and re-ranked."""
-    task = settings.evaluate.retrieval
+    task = settings.validation.retrieval
     found = retrieval.recalls(
         open_directory(directory, settings.compute),
         read_samples(VALIDATION),
@@ -31,20 +31,19 @@ def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> Scores
     )
     scores = {f"{prefix}.validation.itc.{name}": value for name, value in found["itc"].items()}
     scores |= {f"{prefix}.validation.{name}": value for name, value in found["itm"].items()}
-    deciding = ("evaluate.retrieval.rerank", "evaluate.retrieval.rerank_by")
-    return Scores.of(scores, measured([directory], VALIDATION, settings, *deciding))
+    return Scores.of(scores, measured([directory], VALIDATION, settings, "validation.retrieval"))
 
 
 def caption_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     """Exact match and the usual caption figures."""
     write = partial(
-        open_directory(directory, settings.compute).caption, **settings.evaluate.captioning.decoding
+        open_directory(directory, settings.compute).caption, **settings.validation.captioning.decoding
     )
     outcome = captioning.evaluate(
         write, read_samples(VALIDATION), batch_size=settings.evaluate.batch_size, seed=settings.seed
     )
     scores = _named(prefix, outcome)
-    return Scores.of(scores, measured([directory], VALIDATION, settings, "evaluate.captioning"))
+    return Scores.of(scores, measured([directory], VALIDATION, settings, "validation.captioning"))
 
 
 def match_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
@@ -71,7 +70,7 @@ def match_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
 
 def question_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     """The official accuracy on the validation questions."""
-    how = settings.evaluate.vqa
+    how = settings.validation.vqa
     outcome = vqa.evaluate(
         open_directory(directory, settings.compute),
         read_samples("vqa_validation"),
@@ -81,7 +80,7 @@ def question_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
         seed=settings.seed,
     )
     scores = _named(f"{prefix}.validation", outcome)
-    return Scores.of(scores, measured([directory], "vqa_validation", settings, "evaluate.vqa"))
+    return Scores.of(scores, measured([directory], "vqa_validation", settings, "validation.vqa"))
 
 
 def statement_scores(prefix: str, directory: Path, settings: Settings) -> Scores:

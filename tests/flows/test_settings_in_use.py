@@ -18,7 +18,7 @@ from tests.flows.toy import ROOT, dvc, git
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with the stage of dvc.yaml that writes the settings, one that reads two of them, and three recipes."""
     writing = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][SETTINGS]
-    watched = [{"reports/settings.yaml": ["seed", "pretrain"]}]
+    watched = [{"reports/watched.yaml": ["seed", "compute", "pretrain"]}]
     training = {"cmd": "echo trained | tee -a log > model", "params": watched, "outs": ["model"]}
     stages = {SETTINGS: writing, "pretrain": training}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
@@ -67,9 +67,14 @@ def other_section_of_params_yaml() -> None:
     replace("max_bad_fraction: 0.02", "max_bad_fraction: 0.03")
 
 
+def how_it_is_computed_and_saved() -> None:
+    replace("  threads: 1 ", "  threads: 2 ")
+    replace("checkpoint_every: 200", "checkpoint_every: 100")
+
+
 @pytest.mark.parametrize(
     "edit",
-    [other_recipe, other_section_of_the_recipe, other_section_of_params_yaml],
+    [other_recipe, other_section_of_the_recipe, other_section_of_params_yaml, how_it_is_computed_and_saved],
     ids=lambda f: f.__name__,
 )
 def test_what_a_stage_does_not_read_does_not_run_it_again(project: Path, edit) -> None:
@@ -95,8 +100,14 @@ def params_yaml() -> None:
     replace("seed: 7", "seed: 8")
 
 
+def what_it_is_computed_in() -> None:
+    replace("dtype: auto", "dtype: bfloat16")
+
+
 @pytest.mark.parametrize(
-    "edit", [recipe_itself, what_it_extends, another_recipe, params_yaml], ids=lambda f: f.__name__
+    "edit",
+    [recipe_itself, what_it_extends, another_recipe, params_yaml, what_it_is_computed_in],
+    ids=lambda f: f.__name__,
 )
 def test_what_it_reads_does(project: Path, edit) -> None:
     edit()
@@ -132,7 +143,7 @@ def test_an_edit_of_params_yaml_in_a_run_is_for_the_next_one(
             "sed -i -e 's/samples_per_shard: 40/samples_per_shard: 60/' -e 's/recipe: top/recipe: low/' params.yaml",
             "python -m blip stage ingest",
         ],
-        "params": [{"reports/settings.yaml": ["ingest"]}],
+        "params": [{"reports/watched.yaml": ["ingest"]}],
         "outs": ["data/datasets/human"],
     }
     Path("dvc.yaml").write_text(yaml.safe_dump(graph))
@@ -143,6 +154,6 @@ def test_an_edit_of_params_yaml_in_a_run_is_for_the_next_one(
     manifest = json.loads(Path("data/datasets/human/manifest.json").read_text())
     assert max(shard["samples"] for shard in manifest["shards"]) == 40
     recorded = yaml.safe_load(Path("dvc.lock").read_text())["stages"]["ingest"]["params"]
-    assert recorded["reports/settings.yaml"]["ingest"]["samples_per_shard"] == 40
+    assert recorded["reports/watched.yaml"]["ingest"]["samples_per_shard"] == 40
     with closing(sqlite3.connect("mlflow.db")) as store:
         assert store.execute("SELECT value FROM tags WHERE key = 'blip.recipe'").fetchall() == [("top",)] * 2

@@ -26,7 +26,7 @@ def toy_settings(ranks: int) -> Settings:
         overrides={
             **TOY_MODEL,
             "captioner.steps": STEPS,
-            "evaluate.captioning.beams": 1,
+            "validation.captioning.beams": 1,
             **{f"captioner.training.{name}": value for name, value in training.items()},
         },
     )

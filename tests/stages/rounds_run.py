@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
     "filter.members": 2,
     "capfilt.min_tokens": 3,
     "capfilt.threshold": {"keep": 0.6},
-    "evaluate.captioning.beams": 1,
+    "validation.captioning.beams": 1,
     **{f"{run}.steps": 4 for run in RUNS},
     **{f"{run}.objective.queue": 16 for run in RUNS},
     **{f"{run}.training.{name}": value for run in RUNS for name, value in TRAINING.items()},

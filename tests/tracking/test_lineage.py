@@ -20,7 +20,7 @@ stages:
 def test_parameters_are_those_the_stage_reads(settings: Settings) -> None:
     names = parameters("finetune@vqa", settings)
     assert names["finetune.vqa.optimiser.lr"] == str(settings.finetune.vqa.optimiser.lr)
-    sections = {"seed", "compute", "capfilt", "finetune", "evaluate"}
+    sections = {"seed", "compute", "capfilt", "finetune", "validation"}
     assert {name.split(".")[0] for name in names} == sections
     assert [name for name in names if name.startswith("capfilt.")] == ["capfilt.rounds"]
     assert not any(name.startswith("finetune.captioning") for name in names)

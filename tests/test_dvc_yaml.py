@@ -84,7 +84,7 @@ def test_stages_are_those_of_the_graph(project: Path) -> None:
 
 def test_a_foreach_stage_is_filled_in(project: Path) -> None:
     spec = stage_spec("finetune@vqa")
-    assert spec["cmd"] == "blip stage finetune@vqa"
+    assert spec["cmd"] == "python -m blip stage finetune@vqa"
     assert "data/datasets/vqa_train" in spec["deps"]
     assert "blip/tasks/vqa.py" in spec["deps"]
     assert spec["outs"] == ["models/vqa"]

@@ -187,9 +187,9 @@ def resolve(model: str) -> Path:
 
 
 def _registered(uri: str) -> Path:
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not store.DATABASE.is_file():
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not store.in_project(store.DATABASE).is_file():
         raise BlipError(
-            f"{uri}: no model registry here ({store.DATABASE.resolve()} does not exist); run in the "
+            f"{uri}: no model registry here ({store.in_project(store.DATABASE)} does not exist); run in the "
             "project's folder, set MLFLOW_TRACKING_URI, or give a model directory"
         )
     client = store.client()

@@ -1,4 +1,4 @@
-"""The MLflow store: ./mlflow.db and ./mlruns, or the server that MLFLOW_TRACKING_URI names.
+"""The MLflow store: mlflow.db and mlruns in the project's folder, or the server that MLFLOW_TRACKING_URI names.
 
     client = store.client()
     experiment = store.experiment(client, "blip")
@@ -37,9 +37,14 @@ QUIET = {
 }
 
 
+def in_project(path: Path) -> Path:
+    """A path below the project's folder, which outlives the one that `dvc exp run --temp` runs an experiment in."""
+    return Path(os.environ.get("DVC_ROOT", ""), path).resolve()
+
+
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or the SQLite database in the current directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE.resolve()}"
+    """MLFLOW_TRACKING_URI, or the SQLite database of the project."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{in_project(DATABASE)}"
 
 
 def client() -> "MlflowClient":
@@ -70,8 +75,8 @@ def _client(uri: str) -> "MlflowClient":
             "start its server, point MLFLOW_TRACKING_URI elsewhere, or unset it to use ./mlflow.db"
         ) from error
     _write_ahead(uri)
-    if uri == f"sqlite:///{DATABASE.resolve()}":
-        adopt(DATABASE, ARTIFACTS)
+    if uri == f"sqlite:///{in_project(DATABASE)}":
+        adopt(in_project(DATABASE), in_project(ARTIFACTS))
     return opened
 
 
@@ -84,19 +89,19 @@ def _write_ahead(uri: str) -> None:
 
 
 def experiment(client: "MlflowClient", name: str) -> str:
-    """The id of an experiment, created when it is new. Artifacts of the local store go to ./mlruns."""
+    """The id of an experiment, created when it is new. Artifacts of the local store go to mlruns."""
     known = client.get_experiment_by_name(name)
     if known is not None:
         return known.experiment_id
     local = tracking_uri().startswith("sqlite:")
-    return client.create_experiment(name, ARTIFACTS.resolve().as_uri() if local else None)
+    return client.create_experiment(name, in_project(ARTIFACTS).as_uri() if local else None)
 
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Hold .blip/NAME.lock: one process of this project folder at a time. A killed holder lets go of it."""
-    STATE.mkdir(exist_ok=True)
-    with (STATE / f"{name}.lock").open("w") as handle:
+    """Hold .blip/NAME.lock: one process of this project at a time. A killed holder lets go of it."""
+    in_project(STATE).mkdir(exist_ok=True)
+    with (in_project(STATE) / f"{name}.lock").open("w") as handle:
         lock(handle, wait=True)
         yield
 

@@ -12,7 +12,7 @@ LOCK = """
 schema: '2.0'
 stages:
   pretrain:
-    cmd: blip stage pretrain
+    cmd: python -m blip stage pretrain
     outs: [{path: models/pretrain, hash: md5, md5: 0a1b.dir, size: 3, nfiles: 1}]
 """
 

@@ -13,7 +13,6 @@ from dvc.repo import Repo
 from blip.config import IMMATERIAL, CapFilt, Training, load_settings, watched
 from blip.config.dvc_yaml import settings_read
 from blip.config.graph import PHASES, STAGES
-from blip.config.watched import TRAININGS
 from blip.errors import BadArguments
 from blip.stages import STAGES as RUNNABLE
 from blip.stages.finetune import SCORES
@@ -53,10 +52,7 @@ def test_every_stage_of_dvc_yaml_can_be_run(dvc_graph):
 
 def test_a_training_stage_depends_on_every_dataset_it_reads():
     settings = load_settings(ROOT / "params.yaml")
-    runs = {name: getattr(settings, name) for name in TRAININGS}
-    runs |= {
-        f"finetune@{task}": getattr(settings.finetune, task) for task in ("retrieval", "captioning", "vqa")
-    }
+    runs = {name.replace(".", "@"): run for name, run in settings.runs.items()}
     needs = {
         stage.addressing: {Path(d.def_path) for d in stage.deps} for stage in Repo(str(ROOT)).index.stages
     }

@@ -257,3 +257,12 @@ class Settings(Section):
     validation: Validation = Validation()
     evaluate: Evaluate
     register_: Register = Field(alias="register")
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """The training runs by their names here, as `pretrain` and `finetune.vqa`."""
+        tasks = {f"finetune.{name}": getattr(self.finetune, name) for name in Finetune.model_fields}
+        runs = {
+            name: getattr(self, name) for name in ("pretrain", "captioner", "filter", "pretrain_bootstrapped")
+        }
+        return runs | {name: run for name, run in tasks.items() if run}

@@ -6,13 +6,12 @@ Left out are how a run is computed, saved and logged, where it is started, and t
 in the others. To change these trains nothing again.
 """
 
-from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from blip.config.sections import Settings
 from blip.config.training import IMMATERIAL
-
-TRAININGS = ("pretrain", "captioner", "filter", "pretrain_bootstrapped")
 
 
 def watched(settings: Settings) -> dict[str, Any]:
@@ -20,11 +19,7 @@ def watched(settings: Settings) -> dict[str, Any]:
     values = settings.model_dump(mode="json", by_alias=True, exclude={"recipe", "launch"})
     values["compute"] = {"dtype": settings.compute.dtype}
     del values["evaluate"]["batch_size"]
-    for run in _runs(values):
-        run["training"] = {name: value for name, value in run["training"].items() if name not in IMMATERIAL}
+    for name in settings.runs:
+        run: Any = reduce(getitem, name.split("."), values)
+        run["training"] = {key: value for key, value in run["training"].items() if key not in IMMATERIAL}
     return values
-
-
-def _runs(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from (values[name] for name in TRAININGS)
-    yield from (run for run in values["finetune"].values() if run)

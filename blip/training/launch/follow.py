@@ -56,7 +56,11 @@ def _orders(place: Place, store: "Store", stop: "threading.Event") -> int:
             node.work(Order(**values), place, store, address, stop)
             number += 1
         elif stop.is_set():
-            store.set(f"stopped/{number}", "1")  # node 0 hears of it as its ranks do
+            for one in (
+                number - 1,
+                number,
+            ):  # node 0 hears of it as its ranks do, of an order without ranks here too
+                store.set(f"stopped/{one}", "1")
         time.sleep(node.POLL_SECONDS)
     code = int(store.get("end"))
     store.set(f"gone/{place.node}", "1")

@@ -1,4 +1,4 @@
-"""Nodes from a hostfile, as DeepSpeed and MPI write it: a line a node, its name and how many ranks it takes.
+"""Nodes from a hostfile, as DeepSpeed and MPI write it: a line a node, its name and how many ranks it takes at most.
 
     # infra/hostfile
     gpu01 slots=8
@@ -16,13 +16,13 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from blip.config import Launch
 from blip.errors import BadArguments
-from blip.training.launch.place import Place
+from blip.training.launch.place import Place, filled, launcher_of
 
 LINE = re.compile(r"^(?P<host>[\w.:-]+)(\s+slots=(?P<slots>\d+))?$")
 PASSED_ON = (
@@ -71,6 +71,20 @@ def read_hostfile(path: Path) -> dict[str, int]:
     if not hosts:
         raise BadArguments(f"{path} names no node; write a line `NAME slots=N` for each")
     return hosts
+
+
+def require_room(launch: Launch, ranks: Mapping[str, int]) -> None:
+    """Raise BadArguments with the runs that the nodes cannot take, of all by name: before the first of them starts."""
+    if launch.hostfile is None or launcher_of(launch, os.environ) != "hostfile":
+        return
+    slots, refused = tuple(read_hostfile(Path(launch.hostfile)).values()), []
+    for name, wanted in ranks.items():
+        try:
+            filled(slots, wanted)
+        except BadArguments as error:
+            refused.append(f"{name}: {error}")
+    if refused:
+        raise BadArguments("\n".join(refused))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ place.node, place.slots(ranks=16)       # 1, (8, 8)
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from blip.config import Launch
 from blip.errors import BadArguments
@@ -23,7 +24,7 @@ class Place:
         nodes: how many there are.
         master: name or address of node 0, as the others reach it.
         port: of the store on node 0; 0 lets the system choose.
-        given: ranks of each node, where a hostfile says so; else they share them equally.
+        given: the most ranks of each node, where a hostfile says so; else they share them equally.
         before: nodes on this machine that come before this one (a launcher that starts a process for each GPU makes
             each a node): their ranks have the first GPUs.
         hosts: names of the nodes, for messages.
@@ -44,12 +45,7 @@ class Place:
     def slots(self, ranks: int) -> tuple[int, ...]:
         """Ranks of each node. Raises BadArguments if `ranks` does not fit the nodes."""
         if self.given:
-            if sum(self.given) != ranks:
-                raise BadArguments(
-                    f"training.ranks is {ranks}, but the hostfile has {sum(self.given)} slots on "
-                    f"{self.nodes} nodes; make them equal"
-                )
-            return self.given
+            return filled(self.given, ranks)
         if ranks % self.nodes:
             raise BadArguments(
                 f"training.ranks is {ranks}, which {self.nodes} nodes cannot share equally; make it a multiple"
@@ -59,6 +55,30 @@ class Place:
     def host(self, node: int) -> str:
         """The name of a node, for messages."""
         return self.hosts[node] if node < len(self.hosts) else f"node {node}"
+
+
+def filled(slots: tuple[int, ...], ranks: int) -> tuple[int, ...]:
+    """Ranks of each node of a hostfile: the first ones are filled, and those that are left over have none.
+
+    Raises:
+        BadArguments: `ranks` are more than there are slots, or leave part of a node empty that is not the only one.
+    """
+    left, taken = ranks, []
+    for there in slots:
+        taken.append(min(there, left))
+        left -= taken[-1]
+    if left or any(0 < some < there for some, there in zip(taken[1:], slots[1:], strict=True)):
+        whole = ", ".join(map(str, accumulate(slots)))
+        raise BadArguments(
+            f"training.ranks is {ranks}, but the hostfile has {sum(slots)} slots on {len(slots)} nodes, and nodes are "
+            f"filled one after the other: make it {whole}, or less than the first node has"
+        )
+    return tuple(taken)
+
+
+def launcher_of(launch: Launch, environment: Mapping[str, str]) -> str:
+    """Who started this process: as the settings say, or as far as it is to be seen."""
+    return launch.launcher if launch.launcher != "auto" else _guess(launch, environment)
 
 
 def find_place(launch: Launch, environment: Mapping[str, str]) -> Place:
@@ -71,7 +91,7 @@ def find_place(launch: Launch, environment: Mapping[str, str]) -> Place:
     """
     from blip.training.launch import hostfile, kubernetes, slurm
 
-    launcher = launch.launcher if launch.launcher != "auto" else _guess(launch, environment)
+    launcher = launcher_of(launch, environment)
     finders = {
         "local": Place,
         "environment": lambda: _of_environment(launch, environment),

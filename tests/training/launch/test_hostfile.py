@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from blip.config import Launch
+from blip.errors import BadArguments
 from blip.training.launch import hostfile
 from blip.training.launch.place import Place
 
@@ -57,3 +58,15 @@ def test_a_remote_shell_that_fails_at_once_is_no_error_of_ours(
     with hostfile.started(PLACE, Launch.model_validate({"remote_shell": shell}), 29400):
         inside = True
     assert inside and (tmp_path / "called").read_text() == "gpu02\n"
+
+
+def test_every_run_is_held_against_the_nodes_before_the_first_starts(tmp_path: Path) -> None:
+    file = tmp_path / "hostfile"
+    file.write_text("".join(f"gpu0{number} slots=8\n" for number in range(4)))
+    nodes = Launch.model_validate({"hostfile": str(file)})
+    hostfile.require_room(nodes, {"pretrain": 32, "captioner": 8, "finetune.vqa": 1})
+    with pytest.raises(
+        BadArguments, match=r"^captioner: training.ranks is 12[^\n]*\nfilter: training.ranks is 40"
+    ):
+        hostfile.require_room(nodes, {"pretrain": 32, "captioner": 12, "filter": 40})
+    hostfile.require_room(nodes.model_copy(update={"launcher": "local"}), {"captioner": 12})

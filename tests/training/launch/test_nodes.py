@@ -22,6 +22,7 @@ from tests.training.tiny_run import write_dataset
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.slow
 NODE = """
+import os
 import sys
 from pathlib import Path
 from blip.config import Launch
@@ -37,7 +38,7 @@ try:
         follow(place, launch.start_timeout)
     else:
         with Crew(place, launch) as crew:
-            module == "nothing" or crew.run("drill", 2, [module, *arguments], Path(folder, "saved.json"), 1)
+            module == "nothing" or crew.run("drill", int(os.environ.get("RANKS", "2")), [module, *arguments], Path(folder, "saved.json"), 1)
 except BlipError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -113,6 +114,17 @@ def test_a_request_to_stop_on_one_node_stops_all_with_75(nodes: Nodes) -> None:
     wait_for(nodes.folder / "reached1")
     second.send_signal(signal.SIGUSR1)
     assert (ended(second)[0], ended(first)[0]) == (75, 75)
+
+
+def test_a_request_to_stop_on_a_node_without_ranks_stops_all_with_75(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANKS", "1")
+    second, first = (nodes.start(BEATING, str(nodes.folder), "none", "300", node=node) for node in (1, 0))
+    wait_for(nodes.folder / "reached0")
+    second.send_signal(signal.SIGUSR1)
+    assert (ended(second)[0], ended(first)[0]) == (75, 75)
+    assert not (nodes.folder / "reached1").exists()
 
 
 def test_nodes_whose_first_node_is_gone_end_their_ranks(nodes: Nodes) -> None:

@@ -72,11 +72,15 @@ def test_a_hostfile_gives_the_nodes_and_their_ranks(tmp_path: Path) -> None:
     file.write_text("# two nodes\ngpu01 slots=8\n\ngpu02 slots=4  # older\n")
     first = find_place(launch(hostfile=str(file)), {})
     assert first == Place(0, 2, "gpu01", 29400, (8, 4), hosts=("gpu01", "gpu02"), remote=True)
-    assert first.slots(12) == (8, 4)
+    assert (first.slots(12), first.slots(8), first.slots(3)) == ((8, 4), (8, 0), (3, 0))
     by_hand = find_place(launch(hostfile=str(file), node_rank=1), {})
     assert (by_hand.node, by_hand.remote) == (1, False)
     with pytest.raises(BadArguments, match=r"training.ranks is 16, but the hostfile has 12 slots on 2 nodes"):
         first.slots(16)
+    with pytest.raises(
+        BadArguments, match="filled one after the other: make it 8, 12, or less than the first"
+    ):
+        first.slots(10)
 
 
 @pytest.mark.parametrize(

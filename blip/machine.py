@@ -1,7 +1,10 @@
-"""The cores and the memory that this process may use, which in a container are fewer than the machine has.
+"""The cores, the memory and the GPU that this process may use, which in a container are fewer than the machine has.
 
 Neither `os.cpu_count` nor `psutil` knows the limits of a container; Dask's readings do (control groups 1 and 2).
 """
+
+import os
+from pathlib import Path
 
 
 def usable_cores() -> int:
@@ -21,3 +24,9 @@ def usable_memory() -> tuple[int, int]:
 
     memory, limit = psutil.virtual_memory(), memory_limit()
     return min(memory.available, limit), limit
+
+
+def has_gpu() -> bool:
+    """Whether there is a GPU that this process may use, as the system tells it: nothing slow is imported for it."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return not hidden and (any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists())

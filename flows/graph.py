@@ -2,8 +2,12 @@
 
 from collections.abc import Iterable
 
-from blip.config.graph import STAGES
+from blip.config.graph import PHASES, STAGES
 from blip.errors import BadArguments
+
+TRAINING = frozenset(
+    (*PHASES["pretraining"], "captioner", "filter", "pretrain_bootstrapped", "rounds", *PHASES["finetuning"])
+)
 
 
 def upstream(name: str) -> frozenset[str]:

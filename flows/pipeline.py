@@ -8,7 +8,7 @@ Parameters of every flow:
         names.
     overrides: dotted settings to values, as {"pretrain.steps": 500}. Both are written into params.yaml, where
         DVC sees them and the next run finds them.
-    parallel: how many stages may run at once.
+    parallel: how many stages may run at once; of those that train on GPUs or on the nodes of a hostfile, one.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,11 @@ from pydantic import Field
 
 from blip.config.graph import PHASES, STAGES
 from blip.errors import BlipError
+from blip.machine import has_gpu
 from flows.cluster import dask_workers
-from flows.graph import up_to, upstream, with_downstream
+from flows.graph import TRAINING, up_to, upstream, with_downstream
 from flows.parameters import write_parameters
-from flows.project import changed_stages, one_run_at_a_time
+from flows.project import changed_stages, one_run_at_a_time, settings_in_use
 from flows.results import publish_capfilt, publish_results
 from flows.schedule import run_in_order
 from flows.stage import allow_attempts
@@ -107,9 +108,16 @@ def bring_up_to_date(names: Sequence[str], recipe: Recipe, overrides: Overrides,
             write_parameters(recipe, overrides or {})
             stale = with_downstream(changed_stages())
             require_inputs(names, stale)
-            return summary(names, run_in_order(names, stale, parallel))
+            return summary(names, run_in_order(names, stale, parallel, one_at_a_time()))
     except BlipError as error:
         return refused(error)
+
+
+def one_at_a_time() -> frozenset[str]:
+    """Those of the stages that would take each other's GPUs, or meet at the same port of the first node."""
+    settings = settings_in_use()
+    on_gpus = settings.compute.device == "cuda" or (settings.compute.device == "auto" and has_gpu())
+    return TRAINING if on_gpus or settings.launch.hostfile else frozenset()
 
 
 def require_inputs(names: Sequence[str], stale: frozenset[str]) -> None:

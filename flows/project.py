@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from blip.config import WRITTEN, Settings, load_settings, read_written
 from blip.errors import BlipError
 from blip.lock import lock
 
@@ -56,6 +57,11 @@ def changed_stages() -> frozenset[str]:
         _told_by_dvc("repro", "--single-item", SETTINGS)
         changed = _told_by_dvc("status", "--json")
     return frozenset(json.loads(changed or "{}"))
+
+
+def settings_in_use() -> Settings:
+    """Those that the stages of this run have: as the first one wrote them down, or else those of params.yaml."""
+    return read_written() if WRITTEN.is_file() else load_settings()
 
 
 def _told_by_dvc(*arguments: str) -> str:

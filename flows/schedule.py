@@ -16,7 +16,9 @@ from flows.stage import run_stage, stop_all_stages
 Future = PrefectFuture[State]
 
 
-def run_in_order(names: Sequence[str], stale: Iterable[str], parallel: int) -> dict[str, State]:
+def run_in_order(
+    names: Sequence[str], stale: Iterable[str], parallel: int, alone: frozenset[str] = frozenset()
+) -> dict[str, State]:
     """Run each stage once those it waits for have succeeded, at most `parallel` at a time.
 
     A stage that fails holds up what depends on it and nothing else.
@@ -25,6 +27,7 @@ def run_in_order(names: Sequence[str], stale: Iterable[str], parallel: int) -> d
         names: the stages, each after those it waits for.
         stale: those that have to be run; the others are up to date.
         parallel: how many may run at once.
+        alone: of these one at a time: each takes the same GPUs or nodes.
 
     Returns:
         The final state of every stage that was started.
@@ -36,7 +39,7 @@ def run_in_order(names: Sequence[str], stale: Iterable[str], parallel: int) -> d
     try:
         while True:
             ready = [name for name in names if name not in started and _may_start(name, names, ended)]
-            for name in ready[: parallel - len(running)]:
+            for name in chosen(ready, running, parallel, alone):
                 waits_for = [started[parent] for parent in STAGES[name] if parent in started]
                 up_to_date = name not in outdated
                 future = run_stage.submit(name, up_to_date, wait_for=waits_for, return_state=False)
@@ -55,6 +58,16 @@ def run_in_order(names: Sequence[str], stale: Iterable[str], parallel: int) -> d
         raise
     wait_until_recorded([future.task_run_id for future in started.values()])
     return ended
+
+
+def chosen(ready: Sequence[str], running: Iterable[str], parallel: int, alone: frozenset[str]) -> list[str]:
+    """Those of the `ready` stages to start beside the `running` ones, the first ones first."""
+    at_work, started = set(running), []
+    for name in ready:
+        if len(at_work) < parallel and not (name in alone and at_work & alone):
+            started.append(name)
+            at_work.add(name)
+    return started
 
 
 def wait_until_recorded(tasks: list[UUID], patience: float = 10.0) -> None:

@@ -16,8 +16,10 @@ from blip.config.graph import PHASES, STAGES
 from blip.errors import BadArguments
 from blip.stages import STAGES as RUNNABLE
 from blip.stages.finetune import SCORES
-from flows.graph import up_to, upstream, with_downstream
+from flows.graph import TRAINING, up_to, upstream, with_downstream
+from flows.pipeline import one_at_a_time
 from flows.project import SETTINGS
+from flows.schedule import chosen
 
 ROOT = Path(__file__).parents[1]
 
@@ -123,7 +125,7 @@ def scoring_settings(function: ast.FunctionDef) -> set[str]:
 
 def test_dvc_finds_every_setting_that_a_stage_names():
     values = watched(load_settings(ROOT / "params.yaml"))
-    for stage, names in {stage: settings_read(stage) for stage in RUNNABLE}.items():
+    for stage, names in {stage: settings_read(stage) for stage in STAGES}.items():
         for name in names:
             found: Any = values
             for part in name.split("."):
@@ -166,3 +168,30 @@ def test_what_depends_on_a_change_has_to_run_too():
     assert with_downstream(["evaluate@video"]) == {"evaluate@video", "register", "report"}
     assert with_downstream(["ingest"]) == set(STAGES)
     assert with_downstream([]) == set()
+
+
+def test_the_stages_that_train_are_known():
+    assert {name for name, stage in RUNNABLE.items() if stage.trains and not stage.by_hand} == TRAINING
+
+
+def test_of_those_that_train_on_the_same_nodes_one_is_started():
+    ready, alone = ["captioner", "filter", "evaluate@vqa"], frozenset({"captioner", "filter", "rounds"})
+    assert chosen(ready, [], 2, frozenset()) == ["captioner", "filter"]
+    assert chosen(ready, [], 2, alone) == ["captioner", "evaluate@vqa"]
+    assert chosen(ready, ["rounds"], 2, alone) == ["evaluate@vqa"]
+    assert chosen(ready, ["rounds", "report"], 2, alone) == []
+
+
+def test_training_stages_take_turns_on_gpus_and_on_the_nodes_of_a_hostfile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for changes, alone in (
+        ({}, frozenset()),
+        ({"launch": {"hostfile": "hosts"}}, TRAINING),
+        ({"compute": {"device": "cuda"}}, TRAINING),
+    ):
+        Path("params.yaml").write_text(yaml.safe_dump(params | changes))
+        assert one_at_a_time() == alone

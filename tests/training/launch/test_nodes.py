@@ -38,7 +38,8 @@ try:
         follow(place, launch.start_timeout)
     else:
         with Crew(place, launch) as crew:
-            module == "nothing" or crew.run("drill", int(os.environ.get("RANKS", "2")), [module, *arguments], Path(folder, "saved.json"), 1)
+            ranks = int(os.environ.get("RANKS", "2"))
+            module == "nothing" or crew.run("drill", ranks, [module, *arguments], Path(folder, "saved.json"), 1)
 except BlipError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-GRACE_SECONDS = 20.0  # to save a checkpoint between SIGTERM and SIGKILL
+GRACE_SECONDS = 20.0  # between SIGTERM and SIGKILL, for a command whose caller says no other
 SUPERVISOR = Path(__file__).with_name("supervise.py")
 PROGRESS_EVERY = 10.0  # seconds between two states of a progress bar, which rewrites its line with \r
 LONGEST_LINE = 4000

@@ -22,7 +22,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from blip.errors import PREEMPTED
 from flows.process import ask_to_end, lines, supervised
-from flows.project import DVC, LOGS, stage_environment
+from flows.project import DVC, LOGS, settings_in_use, stage_environment
 
 INTERRUPTED = "Interrupted"  # the name of a failed state that another attempt can mend
 EXITED = re.compile(r"exited with (-?\d+)\s*$")
@@ -35,6 +35,7 @@ DVC_TALK = re.compile(
     r"Data and pipelines are up to date)"
 )
 LAST_LINES = 12
+AFTERWARDS = 15.0  # seconds a stage needs to end, once its ranks have saved or were given up
 ENDED_BY_SIGNAL = range(129, 193)  # as shells say it; DVC's own failures are 255 and 254
 
 _stopping = threading.Event()
@@ -102,9 +103,10 @@ def reproduce(
     LOGS.mkdir(parents=True, exist_ok=True)
     story = Story()
     command = [*DVC, "repro", "--single-item", name]
+    grace = settings_in_use().launch.stop_timeout + AFTERWARDS
     with (
         (LOGS / f"{name}.log").open(log_mode, encoding="utf-8") as log,
-        supervised(command, environment) as process,
+        supervised(command, environment, grace) as process,
         _known(process),
     ):
         for line in lines(process):
@@ -160,7 +162,7 @@ class Story:
 
 
 def stop_all_stages() -> None:
-    """End the running stages and start no further attempt; they have some seconds to save a checkpoint."""
+    """End the running stages and start no further attempt; to save a checkpoint they have `launch.stop_timeout`."""
     _stopping.set()
     for process in list(_running):
         ask_to_end(process)

@@ -174,3 +174,21 @@ def test_dvc_alone_agrees_with_what_the_flow_did(project: Path):
     run("ingest")
 
     assert "Stage 'ingest' didn't change" in dvc(project, "repro", "ingest")
+
+
+@pytest.mark.parametrize(("stop_timeout", "saved"), [(60.0, True), (0.5, False)])
+def test_a_stage_that_is_ended_has_as_long_to_save_as_the_settings_say(
+    project: Path, monkeypatch: pytest.MonkeyPatch, stop_timeout: float, saved: bool
+):
+    monkeypatch.setattr(stage, "AFTERWARDS", 0.5)
+    params = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(f"{params}\nlaunch: {{stop_timeout: {stop_timeout}}}\n")
+    Path("faults/ingest").write_text("hang 5")
+
+    def interrupt(_: str) -> None:
+        until_there(Path("hanging"))
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        reproduce("ingest", stage_environment(), interrupt)
+    assert Path("saved").exists() is saved

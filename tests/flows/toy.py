@@ -22,6 +22,7 @@ if fault.exists():
     fault.unlink()
     if what[0] == "hang":
         def stop(*_):
+            time.sleep(float(what[1]) if len(what) > 1 else 0)  # which takes its time
             print(f"{name}: checkpoint saved", flush=True)
             pathlib.Path("saved").write_text(name)
             sys.exit(75)

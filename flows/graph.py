@@ -1,6 +1,6 @@
 """Which stages a stage needs, and which need it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from blip.config.graph import PHASES, STAGES
 from blip.errors import BadArguments
@@ -28,3 +28,9 @@ def with_downstream(names: Iterable[str]) -> frozenset[str]:
     """The stages named and every stage that depends on one of them."""
     changed = frozenset(names)
     return frozenset(stage for stage in STAGES if stage in changed or upstream(stage) & changed)
+
+
+def parents(name: str, among: Collection[str]) -> frozenset[str]:
+    """The stages of `among` that `name` waits for, also through such as are not among them."""
+    found = ({parent} if parent in among else parents(parent, among) for parent in STAGES[name])
+    return frozenset().union(*found)

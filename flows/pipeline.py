@@ -19,13 +19,14 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from blip.config.dvc_yaml import has_stage
 from blip.config.graph import PHASES, STAGES
 from blip.errors import BlipError
 from blip.machine import has_gpu
 from flows.cluster import dask_workers
 from flows.graph import TRAINING, up_to, upstream, with_downstream
 from flows.parameters import write_parameters
-from flows.project import changed_stages, one_run_at_a_time, settings_in_use
+from flows.project import SETTINGS, changed_stages, one_run_at_a_time, settings_in_use
 from flows.results import publish_capfilt, publish_results
 from flows.schedule import run_in_order
 from flows.stage import allow_attempts
@@ -42,6 +43,8 @@ def end_to_end(
     """Sources to champions in the registry and a report; `until` names the last stage wanted."""
     try:
         names = up_to(until)
+        if until and not has_stage(until):
+            raise BlipError(f"dvc.yaml has no stage {until} any more; name one that it has")
     except BlipError as error:
         return refused(error)
     state = bring_up_to_date(names, recipe, overrides, parallel)
@@ -106,11 +109,34 @@ def bring_up_to_date(names: Sequence[str], recipe: Recipe, overrides: Overrides,
     try:
         with one_run_at_a_time():
             write_parameters(recipe, overrides or {})
-            stale = with_downstream(changed_stages())
+            names, stale = in_pipeline(names), stale_stages()
             require_inputs(names, stale)
             return summary(names, run_in_order(names, stale, parallel, one_at_a_time()))
     except BlipError as error:
         return refused(error)
+
+
+def in_pipeline(names: Sequence[str]) -> list[str]:
+    """Those of the stages that dvc.yaml has, out of which a task without data is taken. Raises BlipError if it has none."""
+    there = [name for name in names if has_stage(name)]
+    if not there:
+        raise BlipError(f"dvc.yaml has none of these stages: {', '.join(names)}")
+    return there
+
+
+def stale_stages() -> frozenset[str]:
+    """The stages to run: those that have changed, and all that depend on one.
+
+    Raises:
+        BlipError: a stage that this does not know has changed, so that nothing says what waits for it.
+    """
+    changed = changed_stages()
+    if unknown := sorted(name for name in changed - STAGES.keys() - {SETTINGS} if has_stage(name)):
+        raise BlipError(
+            f"dvc.yaml has stages that the flow does not know: {', '.join(unknown)}; bring them up to date with "
+            "`dvc repro`, or enter them in the table of the stages"
+        )
+    return frozenset(filter(has_stage, with_downstream(changed)))
 
 
 def one_at_a_time() -> frozenset[str]:

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, as_completed
 from prefect.logging import get_run_logger
 
-from blip.config.graph import STAGES
+from flows.graph import parents
 from flows.stage import run_stage, stop_all_stages
 
 Future = PrefectFuture[State]
@@ -40,7 +40,7 @@ def run_in_order(
         while True:
             ready = [name for name in names if name not in started and _may_start(name, names, ended)]
             for name in chosen(ready, running, parallel, alone):
-                waits_for = [started[parent] for parent in STAGES[name] if parent in started]
+                waits_for = [started[parent] for parent in parents(name, names)]
                 up_to_date = name not in outdated
                 future = run_stage.submit(name, up_to_date, wait_for=waits_for, return_state=False)
                 started[name] = running[name] = future
@@ -83,5 +83,4 @@ def wait_until_recorded(tasks: list[UUID], patience: float = 10.0) -> None:
 
 
 def _may_start(name: str, names: Sequence[str], ended: dict[str, State]) -> bool:
-    parents = [parent for parent in STAGES[name] if parent in names]
-    return all(parent in ended and ended[parent].is_completed() for parent in parents)
+    return all(one in ended and ended[one].is_completed() for one in parents(name, names))

@@ -16,7 +16,7 @@ from blip.config.graph import PHASES, STAGES
 from blip.errors import BadArguments
 from blip.stages import STAGES as RUNNABLE
 from blip.stages.finetune import SCORES
-from flows.graph import TRAINING, up_to, upstream, with_downstream
+from flows.graph import TRAINING, parents, up_to, upstream, with_downstream
 from flows.pipeline import one_at_a_time
 from flows.project import SETTINGS
 from flows.schedule import chosen
@@ -195,3 +195,9 @@ def test_training_stages_take_turns_on_gpus_and_on_the_nodes_of_a_hostfile(
     ):
         Path("params.yaml").write_text(yaml.safe_dump(params | changes))
         assert one_at_a_time() == alone
+
+
+def test_what_a_stage_waits_for_is_found_through_stages_that_are_not_there():
+    assert parents("capfilt", STAGES) == {"captioner", "filter"}
+    assert parents("capfilt", ("ingest", "pretrain", "captioner")) == {"captioner", "pretrain"}
+    assert parents("report", ("rounds", "compare")) == {"compare", "rounds"}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,47 @@ def test_a_phase_runs_its_own_stages(project: Path):
     state = data(return_state=True)
 
     assert set(states_of(state)) == set(PHASES["data"])
+
+
+def change_graph(edit: Callable[[dict[str, dict]], None]) -> None:
+    """Edit the stages of dvc.yaml, as its user may."""
+    graph = yaml.safe_load(Path("dvc.yaml").read_text())
+    edit(graph["stages"])
+    Path("dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
+
+
+def test_a_stage_that_was_taken_out_of_dvc_yaml_is_passed_over(project: Path):
+    def without_validation(stages: dict[str, dict]) -> None:
+        del stages["validate"]
+        deps = stages["pretrain"]["deps"]
+        stages["pretrain"]["deps"] = [output("ingest") if dep == output("validate") else dep for dep in deps]
+
+    change_graph(without_validation)
+
+    state = end_to_end(until="pretrain", return_state=True)
+
+    assert states_of(state) == {"ingest": "Completed", "pretrain": "Completed"}
+    assert "no stage validate" in (end_to_end(until="validate", return_state=True).message or "")
+    Path(output("ingest")).unlink()
+    assert "not up to date: ingest, pretrain;" in (capfilt(return_state=True).message or "")
+
+
+def test_a_stage_that_the_flow_does_not_know_is_not_passed_over(project: Path):
+    def with_another(stages: dict[str, dict]) -> None:
+        stages["deduplicate"] = {
+            "cmd": "echo done > out/single",
+            "deps": [output("ingest")],
+            "outs": ["out/single"],
+        }
+
+    change_graph(with_another)
+
+    state = data(return_state=True)
+
+    assert state.is_failed()
+    assert "stages that the flow does not know: deduplicate; bring them up to date with `dvc repro`" in (
+        state.message or ""
+    )
 
 
 def test_what_capfilt_kept_and_the_way_to_its_gallery_are_artifacts_of_the_flow(project: Path):

@@ -6,6 +6,8 @@ The file is only replaced once the settings that it would give are known to be g
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.mergevalue import MergeValue
 
-from blip.atomic import atomic_path
+from blip.atomic import atomic_path, write_text
 from blip.config import NO_RECIPE, PARAMS, load_settings
 from blip.errors import BadArguments
 
@@ -39,6 +41,20 @@ def write_parameters(recipe: str | None, overrides: dict[str, Any], path: Path =
                 "change it in the recipe, or copy the recipe under another name"
             )
     return True
+
+
+@contextmanager
+def parameters_on_trial(recipe: str | None, overrides: dict[str, Any], path: Path = PARAMS) -> Iterator[None]:
+    """`write_parameters`, taken back if the block ends badly: a run that is refused leaves the file as it was."""
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    changed = write_parameters(recipe, overrides, path)
+    after = path.read_text(encoding="utf-8")
+    try:
+        yield
+    except BaseException:
+        if changed and path.read_text(encoding="utf-8") == after:  # nobody has edited it meanwhile
+            write_text(path, before)
+        raise
 
 
 def _edited(text: str, values: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from blip.errors import BlipError
 from blip.machine import has_gpu
 from flows.cluster import dask_workers
 from flows.graph import TRAINING, up_to, upstream, with_downstream
-from flows.parameters import write_parameters
+from flows.parameters import parameters_on_trial
 from flows.project import SETTINGS, changed_stages, one_run_at_a_time, settings_in_use
 from flows.results import publish_capfilt, publish_results
 from flows.schedule import run_in_order
@@ -108,16 +108,16 @@ def bring_up_to_date(names: Sequence[str], recipe: Recipe, overrides: Overrides,
     allow_attempts()
     try:
         with one_run_at_a_time():
-            write_parameters(recipe, overrides or {})
-            names, stale = in_pipeline(names), stale_stages()
-            require_inputs(names, stale)
+            with parameters_on_trial(recipe, overrides or {}):
+                names, stale = in_pipeline(names), stale_stages()
+                require_inputs(names, stale)
             return summary(names, run_in_order(names, stale, parallel, one_at_a_time()))
     except BlipError as error:
         return refused(error)
 
 
 def in_pipeline(names: Sequence[str]) -> list[str]:
-    """Those of the stages that dvc.yaml has, out of which a task without data is taken. Raises BlipError if it has none."""
+    """Those of the stages that dvc.yaml has, which may be without a task. Raises BlipError if it has none of them."""
     there = [name for name in names if has_stage(name)]
     if not there:
         raise BlipError(f"dvc.yaml has none of these stages: {', '.join(names)}")

@@ -207,11 +207,14 @@ def test_a_run_that_ends_before_capfilt_publishes_nothing_about_it(project: Path
     assert artifacts_of(end_to_end(until="ingest", return_state=True)) == {}
 
 
-def test_a_phase_without_the_ones_before_it_says_what_to_run(project: Path):
-    state = capfilt(return_state=True)
+def test_a_phase_without_the_ones_before_it_says_what_to_run_and_changes_nothing(project: Path):
+    before = Path("params.yaml").read_text()
+
+    state = capfilt(overrides={"pretrain.steps": 12}, return_state=True)
 
     assert state.is_failed()
     assert state.message and "not up to date: ingest, validate, pretrain" in state.message
+    assert Path("params.yaml").read_text() == before
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from blip.config.dvc_yaml import stage_spec
 from blip.stages import STAGES
@@ -112,3 +113,13 @@ def path_of(module: str) -> str | None:
 def has_code(file: str) -> bool:
     """Whether there is more in a file than a docstring."""
     return any(not isinstance(node, ast.Expr) for node in ast.parse(Path(file).read_text("utf-8")).body)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [".blip.py.swp", "blip.py~", ".#blip.py", "#blip.py#", "blip.py.orig", "blip.py.rej", ".idea/x.xml"],
+)
+def test_what_an_editor_leaves_beside_a_source_is_none(left: str) -> None:
+    ignored = Repo(str(ROOT)).dvcignore
+    assert ignored.is_ignored_file(str(ROOT / "blip/model" / left))
+    assert not ignored.is_ignored_file(str(ROOT / "blip/model/blip.py"))

@@ -1,13 +1,15 @@
 """What dvc.yaml says of its stages; the datasets of the settings against it, as a user with own data meets it."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from blip.config import Source, load_settings
-from blip.config.dvc_yaml import has_stage, settings_read, stage_spec, unmade, unwatched
+from blip.config.dvc_yaml import has_stage, settings_read, stage_spec, unmade, unwatched, unwatched_files
 from blip.doctor.sources import sources
 from blip.errors import BlipError
 from blip.stages import run_stage
@@ -61,6 +63,26 @@ def test_a_folder_that_dvc_does_not_watch_is_named(project: Path) -> None:
     pipeline = Path("dvc.yaml").read_text().replace("deps: [data/sample,", "deps: [mine, data/sample,")
     Path("dvc.yaml").write_text(pipeline)
     assert unwatched(load_settings().ingest.datasets) == []
+
+
+def test_files_that_settings_name_and_dvc_does_not_watch_are_named(
+    project: Path, blip: Callable[..., Any]
+) -> None:
+    (project / "mine/vit.safetensors").write_bytes(b"weights")
+    (project / "mine/recipe.yaml").write_text("model: {start: mine/vit.safetensors}")
+    values = yaml.safe_load(Path("params.yaml").read_text()) | {"recipe": "mine/recipe.yaml"}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    trained = ("pretrain", "pretrain_bootstrapped", "rounds")
+    assert unwatched_files(load_settings()) == {
+        "mine/vit.safetensors": trained,
+        "mine/recipe.yaml": ("settings",),
+    }
+    assert sources().state == "note" and "mine/recipe.yaml among those of settings" in sources().text
+    told = blip("settings", "--out", "settings.yaml", "--watch", "watched.yaml").out
+    assert "note: DVC does not see when mine/vit.safetensors changes: add it to the deps of pretrain," in told
+    pipeline = Path("dvc.yaml").read_text().replace("data/sample/weights", "data/sample/weights, mine")
+    Path("dvc.yaml").write_text(pipeline.replace("deps: [params.yaml,", "deps: [mine, params.yaml,"))
+    assert unwatched_files(load_settings()) == {}
 
 
 def test_a_source_that_is_not_there_is_named(project: Path) -> None:

@@ -31,6 +31,7 @@ def settings(
 
     from blip.atomic import write_text
     from blip.config import load_settings, read_override, watched
+    from blip.config.dvc_yaml import unwatched_files
     from blip.training.launch.hostfile import require_room
 
     found = load_settings(recipe=recipe, overrides=dict(map(read_override, changes or [])))
@@ -41,6 +42,11 @@ def settings(
         if file:
             write_text(file, yaml.safe_dump(part, sort_keys=False, allow_unicode=True))
             told.append(f"wrote {file}")
+    if watch:
+        told += [
+            f"note: DVC does not see when {file} changes: add it to the deps of {', '.join(stages)} in dvc.yaml"
+            for file, stages in unwatched_files(found).items()
+        ]
     show(values, as_json, told or yaml.safe_dump(values, sort_keys=False, allow_unicode=True).splitlines())
 
 

@@ -5,6 +5,7 @@ settings_read("evaluate@vqa")          # ["seed", "compute", "evaluate.batch_siz
 has_stage("finetune@vqa")              # True
 unmade(settings.ingest.datasets)       # ["video"]: later stages wait for it and no source is named
 unwatched(settings.ingest.datasets)    # ["/data/mine/noisy"]: DVC will not see when it changes
+unwatched_files(settings)              # {"bert.safetensors": ("pretrain", ...)}: nor when this does
 """
 
 import re
@@ -17,6 +18,7 @@ import yaml
 
 from blip.config.data import Source
 from blip.config.places import DATASETS, VOCABULARY
+from blip.config.sections import Settings
 
 PIPELINE = Path("dvc.yaml")
 
@@ -73,6 +75,28 @@ def pick(values: Any, path: list[str]) -> Any:
     for part in path:
         values = values.get(part) if isinstance(values, dict) else None
     return values
+
+
+def unwatched_files(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Files that settings name and that are not, and lie in nothing that is, among the deps of the stages they list."""
+    starts = ("pretrain", "pretrain_bootstrapped", "rounds")
+    read = {
+        settings.model.start: starts,
+        settings.model.text_start: starts,
+        settings.ingest.vocabulary.file: ("ingest",),
+        settings.recipe: ("settings",),
+    }
+    found = {
+        file: tuple(stage for stage in stages if has_stage(stage) and not _lies_in_deps(Path(file), stage))
+        for file, stages in read.items()
+        if file and Path(file).is_file()
+    }
+    return {file: stages for file, stages in found.items() if stages}
+
+
+def _lies_in_deps(path: Path, stage: str) -> bool:
+    deps = (Path(_path_of(dep)).resolve() for dep in stage_spec(stage).get("deps", ()))
+    return any(path.resolve().is_relative_to(dep) for dep in deps)
 
 
 def _stages() -> dict[str, Any]:

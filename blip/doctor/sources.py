@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from blip.config import PARAMS, load_settings
-from blip.config.dvc_yaml import unmade, unwatched
+from blip.config.dvc_yaml import unmade, unwatched, unwatched_files
 from blip.doctor.finding import Finding
 
 
@@ -11,7 +11,8 @@ def sources() -> Finding:
     """Of params.yaml, held against dvc.yaml and this disk."""
     if not PARAMS.is_file():
         return Finding("sources", "note", "no params.yaml here")
-    datasets = load_settings().ingest.datasets
+    settings = load_settings()
+    datasets = settings.ingest.datasets
     if left_out := unmade(datasets):
         text = f"ingest.datasets has no {', '.join(left_out)}, which stages of dvc.yaml read"
         return Finding("sources", "bad", f"{text}; leave these lines of params.yaml as they are")
@@ -23,6 +24,11 @@ def sources() -> Finding:
             f"{', '.join(ignored)}: not among the deps of `ingest` in dvc.yaml, so DVC does not see a change"
         )
         return Finding("sources", "note", text)
+    if unseen := unwatched_files(settings):
+        text = "; ".join(f"{file} among those of {', '.join(stages)}" for file, stages in unseen.items())
+        return Finding(
+            "sources", "note", f"not among the deps in dvc.yaml, so DVC does not see a change: {text}"
+        )
     return Finding("sources", "good", f"{len(datasets)} datasets have their sources, and DVC watches them")
 
 

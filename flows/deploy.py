@@ -9,6 +9,8 @@ there; one that is keeps its job template, its limit, and that it is paused.
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from blip.credentials import shown
@@ -18,6 +20,7 @@ from flows.project import PREFECT_HOME, stage_environment
 
 DEPLOYMENTS = Path("infra/prefect.yaml")
 POOL = "blip"
+ABOUT_TO_START = 300.0  # seconds that a run may take from its worker to the project's lock
 
 
 def main() -> int:
@@ -27,6 +30,9 @@ def main() -> int:
         if not pool_exists(api):
             prefect(api, "work-pool", "create", POOL, "--type", "process")
             prefect(api, "work-pool", "set-concurrency-limit", POOL, "1")
+        if named_prefect() is None:
+            before = time.time() - ABOUT_TO_START
+            let_go_of_lost_runs({"PREFECT_HOME": str(PREFECT_HOME.resolve()), "PREFECT_API_URL": api}, before)
         prefect(api, "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS))
     except BlipError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -37,6 +43,17 @@ def main() -> int:
     print("and ask for a run, from anywhere:")
     print(f"  PREFECT_API_URL={named} .venv/bin/prefect deployment run end-to-end/default --watch")
     return 0
+
+
+def let_go_of_lost_runs(settings: Mapping[str, str], before: float) -> None:
+    """Free the places in the pool of runs that ended unheard before a moment (seconds since the epoch), and say so.
+
+    `settings` are those of a server of this project alone: what others run cannot be seen from here.
+    """
+    command = [sys.executable, "-m", "flows.lost_runs", POOL, str(before)]
+    environment = {**stage_environment(), **settings}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    print(done.stdout, end="", flush=True)
 
 
 def server() -> str:

@@ -22,6 +22,7 @@ from blip.credentials import shown
 from blip.errors import DONE, FAILED, BlipError
 from blip.ports import HOST
 from flows.addresses import ANNOUNCED, announced, answers, reserved_port
+from flows.deploy import let_go_of_lost_runs
 from flows.servers import mlflow_server, prefect_server, started
 
 PAGES = (
@@ -50,6 +51,7 @@ def main() -> int:
 
 def serve(stack: ExitStack) -> None:
     """Start the servers on `stack`, announce them, and return only by an exception."""
+    began = time.time()
     servers = [prefect_server(stack.enter_context(reserved_port("prefect")))]
     addresses = {"mlflow": shown(os.environ.get("MLFLOW_TRACKING_URI", ""))}
     if not addresses["mlflow"].startswith("http"):
@@ -60,6 +62,7 @@ def serve(stack: ExitStack) -> None:
     for server in running:
         server.wait_until_up()
     announce(stack, addresses | {server.name: server.url for server in servers})
+    let_go_of_lost_runs(servers[0].settings, began)
     while True:
         for server in running:
             server.require_alive()

@@ -70,10 +70,17 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """Probabilities of matching: of pairs that match, and of images with another image's text."""
+    """Probabilities of matching: of pairs that match, and of images with another image's text.
+
+    Raises:
+        BlipError: one of them is no number.
+    """
 
     matched: Scores
     mismatched: Scores
+
+    def __post_init__(self) -> None:
+        _require_numbers(np.concatenate([self.matched, self.mismatched]))
 
     @property
     def roc_auc(self) -> float:
@@ -168,7 +175,17 @@ def threshold_for_share(jury: Jury, web: Pairs, share: float, limit: int = 2000)
             scores += judge_texts(jury, batch, texts)
     if not scores:
         raise BlipError(f"{web.dataset} has no web text to find a threshold with")
+    _require_numbers(np.array(scores))
     return float(np.quantile(np.array(scores), 1 - share, method="lower"))
+
+
+def _require_numbers(scores: Scores) -> None:
+    """A threshold would keep none of what has no number, and none would say why."""
+    if broken := int(np.isnan(scores).sum()):
+        raise BlipError(
+            f"{broken:,} of {len(scores):,} probabilities of the filter are no numbers, so there is no threshold to "
+            "find: judge in float32 (capfilt.dtype, --dtype), or train the filter again with a lower learning rate"
+        )
 
 
 def _with_texts(pairs: Pairs) -> Iterator[Sample]:

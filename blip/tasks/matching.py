@@ -3,13 +3,25 @@
 import torch
 from torch import Tensor
 
+from blip.errors import BlipError
+
 MEMBERS = "members"  # the folder of a filter in which others lie that decide with it
 
 
 def roc_auc(scores_N: Tensor, matched_N: Tensor) -> float:
-    """Area under the ROC curve: the chance that a matched pair scores above an unmatched one, a tie counting half."""
+    """Area under the ROC curve: the chance that a matched pair scores above an unmatched one, a tie counting half.
+
+    Raises:
+        BlipError: a score is no finite number.
+    """
     from sklearn.metrics import roc_auc_score
 
+    if broken := int((~scores_N.isfinite()).sum()):
+        raise BlipError(
+            f"{broken:,} of {len(scores_N):,} scores of the filter are no finite numbers: its training went "
+            "wrong. Look at its curve (metrics/curves), and train it again with a lower learning rate or with "
+            "optimiser.clip"
+        )
     return float(roc_auc_score(matched_N.numpy(), scores_N.double().numpy()))
 
 

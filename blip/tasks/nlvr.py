@@ -4,6 +4,7 @@ Half of NLVR2's statements are true, so that who does not look is right half of 
 always giving the more frequent answer would reach on the data at hand.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,7 +42,8 @@ class _Row:
 
     @property
     def correct(self) -> bool:
-        return (self.probability >= 0.5) == self.true
+        """A probability that is no number is no answer."""
+        return not math.isnan(self.probability) and (self.probability >= 0.5) == self.true
 
 
 def evaluate(model: NlvrModel, samples: Iterable[Sample], *, batch_size: int, seed: int) -> Outcome:

@@ -52,6 +52,13 @@ def test_a_precision_out_of_reach_says_what_can_be_had() -> None:
         measured.threshold_for(0.99, noise=0.5)
 
 
+def test_probabilities_that_are_no_numbers_give_no_threshold() -> None:
+    with pytest.raises(
+        BlipError, match=r"2 of 3 probabilities of the filter are no numbers.*judge in float32"
+    ):
+        Measured(np.array([math.nan, 0.4]), np.array([math.nan])).threshold_for(0.9, noise=0.5)
+
+
 @pytest.fixture
 def held_out(tmp_path: Path) -> PairsDataset:
     return write(tmp_path / "held_out", "held", ["red apple", "the dog", "green table", "red table"], "human")

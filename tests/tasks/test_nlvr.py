@@ -61,6 +61,15 @@ def test_what_always_the_same_answer_reaches_is_said_beside(two) -> None:
     assert metrics == {"nlvr.accuracy": 3 / 4, "nlvr.majority": 3 / 4}
 
 
+def test_a_probability_that_is_no_number_is_wrong_whatever_is_true(two) -> None:
+    class Broken:
+        def judge(self, left, right, statements, pair):
+            return torch.full((len(pair),), torch.nan)
+
+    samples = [two("a", "red", "red", said("one colour", True), said("two colours", False))]
+    assert evaluate(Broken(), samples, batch_size=2, seed=1).metrics["nlvr.accuracy"] == 0.0
+
+
 def test_samples_of_one_picture_are_no_data_for_it(painted) -> None:
     with pytest.raises(BlipError, match=r"two pictures.*kind: nlvr2"):
         evaluate(SameColour(), [painted("a", "red", questions=[said("red", True)])], batch_size=2, seed=1)

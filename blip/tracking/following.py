@@ -15,19 +15,22 @@ from blip.tracking.runs import StageRun
 
 SECONDS = 5.0  # between two looks at the file
 
+Row = dict[str, str]
+
 
 @contextmanager
 def following(run: StageRun, path: Path, prefix: str = "", every: float = SECONDS) -> Iterator[None]:
     """Log the rows of a CSV file by its `step` column as they come, and the last of them when the block ends.
 
     What the file holds before it is written anew is of another run, or of an attempt that the ranks will cut to the
-    step that they resume from: it is left alone until then.
+    step that they resume from: it is left alone until then. When it is cut later, by a run that goes
+    back to a checkpoint, rows that differ from those before are logged beside them: the later one of a step counts.
     """
     curve, done = _Curve(path), threading.Event()
 
     def follow() -> None:
         while not done.wait(every):
-            _log(run, curve.new_rows(), prefix)
+            _log(run, curve, prefix)
 
     with ThreadPoolExecutor(1, thread_name_prefix="curve") as pool:
         followed = pool.submit(follow)
@@ -36,31 +39,39 @@ def following(run: StageRun, path: Path, prefix: str = "", every: float = SECOND
         finally:
             done.set()
             followed.result()
-            _log(run, curve.new_rows(), prefix)
+            _log(run, curve, prefix)
 
 
-def _log(run: StageRun, rows: list[dict[str, str]], prefix: str) -> None:
-    for row in rows:
-        run.log_row(row, prefix)
+def _log(run: StageRun, curve: "_Curve", prefix: str) -> None:
+    for row, again in curve.new_rows():
+        run.log_row(row, prefix, again)
     run.flush()
 
 
 class _Curve:
-    """The rows that a file has got since the last look; whole lines only, and all again when it was replaced."""
+    """The rows that a file has got since the last look, whole lines only; of a replaced one those that differ."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stale = _state(path)
         self._file, self._read = 0, 0
         self._columns: list[str] = []
+        self._given: dict[str, Row] = {}  # by step
 
-    def new_rows(self) -> list[dict[str, str]]:
+    def new_rows(self) -> list[tuple[Row, bool]]:
+        """Rows, and whether each takes the place of another one."""
         state = _state(self._path)
         if state in (None, self._stale):
             return []
         file, size, _ = state
         if file != self._file or size < self._read:
             self._file, self._read, self._columns = file, 0, []
+        rows = self._read_on()
+        new = [(row, row["step"] in self._given) for row in rows if self._given.get(row["step"]) != row]
+        self._given |= {row["step"]: row for row in rows}
+        return new
+
+    def _read_on(self) -> list[Row]:
         with self._path.open("rb") as handle:
             handle.seek(self._read)
             text = handle.read()

@@ -54,16 +54,17 @@ class StageRun:
         self._pending: list[Metric] = []
         self._flushed = time.monotonic()
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None, again: bool = False) -> None:
         """Log numbers: the stage's results (no step, sent at once) or points of curves (sent every 10 s).
 
-        Points at or before the last one of a curve are left out: a resumed stage repeats some.
+        Points at or before the last one of a curve are left out, for a resumed stage repeats some, unless they come
+        `again` with other values.
         """
         if step is None:
             self._add(metrics, 0)
         else:
             self._add(
-                {name: value for name, value in metrics.items() if step > self._last_steps.get(name, -1)},
+                {n: value for n, value in metrics.items() if again or step > self._last_steps.get(n, -1)},
                 step,
             )
             self._last_steps.update({name: max(step, self._last_steps.get(name, -1)) for name in metrics})
@@ -78,11 +79,11 @@ class StageRun:
                 self.log_row(row, prefix)
         self.flush()
 
-    def log_row(self, row: Mapping[str, str], prefix: str = "") -> None:
-        """Log a row of such a file."""
+    def log_row(self, row: Mapping[str, str], prefix: str = "", again: bool = False) -> None:
+        """Log a row of such a file; `again`: in the place of another one."""
         step = int(float(row["step"]))
         values = {f"{prefix}{name}": float(text) for name, text in row.items() if text and name != "step"}
-        self.log_metrics(values, step)
+        self.log_metrics(values, step, again)
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters. One that the run has already (it was resumed) keeps its value."""

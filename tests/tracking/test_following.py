@@ -77,6 +77,26 @@ def test_rows_that_stand_again_in_a_curve_that_was_cut_are_logged_once(
     assert steps(run, "member2.loss") == [20, 40, 60, 80]
 
 
+def test_what_a_run_does_after_it_went_back_is_logged_beside_what_it_gave_up(
+    settings: Settings, tmp_path: Path
+) -> None:
+    curve = tmp_path / "curve.csv"
+    with stage_run("pretrain", settings) as run, following(run, curve, every=0.05):
+        write_text(curve, "step,loss\n20,3.0\n40,2.0\n60,9.0\n")
+        wait_for(run, [20, 40, 60])
+        write_text(curve, "step,loss\n20,3.0\n")
+        append(curve, (40, 1.9), (60, 1.5), (80, 1.2))
+    points = sorted(run.client.get_metric_history(run.run_id, "loss"), key=lambda p: (p.step, p.timestamp))
+    assert [(p.step, p.value) for p in points] == [
+        (20, 3.0),
+        (40, 2.0),
+        (40, 1.9),
+        (60, 9.0),
+        (60, 1.5),
+        (80, 1.2),
+    ]
+
+
 def test_an_error_of_the_block_is_the_one_that_is_seen(settings: Settings, tmp_path: Path) -> None:
     with (
         pytest.raises(KeyError, match="ranks"),

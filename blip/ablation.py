@@ -2,14 +2,15 @@
 
     blip ablate --steps 800 --seeds 3            # in the project's folder, after `make demo`
 
-Each finished run is kept in reports/ablation/runs-STEPS.json: an ended ablation goes on. Intervals are of paired
-differences over the seeds (Student's t, 95%).
+Each finished run is kept in reports/ablation/runs-STEPS.json: an ended ablation goes on. Intervals are over the
+seeds of the pre-training, those of gains of differences paired by seed (Student's t, 95%); captioner, filter and the
+dataset that they made are the same in all.
 """
 
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -23,13 +24,15 @@ from blip.capfilt.arms import CHOICES, is_arm, write_arms
 from blip.capfilt.bootstrap import AUDIT_FILE, count
 from blip.capfilt.inputs import Pairs
 from blip.config import Settings
-from blip.config.places import DATASETS, REPORTS, RUNS, VALIDATED
+from blip.config.places import DATASETS, REPORTS, RUNS, VALIDATED, VOCABULARY
+from blip.data.kept import code_digest, digest_of
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.stages.training import Job, threads_of, train_here
 from blip.tasks import captioning, retrieval
 from blip.tasks.inputs import open_directory, read_samples
+from blip.tracking.lineage import digest
 from blip.training.loop import finish
 
 if TYPE_CHECKING:
@@ -46,8 +49,9 @@ FIGURES = {
     "exact_match": "captions, exact match",
 }
 
-Results = dict[str, dict[str, dict[str, float]]]  # arm -> seed -> figures
 RunArm = Callable[[Settings, str, int, int], dict[str, float]]  # arm, seed, steps -> figures
+Measured = dict[str, dict[str, float]]  # seed -> figures
+Results = dict[str, Measured]  # by arm
 
 
 @dataclass(frozen=True)
@@ -117,23 +121,34 @@ def ablate(
 
 
 def _identity(settings: Settings) -> dict[str, str]:
-    """What results depend on beside arm, seed and steps: the audit, and how a run is trained and measured."""
+    """What results depend on beside arm, seed and steps: data, files, settings and code."""
     parts = (settings.model, settings.pretrain_bootstrapped, settings.evaluate, settings.compute)
     told = json.dumps([part.model_dump(mode="json") for part in parts])
+    files = [settings.ingest.vocabulary.file or VOCABULARY, settings.model.start, settings.model.text_start]
     return {
         "bootstrapped": PairsDataset.open(DATASETS / "bootstrapped").digest,
+        "datasets": digest_of(_datasets(settings)),
+        "files": digest_of(digest(Path(name)) for name in files if name),
         "settings": sha256(told.encode()).hexdigest(),
+        "code": code_digest("capfilt", "data", "model", "tasks", "training"),
     }
 
 
+def _datasets(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """What is trained and measured on: its name, its digest, and that of the samples that are left out of it."""
+    how, task = settings.capfilt, settings.evaluate
+    for name in (how.human, how.web, task.retrieval.data, task.captioning.data):
+        yield name, PairsDataset.open(DATASETS / name).digest, digest(VALIDATED / f"{name}.parquet")
+
+
 def _read(file: Path, made_of: dict[str, str]) -> Results:
-    """Results of an earlier run; none if it was of other data or settings."""
+    """Results of an earlier run; none if it was of other data, settings or code."""
     if not file.is_file():
         return {}
     found = json.loads(file.read_text(encoding="utf-8"))
     if found["of"] == made_of:
         return found["runs"]
-    print(f"{file} is of other data or settings; all runs begin anew", flush=True)
+    print(f"{file} is of other data, settings or code; all runs begin anew", flush=True)
     return {}
 
 
@@ -188,21 +203,38 @@ def measure(settings: Settings, model: Blip) -> dict[str, float]:
     }
 
 
-def table(results: Results, against: Sequence[str] = ("noisy", "human", "F")) -> list[tuple[str, ...]]:
-    """Header and a row an arm: means with intervals, and the gain in the first figure over some arms."""
-    bases = [base for base in against if base in results]
-    rows = [("arm", *FIGURES.values(), *(f"gain over {base}" for base in bases))]
-    first = next(iter(FIGURES))
+def table(results: Results) -> list[tuple[str, ...]]:
+    """Header and a row an arm: means with intervals."""
+    rows = [("arm", *FIGURES.values())]
     for arm, seeds in results.items():
-        means = [str(Interval.of([figures[name] for figures in seeds.values()])) for name in FIGURES]
-        gains = [
-            ""
-            if arm == base
-            else str(Interval.of([seeds[s][first] - results[base][s][first] for s in seeds]))
-            for base in bases
-        ]
-        rows.append((arm, *means, *gains))
+        rows.append((arm, *(str(Interval.of([run[name] for run in seeds.values()])) for name in FIGURES)))
     return rows
+
+
+def gains(results: Results, against: Sequence[str] = ("noisy", "human", "F")) -> list[tuple[str, ...]]:
+    """Header and a row for every arm and each of those that it is held against: the gain in every figure."""
+    rows = [("arm", "gain over", *FIGURES.values())]
+    for base in (base for base in against if base in results):
+        rows += [
+            (arm, base, *(str(_gain(results[arm], results[base], name)) for name in FIGURES))
+            for arm in results
+            if arm != base
+        ]
+    return rows
+
+
+def _gain(after: Measured, before: Measured, figure: str) -> Interval:
+    """Of a figure, paired by seed."""
+    return Interval.of([found[figure] - before[seed][figure] for seed, found in after.items()])
+
+
+def note(results: Results) -> str:
+    """What the intervals are of."""
+    seeds = len(next(iter(results.values())))
+    return (
+        f"Means in % with 95% intervals over {seeds} seed{'' if seeds == 1 else 's'} of the pre-training. Captioner, "
+        "filter and what they made of the pool are the same in all: no interval covers what others would give."
+    )
 
 
 def draw(results: Results) -> "Figure":
@@ -223,11 +255,15 @@ def draw(results: Results) -> "Figure":
 
 
 def write_report(results: Results, steps: int) -> Path:
-    """Write table and chart; returns their folder."""
-    lines = [" | ".join(("", *row, "")).strip() for row in table(results)]
-    lines.insert(1, "|" + "-|" * len(table(results)[0]))
+    """Write tables and chart; returns their folder."""
+    parts = [_markdown(table(results)), _markdown(gains(results)), note(results)]
     with atomic_path(REPORT / f"table-{steps}.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     with atomic_path(REPORT / f"chart-{steps}.png") as temporary:
         draw(results).savefig(temporary, format="png", dpi=130)
     return REPORT
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> str:
+    lines = [" | ".join(("", *row, "")).strip() for row in rows]
+    return "\n".join([lines[0], "|" + "-|" * len(rows[0]), *lines[1:]])

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from scipy import stats
 
 from blip import ablation
-from blip.ablation import ARMS, Interval, ablate, draw, table, write_report
+from blip.ablation import ARMS, Interval, ablate, draw, gains, note, table, write_report
 from blip.capfilt.bootstrap import bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt, Settings, load_settings
@@ -41,10 +42,14 @@ def test_an_interval_is_that_of_student() -> None:
 def test_gains_are_paired_by_seed() -> None:
     noisy = {"0": FIGURES, "1": FIGURES | {"i2t_r1": 0.7}}
     better = {seed: figures | {"i2t_r1": figures["i2t_r1"] + 0.1} for seed, figures in noisy.items()}
-    rows = table({"noisy": noisy, "C+F": better})
-    assert rows[0][-1] == "gain over noisy"
-    assert (rows[1][-1], rows[2][-1]) == ("", "10.0 ± 0.0")
-    assert rows[2][1].startswith("70.0 ± ")
+    better["0"]["exact_match"] += 0.04
+    results = {"noisy": noisy, "C+F": better}
+    assert table(results)[2][1].startswith("70.0 ± ")
+    assert gains(results) == [
+        ("arm", "gain over", "image to text R@1", "text to image R@1", "captions, exact match"),
+        ("C+F", "noisy", "10.0 ± 0.0", "0.0 ± 0.0", "2.0 ± 25.4"),
+    ]
+    assert "over 2 seeds of the pre-training" in note(results)
     assert len(draw({"noisy": noisy, "C+F": better}).axes) == 3
 
 
@@ -86,7 +91,9 @@ def test_every_arm_is_trained_measured_and_kept(project: Settings) -> None:
     results = ablate(project, arms, [7, 8], steps=2)
     assert {arm: list(seeds) for arm, seeds in results.items()} == {arm: ["7", "8"] for arm in arms}
     folder = write_report(results, 2)
-    assert (folder / "table-2.md").read_text().count("\n") == len(arms) + 2
+    written = (folder / "table-2.md").read_text()
+    assert written.count("\n") == len(arms) + 2 + 1 + 3 * (len(arms) - 1) + 2 + 2
+    assert "| C+F | F | " in written
     assert (folder / "chart-2.png").read_bytes().startswith(b"\x89PNG")
     assert list(ablation.TRAINED.glob("*")) == []
 
@@ -116,3 +123,26 @@ def test_an_arm_that_is_none_is_named(project: Settings) -> None:
         BlipError, match=r"no arm D, F@2; the arms are: human, noisy, repeated, F, C, C\+F, truth"
     ):
         ablate(project, ["noisy", "D", "F@2", "C+F@2"], [0], steps=1)
+
+
+def test_runs_of_another_test_set_or_other_code_do_not_count(
+    project: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    monkeypatch.setattr(ablation, "_run", lambda _, arm, seed, steps: (ran.append(seed), FIGURES)[1])
+
+    def again() -> int:
+        ran.clear()
+        ablate(project, ["noisy"], [7], steps=2)
+        return len(ran)
+
+    assert (again(), again()) == (1, 0)
+    validated = tmp_path / "data/datasets/validated"
+    validated.mkdir()
+    (validated / "test.parquet").write_bytes(b"another list of what is left out")
+    assert (again(), again()) == (1, 0)
+    shutil.rmtree(tmp_path / "data/datasets/test")
+    write(tmp_path, "test", list(islice(pictures("test"), 11)))
+    assert (again(), again()) == (1, 0)
+    monkeypatch.setattr(ablation, "code_digest", lambda *packages: "other code")
+    assert (again(), again()) == (1, 0)

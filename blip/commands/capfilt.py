@@ -265,7 +265,7 @@ def ablate(
 
     Example: [bold]blip ablate --arm noisy --arm human --arm C+F --seeds 3[/bold]
     """
-    from blip.ablation import ARMS, ablate, table, write_report
+    from blip.ablation import ARMS, ablate, gains, note, table, write_report
     from blip.config import load_settings, read_override
 
     chosen = load_settings(recipe=recipe, overrides=dict(map(read_override, settings or [])))
@@ -276,4 +276,5 @@ def ablate(
         )
     results = ablate(chosen, arms or list(ARMS), range(chosen.seed, chosen.seed + seeds), length)
     folder = write_report(results, length)
-    show(results, as_json, [*columns(table(results)), f"{folder}/chart-{length}.png"])
+    tables = [*columns(table(results)), "", *columns(gains(results)), "", note(results)]
+    show(results, as_json, [*tables, f"{folder}/chart-{length}.png"])

@@ -3,10 +3,12 @@
     python benchmarks/capfilt_dependence.py PROJECT --noise 0.25 0.5 0.75 --captioner 30 100 300 --steps 400 --seeds 3
 
 PROJECT is a folder in which `make demo` is done; nothing in it is changed. Each case lies in a folder of its own
-(--work): its pool has that share of wrong texts, or its captioner was fine-tuned for that many steps; captioner and
-filter are otherwise the demo's, and so are the settings. CapFilt cleans the pool, and `blip ablate` pre-trains on what
-it makes, as noisy, F and C+F. Wrong texts become right ones, or right ones wrong texts of other pictures, drawn with a
-fixed seed. What is finished stays when it is ended. Prints Markdown.
+(--work). With --noise its pool has that share of wrong texts, `capfilt.noise` says so, and pre-training, captioner and
+filter are done anew on it: models of the demo have read the texts that were exchanged. With --captioner the pool is the
+demo's, and so are pre-training and filter; its captioner is fine-tuned for that many steps. All other settings are the
+demo's. CapFilt cleans the pool, and `blip ablate` pre-trains on what it makes, as noisy, F and C+F. Wrong texts become
+right ones, or right ones wrong texts of other pictures, drawn with a fixed seed. What is finished stays when it is
+ended. Prints Markdown.
 """
 
 import argparse
@@ -25,14 +27,15 @@ from blip.ablation import Interval
 from blip.config import load_settings
 
 POOL = Path("data/sample/web")
-SHARED = ("params.yaml", "data/sample", "models/pretrain", "models/filter")
-COPIED = ("data/datasets", "models/captioner")
+SHARED = ("params.yaml", "infra/recipes", "data/sample")
+OF_THE_POOL = ("models/pretrain", "models/filter")  # for the cases whose pool is the demo's
+DATASETS = "data/datasets"
 Row = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One pool and one captioner; None stands for the demo's."""
+    """A pool with a share of wrong texts and models of its own, or the demo's with a captioner of so many steps."""
 
     noise: float | None = None
     captioner: int | None = None
@@ -41,6 +44,20 @@ class Case:
     def name(self) -> str:
         """Of its folder."""
         return f"captioner-{self.captioner}" if self.captioner else f"noise-{self.noise}"
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The settings that are not the demo's."""
+        if self.noise is not None:
+            return {"ingest.datasets.web.source": "pool", "capfilt.noise": self.noise}
+        return {"captioner.steps": self.captioner}
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What is done anew up to the bootstrapped dataset: all that has read the pool, or the captioner."""
+        if self.noise is not None:
+            return ("ingest", "validate", "pretrain", "captioner", "filter", "capfilt")
+        return ("captioner", "capfilt")
 
 
 def with_noise(rows: list[Row], share: float, random: Random) -> list[Row]:
@@ -86,36 +103,26 @@ def write(path: Path, columns: list[str], rows: list[Row]) -> None:
 
 def do(case: Case, project: Path, folder: Path, steps: int, seeds: int) -> None:
     """Clean the pool of a case and pre-train on what comes of it, as far as it is not done."""
-    changes: dict[str, Any] = {}
-    if case.noise is not None:
-        changes["ingest.datasets.web.source"] = "pool"
-    if case.captioner is not None:
-        changes["captioner.steps"] = case.captioner
+    changes = case.changes
     cleaned = folder / "metrics/capfilt.json"
     if not cleaned.is_file():
         shutil.rmtree(folder, ignore_errors=True)
-        prepare(project, folder)
-        if case.noise is not None:
-            write_pool(project / POOL, folder / "pool", case.noise)
-            for stage in ("ingest", "validate"):
-                blip(folder, ["stage", stage], changes)
-        if case.captioner is not None:
-            shutil.rmtree(folder / "models/captioner")
-            blip(folder, ["stage", "captioner"], changes)
-        blip(folder, ["stage", "capfilt"], changes)
+        prepare(case, project, folder)
+        for stage in case.stages:
+            blip(folder, ["stage", stage], changes)
     arms = [part for arm in ("noisy", "F", "C+F") for part in ("--arm", arm)]
     blip(folder, ["ablate", *arms, "--steps", str(steps), "--seeds", str(seeds)], changes)
 
 
-def prepare(project: Path, folder: Path) -> None:
-    """A project like another: what a case may write is copied, the rest is linked."""
-    for name in (*SHARED, *COPIED):
+def prepare(case: Case, project: Path, folder: Path) -> None:
+    """A project like another: datasets are copied, for a case writes some of them, the rest is linked."""
+    for name in (*SHARED, *(() if case.noise is not None else OF_THE_POOL)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        if name in SHARED:
-            (folder / name).symlink_to((project / name).resolve())
-        else:
-            shutil.copytree(project / name, folder / name)
-    shutil.rmtree(folder / "data/datasets/bootstrapped", ignore_errors=True)
+        (folder / name).symlink_to((project / name).resolve())
+    shutil.copytree(project / DATASETS, folder / DATASETS)
+    shutil.rmtree(folder / DATASETS / "bootstrapped", ignore_errors=True)
+    if case.noise is not None:
+        write_pool(project / POOL, folder / "pool", case.noise)
 
 
 def blip(folder: Path, words: list[str], changes: dict[str, Any]) -> None:

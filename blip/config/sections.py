@@ -204,7 +204,10 @@ class VideoEvaluation(Section):
 
 
 class HeldOut(Section):
-    """Datasets of a task for which the sample has no data: to evaluate on, and to validate training."""
+    """Datasets of a task for which the sample has no data: to evaluate on, and to validate training.
+
+    Where both are the same, figures of validation are those of the test, and no setting may be chosen by them.
+    """
 
     data: str
     validation: str

@@ -129,11 +129,11 @@ class Blip:
         return torch.cat(parts)
 
     @torch.inference_mode()
-    def project_images(self, tokens_NTD: Tensor) -> Tensor:
-        """Image tokens to unit vectors ``[N, P]``."""
+    def project_images(self, tokens_NTD: Tensor, *, unit: bool = True) -> Tensor:
+        """Image tokens to vectors ``[N, P]``, of length 1 unless `unit` is false."""
         require("embed images", self.card.missing)
         with self._autocast():
-            return self.network.embed_image(tokens_NTD)
+            return self.network.embed_image(tokens_NTD) if unit else self.network.project_image(tokens_NTD)
 
     def embed_images(self, images: Any, batch_size: int = 64) -> Tensor:
         """Unit vectors ``[N, P]`` of images."""

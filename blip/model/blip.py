@@ -52,9 +52,13 @@ class BlipNetwork(nn.Module):
         """The word embedding of the decoder ``[V, D]``, which is the encoder's when tied."""
         return self.text_decoder.embeddings.word.weight
 
+    def project_image(self, tokens_BND: Tensor) -> Tensor:
+        """Image tokens to vectors ``[B, P]`` of any length, in float32."""
+        return self.vision_projection(tokens_BND[:, 0]).float()
+
     def embed_image(self, tokens_BND: Tensor) -> Tensor:
         """Image tokens to unit vectors ``[B, P]``, in float32."""
-        return F.normalize(self.vision_projection(tokens_BND[:, 0]).float(), dim=-1)
+        return F.normalize(self.project_image(tokens_BND), dim=-1)
 
     def embed_text(self, ids_BT: Tensor, mask_BT: Tensor, tokens: int | None = None) -> Tensor:
         """Texts (starting with ``[CLS]``) to unit vectors ``[B, P]``, in float32."""

@@ -44,8 +44,8 @@ class RetrievalModel(Protocol):
         """Image tokens ``[N, T, D]``."""
         ...
 
-    def project_images(self, tokens_NTD: Tensor, /) -> Tensor:
-        """Unit vectors ``[N, P]``."""
+    def project_images(self, tokens_NTD: Tensor, /, *, unit: bool = True) -> Tensor:
+        """Vectors ``[N, P]``, of length 1 unless `unit` is false."""
         ...
 
     def embed_texts(self, texts: list[str], /) -> Tensor:

@@ -1,7 +1,7 @@
 """Zero-shot text-video retrieval with an image-text model (BLIP paper, section 5.6).
 
-A clip is some frames spread evenly. Its embedding is the mean of theirs; the ITM head reads the tokens of all
-frames one after another. Nothing is trained on video.
+A clip is some frames spread evenly. Its embedding is the mean of their projections, made a unit vector; the ITM head
+reads the tokens of all frames one after another. Nothing is trained on video.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,10 +23,9 @@ def encode_clips(model: RetrievalModel, samples: Sequence[Sample], count: int) -
     """Tokens ``[B, F * T, D]`` and embeddings ``[B, P]`` of a batch of clips, `count` = F frames each."""
     pictures = [frame for sample in samples for frame in frames(sample.media, count)]
     tokens_RTD = model.encode_images(pictures, len(pictures))
-    frames_BFP = model.project_images(tokens_RTD).float().unflatten(0, (len(samples), count))
-    return tokens_RTD.unflatten(0, (len(samples), count)).flatten(1, 2), F.normalize(
-        frames_BFP.mean(1), dim=-1
-    )
+    frames_BFP = model.project_images(tokens_RTD, unit=False).float().unflatten(0, (len(samples), count))
+    tokens_BND = tokens_RTD.unflatten(0, (len(samples), count)).flatten(1, 2)
+    return tokens_BND, F.normalize(frames_BFP.mean(1), dim=-1)
 
 
 def evaluate(

@@ -42,8 +42,9 @@ class ColourModel:
         pixels = [np.asarray(to_pil(image)).reshape(-1, 3).mean(0) for image in images]  # type: ignore[arg-type]
         return torch.tensor(np.array(pixels), dtype=torch.float32)[:, None]
 
-    def project_images(self, tokens_NTD: Tensor) -> Tensor:
-        return _direction(tokens_NTD.mean(1))
+    def project_images(self, tokens_NTD: Tensor, *, unit: bool = True) -> Tensor:
+        colour_N3 = tokens_NTD.mean(1)
+        return _direction(colour_N3) if unit else colour_N3 - 127
 
     def embed_images(self, images: Sequence[object]) -> Tensor:
         return self.project_images(self.encode_images(images))

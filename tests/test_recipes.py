@@ -267,6 +267,30 @@ def write(folder: Path, **recipes: str) -> Path:
     return folder / "params.yaml"
 
 
+GATED = {
+    "captioner.cider": 1.278,
+    "captioning.cider": 1.297,
+    "retrieval.i2t_r1": 0.806,
+    "retrieval.t2i_r1": 0.631,
+    "vqa.accuracy": 0.775,
+}
+"""What is published of base-14m (arXiv 2201.12086, tables 1, 5, 7 and 8), and its gate names."""
+
+
+@pytest.mark.parametrize("recipe", [*FULL_SCALE, "one-gpu-14m"])
+def test_no_gate_of_a_full_scale_recipe_asks_for_exact_captions(recipe: str):
+    gate = of(recipe).register_.gate
+    assert gate.keys() == load_settings(PARAMS).register_.gate.keys()
+    assert not [name for minimums in gate.values() for name in minimums if name.endswith("exact_match")]
+
+
+def test_what_is_published_passes_the_gate_by_a_little():
+    gate = of("base-14m").register_.gate
+    minimums = {name: low for model in gate.values() for name, low in model.items() if name in GATED}
+    assert minimums.keys() == GATED.keys()
+    assert all(0.9 * GATED[name] < low < GATED[name] for name, low in minimums.items())
+
+
 def test_a_recipe_says_only_in_what_it_differs_from_the_one_it_extends(tmp_path: Path):
     params = write(
         tmp_path,
@@ -278,6 +302,12 @@ def test_a_recipe_says_only_in_what_it_differs_from_the_one_it_extends(tmp_path:
     assert (run.steps, run.epochs, run.training.batch_size, run.training.ranks) == (9, None, 7, 2)
     assert load_settings(params, "middle").pretrain.epochs == 3
     assert load_settings(params, "top").recipe == "top"
+
+
+def test_another_figure_of_a_models_gate_takes_the_place_of_the_one_below(tmp_path: Path):
+    params = write(tmp_path, other="register: {gate: {blip-captioner: {captioner.cider: 1.0}}}")
+    before, gate = load_settings(params).register_.gate, load_settings(params, "other").register_.gate
+    assert gate == before | {"blip-captioner": {"captioner.cider": 1.0}}
 
 
 def test_recipes_that_extend_each_other_in_a_circle_are_refused(tmp_path: Path):

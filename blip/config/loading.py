@@ -22,6 +22,7 @@ RECIPES = Path("infra/recipes")
 NO_RECIPE = "none"
 SCIENTIFIC = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")  # 1e-4 is a word to YAML 1.1
 MIXTURE = "data"  # the one table that is a value
+GATE = "gate"  # a model to its minimums, which are laid over together: another figure takes the place of those below
 EXTENDS = "extends"
 WRITTEN = Path("reports/settings.yaml")  # by the first stage of dvc.yaml: complete, the recipe laid over it
 ANCHORS = ("optimiser", "training", "objective")  # shared YAML blocks, not settings of their own
@@ -138,13 +139,14 @@ def _recipe_path(recipe: str, root: Path) -> Path:
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Lay `over` on `base`, section by section.
 
-    A run given in epochs drops the steps below it, and vice versa; a mixture of data is laid over as a whole.
+    A run given in epochs drops the steps below it, and vice versa; a mixture of data is laid over as a whole, and so
+    are the minimums of a model in the gate.
     """
     merged = dict(base)
     for name, value in over.items():
         below = merged.get(name)
         if isinstance(below, dict) and isinstance(value, dict) and name != MIXTURE:
-            merged[name] = _merge(below, value)
+            merged[name] = below | value if name == GATE else _merge(below, value)
         else:
             merged[name] = value
     for one, other in (("steps", "epochs"), ("epochs", "steps")):

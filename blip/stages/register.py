@@ -8,6 +8,7 @@ other data or with other settings is not compared: what reaches the minimums on 
 its place, and the way back is said.
 """
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from blip.tracking import gate, registry
 from blip.tracking.measured import Measured, Scores
 from blip.tracking.runs import StageRun, training_run
 
+SENTENCE = 5  # words of a reference on average, from which references are sentences and not names
 STILL = "still champion"
 
 
@@ -77,6 +79,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     scores = Scores(of_last_round(found.figures), of_last_round(found.measured))
     metrics: dict[str, float] = {}
     outcomes: dict[str, Outcome] = {}
+    _warn_of_sentences(settings.register_.gate, scores.figures)
     for name, minimums in settings.register_.gate.items():
         outcome = outcomes[name] = _judge(name, minimums, scores, settings, run)
         metrics[f"register.{name}.passed"] = float(outcome.verdict.passed)
@@ -129,6 +132,20 @@ def _unfit(measured: Measured | None, digest: str, settings: Settings) -> str:
     problem = measured.problem(digest, settings)
     stage = next((name for name in STAGES if name.replace("@", "_") == measured.stage), measured.stage)
     return problem and f"{problem}: run `blip stage {stage}`"
+
+
+def _warn_of_sentences(gate_of: dict[str, dict[str, float]], figures: dict[str, float]) -> None:
+    """Say of which models the gate asks for captions that are exactly a reference, where references are sentences."""
+    for name, minimums in gate_of.items():
+        for metric, minimum in minimums.items():
+            task, _, measure = metric.partition(".")
+            words = figures.get(f"{task}.reference_words", 0.0)
+            if measure == "exact_match" and minimum > 0 and words >= SENTENCE:
+                print(
+                    f"warning: register.gate: {name} must reach {metric} {minimum:g}, but references have {words:.0f} "
+                    f"words on average, and few captions are exactly one of them; name {task}.cider instead",
+                    file=sys.stderr,
+                )
 
 
 def _to_beat(champion: registry.Version | None, digest: str, how: dict[str, str]) -> dict[str, float]:

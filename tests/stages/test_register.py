@@ -92,6 +92,21 @@ def test_models_enter_stay_fall_behind_and_come_back(
     assert (champion.number, champion.figures) == (3, {"vqa.accuracy": 0.79})
 
 
+def test_a_gate_of_exact_match_is_doubted_where_references_are_sentences(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = {"blip-captioning": {"captioning.exact_match": 0.3}}
+    asked = settings.model_copy(update={"register_": settings.register_.model_copy(update={"gate": gate})})
+    write_weights("captioning", 1.0)
+    for words, said in ((2.1, ""), (10.4, "references have 10 words on average")):
+        measured = {"captioning.exact_match": 0.02, "captioning.reference_words": words}
+        Path("metrics").mkdir(exist_ok=True)
+        Path("metrics/evaluate_captioning.json").write_text(json.dumps(measured))
+        register_models(asked)
+        warned = capsys.readouterr().err
+        assert said in warned and ("name captioning.cider instead" in warned) == bool(said)
+
+
 def test_champions_that_are_a_little_worse_each_do_not_add_up(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,7 +79,7 @@ class Audit:
 
     @property
     def knows_truth(self) -> bool:
-        """Whether the pool says which of its texts are right."""
+        """Whether the pool says of any of its texts whether it is right."""
         return any(right is not None for _, right in self.outcomes)
 
     def count(self, outcome: Outcome | None = None, right: bool | None = None) -> int:
@@ -90,9 +90,13 @@ class Audit:
             if outcome in (None, what) and right in (None, truth)
         )
 
+    def known(self, outcome: Outcome | None = None) -> int:
+        """Pictures with an outcome (None: any) of whose web text is known whether it is right."""
+        return self.count(outcome, right=True) + self.count(outcome, right=False)
+
     def wrong_share(self, outcome: Outcome | None = None) -> float:
-        """The share of wrong texts among the web texts with an outcome; of all of them before filtering."""
-        return self.count(outcome, right=False) / max(1, self.count(outcome))
+        """The share of wrong texts among the web texts with an outcome (None: before filtering), as far as is known."""
+        return self.count(outcome, right=False) / max(1, self.known(outcome))
 
     def judged(self, origin: str) -> int:
         """All texts of an origin."""

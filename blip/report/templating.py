@@ -69,6 +69,7 @@ def environment() -> Environment:
     made.globals |= {
         "figure_shares": _shares,
         "asked_others": _asked_others,
+        "bars": _bars,
         "outcomes": OUTCOMES,
         "origins": ORIGINS,
         "reasons": REASONS,
@@ -92,6 +93,16 @@ def _probability(value: float) -> str:
 def _figure(value: float) -> str:
     """A number as short as it can be said: whole ones without decimals."""
     return f"{round(value):,}" if float(value).is_integer() else f"{value:.3g}"
+
+
+def _bars(audit: Audit) -> list[tuple[bool | None, str]]:
+    """Whose outcomes a bar each shows: right and wrong web texts where any is known to be, all where some are not."""
+    bars: list[tuple[bool | None, str]] = []
+    if audit.knows_truth:
+        bars += [(True, "Right web texts"), (False, "Wrong web texts")]
+    if not audit.knows_truth or audit.known() < audit.pictures:
+        bars.append((None, "Pictures"))
+    return bars
 
 
 def _shares(audit: Audit, right: bool | None) -> list[tuple[str, int, float]]:

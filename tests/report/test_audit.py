@@ -1,6 +1,7 @@
 """What CapFilt did, counted and sampled."""
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.errors import BlipError
 from blip.report.audit import BINS, Audit, read_audit
 from blip.report.decision import log_odds
+from blip.report.templating import environment
 
 PICTURE = bytes.fromhex("89504e470d0a1a0a") + b"never decoded here"  # the hash is given, and so is the size
 ROWS: list[tuple[str, float, float, int, str]] = [  # key, web score, synthetic score, right, noise
@@ -157,3 +159,24 @@ def test_an_audit_with_other_columns_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"key": ["a"]}), tmp_path / "audit.parquet")
     with pytest.raises(BlipError, match=r"audit\.parquet has no column"):
         read_audit(tmp_path, tmp_path, seed=7)
+
+
+def test_texts_whose_truth_is_not_known_are_neither_right_nor_wrong() -> None:
+    kinds = {("kept", True): 6, ("kept", False): 2, ("dropped", False): 4, ("kept", None): 88}
+    audit = Audit(outcomes=Counter(kinds))  # type: ignore[arg-type]
+    assert (audit.known(), audit.known("kept"), audit.known("rescued")) == (12, 8, 0)
+    assert (audit.wrong_share(), audit.wrong_share("kept"), audit.wrong_share("rescued")) == (
+        6 / 12,
+        2 / 8,
+        0,
+    )
+
+
+def test_the_page_says_of_how_many_pictures_the_truth_is_known() -> None:
+    macros = environment().get_template("bootstrapping.html.j2").module
+    known = {("kept", True): 3, ("dropped", False): 1}
+    for outcomes, said, groups in ((known, False, 2), (known | {("kept", None): 4}, True, 3)):
+        audit = Audit(outcomes=Counter(outcomes))  # type: ignore[arg-type]
+        assert ("Wrong, share of the known" in macros.outcome_table(audit)) == said  # type: ignore[attr-defined]
+        assert macros.outcome_bars(audit).count("<dt>") == groups  # type: ignore[attr-defined]
+        assert "25.0%" in macros.outcome_table(audit)  # type: ignore[attr-defined]

@@ -32,6 +32,8 @@ SUMMARY = (
     "vqa.question_only",
     "video.t2v_r1",
 )
+VALIDATION = "On validation data, by which settings are chosen"
+POOL = "On the web pool, whose pairs pre-training has read"
 LABELS = {
     "retrieval.i2t_r1": ("Image to text, R@1", "Retrieval"),
     "retrieval.i2t_r10": ("Image to text, R@10", "Retrieval"),
@@ -43,20 +45,34 @@ LABELS = {
     "vqa.open_accuracy": ("Open questions, accuracy", "Questions"),
     "classification.top1": ("Classification, top 1", "Zero-shot"),
     "video.t2v_r1": ("Text to video, R@1", "Zero-shot"),
-    "filter.roc_auc": ("Filter on the web texts, ROC AUC", "CapFilt"),
-    "filter.validation_auc": ("Filter on validation, ROC AUC", "CapFilt"),
-    "captioner.exact_match": ("Captioner on validation, exact match", "CapFilt"),
     "compare.pretrain.itc.i2t_r1": ("Pre-trained on the noisy pool, R@1", "Pre-training"),
     "compare.bootstrapped.itc.i2t_r1": ("Pre-trained on bootstrapped pairs, R@1", "Pre-training"),
+    "captioner.exact_match": ("Captioner, exact match", VALIDATION),
+    "captioner.cider": ("Captioner, CIDEr", VALIDATION),
+    "filter.validation_auc": ("Filter, ROC AUC", VALIDATION),
+    "filter.roc_auc": ("Filter, ROC AUC", POOL),
+    "filter.precision": ("Filter, right of the web texts kept", POOL),
+    "filter.recall": ("Filter, kept of the right web texts", POOL),
 }
-SCALES = {"captioning.cider": 10.0}  # the greatest possible value, where it is not 1
+SCALES = {"captioning.cider": 10.0, "captioner.cider": 10.0}  # the greatest possible value, where it is not 1
 MEASURED = (  # figure, the figure that is its baseline, what that is
     ("vqa.accuracy", "vqa.question_only", "question only"),
     ("vqa.open_accuracy", "vqa.question_only_open", "question only"),
+    ("captioning.exact_match", "captioning.always_commonest", "always the commonest"),
+    ("captioner.exact_match", "captioner.always_commonest", "always the commonest"),
     ("compare.bootstrapped.itc.i2t_r1", "compare.pretrain.itc.i2t_r1", "noisy pool"),
+)
+AT_RANDOM = (  # figure, what an order at random is expected to reach, the count of candidates, what they are
+    ("retrieval.i2t_r1", "retrieval.chance.i2t_r1", "retrieval.texts", "texts"),
+    ("retrieval.i2t_r10", "retrieval.chance.i2t_r10", "retrieval.texts", "texts"),
+    ("retrieval.t2i_r1", "retrieval.chance.t2i_r1", "retrieval.images", "pictures"),
+    ("retrieval.t2i_r10", "retrieval.chance.t2i_r10", "retrieval.images", "pictures"),
+    ("compare.pretrain.itc.i2t_r1", "retrieval.chance.i2t_r1", "retrieval.texts", "texts"),
+    ("video.t2v_r1", "video.chance.t2v_r1", "video.clips", "clips"),
 )
 DECIMALS = {
     "captioning.cider": 2,
+    "captioner.cider": 2,
     "filter.roc_auc": 3,
     "filter.validation_auc": 3,
 }  # of the figures that are no shares

@@ -1,12 +1,14 @@
 """The figures at the end of a run, beside the bars they are held to."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from blip.atomic import write_text
-from flows.results import FIGURES, rows, where_to_look
+from flows.results import FIGURES, result_table, rows, where_to_look
 
 
 @pytest.fixture
@@ -26,6 +28,7 @@ def test_a_figure_that_reaches_its_bar_says_so(summary):
 
     assert row("image to text, R@1") == {
         "figure": "image to text, R@1", "value": "66.0 %", "bar": "≥ 55.0 %", "reached": "yes",
+        "data": "test data, which no training has read",
     }  # fmt: skip
     assert row("text to video, zero-shot, R@1")["reached"] == "no"
 
@@ -34,7 +37,7 @@ def test_what_all_stages_took_has_no_bar_for_some_ran_beside_others(summary):
     summary.write_text(json.dumps({"seconds.total": 725.4}))
 
     assert row("time of all stages, one after another") == {
-        "figure": "time of all stages, one after another", "value": "12:05 min", "bar": "", "reached": "",
+        "figure": "time of all stages, one after another", "value": "12:05 min", "bar": "", "reached": "", "data": "",
     }  # fmt: skip
 
 
@@ -43,6 +46,22 @@ def test_what_bootstrapping_gave_is_the_difference(summary):
 
     assert row("what bootstrapping gave, R@1")["value"] == "28.0 %"
     assert row("what bootstrapping gave, R@1")["reached"] == "yes"
+
+
+def test_what_is_of_the_pool_stands_apart_from_what_no_training_has_read(summary):
+    summary.write_text(json.dumps({"retrieval.i2t_r1": 0.66, "filter.roc_auc": 0.97, "filter.recall": 0.9}))
+
+    console = Console(width=80, file=io.StringIO())
+    console.print(result_table())
+    printed = console.file.getvalue().splitlines()
+    lines = [line.split("│")[1].strip() for line in printed if "│" in line]
+    assert lines == [
+        "test data, which no training has read",
+        "image to text, R@1",
+        "the web pool, read in pre-training",
+        "filter against the known noise, ROC AUC",
+        "filter, kept of the right web texts",
+    ]
 
 
 def test_figures_that_are_not_there_are_left_out(summary):

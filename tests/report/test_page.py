@@ -96,7 +96,7 @@ def test_the_long_name_of_a_gate_can_be_broken(whole: str) -> None:
 def test_the_page_answers_in_order(whole: str) -> None:
     titles = [
         "What ran",
-        "Results on held-out data",
+        "Results",
         "What CapFilt changed",
         "Training",
         "Noisy or bootstrapped pre-training",

@@ -24,7 +24,7 @@ Curve = Mapping[str, list[float]]  # column -> values; NaN where a run has no su
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples of one task: how they were drawn, their sections, and one row for each prediction.
+    """The examples of one task: how they were drawn, and their sections.
 
     Attributes:
         folder: where the pictures that the examples name lie.
@@ -35,7 +35,6 @@ class Examples:
     selection: Mapping[str, int]
     shown: list[dict[str, Any]]
     text_to_image: list[dict[str, Any]] = field(default_factory=list)
-    predictions: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -122,14 +121,9 @@ def _read_curve(path: Path) -> Curve:
 
 def _read_examples(folder: Path) -> Examples:
     value = _read_json(folder / "examples.json")
-    predictions: list[dict[str, str]] = []
-    if (folder / "predictions.csv").is_file():
-        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as handle:
-            predictions = list(csv.DictReader(handle))
     return Examples(
         folder,
         value.get("selection", {}),
         value.get("examples", []),
         value.get("text_to_image", []),
-        predictions,
     )

@@ -1,6 +1,5 @@
 """The figures of a pipeline: the flat summary, and the table of each beside its gate and its baseline."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -149,7 +148,8 @@ def result_table(found: Artefacts, gates: Mapping[str, Mapping[str, float]]) -> 
     by_figure = {
         figure: Gate(model, low) for model, figures in gates.items() for figure, low in figures.items()
     }
-    known, figures = baselines(found), found.figures
+    figures = found.figures
+    known = baselines(figures)
     names = [*LABELS, *(figure for figure in by_figure if figure not in LABELS)]
     return [
         Row(
@@ -163,32 +163,14 @@ def result_table(found: Artefacts, gates: Mapping[str, Mapping[str, float]]) -> 
     ]
 
 
-def baselines(found: Artefacts) -> dict[str, Baseline]:
-    """Chance, or what answers without looking get, for each figure where that can be counted."""
+def baselines(figures: Mapping[str, float]) -> dict[str, Baseline]:
+    """Chance, or what answers without looking get, for each figure of which the stages have measured that."""
     known = {name: Baseline(0.5, "chance") for name in ("filter.roc_auc", "filter.validation_auc")}
-    rows = {task: examples.predictions for task, examples in found.examples.items() if examples.predictions}
-    if retrieval := rows.get("retrieval"):
-        images, texts = len(retrieval), len(_counts(retrieval, "caption"))
-        for k in (1, 10):
-            known[f"retrieval.i2t_r{k}"] = _chance(k, texts, "texts")
-            known[f"retrieval.t2i_r{k}"] = _chance(k, images, "pictures")
-        known["compare.pretrain.itc.i2t_r1"] = _chance(1, texts, "texts")
-    if captioning := rows.get("captioning"):
-        commonest = max(_counts(captioning, "reference").values())
-        known["captioning.exact_match"] = Baseline(commonest / len(captioning), "always the commonest")
-    if classification := rows.get("classification"):
-        known["classification.top1"] = _chance(1, len(_counts(classification, "label")), "classes")
-    if video := rows.get("video"):
-        known["video.t2v_r1"] = _chance(1, len(video), "clips")
-    figures = found.figures
+    for name, value, count, what in AT_RANDOM:
+        if value in figures and count in figures:
+            known[name] = Baseline(figures[value], f"chance, {figures[count]:,.0f} {what}")
+    if classes := figures.get("classification.classes"):
+        known["classification.top1"] = Baseline(1 / classes, f"chance, {classes:,.0f} classes")
     return known | {
         name: Baseline(figures[other], what) for name, other, what in MEASURED if other in figures
     }
-
-
-def _counts(rows: list[dict[str, str]], column: str) -> Counter[str]:
-    return Counter(row.get(column, "") for row in rows)
-
-
-def _chance(k: int, candidates: int, what: str) -> Baseline:
-    return Baseline(min(1.0, k / candidates), f"chance, {candidates:,} {what}")

@@ -7,6 +7,7 @@ on its natural scale, where 1.0 is what papers print as 100.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from blip.data.sample import Sample
@@ -30,6 +31,22 @@ def is_exact(caption: str, references: Sequence[str]) -> bool:
 def exact_match(captions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """The share of captions that equal any of their references."""
     return sum(map(is_exact, captions, references)) / len(captions)
+
+
+def reference_figures(references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """What exact match is to be read beside.
+
+    Returns:
+        `always_commonest`, the exact match of the one caption that is a reference of most pictures, given for all of
+        them; `reference_words`, the words of a reference on average, articles at its beginning not counted.
+    """
+    bare = [{_bare(text) for text in texts} - {""} for texts in references]
+    counts = Counter(text for texts in bare for text in texts)
+    words = [len(text.split()) for texts in bare for text in texts]
+    return {
+        "always_commonest": max(counts.values(), default=0) / len(references),
+        "reference_words": sum(words) / max(len(words), 1),
+    }
 
 
 def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -73,12 +90,13 @@ def evaluate(caption: Caption, samples: Iterable[Sample], *, batch_size: int, se
         raise BlipError("captioning needs reference captions, and no sample of the evaluation data has one")
     correct = list(map(is_exact, written, references))
     chosen = choose(correct, seed)
+    figures = caption_metrics(written, references) | reference_figures(references)
     rows = [
         {"key": key, "reference": texts[0], "caption": text, "correct": right}
         for key, texts, text, right in zip(keys, references, written, correct, strict=True)
     ]
     return Outcome(
-        metrics={f"captioning.{name}": v for name, v in caption_metrics(written, references).items()},
+        metrics={f"captioning.{name}": value for name, value in figures.items()},
         examples={"examples": [_example(rows[row]) for row in chosen.rows]},
         pictures=frozenset(keys[row] for row in chosen.rows),
         selection=chosen,

@@ -90,7 +90,11 @@ def evaluate(
     chosen = choose((ranks_N == 1).tolist(), seed)
     within = recall_at(ranks_N, (1, 5))
     return Outcome(
-        metrics={"classification.top1": within[1], "classification.top5": within[5]},
+        metrics={
+            "classification.top1": within[1],
+            "classification.top5": within[5],
+            "classification.classes": float(len(classes)),
+        },
         examples={"examples": [_example(rows[row]) for row in chosen.rows]},
         pictures=frozenset(keys[row] for row in chosen.rows),
         selection=chosen,

@@ -37,6 +37,18 @@ def recall_at(ranks_Q: Tensor, ks: Sequence[int] = RECALLS) -> dict[int, float]:
     return {k: float((ranks_Q <= k).double().mean()) for k in ks}
 
 
+def chance_at(positives_QC: Tensor, ks: Sequence[int] = RECALLS) -> dict[int, float]:
+    """The recall@K that an order at random is expected to reach: that any positive of a query is among K drawn."""
+    candidates = positives_QC.shape[1]
+    others_Q = candidates - positives_QC.sum(dim=1).double()
+    missed_Q = torch.ones_like(others_Q)
+    chance: dict[int, float] = {}
+    for drawn in range(max(ks)):
+        missed_Q = missed_Q * ((others_Q - drawn) / max(candidates - drawn, 1)).clamp(min=0)
+        chance[drawn + 1] = 1 - float(missed_Q.mean())
+    return {k: chance[k] for k in ks}
+
+
 def recall(scores_QC: Tensor, positives_QC: Tensor, ks: Sequence[int] = RECALLS) -> dict[int, float]:
     """Recall@K: the share of queries with any positive within the top K, ties counted against."""
     return recall_at(ranks(scores_QC, positives_QC), ks)

@@ -24,7 +24,7 @@ from blip.data.text import clean_caption
 from blip.errors import BlipError
 from blip.tasks.batches import batches
 from blip.tasks.outcome import Example, Outcome, choose, picture_of
-from blip.tasks.ranking import RECALLS, ranks, recall, recall_at, rerank, shortlist
+from blip.tasks.ranking import RECALLS, chance_at, ranks, recall, recall_at, rerank, shortlist
 
 SHOWN = 5  # candidates of an example
 
@@ -175,6 +175,13 @@ def recalls(
     return {"itc": metrics(gallery, *found.itc), "itm": metrics(gallery, *found.reranked)}
 
 
+def chance(gallery: Gallery) -> dict[str, float]:
+    """What an order at random is expected to reach, named as by `metrics`."""
+    of_images = chance_at(gallery.positives_NM)
+    of_texts = chance_at(gallery.positives_NM.T[gallery.caption_text])
+    return {f"i2t_r{k}": of_images[k] for k in RECALLS} | {f"t2i_r{k}": of_texts[k] for k in RECALLS}
+
+
 def evaluate(
     model: RetrievalModel,
     samples: Iterable[Sample],
@@ -195,8 +202,11 @@ def evaluate(
     for_texts = [_text_example(gallery, scores.text_to_image, text) for text in texts.rows]
     best_M5 = scores.text_to_image.topk(min(SHOWN, len(gallery.keys))).indices
     shown = set(images.rows) | set(best_M5[texts.rows].flatten().tolist())
+    reached = {f"retrieval.{n}": value for n, value in metrics(gallery, *scores).items()}
+    at_random = {f"retrieval.chance.{n}": value for n, value in chance(gallery).items()}
+    counts = {"retrieval.images": float(len(gallery.keys)), "retrieval.texts": float(len(gallery.texts))}
     return Outcome(
-        metrics={f"retrieval.{n}": value for n, value in metrics(gallery, *scores).items()},
+        metrics=reached | at_random | counts,
         examples={"examples": for_images, "text_to_image": for_texts},
         pictures=frozenset(gallery.keys[image] for image in shown),
         selection=images,

@@ -14,7 +14,7 @@ from blip.data.sample import Sample
 from blip.data.video import frames
 from blip.tasks.outcome import Example, Outcome, choose, frames_of
 from blip.tasks.ranking import ranks
-from blip.tasks.retrieval import SHOWN, Gallery, RetrievalModel, gather, metrics, search
+from blip.tasks.retrieval import SHOWN, Gallery, RetrievalModel, Scores, chance, gather, metrics, search
 
 DIRECTIONS = {"i2t": "v2t", "t2i": "t2v"}
 
@@ -46,7 +46,7 @@ def evaluate(
     chosen = choose((ranks_M == 1).tolist(), seed)
     best_M5 = scores.text_to_image.topk(min(SHOWN, len(gallery.keys))).indices
     return Outcome(
-        metrics=_renamed(metrics(gallery, *scores)),
+        metrics=_figures(gallery, scores),
         examples={"examples": [_example(gallery, scores.text_to_image, text) for text in chosen.rows]},
         pictures=frozenset(gallery.keys[clip] for text in chosen.rows for clip in best_M5[text].tolist()),
         selection=chosen,
@@ -54,8 +54,14 @@ def evaluate(
     )
 
 
-def _renamed(values: dict[str, float]) -> dict[str, float]:
-    return {f"video.{DIRECTIONS[name[:3]]}{name[3:]}": value for name, value in values.items()}
+def _figures(gallery: Gallery, scores: Scores) -> dict[str, float]:
+    counts = {"video.clips": float(len(gallery.keys)), "video.texts": float(len(gallery.texts))}
+    reached, at_random = metrics(gallery, *scores), chance(gallery)
+    return _renamed("video.", reached) | _renamed("video.chance.", at_random) | counts
+
+
+def _renamed(prefix: str, values: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}{DIRECTIONS[name[:3]]}{name[3:]}": value for name, value in values.items()}
 
 
 def _example(gallery: Gallery, scores_MN: Tensor, text: int) -> Example:

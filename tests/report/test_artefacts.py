@@ -32,7 +32,6 @@ def test_examples_come_with_how_they_were_drawn(finished: Path) -> None:
     found = read_artefacts(finished).examples["retrieval"]
     assert found.selection["of"] == 424
     assert len(found.shown) == len(found.text_to_image) == 24
-    assert found.predictions[0]["caption"] == "thing 0"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from blip.errors import BlipError
-from blip.tasks.captioning import caption_metrics, evaluate, exact_match, is_exact
+from blip.tasks.captioning import caption_metrics, evaluate, exact_match, is_exact, reference_figures
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,21 @@ def test_right_and_wrong_captions_are_told_apart(painted):
     samples = [painted("r", "red", ["a red one"]), painted("b", "blue", ["blue"]), painted("bare", "red")]
     outcome = evaluate(lambda images: ["red one", "green"][: len(images)], samples, batch_size=4, seed=1)
     assert outcome.metrics["captioning.exact_match"] == 0.5
-    assert sorted(outcome.metrics) == [
-        f"captioning.{n}" for n in ("bleu4", "cider", "exact_match", "rouge_l")
-    ]
+    names = ("always_commonest", "bleu4", "cider", "exact_match", "reference_words", "rouge_l")
+    assert sorted(outcome.metrics) == [f"captioning.{n}" for n in names]
     assert {row["key"]: row["correct"] for row in outcome.predictions} == {"r": True, "b": False}
     assert (outcome.selection.right, outcome.selection.wrong) == (1, 1)
     shown = {example["image"]: example for example in outcome.examples["examples"]}
     assert shown["images/b.webp"] == {
         "image": "images/b.webp", "reference": "blue", "caption": "green", "correct": False,
     }  # fmt: skip
+
+
+def test_what_always_the_commonest_reaches_counts_every_reference_as_exact_match_does():
+    references = [["a dog", "Red apple."], ["the red apple", "red apple"], ["A cat sits"], ["..."]]
+    found = reference_figures(references)
+    assert found["always_commonest"] == exact_match(["red apple"] * 4, references) == 0.5
+    assert found["reference_words"] == (1 + 2 + 2 + 2) / 4
 
 
 def test_references_are_required(painted):

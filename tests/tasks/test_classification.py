@@ -25,7 +25,9 @@ def classified(model, samples, labels):
 
 def test_a_model_that_knows_the_colours_classifies_all(colour_model, samples, labels):
     outcome = classified(colour_model, samples, labels)
-    assert outcome.metrics == {"classification.top1": 1.0, "classification.top5": 1.0}
+    assert outcome.metrics == {
+        "classification.top1": 1.0, "classification.top5": 1.0, "classification.classes": 8.0,
+    }  # fmt: skip
     for example in outcome.examples["examples"]:
         assert example["top"][0]["label"] == example["label"]
         assert len(example["top"]) == 5 and sum(top["probability"] for top in example["top"]) <= 1.001

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from blip.tasks.ranking import ranks, recall, rerank, shortlist
+from blip.tasks.ranking import chance_at, ranks, recall, rerank, shortlist
 
 
 def one_each(count: int) -> Tensor:
@@ -73,3 +73,15 @@ def test_a_collapsed_model_stays_without_hits_after_re_ranking():
     chosen = shortlist(similarity, 32)
     scores = rerank(similarity, chosen, torch.zeros(100, 32))
     assert recall(scores, one_each(100), ks=(1, 10)) == {1: 0.0, 10: 0.0}
+
+
+def test_chance_is_what_orders_at_random_reach_on_average():
+    positives = torch.zeros(2, 6, dtype=torch.bool)
+    positives[0, :2], positives[1, 3] = True, True
+    drawn = [recall(torch.rand(2, 6), positives) for _ in range(4000)]
+    expected = chance_at(positives)
+    assert expected[1] == pytest.approx((2 / 6 + 1 / 6) / 2)
+    assert expected[5] == pytest.approx((1 + 5 / 6) / 2)
+    assert expected[10] == 1.0
+    for k in (1, 5, 10):
+        assert expected[k] == pytest.approx(sum(one[k] for one in drawn) / len(drawn), abs=0.02)

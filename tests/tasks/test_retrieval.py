@@ -20,8 +20,11 @@ def gathered(model, samples):
 
 def test_a_model_that_knows_every_colour_finds_every_picture_and_text(colour_model, samples):
     outcome = evaluate(colour_model, samples, batch_size=3, rerank_size=4, seed=1)
-    assert set(outcome.metrics.values()) == {1.0}
-    assert list(outcome.metrics) == [f"retrieval.{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)]
+    recalls = [f"{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)]
+    assert {outcome.metrics[f"retrieval.{name}"] for name in recalls} == {1.0}
+    at_random = [f"retrieval.chance.{name}" for name in recalls]
+    counts = ["retrieval.images", "retrieval.texts"]
+    assert list(outcome.metrics) == [*(f"retrieval.{name}" for name in recalls), *at_random, *counts]
 
 
 def test_a_collapsed_model_finds_nothing(colour_model, painted):
@@ -31,7 +34,8 @@ def test_a_collapsed_model_finds_nothing(colour_model, painted):
     model.score_pairs = lambda tokens, image, texts, text, **_: torch.zeros(len(image))
     samples = [painted(f"k{n}", "red", [f"number {n}"]) for n in range(200)]
     found = evaluate(model, samples, batch_size=50, rerank_size=32, seed=1).metrics
-    assert set(found.values()) == {0.0}
+    reached = {name: value for name, value in found.items() if "_r" in name and "chance" not in name}
+    assert set(reached.values()) == {0.0} and len(reached) == 6
 
 
 def test_any_caption_of_an_image_counts_and_every_caption_is_a_query(colour_model, painted):
@@ -53,6 +57,17 @@ def test_a_caption_of_several_images_belongs_to_all_of_them(colour_model, painte
     )
     assert gallery.positives_NM.tolist() == [[True, False], [True, False], [False, True]]
     assert set(metrics(gallery, *search(colour_model, gallery, 2).reranked).values()) == {1.0}
+
+
+def test_chance_counts_every_caption_of_an_image_and_every_image_of_a_caption(colour_model, painted):
+    samples = [
+        painted("a", "red", ["red", "a red"]), painted("b", "red", ["red"]), painted("c", "blue", ["blue"]),
+    ]  # fmt: skip
+    found = evaluate(colour_model, samples, batch_size=3, rerank_size=4, seed=1).metrics
+    assert (found["retrieval.images"], found["retrieval.texts"]) == (3.0, 3.0)
+    assert found["retrieval.chance.i2t_r1"] == pytest.approx((2 + 1 + 1) / 3 / 3)
+    assert found["retrieval.chance.t2i_r1"] == pytest.approx((2 + 1 + 2 + 1) / 4 / 3)
+    assert found["retrieval.chance.i2t_r5"] == found["retrieval.chance.t2i_r10"] == 1.0
 
 
 def test_the_itm_head_decides_among_the_short_listed(colour_model, samples):

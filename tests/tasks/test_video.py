@@ -1,6 +1,7 @@
 """Text-video retrieval over real clips of plain colours."""
 
 import io
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -35,8 +36,25 @@ def clips():
 
 def test_every_clip_is_found_by_its_text_and_every_text_by_its_clip(colour_model, clips):
     outcome = evaluate(colour_model, clips, frame_count=4, batch_size=8, rerank_size=2, seed=1)
-    assert set(outcome.metrics.values()) == {1.0}
-    assert list(outcome.metrics) == [f"video.{way}_r{k}" for way in ("v2t", "t2v") for k in (1, 5, 10)]
+    recalls = [f"{way}_r{k}" for way in ("v2t", "t2v") for k in (1, 5, 10)]
+    assert {outcome.metrics[f"video.{name}"] for name in recalls} == {1.0}
+    at_random = [f"video.chance.{name}" for name in recalls]
+    assert list(outcome.metrics) == [
+        *(f"video.{name}" for name in recalls),
+        *at_random,
+        "video.clips",
+        "video.texts",
+    ]
+    assert outcome.metrics["video.chance.t2v_r1"] == 1 / outcome.metrics["video.clips"] == 1 / 4
+
+
+def test_chance_of_a_text_goes_by_the_clips_and_not_by_the_texts(colour_model, clips):
+    twice = [
+        replace(clip, captions=(*clip.captions, Caption(f"only {clip.key[2:]}", "human"))) for clip in clips
+    ]
+    found = evaluate(colour_model, twice, frame_count=2, batch_size=8, rerank_size=8, seed=1).metrics
+    assert (found["video.clips"], found["video.texts"]) == (4.0, 8.0)
+    assert found["video.chance.t2v_r1"] == 1 / 4
 
 
 def test_an_example_names_the_frames_of_its_clips(colour_model, clips):

@@ -29,12 +29,12 @@ class Figure:
     bar: float | None = None
     data: str = TEST
 
-    def row(self, value: float) -> dict[str, str]:
-        """The figure as a line of the table."""
+    def row(self, value: float, half: float | None) -> dict[str, str]:
+        """The figure as a line of the table; `half` is half the width of its interval over the test data, if known."""
         bar, reached = "", ""
         if self.bar is not None:
             bar, reached = f"≥ {self.shown(self.bar)}", "yes" if value >= self.bar else "no"
-        shown = self.shown(value)
+        shown = self.shown(value) if half is None else f"{100 * value:.1f} ± {100 * half:.1f} %"
         return {"figure": self.label, "value": shown, "bar": bar, "reached": reached, "data": self.data}
 
     def shown(self, value: float) -> str:
@@ -73,7 +73,11 @@ def rows() -> list[dict[str, str]]:
     figures = json.loads(SUMMARY.read_text(encoding="utf-8"))
     if {"bootstrap.r1_noisy", "bootstrap.r1_bootstrapped"} <= figures.keys():
         figures["bootstrap.gain"] = figures["bootstrap.r1_bootstrapped"] - figures["bootstrap.r1_noisy"]
-    return [figure.row(figures[figure.key]) for figure in FIGURES if figure.key in figures]
+    return [
+        figure.row(figures[figure.key], figures.get(f"{figure.key}_half"))
+        for figure in FIGURES
+        if figure.key in figures
+    ]
 
 
 def result_table() -> Table:

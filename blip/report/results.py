@@ -13,6 +13,7 @@ PROTOCOL = "itc.i2t_r1"
 BOOTSTRAP = {
     "bootstrap.r1_noisy": f"compare.pretrain.{PROTOCOL}",
     "bootstrap.r1_bootstrapped": f"compare.bootstrapped.{PROTOCOL}",
+    "bootstrap.gain_half": "compare.gain_half",
 }
 REPORT = "report"  # the stage that writes the summary, and whose seconds no file has
 SUMMARY = (

@@ -48,6 +48,13 @@ def test_what_bootstrapping_gave_is_the_difference(summary):
     assert row("what bootstrapping gave, R@1")["reached"] == "yes"
 
 
+def test_what_bootstrapping_gave_comes_with_its_interval(summary):
+    r1 = {"bootstrap.r1_noisy": 0.14, "bootstrap.r1_bootstrapped": 0.42, "bootstrap.gain_half": 0.0512}
+    summary.write_text(json.dumps(r1))
+
+    assert row("what bootstrapping gave, R@1")["value"] == "28.0 ± 5.1 %"
+
+
 def test_what_is_of_the_pool_stands_apart_from_what_no_training_has_read(summary):
     summary.write_text(json.dumps({"retrieval.i2t_r1": 0.66, "filter.roc_auc": 0.97, "filter.recall": 0.9}))
 

@@ -30,6 +30,9 @@ def test_three_models_are_compared_with_and_without_re_ranking(evaluation_settin
         ("finetuned", "retrieval"),
     ):
         assert measured[f"compare.{name}.itc.r1"].weights == (weights_digest(Path("models", model)),)
+    gain = figures["compare.bootstrapped.itc.i2t_r1"] - figures["compare.pretrain.itc.i2t_r1"]
+    assert figures["compare.gain"] == pytest.approx(gain)
+    assert (figures["compare.images"], 0 <= figures["compare.gain_half"] < 0.5) == (20.0, True)
     with Image.open("reports/compare/chart.png") as chart:
         assert chart.width > 800
 

@@ -9,6 +9,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from rich.console import Console
 from rich.table import Table
 
+from blip.config import load_settings
 from blip.config.places import GALLERY, REPORT, REPORTS, SUMMARY
 from flows.addresses import address
 
@@ -120,11 +121,16 @@ def publish_capfilt() -> None:
     """What CapFilt kept, by outcome and source, and the way to its gallery, as artifacts of the Prefect run."""
     if not OUTCOMES.is_file():
         return
+    which = " in its first round" if load_settings().capfilt.rounds > 1 else ""
     create_markdown_artifact(
-        key="capfilt", markdown=OUTCOMES.read_text(encoding="utf-8"), description="What CapFilt kept"
+        key="capfilt",
+        markdown=OUTCOMES.read_text(encoding="utf-8"),
+        description=f"What CapFilt kept{which}",
     )
     create_link_artifact(
-        link=link_to(PICTURES), link_text="gallery of CapFilt (served by `make ui`)", key="capfilt-gallery"
+        link=link_to(PICTURES),
+        link_text=f"gallery of CapFilt{which} (served by `make ui`)",
+        key="capfilt-gallery",
     )
 
 

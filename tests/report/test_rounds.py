@@ -5,6 +5,7 @@ from pathlib import Path
 
 from blip.config import Settings
 from blip.report.artefacts import read_artefacts
+from blip.report.audit import read_audit
 from blip.report.page import Charts, render
 from blip.report.provenance import RunFacts, models
 from blip.report.results import result_table
@@ -21,6 +22,11 @@ FIGURES = {
 
 def page(settings: Settings, facts: RunFacts) -> str:
     return render(settings, read_artefacts(Path()), None, facts, Charts([], [], [], []))
+
+
+def page_with_audit(settings: Settings, facts: RunFacts) -> str:
+    audit = read_audit(Path("data/datasets/bootstrapped"), Path("data/datasets/web"), seed=7)
+    return render(settings, read_artefacts(Path()), audit, facts, Charts([], [], [], []))
 
 
 def write_rounds(folder: Path) -> None:
@@ -51,6 +57,15 @@ def test_the_page_has_the_table_and_is_about_the_last_round(
     assert '<th class="number">Round 2</th>' in html
     assert '<td class="number">31.0%</td><td class="number">35.5%</td>' in html
     assert "The rest of this section, the results and the models are those of round 2;" in html
+
+
+def test_the_gallery_is_said_to_be_of_the_first_round(
+    finished: Path, settings: Settings, facts: RunFacts
+) -> None:
+    said = "</a> shows more of them, of round 1."
+    assert said not in page_with_audit(settings, facts)
+    write_rounds(finished)
+    assert said in page_with_audit(settings, facts)
 
 
 def test_gates_and_results_are_of_the_last_round(finished: Path, settings: Settings, facts: RunFacts) -> None:

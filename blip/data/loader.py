@@ -9,7 +9,6 @@ for batch in loader:                     # endless
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -26,9 +25,11 @@ from torch import Tensor
 from blip.data.augment import Augmentation
 from blip.data.decode import BadImage, Pixels, decode
 from blip.data.order import Part, Portion, ShardRef, cut, lanes_of, parts_of_epoch, shuffled
+from blip.data.pairs import PairsDataset
 from blip.data.render import Failure, Images, render
 from blip.data.sample import Sample, stable_id
-from blip.data.stream import EpochStream, Picture, PictureCache, Place, Source
+from blip.data.selection import Selection
+from blip.data.stream import EpochStream, Picture, PictureCache, Place
 from blip.data.workers import Workers
 from blip.errors import BlipError
 
@@ -91,7 +92,7 @@ class PairLoader:
 
     def __init__(
         self,
-        datasets: Sequence[Source],
+        datasets: Sequence[tuple[PairsDataset, frozenset[str]]],
         *,
         batch_size: int,
         image_size: int,
@@ -109,7 +110,7 @@ class PairLoader:
         cache_bytes: int = 256 << 20,
         partners: bool = False,
     ) -> None:
-        """Plan the epochs; read are manifests only, and the keys of datasets with exclusions.
+        """Plan the epochs; read are manifests only, and the tables of datasets with keys to leave out.
 
         Args:
             datasets: each with the keys to leave out.
@@ -125,11 +126,11 @@ class PairLoader:
             BlipError: fewer shards than ranks (or than all workers), fewer samples than one batch on every rank, or
                 lanes that cannot be shared out.
         """
-        self._sources = list(datasets)
-        weights = weights or [1.0] * len(self._sources)
+        self._selections = [Selection.of(dataset, exclude) for dataset, exclude in datasets]
+        weights = weights or [1.0] * len(self._selections)
         self._portions = [
-            Portion(_shards(index, source), weight)
-            for index, (source, weight) in enumerate(zip(self._sources, weights, strict=True))
+            Portion(_shards(index, selection), weight)
+            for index, (selection, weight) in enumerate(zip(self._selections, weights, strict=True))
         ]
         self._batch_size, self._workers = batch_size, workers
         self._seed, self._rank, self._world = seed, rank, world
@@ -151,10 +152,11 @@ class PairLoader:
     def _pictures(self) -> int:
         """Of a batch."""
         return self._batch_size * (2 if self._partners else 1)
+        self._fingerprint = self._digest()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the iteration stands, as JSON values; equal on all ranks."""
-        return {"epoch": self._epoch, "taken": self._next * self._of_lane, "data": self._fingerprint()}
+        return {"epoch": self._epoch, "taken": self._next * self._of_lane, "data": self._fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken: the next iterator begins with the batch after it.
@@ -165,7 +167,7 @@ class PairLoader:
         Raises:
             BlipError: the state comes from other data, another seed, batch size or number of ranks.
         """
-        if state["data"] != self._fingerprint():
+        if state["data"] != self._fingerprint:
             raise BlipError(
                 "the checkpoint was made with other data, seed, batch size, shuffle buffer or ranks, so "
                 "its place in the data means nothing here; resume with the same, or start the run anew"
@@ -214,7 +216,7 @@ class PairLoader:
         for position in islice(order, start):
             done[position] = 1
         parts = cut(line, lane * count, (lane + 1) * count)
-        stream = EpochStream(self._sources, parts, self._cache, done)
+        stream = EpochStream(self._selections, parts, self._cache, done)
         for position in order:
             yield stream.take(position)
 
@@ -237,9 +239,9 @@ class PairLoader:
 
     def _partner(self, place: Place, sample: Sample | None) -> bytes:
         if sample is None or sample.partner is None:
-            name = sample.key if sample else ""
+            name, where = sample.key if sample else "", self._selections[place[0]].dataset.path
             raise BlipError(
-                f"{self._sources[place[0]][0].path}, sample {name} has one picture, and what is learnt here is of two; "
+                f"{where}, sample {name} has one picture, and what is learnt here is of two; "
                 "ingest a dataset of pairs (kind: nlvr2)"
             )
         return sample.partner
@@ -293,7 +295,7 @@ class PairLoader:
     def _broken(self, plan: _Plan, failure: Failure) -> BlipError:
         row = failure.row % len(plan.places)
         dataset, shard, _ = plan.places[row]
-        source = self._sources[dataset][0]
+        source = self._selections[dataset].dataset
         path, key = source.path / source.manifest.shards[shard].url, plan.samples[row].key
         return BlipError(f"shard {path}, sample {key}: {failure.reason}; ingest the dataset again")
 
@@ -306,7 +308,7 @@ class PairLoader:
             )
 
     def _check(self, total: int) -> None:
-        names = ", ".join(str(dataset.path) for dataset, _ in self._sources)
+        names = ", ".join(str(selection.dataset.path) for selection in self._selections)
         shards = sum(len(portion.shards) for portion in self._portions)
         if shards < self._world * max(self._workers, 1):
             workers = f" x {self._workers} workers" if self._workers else ""
@@ -322,8 +324,9 @@ class PairLoader:
                 f"{self._world} rank(s); lower training.batch_size"
             )
 
-    def _fingerprint(self) -> str:
-        data = [(dataset.digest, sorted(exclude)) for dataset, exclude in self._sources]
+    def _digest(self) -> str:
+        """Of all that a place in the data depends on."""
+        data = [(selection.dataset.digest, selection.digests()) for selection in self._selections]
         weights = [portion.weight for portion in self._portions]
         size, shares = self._batch_size, self._world
         if self._elastic:
@@ -332,14 +335,8 @@ class PairLoader:
         return sha256(repr(value).encode()).hexdigest()[:16]
 
 
-def _shards(index: int, source: Source) -> list[ShardRef]:
-    """The shards of a dataset with what they contribute after exclusion; empty ones are left out."""
-    dataset, exclude = source
-    shards = dataset.manifest.shards
-    lost: Counter[str] = Counter()
-    if exclude:
-        table = dataset.metadata(["key", "shard"])
-        for key, url in zip(table["key"].to_pylist(), table["shard"].to_pylist(), strict=True):
-            lost[url] += key in exclude
-    refs = (ShardRef(index, number, shard.samples - lost[shard.url]) for number, shard in enumerate(shards))
+def _shards(index: int, selection: Selection) -> list[ShardRef]:
+    """The shards of a dataset with what they contribute; empty ones are left out."""
+    numbers = range(len(selection.dataset.manifest.shards))
+    refs = (ShardRef(index, number, selection.count(number)) for number in numbers)
     return [ref for ref in refs if ref.samples]

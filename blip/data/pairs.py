@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blip.data.archive import read_members
+from blip.data.batches import read_batches
 from blip.data.manifest import MANIFEST, Manifest, Shard, read_manifest
 from blip.data.metadata import METADATA
 from blip.data.sample import PARTNER, Caption, Question, Sample, sample_from_json
@@ -114,17 +115,22 @@ _AGAIN = "make the dataset again (`dvc repro` or `blip stage ingest`)"
 
 def excluded_keys(validated_dir: Path | str, dataset_name: str) -> frozenset[str]:
     """Keys that validation set aside in a dataset; none where validation left no list."""
-    return excluded_in(Path(validated_dir) / f"{dataset_name}.parquet")
+    path = Path(validated_dir) / f"{dataset_name}.parquet"
+    return _read_keys(path) if path.is_file() else frozenset()
 
 
 def excluded_in(path: Path | None) -> frozenset[str]:
-    """The keys that a list of validation's has; none if there is no such file."""
-    return _read_keys(path, path.stat().st_mtime_ns) if path and path.is_file() else frozenset()
+    """The keys that a list of validation's has, which are kept for the next call; none if there is no such file."""
+    return _kept_keys(path, path.stat().st_mtime_ns) if path and path.is_file() else frozenset()
 
 
 @lru_cache(maxsize=4)
-def _read_keys(path: Path, changed: int) -> frozenset[str]:
-    return frozenset(pq.read_table(path, columns=["key"])["key"].to_pylist())
+def _kept_keys(path: Path, changed: int) -> frozenset[str]:
+    return _read_keys(path)
+
+
+def _read_keys(path: Path) -> frozenset[str]:
+    return frozenset(key for batch in read_batches(path, ["key"]) for key in batch["key"].to_pylist())
 
 
 def _group(path: Path) -> Iterator[Sample]:

@@ -6,10 +6,9 @@ from itertools import islice
 
 from blip.data.decode import Pixels
 from blip.data.order import Part
-from blip.data.pairs import PairsDataset
 from blip.data.sample import Sample
+from blip.data.selection import Selection
 
-Source = tuple[PairsDataset, frozenset[str]]
 Place = tuple[int, int, int]  # dataset, shard, number among the samples that the shard contributes
 
 
@@ -57,10 +56,10 @@ class EpochStream:
     """
 
     def __init__(
-        self, sources: Sequence[Source], parts: Sequence[Part], cache: PictureCache, done: bytearray
+        self, selections: Sequence[Selection], parts: Sequence[Part], cache: PictureCache, done: bytearray
     ) -> None:
         """`done[position]` is 1 where nobody will ask; shards with nothing else stay closed."""
-        self._sources = sources
+        self._selections = selections
         self._cache = cache
         self._done = done
         self._waiting: dict[int, tuple[Place, Sample | None]] = {}
@@ -87,9 +86,7 @@ class EpochStream:
             if all(place in self._cache for place, want in zip(places, wanted, strict=True) if want):
                 samples: Iterator[Sample | None] = iter([None] * len(places))
             else:
-                dataset, exclude = self._sources[part.dataset]
-                whole = dataset.shard_samples(dataset.manifest.shards[part.shard], exclude)
-                samples = islice(whole, part.start, part.stop)
+                samples = islice(self._selections[part.dataset].samples(part.shard), part.start, part.stop)
             for index, (place, sample) in enumerate(zip(places, samples, strict=True)):
                 yield begin + index, place, sample
             begin += len(places)

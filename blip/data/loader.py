@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from random import Random
@@ -30,6 +30,7 @@ from blip.data.render import Failure, Images, render
 from blip.data.sample import Sample, stable_id
 from blip.data.selection import Selection
 from blip.data.stream import EpochStream, Picture, PictureCache, Place
+from blip.data.unreadable import Replacements, Unreadable
 from blip.data.workers import Workers
 from blip.errors import BlipError
 
@@ -46,6 +47,7 @@ class Batch:
         rng: for choosing among captions or questions; depends on seed, epoch, batch and rank only.
         epoch, index: where in the run the batch stands, both from 0.
         rngs: one for every sample where the loader has lanes; depends on seed, epoch, lane and place in it only.
+        unreadable: what other samples stand in for, since their own pictures cannot be read.
     """
 
     images: Tensor
@@ -55,6 +57,7 @@ class Batch:
     epoch: int
     index: int
     rngs: tuple[Random, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
 
     def rng_of(self, row: int) -> Random:
         """What to draw with for a sample: its own if it has one, else that of the batch."""
@@ -83,6 +86,8 @@ class PairLoader:
     the tail that does not fill a batch on every rank is left out, another one each epoch. One thread reads and
     prepares the next batch while the caller uses this one; with `workers`, that many processes make the pictures and
     the thread only reads. The batches are the same bit for bit, however many they are.
+
+    A sample whose picture cannot be read gives its place to another one, until there are too many of them.
 
     With `lanes` the number of ranks may change within a run: an epoch is cut into that many lanes, of which each gives
     an equal share of every batch, and a rank reads a run of them. The batches of all ranks laid end to end, and the
@@ -147,12 +152,13 @@ class PairLoader:
         whole = accumulate if self._elastic else 1
         self.batches_per_epoch = total // (batch_size * world * whole) * whole
         self._check(total)
+        self._fingerprint = self._digest()
+        self._replacements, self._taken = Replacements(self._selections), 0
 
     @property
     def _pictures(self) -> int:
         """Of a batch."""
         return self._batch_size * (2 if self._partners else 1)
-        self._fingerprint = self._digest()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the iteration stands, as JSON values; equal on all ranks."""
@@ -278,8 +284,12 @@ class PairLoader:
         return pixels
 
     def _batch(self, plan: _Plan, images: Images | Failure) -> Batch:
-        if isinstance(images, Failure):
-            raise self._broken(plan, images)
+        self._taken += len(plan.places)
+        unreadable: list[Unreadable] = []
+        while isinstance(images, Failure):
+            lost, plan = self._replaced(plan, images)
+            unreadable.append(lost)
+            images = self._render(plan)
         seeds = plan.seeds[: len(plan.seeds) // 2] if self._partners else plan.seeds
         rngs = tuple(Random(seed.removesuffix("/images") + "/texts") for seed in seeds)
         return Batch(
@@ -290,14 +300,23 @@ class PairLoader:
             epoch=plan.epoch,
             index=plan.index,
             rngs=rngs if self._elastic else (),
+            unreadable=tuple(unreadable),
         )
 
-    def _broken(self, plan: _Plan, failure: Failure) -> BlipError:
+    def _replaced(self, plan: _Plan, failure: Failure) -> tuple[Unreadable, _Plan]:
+        """The plan with another sample for the one of which a picture cannot be decoded."""
         row = failure.row % len(plan.places)
-        dataset, shard, _ = plan.places[row]
-        source = self._selections[dataset].dataset
-        path, key = source.path / source.manifest.shards[shard].url, plan.samples[row].key
-        return BlipError(f"shard {path}, sample {key}: {failure.reason}; ingest the dataset again")
+        lost, place, sample = self._replacements.replace(
+            plan.places[row], plan.samples[row].key, failure.reason, self._taken
+        )
+        pictures = list(plan.pictures)
+        pictures[row] = sample.media
+        if self._partners:
+            pictures[row + len(plan.places)] = self._partner(place, sample)
+        places, samples = list(plan.places), list(plan.samples)
+        places[row], samples[row] = place, sample.without_media()
+        changed = replace(plan, places=tuple(places), samples=tuple(samples), pictures=tuple(pictures))
+        return lost, changed
 
     def _check_lanes(self) -> None:
         batch = self._batch_size * self._world

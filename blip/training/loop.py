@@ -38,6 +38,7 @@ from blip.training.progress import Progress
 from blip.training.schedule import Schedule
 from blip.training.spikes import Spikes
 from blip.training.telemetry import open_meter
+from blip.training.unread import Unread
 from blip.training.vote import Vote
 
 CURVE, SUMMARY, WARNINGS = "curve.csv", "summary.json", "warnings.jsonl"  # of a run, in its folder
@@ -84,8 +85,8 @@ def train(plan: Plan) -> None:
 
     Raises:
         Preempted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
-        BlipError: another process trains this run, too many steps had no finite gradient, too many rollbacks, or a
-            checkpoint cannot be written.
+        BlipError: another process trains this run, too many steps had no finite gradient, too many pictures cannot
+            be read, too many rollbacks, or a checkpoint cannot be written.
     """
     trainer = Trainer(plan)
     trainer.run()
@@ -127,6 +128,7 @@ class Trainer:
         self.guard = Guard(
             plan.name, self.engine, self.folder, training.max_skipped, scaled=scale is not None
         )
+        self.unread = Unread(plan.name, self.folder, self.rank)
         self.spikes = Spikes(training.spikes) if training.spikes else None
         pairs = training.batch_size * plan.run.objective.captions_per_image
         self.health = Health(plan.objective, self.schedule.steps, pairs, said_in(self.folder / WARNINGS))
@@ -191,6 +193,7 @@ class Trainer:
             with self.meter.waiting():
                 batch = next(batches)
             self.guard.note(batch)
+            self.unread.note(batch)
             yield self.plan.collate(batch).to(self.device)
 
     def _tell(self, step: int, figures: dict[str, float] | None) -> None:

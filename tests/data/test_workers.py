@@ -86,26 +86,6 @@ def test_fewer_shards_than_workers_are_refused_before_training(make_dataset: Mak
         loader_of(dataset, workers=3, batch_size=1)
 
 
-def broken_picture(make_dataset: Make) -> PairsDataset:
-    """A dataset whose third picture's pixels are overwritten in its shard."""
-    dataset = make_dataset(count=12)
-    path = dataset.path / dataset.manifest.shards[0].url
-    data = bytearray(path.read_bytes())
-    start = data.index(b"key-00002.png") + 512 + 60
-    data[start : start + 60] = bytes(60)
-    path.write_bytes(data)
-    return dataset
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_broken_picture_stops_with_its_shard_and_key(make_dataset: Make, workers: int) -> None:
-    loader = loader_of(broken_picture(make_dataset), workers=workers)
-    with pytest.raises(
-        BlipError, match=r"00000\.tar, sample key-00002: corrupt: PNG .*; ingest the dataset again"
-    ):
-        taken(loader, 3)
-
-
 def test_a_truncated_shard_stops_with_its_name(make_dataset: Make) -> None:
     dataset = make_dataset(count=12)
     path = dataset.path / dataset.manifest.shards[1].url

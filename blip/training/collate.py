@@ -117,13 +117,19 @@ class QuestionCollate:
         weights: list[float] = []
         for row, sample in enumerate(batch.samples):
             rng = batch.rng_of(row)
-            for question in rng.sample(sample.questions, min(self.per_image, len(sample.questions))):
+            asked = [question for question in sample.questions if any(question.answers.values())]
+            for question in rng.sample(asked, min(self.per_image, len(asked))):
                 shares = question.answers
                 (answer,) = rng.choices(list(shares), weights=list(shares.values()))
                 image.append(row)
                 questions.append(clean_question(question.text))
                 answers.append(clean_answer(answer))
                 weights.append(sum(shares.values()))
+        if not image:
+            raise BlipError(
+                f"none of {len(batch.samples)} samples ({batch.samples[0].key}, ...) has a question with an answer; "
+                "ingest a dataset of questions (kind: vqa)"
+            )
         question_ids, question_mask = self.tokenizer.encode(questions, self.max_tokens)
         answer_ids, answer_mask = self.tokenizer.encode(answers, self.max_tokens)
         return QuestionBatch(

@@ -10,6 +10,7 @@ import torch
 from blip.data.images import normalise
 from blip.data.loader import Batch
 from blip.data.sample import Caption, Question, Sample, stable_id
+from blip.errors import BlipError
 from blip.training.collate import PairCollate, QuestionCollate
 from tests import tiny
 
@@ -149,3 +150,21 @@ def test_an_answer_is_drawn_by_its_share_and_a_question_counts_once() -> None:
             assert weight == pytest.approx(0.2 if answer == "on" else 1.0)
     shares = [drawn["the dog"].count(name) / 400 for name in ("apple", "table", "green")]
     assert shares == pytest.approx([0.7, 0.2, 0.1], abs=0.06)
+
+
+def asked(*questions: Question) -> Batch:
+    sample = Sample("s", b"", "png", questions=questions, width=8, height=8)
+    return Batch(torch.zeros(1, 3, 16, 16), (sample,), torch.tensor([1]), Random(0), 0, 0)
+
+
+UNANSWERED = Question("the dog", {}, True), Question("the table", {"red": 0.0}, True)
+
+
+def test_a_question_without_an_answer_teaches_nothing() -> None:
+    made = QuestionCollate(TOKENS, 12, 3)(asked(*UNANSWERED, Question("the picture", {"red": 1.0}, False)))
+    assert TOKENS.decode(made.questions) == ["the picture"]
+
+
+def test_a_batch_without_an_answer_is_named() -> None:
+    with pytest.raises(BlipError, match=r"none of 1 samples \(s, \.\.\.\) has a question with an answer"):
+        QuestionCollate(TOKENS, 12, 3)(asked(*UNANSWERED))

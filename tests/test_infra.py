@@ -16,6 +16,7 @@ from blip.errors import PREEMPTED
 from blip.tracking.processes import TERMINATED
 from blip.training.launch.hostfile import read_hostfile
 from blip.training.launch.place import Place, find_place
+from tests.processes import running
 
 ROOT = Path(__file__).parents[1]
 INFRA = ROOT / "infra"
@@ -123,7 +124,7 @@ def test_a_step_that_ends_before_scancel_does_is_queued_again(tmp_path: Path, co
         (tmp_path / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     environment |= {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "64"}
-    with subprocess.Popen(["bash", INFRA / "slurm/pretrain.sbatch"], cwd=tmp_path, env=environment) as job:
+    with running(["bash", INFRA / "slurm/pretrain.sbatch"], cwd=tmp_path, env=environment) as job:
         deadline = time.monotonic() + 30
         while not (tmp_path / "asked").exists() and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -1,6 +1,7 @@
 """`make ui` serves the pages on the loopback address, passes over ports in use, and takes everything down again."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from blip.ports import HOST, PORTS, is_free
 from flows import addresses, demo, deploy, ui
 from flows.addresses import ANNOUNCED, TRIED_PORTS, address, reserved_port, running_prefect
 from flows.servers import Server, mlflow_server, started
+from tests.processes import running
 
 PATIENCE = 300
 
@@ -121,6 +123,7 @@ def test_what_is_no_address_does_not_answer():
 
 @pytest.mark.parametrize("main", [deploy.main, lambda: demo.main([])])
 def test_a_server_whose_name_is_no_address_is_an_error(main, monkeypatch, capsys):
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # where the demo leaves its settings
     monkeypatch.setenv("PREFECT_API_URL", "foo")
     assert main() == 1
     assert (
@@ -142,9 +145,12 @@ def test_the_pages_come_up_and_go_away(project: Path):
     (project / "reports/pipeline").mkdir(parents=True)
     (project / "reports/pipeline/index.html").write_text("<h1>the report of this run</h1>")
 
-    with listening(PORTS["prefect"]), subprocess.Popen(
-        [sys.executable, "-m", "flows.ui"], stdout=subprocess.PIPE, text=True
-    ) as pages:  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_HOME"}
+    command = [sys.executable, "-m", "flows.ui"]
+    with (
+        listening(PORTS["prefect"]),
+        running(command, env=environment, stdout=subprocess.PIPE, text=True) as pages,
+    ):
         deadline = time.monotonic() + PATIENCE
         while not ANNOUNCED.exists() and pages.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -153,9 +159,7 @@ def test_the_pages_come_up_and_go_away(project: Path):
         report = get(urls["reports"] + "/pipeline/index.html")
         settings = json.loads(get(urls["prefect"] + "/ui-settings"))
         mlflow = get(urls["mlflow"])
-        again = subprocess.run(
-            [sys.executable, "-m", "flows.ui"], capture_output=True, text=True, check=False
-        )
+        again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         pages.send_signal(signal.SIGINT)
         said, _ = pages.communicate(timeout=60)
 

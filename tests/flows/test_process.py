@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from flows.process import ask_to_end, lines, supervised
+from tests.processes import running
 
 PATIENCE = 15.0
 
@@ -24,7 +25,10 @@ def gone(pid: int) -> bool:
     """Whether a process has ended within some seconds."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.05)
     return False
@@ -115,7 +119,7 @@ def test_a_caller_that_is_killed_takes_the_command_along_but_lets_it_save(tmp_pa
         with supervised({python(work)!r}, os.environ) as p:
             for line in lines(p): print(line)
     """
-    with subprocess.Popen(python(caller), stdout=subprocess.PIPE, text=True) as p:
+    with running(python(caller), stdout=subprocess.PIPE, text=True) as p:
         assert p.stdout is not None
         pid = int(p.stdout.readline())
         p.kill()

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 LONGEST = 240.0
@@ -37,7 +38,7 @@ class Ranks:
         }
         environment |= {
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(_free_port()),
+            "MASTER_PORT": str(free_port()),
             "WORLD_SIZE": str(ranks),
         }
         self.folder, self.processes = folder, list[subprocess.Popen[bytes]]()
@@ -90,9 +91,3 @@ def finish(
     if life.wait():
         raise AssertionError(life.log())
     return json.loads((folder / "final.json").read_text())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -1,7 +1,6 @@
 """Ranks wait for each other as long as the settings let a step, a start or a checkpoint take."""
 
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +11,8 @@ import pytest
 from blip.ports import HOST
 from blip.training import loop
 from blip.training.checkpoint import LONGEST_WAIT
+from tests.ports import free_port
+from tests.processes import running
 from tests.training.tiny_run import plan, write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -32,17 +33,16 @@ print([group._get_backend(torch.device("cpu")).options._timeout.total_seconds() 
 
 
 def test_the_group_of_the_ranks_and_their_vote_wait_as_long_as_they_are_told() -> None:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = str(probe.getsockname()[1])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DS_ACCELERATOR": "cpu", "WORLD_SIZE": "2"}
-    environment |= {"MASTER_ADDR": HOST, "MASTER_PORT": port}
+    environment |= {"MASTER_ADDR": HOST, "MASTER_PORT": str(free_port())}
     command = [sys.executable, "-c", RANK]
-    started = [
-        subprocess.Popen(command, env=environment | {"RANK": rank}, stdout=subprocess.PIPE, text=True)
-        for rank in "01"
-    ]
-    assert [one.communicate(timeout=120)[0] for one in started] == ["[4321.0, 4321.0]\n"] * 2
+    options: dict = {"stdout": subprocess.PIPE, "text": True}
+    with (
+        running(command, env=environment | {"RANK": "0"}, **options) as first,
+        running(command, env=environment | {"RANK": "1"}, **options) as second,
+    ):
+        said = [one.communicate(timeout=120)[0] for one in (first, second)]
+    assert said == ["[4321.0, 4321.0]\n"] * 2
 
 
 @pytest.mark.parametrize(

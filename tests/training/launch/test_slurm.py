@@ -17,6 +17,7 @@ import pytest
 
 from flows.parameters import write_parameters
 from tests.flows.test_preemption import CURVE, SETTINGS, STEPS, figures, project
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 DAEMONS = ("munged", "slurmctld", "slurmd")
@@ -33,8 +34,8 @@ SlurmctldPidFile={folder}/ctld.pid
 SlurmdPidFile={folder}/d.pid
 SlurmctldLogFile={folder}/ctld.log
 SlurmdLogFile={folder}/d.log
-SlurmctldPort=26817
-SlurmdPort=26818
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -60,7 +61,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(256))
     key.chmod(0o600)
-    (folder / "slurm.conf").write_text(CONF.format(host=socket.gethostname().split(".")[0], folder=folder))
+    host, ports = socket.gethostname().split(".")[0], (free_port(), free_port())
+    (folder / "slurm.conf").write_text(CONF.format(host=host, folder=folder, ports=ports))
     monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
     files = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
     munged = ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files]

@@ -67,7 +67,7 @@ class Ranks:
 
     def codes(self) -> dict[int, int | None]:
         """Exit codes by rank; None of one that runs, -N of one that signal N ended."""
-        return {rank: process.poll() for rank, process in self.processes.items()}
+        return {rank: _code(process) for rank, process in self.processes.items()}
 
     def running(self) -> bool:
         """Whether any rank still runs."""
@@ -80,7 +80,7 @@ class Ranks:
     def send(self, number: int) -> None:
         """A signal to every rank, which passes it on if it likes."""
         for process in self.processes.values():
-            process.send_signal(number)
+            _send(process, number)
 
     def dump_stacks(self, ranks: list[int]) -> None:
         """Have these ranks write the stacks of all their threads to standard error, and end the others.
@@ -88,10 +88,10 @@ class Ranks:
         A rank that is stopped has to go on for it; without the others it does not get far.
         """
         for rank in self.processes.keys() - set(ranks):
-            self.processes[rank].kill()
+            _send(self.processes[rank], signal.SIGKILL)
         for rank in ranks:
-            self.processes[rank].send_signal(STACKS)
-            self.processes[rank].send_signal(signal.SIGCONT)
+            _send(self.processes[rank], STACKS)
+            _send(self.processes[rank], signal.SIGCONT)
         time.sleep(DUMP_SECONDS)
 
     def stopped(self) -> list[int]:
@@ -110,10 +110,29 @@ class Ranks:
         while self.running() and time.monotonic() < deadline:
             time.sleep(0.05)
         for process in self.processes.values():
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            if process.returncode is None:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
         for process in self.processes.values():
             process.wait()
+
+
+def _code(process: "subprocess.Popen[bytes]") -> int | None:
+    """Exit code of a rank; None while it runs.
+
+    One that has ended is left to `Ranks.end` to reap: until then no other process, nor group, can get its number.
+    """
+    if process.returncode is not None:
+        return process.returncode
+    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
+def _send(process: "subprocess.Popen[bytes]", number: int) -> None:
+    if _code(process) is None:
+        os.kill(process.pid, number)
 
 
 def tie_to_parent(environment: Mapping[str, str] = os.environ) -> None:

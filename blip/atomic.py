@@ -23,6 +23,7 @@ from blip.errors import BlipError
 TEMPORARY = re.compile(r"\.(?P<name>.+?)(\.(?P<machine>[0-9a-f]{8}))?\.(?P<process>\d+)(?P<old>\.old)?\.tmp")
 UNUSED_SECONDS = 86400.0  # without a change, of what a process of another machine writes
 MANY = 1000  # files in a folder, which is then looked through but once
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # of the machine, another each time it starts
 
 _looked_through: set[Path] = set()
 
@@ -124,11 +125,14 @@ def _beside(target: Path, what: str) -> Path:
 
 @cache
 def _machine() -> str:
-    """This host, and which of its containers: two of these have each a process 17."""
-    processes = ""
+    """This host as it was started, and which of its containers: two of these have each a process 17.
+
+    Two machines may share a name, as those made of one image do, and a disk.
+    """
+    processes = boot = ""
     with suppress(OSError):
-        processes = Path("/proc/self/ns/pid").readlink()
-    return sha256(f"{socket.gethostname()} {processes}".encode()).hexdigest()[:8]
+        processes, boot = Path("/proc/self/ns/pid").readlink(), BOOT.read_text().strip()
+    return sha256(f"{socket.gethostname()} {processes} {boot}".encode()).hexdigest()[:8]
 
 
 def _clear_up(target: Path) -> None:

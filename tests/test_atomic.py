@@ -132,6 +132,20 @@ def test_what_may_be_written_on_another_machine_stays_while_it_changes(tmp_path:
     assert not left.exists()
 
 
+def test_a_machine_of_the_same_name_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of one image share a disk: a process of the first is not missing because the second has none like it."""
+    left = tmp_path / f".model.{atomic._machine()}.{gone()}.tmp"
+    left.write_text("text")
+    (tmp_path / "boot").write_text("of another machine\n")
+    monkeypatch.setattr(atomic, "BOOT", tmp_path / "boot")
+    atomic._machine.cache_clear()
+    try:
+        write_text(tmp_path / "model", "text")
+    finally:
+        atomic._machine.cache_clear()
+    assert left.exists()
+
+
 def test_files_of_others_that_are_called_alike_stay(tmp_path: Path) -> None:
     other = tmp_path / f".editor.{gone()}.tmp"
     other.write_text("text")

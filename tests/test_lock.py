@@ -48,8 +48,8 @@ def test_another_process_is_refused_until_the_holder_is_killed(tmp_path: Path) -
 
 def test_patience_is_for_a_holder_that_is_ending(tmp_path: Path) -> None:
     process = holder(tmp_path / "lock")
-    killer = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {process.pid}"])
     began = time.monotonic()
+    killer = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {process.pid}"])
     hold(tmp_path / "lock", "it", "uses it", patience=20)
     assert 0.3 < time.monotonic() - began < 15
     killer.wait()

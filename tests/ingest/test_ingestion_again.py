@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -20,19 +19,22 @@ from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
 from tests.data.conftest import draw, encoded
+from tests.processes import running, wait_until_stopped
 
 SETTINGS = Ingest(samples_per_shard=5, max_bad_fraction=0.2, datasets={})
 STRICT = SETTINGS.model_copy(update={"max_bad_fraction": 0.02})
 SHARDS = 12
 
 SLOWLY = """
-import sys, time
+import os, signal, sys, time
 from pathlib import Path
 from blip.config import Ingest, Source
 from blip.ingest import ingestion
 
 def slowly(job, write=ingestion.write_shard):
     time.sleep(0.1)
+    if str(job.number) in sys.argv[3:]:
+        os.kill(os.getpid(), signal.SIGSTOP)
     return write(job)
 
 ingestion.write_shard = slowly
@@ -92,17 +94,13 @@ def test_two_dask_workers_write_what_one_process_writes(source: Source, tmp_path
 def test_kill_9_and_again_repeats_no_finished_shard(source: Source, tmp_path: Path) -> None:
     undisturbed = ingest_dataset(source, tmp_path / "undisturbed", SETTINGS)
     target, partial = tmp_path / "out", tmp_path / ".out.partial"
-    process = subprocess.Popen([sys.executable, "-c", SLOWLY, source.source, str(target)], cwd=Path.cwd())
-    while len(list((partial / "parts").glob("*.json"))) < 4:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with running([sys.executable, "-c", SLOWLY, source.source, str(target), "4"], cwd=Path.cwd()) as process:
+        wait_until_stopped(process)
     assert not target.exists()
     done = [path.stem for path in (partial / "parts").glob("*.json")]
     before = {name: (partial / f"shards/{name}.tar").stat().st_ino for name in done}
     again = ingest_dataset(source, target, SETTINGS)
-    assert 4 <= len(done) < SHARDS
+    assert len(done) == 4
     assert {name: (target / f"shards/{name}.tar").stat().st_ino for name in done} == before
     assert files_of(again.path) == files_of(undisturbed.path)
     assert not partial.exists()
@@ -235,22 +233,19 @@ def test_a_second_process_is_refused_and_the_first_makes_it_whole(
     source: Source, tmp_path: Path, per_shard: str
 ) -> None:
     target = tmp_path / "out"
-    first = subprocess.Popen([sys.executable, "-c", SLOWLY, source.source, str(target)], cwd=Path.cwd())
-    while not list((tmp_path / ".out.partial/parts").glob("*.json")):
-        assert first.poll() is None
-        time.sleep(0.02)
-    first.send_signal(signal.SIGSTOP)  # or it might be done before the second has come so far
     command = [
         sys.executable, "-m", "blip", "ingest", source.source, "--out", str(target), "--workers", "1",
         "--origin", "web", "--samples-per-shard", per_shard, "--max-bad-fraction", "0.2",
     ]  # fmt: skip
-    second = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path.cwd())
-    first.send_signal(signal.SIGCONT)
+    with running([sys.executable, "-c", SLOWLY, source.source, str(target), "1"], cwd=Path.cwd()) as first:
+        wait_until_stopped(first)
+        second = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path.cwd())
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(120) == 0
     assert second.returncode == 1
     holder = f"another process (pid {first.pid} on {socket.gethostname()}) makes this dataset"
     assert second.stderr.splitlines()[-1].startswith(f"error: {target}: {holder}")
     assert "Traceback" not in second.stderr
-    assert first.wait() == 0
     undisturbed = ingest_dataset(source, tmp_path / "undisturbed", SETTINGS)
     assert files_of(target) == files_of(undisturbed.path)
 

@@ -1,10 +1,12 @@
 """The server of these tests in a thread of its own."""
 
 import asyncio
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -50,15 +52,34 @@ async def _end(runner: web.AppRunner) -> None:
 
 @pytest.fixture
 def settings() -> Download:
-    """Little patience, and this machine allowed."""
+    """This machine allowed, and patience with it: a busy one may take its time."""
     return Download.model_validate(
         {
             "networks": ["127.0.0.1"],
-            "connect_seconds": 1,
-            "read_seconds": 0.5,
-            "total_seconds": 1.5,
+            "connect_seconds": 10,
+            "read_seconds": 10,
+            "total_seconds": 60,
             "retries": 1,
             "backoff_seconds": 0.01,
             "max_bytes": 1_000_000,
         }
     )
+
+
+@pytest.fixture
+def hasty(settings: Download) -> Download:
+    """Little patience, for servers that take for ever."""
+    return settings.model_copy(update={"connect_seconds": 1.0, "read_seconds": 0.5, "total_seconds": 1.5})
+
+
+@pytest.fixture
+def no_such_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No name server is asked for what is no address: there may be none, or one that takes its time."""
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *rest: Any, **more: Any) -> Any:
+        if host.endswith((".invalid", ".test")):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)

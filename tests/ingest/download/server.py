@@ -67,6 +67,12 @@ async def _asks_to_wait(request: web.Request, data: bytes, tries: int) -> web.St
     return web.Response(body=data, content_type="image/jpeg")
 
 
+async def _asks_for_a_minute(request: web.Request, data: bytes, tries: int) -> web.StreamResponse:
+    if tries == 1:
+        return web.Response(status=429, headers={"Retry-After": "60"})
+    return web.Response(body=data, content_type="image/jpeg")
+
+
 async def _always_busy(request: web.Request, data: bytes, tries: int) -> web.StreamResponse:
     return web.Response(status=500)
 
@@ -174,6 +180,7 @@ FAULTS = {
     "missing": _missing,
     "once_busy": _once_busy,
     "asks_to_wait": _asks_to_wait,
+    "asks_for_a_minute": _asks_for_a_minute,
     "always_busy": _always_busy,
     "silent": _silent,
     "drip": _drip,

@@ -34,8 +34,11 @@ def test_a_picture_comes_as_it_is(server: Server, settings: Download) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind, reason in BECOMES.items() if reason and kind != "half"])
-def test_what_a_server_does_has_its_reason(server: Server, settings: Download, kind: str) -> None:
-    assert lost(f"{server.url}/fault/{kind}/1.jpg", settings).reason == BECOMES[kind]
+def test_what_a_server_does_has_its_reason(
+    server: Server, settings: Download, hasty: Download, kind: str
+) -> None:
+    how = hasty if kind in ("silent", "drip") else settings
+    assert lost(f"{server.url}/fault/{kind}/1.jpg", how).reason == BECOMES[kind]
 
 
 @pytest.mark.parametrize("kind", ["once_busy", "asks_to_wait", "packed", "moved", "told_a_password"])
@@ -66,8 +69,8 @@ def test_a_server_that_asks_to_wait_is_given_the_time(server: Server, settings: 
 
 def test_the_time_given_is_bounded(server: Server, settings: Download) -> None:
     begun = time.monotonic()
-    get(f"{server.url}/fault/asks_to_wait/3.jpg", settings.model_copy(update={"max_wait_seconds": 0.01}))
-    assert time.monotonic() - begun < 1
+    get(f"{server.url}/fault/asks_for_a_minute/3.jpg", settings.model_copy(update={"max_wait_seconds": 0.01}))
+    assert time.monotonic() - begun < 30
 
 
 def test_all_tries_together_have_a_limit(server: Server, settings: Download) -> None:
@@ -76,7 +79,7 @@ def test_all_tries_together_have_a_limit(server: Server, settings: Download) -> 
     assert lost(f"{server.url}/fault/silent/1.jpg", patient).reason == "timeout"
     busy = settings.model_copy(update={"retries": 9, "backoff_seconds": 0.3, "total_seconds": 0.7})
     assert lost(f"{server.url}/fault/always_busy/1.jpg", busy).reason == "http_500"
-    assert 1.3 < time.monotonic() - begun < 2.2
+    assert 1.3 < time.monotonic() - begun < 6.6
 
 
 def test_a_date_to_wait_for_is_read() -> None:
@@ -146,6 +149,7 @@ def test_a_name_is_judged_by_the_address_that_is_connected_to(
         ("http://[::ffff:127.0.0.1]:9/a.jpg", "connect"),  # 127.0.0.1 is allowed here, however it is written
     ],
 )
+@pytest.mark.usefixtures("no_such_name")
 def test_urls_that_lead_nowhere(url: str, reason: str, settings: Download) -> None:
     assert lost(url, settings).reason == reason
 
@@ -198,11 +202,11 @@ def test_requests_to_a_host_keep_their_distance(server: Server, settings: Downlo
             await fetcher.fetch(f"{server.url}/good/4.jpg")
             return time.monotonic() - begun
 
-    assert 0.8 <= asyncio.run(some()) < 2
+    assert 0.8 <= asyncio.run(some()) < 6
 
 
 def test_waiting_for_a_turn_at_a_host_is_not_its_slowness(server: Server, settings: Download) -> None:
-    slow = settings.model_copy(update={"seconds_between": 0.1, "total_seconds": 0.5})
+    slow = settings.model_copy(update={"seconds_between": 0.25, "total_seconds": 2.5})
 
     async def some() -> list[bytes]:
         async with open_fetcher(slow) as fetcher:

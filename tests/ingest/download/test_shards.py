@@ -1,11 +1,8 @@
 """A list of URLs becomes a dataset; everything is accounted for, whatever happens on the way."""
 
 import json
-import signal
 import socket
-import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +17,7 @@ from blip.ingest.download.shards import download_jobs
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.shards import ShardJob, write_shard
 from blip.ingest.sources.urls import Address
+from tests.processes import running, wait_until_stopped
 
 from .conftest import Server
 from .server import BECOMES, picture
@@ -38,12 +36,6 @@ def urls(server: Server) -> list[tuple[str, str | None]]:
         else:
             found.append((f"{server.url}/good/{number}.jpg", None))
     return found
-
-
-@pytest.fixture
-def settings(settings: Download) -> Download:
-    """None of these faults is a wait without end, and a busy machine may take its time."""
-    return settings.model_copy(update={"connect_seconds": 10.0, "read_seconds": 10.0, "total_seconds": 60.0})
 
 
 @pytest.fixture
@@ -83,10 +75,18 @@ def test_every_row_is_a_sample_or_has_its_reason(
 
 
 AGAIN = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from blip.config import Download, Ingest, Source
+from blip.ingest.download import shards
 from blip.ingest.ingestion import ingest_dataset
+
+def stopping(job, write=shards.write_shard):
+    if job.number == 3:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return write(job)
+
+shards.write_shard = stopping
 source = Source(source=sys.argv[1], kind="urls", origin="web", role="train")
 download = Download.model_validate_json(sys.argv[3])
 ingest_dataset(source, Path(sys.argv[2]), Ingest(samples_per_shard=10, datasets={}, download=download))
@@ -96,17 +96,11 @@ ingest_dataset(source, Path(sys.argv[2]), Ingest(samples_per_shard=10, datasets=
 def test_kill_9_and_again_fetches_no_finished_shard(
     server: Server, source: Source, settings: Download, tmp_path: Path
 ) -> None:
-    few = settings.model_copy(update={"connections": 2})  # so that there is time to kill it
-    command = [sys.executable, "-c", AGAIN, source.source, str(tmp_path / "out"), few.model_dump_json()]
-    process = subprocess.Popen(command, cwd=Path.cwd())
-    parts = tmp_path / ".out.partial/parts"
-    while len(list(parts.glob("*.json"))) < 3:
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = {int(path.stem) for path in parts.glob("*.json")}
-    assert 3 <= len(done) < COUNT // 10
+    command = [sys.executable, "-c", AGAIN, source.source, str(tmp_path / "out"), settings.model_dump_json()]
+    with running(command, cwd=Path.cwd()) as process:
+        wait_until_stopped(process)
+    done = {int(path.stem) for path in (tmp_path / ".out.partial/parts").glob("*.json")}
+    assert done == {0, 1, 2}
     server.seen.clear()
     dataset = ingest_dataset(source, tmp_path / "out", ingest_settings(settings))
     asked = {int(path.rsplit("/", 1)[1].removesuffix(".jpg")) // 10 for path in server.seen}
@@ -153,6 +147,7 @@ def test_an_address_is_not_written_without_its_picture(tmp_path: Path) -> None:
         write_shard(replace(shard_job(), directory=tmp_path))
 
 
+@pytest.mark.usefixtures("no_such_name")
 def test_a_name_server_that_is_down_spoils_no_shard(
     server: Server, settings: Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,10 +159,10 @@ def test_a_name_server_that_is_down_spoils_no_shard(
     source = Source(source=str(path), kind="urls", origin="web", role="train")
     some = Ingest(samples_per_shard=29, datasets={}, download=settings)
     names: dict[str, str] = {}
-    real = socket.getaddrinfo
+    unknown = socket.getaddrinfo
 
     def resolve(host: str, *rest: object, **more: object) -> object:
-        return real(names.get(host, host), *rest, **more)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return unknown(names.get(host, host), *rest, **more)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     with pytest.raises(BlipError, match=r"none of the 29 URLs of shard 1 could be reached; the last: dns"):

@@ -68,7 +68,7 @@ def test_a_taker_who_has_enough_ends_it(server: Server, settings: Download) -> N
     next(found)
     begun = time.monotonic()
     found.close()
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 6
     assert "download" not in {thread.name for thread in threading.enumerate()}
 
 

@@ -94,6 +94,6 @@ def test_a_rank_that_hangs_is_found_and_named_with_its_stacks(
 ) -> None:
     write_dataset(tmp_path / "data")
     with pytest.raises(BlipError, match=r": rank 1 \(.*\) stopped .* no sign for \d+ s, the last in step 4"):
-        run(tmp_path, "1:4:stop", hang_timeout=5.0, start_timeout=120.0)
-    assert time.time() - (tmp_path / "fault").stat().st_mtime < 30
+        run(tmp_path, "1:4:stop", hang_timeout=15.0, start_timeout=120.0)
+    assert time.time() - (tmp_path / "fault").stat().st_mtime < 60
     assert 'drill_run.py", line' in capfd.readouterr().err

@@ -7,15 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from blip.ports import HOST
+from tests.ports import free_port
+from tests.processes import running, wait_until
 from tests.training.launch.test_node import wait_for
 from tests.training.tiny_run import write_dataset
 
@@ -47,10 +49,11 @@ except BlipError as error:
 BEATING = "tests.training.launch.beating_run"
 
 
-class Nodes:
-    """A hostfile with two nodes of a rank each, and the command that is started on either."""
+class Nodes(ExitStack):
+    """A hostfile with two nodes of a rank each, and the command that is started on either; at its end both have."""
 
     def __init__(self, folder: Path, first: str, second: str, port: int, **launch: object) -> None:
+        super().__init__()
         self.folder = folder
         (folder / "hostfile").write_text(f"{first} slots=1\n{second} slots=1\n")
         self.launch = {
@@ -67,7 +70,7 @@ class Nodes:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
         environment["MLFLOW_TRACKING_URI"] = f"http://{HOST}:9"
         command = [sys.executable, "-m", "blip", "stage", name, *where, *settings]
-        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=self.folder)
+        return self._running(command, environment)
 
     def start(self, module: str, *arguments: str, node: int | None, prefix: tuple[str, ...] = ()):
         settings = json.dumps(self.launch | ({} if node is None else {"node_rank": node}))
@@ -78,19 +81,21 @@ class Nodes:
             "DS_ACCELERATOR": "cpu",
             "TORCHDYNAMO_DISABLE": "1",
         }
-        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=self.folder)
+        return self._running(command, environment)
+
+    def _running(self, command: list[str], environment: dict[str, str]) -> "subprocess.Popen[Any]":
+        options: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "cwd": self.folder}
+        return self.enter_context(running(command, env=environment, **options))
 
 
 @pytest.fixture
-def nodes(tmp_path: Path) -> Nodes:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
-    return Nodes(tmp_path, HOST, "127.0.0.2", port)
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    with Nodes(tmp_path, HOST, "127.0.0.2", free_port()) as nodes:
+        yield nodes
 
 
 def ended(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, str]:
-    """Exit code and messages; nothing that the process started is left."""
+    """Exit code and messages."""
     said = process.communicate(timeout=seconds)[1]
     return process.returncode, said
 
@@ -150,10 +155,22 @@ def test_a_node_0_that_has_no_work_for_the_others_ends_them(nodes: Nodes) -> Non
     assert [ended(one)[0] for one in started] == [0, 0]
 
 
+def catches(process: subprocess.Popen[str], number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal, as a node has that looks for node 0."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return bool(int(status.split("SigCgt:")[1].split()[0], 16) >> (number - 1) & 1)
+
+
+def listens(port: int) -> bool:
+    """Whether node 0 is there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
 @pytest.mark.parametrize("last", [0, 1])
 def test_a_node_0_that_fails_before_it_has_work_for_the_others_ends_them(nodes: Nodes, last: int) -> None:
     first = nodes.start_stage("pretrain", node=1 - last)
-    time.sleep(2)  # one is there before the other, whichever
+    wait_until(lambda: catches(first, signal.SIGUSR1) if last == 0 else listens(nodes.launch["master_port"]))
     processes = {1 - last: first, last: nodes.start_stage("pretrain", node=last)}
     (code, said), (other_code, other_said) = (ended(processes[node]) for node in (0, 1))
     assert code == 1 and "the MLflow store http://127.0.0.1:9 cannot be opened" in said
@@ -213,8 +230,7 @@ two_machines = pytest.mark.skipif(
 
 @two_machines
 def test_two_machines_meet_though_each_has_its_own_name_on_loopback(tmp_path: Path) -> None:
-    with network() as names:
-        nodes = Nodes(tmp_path, "gpu01", "gpu02", 29400)
+    with network() as names, Nodes(tmp_path, "gpu01", "gpu02", 29400) as nodes:
         started = [
             nodes.start(BEATING, str(tmp_path), "none", "4", node=node, prefix=("ip", "netns", "exec", name))
             for node, name in enumerate(names)
@@ -229,9 +245,9 @@ def test_two_machines_train_one_model_through_a_remote_shell(tmp_path: Path) -> 
         shell = tmp_path / "shell"  # as ssh: a host, then a command for its shell
         shell.write_text(f'#!/bin/sh\ntest "$1" = gpu02 && exec ip netns exec {second} sh -c "$2"\n')
         shell.chmod(0o755)
-        nodes = Nodes(tmp_path, "gpu01", "gpu02", 29400, remote_shell=str(shell), hang_timeout=60)
         prefix = ("ip", "netns", "exec", first)
-        head = nodes.start("tests.training.drill_run", str(tmp_path), "4", "2", node=None, prefix=prefix)
-        ended(head, 120)
+        with Nodes(tmp_path, "gpu01", "gpu02", 29400, remote_shell=str(shell), hang_timeout=60) as nodes:
+            head = nodes.start("tests.training.drill_run", str(tmp_path), "4", "2", node=None, prefix=prefix)
+            ended(head, 120)
     assert (tmp_path / "final.json").is_file()
     assert len((tmp_path / "metrics/curves/tiny.csv").read_text().splitlines()) == 5

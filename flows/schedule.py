@@ -70,16 +70,24 @@ def chosen(ready: Sequence[str], running: Iterable[str], parallel: int, alone: f
     return started
 
 
-def wait_until_recorded(tasks: list[UUID], patience: float = 10.0) -> None:
-    """Let the server write the last states of the tasks, which reach it as events, before the flow ends."""
+def wait_until_recorded(tasks: list[UUID], patience: float = 60.0) -> None:
+    """Let the server write the last states of the tasks, which reach it as events, before the flow ends.
+
+    What is late after `patience` seconds is warned of: the stages are done, and the page alone shows them otherwise.
+    """
     wanted = TaskRunFilter(id=TaskRunFilterId(any_=tasks))
-    deadline = time.monotonic() + patience
+    deadline, final = time.monotonic() + patience, 0
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
             recorded = client.read_task_runs(task_run_filter=wanted)
-            if sum(task.state is not None and task.state.is_final() for task in recorded) == len(tasks):
+            final = sum(task.state is not None and task.state.is_final() for task in recorded)
+            if final == len(tasks):
                 return
             time.sleep(0.1)
+    get_run_logger().warning(
+        "the Prefect server has the last state of %d of %d stages after %.0f s: its page may show the others as "
+        "running, though they have ended", final, len(tasks), patience,
+    )  # fmt: skip
 
 
 def _may_start(name: str, names: Sequence[str], ended: dict[str, State]) -> bool:

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blip.data.archive import read_members
-from blip.data.batches import read_batches
 from blip.data.manifest import MANIFEST, Manifest, Shard, read_manifest
 from blip.data.metadata import METADATA
+from blip.data.parquet import read_batches
 from blip.data.sample import PARTNER, Caption, Question, Sample, sample_from_json
 from blip.data.text import clean_caption
 from blip.data.writer import PairsWriter

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from blip.data.batches import read_batches
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
+from blip.data.parquet import read_batches
 from blip.data.sample import Sample
 
 

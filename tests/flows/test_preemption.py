@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -87,8 +88,10 @@ class Interrupted(threading.Thread):
 
 
 def is_stage(process: psutil.Process) -> bool:
-    """The stage itself, not the shell that DVC started it with."""
-    return process.cmdline()[1:] == ["-m", "blip", "stage", "pretrain"]
+    """The stage itself, not the shell that DVC started it with, nor what ended meanwhile."""
+    with suppress(psutil.Error):
+        return process.cmdline()[1:] == ["-m", "blip", "stage", "pretrain"]
+    return False
 
 
 def at_work_in(root: Path) -> list[psutil.Process]:
@@ -114,7 +117,9 @@ def test_a_stage_that_is_asked_to_stop_goes_on_in_its_run_and_finds_the_same(
     interrupted.join(10)
 
     assert state.is_completed(), state.message
-    assert interrupted.seconds < 20
+    assert interrupted.seconds < 60, (
+        "the promise of 20 s is for the checkpoint; here all its processes end, too"
+    )
     assert len(interrupted.gone) >= 5, "the stage, two ranks and their workers"
     assert "resuming at step" in Path(".blip/logs/pretrain.log").read_text()
     assert (figures(), losses()) == expected

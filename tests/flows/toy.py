@@ -58,9 +58,11 @@ def make_project(root: Path) -> Path:
 
 
 def git(root: Path, *arguments: str) -> None:
-    """Run git there, as somebody."""
+    """Run git there, as somebody whose own settings do not matter."""
     who = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-    subprocess.run(["git", *who, *arguments], cwd=root, check=True)
+    subprocess.run(
+        ["git", *who, *arguments], cwd=root, env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull}, check=True
+    )
 
 
 def dvc(root: Path, *arguments: str) -> str:

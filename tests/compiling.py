@@ -13,6 +13,6 @@ def run_compiling(module: str, cache: Path) -> int:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": str(cache)}
     environment.pop("TORCHDYNAMO_DISABLE", None)
     command = [sys.executable, "-m", module]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[-1])

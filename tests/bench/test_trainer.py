@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 TINY = Setup("tiny", batch=2, image_size=32, dropout=0.0)
 
 
-@pytest.mark.alone
 def test_the_command_measures_both_in_turns() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TORCHDYNAMO_DISABLE": "1"}
     environment = {k: v for k, v in environment.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}

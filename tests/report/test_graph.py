@@ -1,6 +1,7 @@
 """The picture shows every stage, within the column of its phase."""
 
 import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -48,7 +49,5 @@ def test_a_cell_says_its_note_and_how_it_stands() -> None:
 
 def test_the_module_writes_the_picture(tmp_path: Path) -> None:
     target = tmp_path / "pipeline.svg"
-    subprocess.run(
-        [str(ROOT / ".venv/bin/python"), "-m", "blip.report.graph", str(target)], check=True, cwd=ROOT
-    )
+    subprocess.run([sys.executable, "-m", "blip.report.graph", str(target)], check=True, cwd=ROOT)
     assert target.read_text(encoding="utf-8") == draw_alone()

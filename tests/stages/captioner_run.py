@@ -5,12 +5,13 @@ With KILL_AT kill -9 comes when that step is about to be reported, or behind the
 
 import os
 import sys
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from blip.config import Settings, load_settings
 from blip.data.text import Tokenizer, train_vocabulary
-from blip.stages import captioner, run_stage
+from blip.stages import captioner, run_stage, training
 from blip.training.progress import Progress
 from tests.stages.conftest import ROOT, TOY_MODEL, make_models, pictures, write
 from tests.stages.rounds_run import die_before
@@ -20,14 +21,14 @@ STEPS = 9
 
 def toy_settings(ranks: int) -> Settings:
     """A short run that logs every step and saves every third."""
-    training = {"batch_size": 4, "checkpoint_every": 3, "log_every": 1, "ranks": ranks}
+    how = {"batch_size": 4, "checkpoint_every": 3, "log_every": 1, "ranks": ranks}
     return load_settings(
         ROOT / "params.yaml",
         overrides={
             **TOY_MODEL,
             "captioner.steps": STEPS,
             "validation.captioning.beams": 1,
-            **{f"captioner.training.{name}": value for name, value in training.items()},
+            **{f"captioner.training.{name}": value for name, value in how.items()},
         },
     )
 
@@ -48,6 +49,8 @@ def main() -> None:
     for step in map(int, kill_at):
         if step > STEPS:
             die_before(captioner, "caption_scores", lambda *_: True)
+        else:
+            training.following = partial(training.following, every=3600.0)  # nothing is sent before the end
         die_before(Progress, "report", lambda _, at, __, step=step: at == step)
     run_stage("captioner", toy_settings(int(ranks)))
 

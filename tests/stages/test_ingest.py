@@ -241,7 +241,9 @@ def test_dvc_leaves_what_was_finished_where_it_is(settings: Settings) -> None:
     params["ingest"] = settings.ingest.model_dump(mode="json", exclude={"download"})
     Path("params.yaml").write_text(yaml.safe_dump(params))
     shutil.copytree(ROOT / ".dvc", ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
-    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run(
+        ["git", "init", "--quiet"], env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull}, check=True
+    )
     whole = Path("sources/train/old car.png").read_bytes()
     Path("sources/train/old car.png").write_bytes(b"no picture")
     assert repro().returncode == 255

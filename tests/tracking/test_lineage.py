@@ -1,5 +1,6 @@
 """A run says what it came from, as dvc.yaml states it."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def test_inputs_are_manifests_and_locked_models(settings: Settings, project: Pat
 def test_the_commit_the_recipe_and_the_flow_run_are_named(
     settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
     for command in (["init", "-q"], ["add", "params.yaml"], [*author, "commit", "-qm", "one"]):
         subprocess.run(["git", *command], check=True)

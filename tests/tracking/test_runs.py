@@ -15,6 +15,7 @@ from blip.errors import BlipError, Preempted
 from blip.tracking import pipeline, store
 from blip.tracking.measured import Measured, Scores
 from blip.tracking.runs import StageRun, stage_run, training_run
+from tests.processes import wait_until
 
 STAGE = """
 import sys, time
@@ -259,10 +260,11 @@ def test_artifacts_figures_and_parameters_are_with_the_run(settings: Settings, p
 
 def test_system_metrics_are_sampled(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING", "1")
+    name = "system/system_memory_usage_percentage"
     with stage_run("pretrain", settings) as run:
-        time.sleep(0.9)
-    metrics = run.client.get_run(run.run_id).data.metrics
-    assert 0 < metrics["system/system_memory_usage_percentage"] <= 100
+        wait_until(lambda: name in run.client.get_run(run.run_id).data.metrics)
+    assert 0 < run.client.get_run(run.run_id).data.metrics[name] <= 100
 
 
 def test_metrics_wait_while_the_store_does_not_answer(

@@ -1,16 +1,16 @@
 """Every node of a run is sampled once, under its own name."""
 
-import time
 from pathlib import Path
 
 import pytest
 
 from blip.config import Settings
 from blip.tracking import store, system
-from blip.tracking.runs import stage_run
+from blip.tracking.runs import StageRun, stage_run
 from blip.tracking.system import node_metrics, node_to_sample
 from blip.training.launch.place import Place
 from blip.training.launch.ranks import Order, _environment
+from tests.processes import wait_until
 
 TWO = {"CROSS_SIZE": "2", "LOCAL_RANK": "0"}
 
@@ -80,16 +80,22 @@ def test_two_machines_do_not_write_one_sqlite_file(
 
 def test_nodes_are_told_apart_in_the_run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING", "1")
+    memory = "system_memory_usage_percentage"
     with stage_run("pretrain", settings) as run:
         monkeypatch.setattr(system, "_one_machine_writes", lambda: False)  # here both are one machine
         for node in ("0", "1"):
             for name, value in (TWO | {"CROSS_RANK": node}).items():
                 monkeypatch.setenv(name, value)
             with node_metrics(run.run_id):
-                time.sleep(0.5)
-    metrics = run.client.get_run(run.run_id).data.metrics
+                wait_until(lambda node=node: f"system/node{node}/{memory}" in metrics_of(run))
+        wait_until(lambda: f"system/{memory}" in metrics_of(run))
     for prefix in ("system/", "system/node0/", "system/node1/"):
-        assert 0 < metrics[f"{prefix}system_memory_usage_percentage"] <= 100
+        assert 0 < metrics_of(run)[f"{prefix}{memory}"] <= 100
+
+
+def metrics_of(run: StageRun) -> dict[str, float]:
+    return run.client.get_run(run.run_id).data.metrics
 
 
 def test_a_node_that_cannot_reach_the_store_trains_on(

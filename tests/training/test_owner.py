@@ -14,6 +14,7 @@ import pytest
 from blip.config import Launch
 from blip.errors import BlipError
 from blip.training.launch import spawn
+from tests.processes import kill, wait_until
 from tests.training.tiny_run import write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -22,9 +23,28 @@ FEW = json.dumps({"training": {"checkpoint_every": 2}})
 OTHERS = json.dumps({"training": {"checkpoint_every": 2}, "optimiser": {"lr": 0.003}})
 
 
-def start(folder: Path, steps: int, changes: str = FEW) -> "subprocess.Popen[str]":
+WAITING = """
+import sys
+from pathlib import Path
+from blip import lock
+from tests.training import tiny_run
+
+def taken(file, take=lock._taken):
+    found = take(file)
+    if found is None:
+        Path(sys.argv[1], "waits").touch()
+    return found
+
+lock._taken = taken
+tiny_run.main()
+"""
+
+
+def start(
+    folder: Path, steps: int, changes: str = FEW, program: tuple[str, ...] = ("-m", "tests.training.tiny_run")
+) -> "subprocess.Popen[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TORCHDYNAMO_DISABLE": "1"}
-    command = [sys.executable, "-m", "tests.training.tiny_run", str(folder), str(steps), "0", "1", changes]
+    command = [sys.executable, *program, str(folder), str(steps), "0", "1", changes]
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -57,13 +77,18 @@ def test_a_second_run_of_the_name_is_refused_and_disturbs_nothing(tmp_path: Path
 def test_when_the_first_is_killed_the_second_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data")
     first = start(tmp_path, 400)
-    wait_for_a_checkpoint(tmp_path, first)
-    first.send_signal(signal.SIGSTOP)
-    second = start(tmp_path, 400)
-    time.sleep(1)
-    first.kill()
-    first.communicate()
-    said, wrong = second.communicate(timeout=240)
+    try:
+        wait_for_a_checkpoint(tmp_path, first)
+        first.send_signal(signal.SIGSTOP)
+        second = start(tmp_path, 400, program=("-c", WAITING))
+        try:
+            wait_until((tmp_path / "waits").exists, 120)
+            first.kill()
+            said, wrong = second.communicate(timeout=240)
+        finally:
+            kill(second)
+    finally:
+        kill(first)
     assert second.returncode == 0, wrong
     assert "resuming at step" in said
 

@@ -21,7 +21,7 @@ from blip.config import Ingest, Source, Vocabulary
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset
 from blip.data.part import PARTS, assemble, finished, forget, refusals
-from blip.data.partial import begin, complete, fingerprint
+from blip.data.partial import begin, complete
 from blip.data.quarantine import NEAR_DUPLICATE
 from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, train_vocabulary
 from blip.errors import BadArguments, BlipError
@@ -208,20 +208,15 @@ def _listed(reasons: Counter[str]) -> str:
 
 
 def plan_of(sources: Sequence[Source], settings: Ingest, references: References | None) -> dict[str, object]:
-    """What makes two runs the same: the sources as they lie there, how they are cut and what is refused."""
-    limits = settings.model_dump(include={"samples_per_shard", "max_pixels", "max_caption_chars"})
-    seen = {
-        "files": [fingerprint(Path(place)) for source in sources for place in _places(source)],
-        "references": references.digest if references else None,
-    }
+    """What makes two runs the same: which sources, how they are cut, which pictures are refused.
+
+    What lies in the sources the digests of the shards tell, so a file that is repaired is no other plan.
+    """
+    limits = settings.model_dump(include={"samples_per_shard", "max_pixels"})
+    seen = {"references": references.digest if references else None}
     download = settings.download.model_dump(include=DECIDING) if sources[0].kind == "urls" else {}
     described = [source.model_dump(exclude={"role"}) for source in sources]
     return {"sources": described} | limits | download | seen
-
-
-def _places(source: Source) -> list[str]:
-    """Where the files of a source lie."""
-    return [source.source, source.images] if source.images else [source.source]
 
 
 def write_vocabulary(directory: Path, settings: Vocabulary, datasets: Iterable[PairsDataset]) -> int:

@@ -5,9 +5,9 @@
         ...                                                # make it
         note(target)
 
-The plan of a dataset that grows knows the files in the source's folder, and its shards their samples. Of one that is
-finished nothing is read again, so here every file below counts. Of the pictures to keep away from only those count that
-came to them: while no picture of the dataset is near one of these, it would come out the same.
+The shards of a dataset that grows know their samples. Of one that is finished nothing is read again, so here every
+file of the source counts. Of the pictures to keep away from only those count that came to them: while no picture of
+the dataset is near one of these, it would come out the same.
 
     .target.references.npz    beside a dataset, the pictures that it was kept away from
 """
@@ -88,7 +88,7 @@ def _origins(source: Source, settings: Ingest) -> dict[str, Any]:
     """All but the references."""
     return {
         "plan": plan_of([source], settings, None),
-        "max_bad_fraction": settings.max_bad_fraction,
+        "limits": settings.model_dump(include={"max_bad_fraction", "max_caption_chars"}),
         "files": [digest_of(_facts(place)) for place in _places(source)],
         "code": code_digest(*CODE),
     }

@@ -54,16 +54,6 @@ def source(tmp_path: Path) -> Source:
     return Source(source=str(folder), kind="folder", origin="web", role="train")
 
 
-@pytest.fixture
-def pictures(source: Source) -> Path:
-    """Where the pictures lie when the folder itself does not show that they change."""
-    place = Path(source.source) / "deep/down"
-    place.mkdir(parents=True)
-    for picture in Path(source.source).glob("*.png"):
-        picture.rename(place / picture.name)
-    return place
-
-
 def files_of(directory: Path) -> dict[str, bytes]:
     return {str(f.relative_to(directory)): f.read_bytes() for f in directory.rglob("*") if f.is_file()}
 
@@ -121,10 +111,8 @@ def refused_at_first(source: Source, target: Path) -> dict[str, int]:
     return made_at(target.with_name(f".{target.name}.partial"))
 
 
-def test_pictures_that_were_repaired_are_read_again_and_no_other(
-    source: Source, pictures: Path, tmp_path: Path
-) -> None:
-    before = refused_at_first(source, tmp_path / "out")
+def test_pictures_that_were_repaired_are_read_again_and_no_other(source: Source, tmp_path: Path) -> None:
+    before, pictures = refused_at_first(source, tmp_path / "out"), Path(source.source)
     broken = [path for path in pictures.iterdir() if path.read_bytes() == b"<html>"]
     for number, path in enumerate(broken):
         path.write_bytes(encoded(draw(1000 + number)))
@@ -135,10 +123,9 @@ def test_pictures_that_were_repaired_are_read_again_and_no_other(
     assert files_of(again.path) == files_of(ingest_dataset(source, tmp_path / "anew", STRICT).path)
 
 
-def test_a_source_that_became_shorter_leaves_no_old_shard(
-    source: Source, pictures: Path, tmp_path: Path
-) -> None:
+def test_a_source_that_became_shorter_leaves_no_old_shard(source: Source, tmp_path: Path) -> None:
     refused_at_first(source, tmp_path / "out")
+    pictures = Path(source.source)
     last = sorted(path for path in pictures.iterdir() if path.read_bytes() != b"<html>")[-12:]
     for path in [*last, *(path for path in pictures.iterdir() if path.read_bytes() == b"<html>")]:
         path.unlink()

@@ -7,7 +7,9 @@
 
     .target.origins.json    digests of the origins of `target`, and of what it was when it was finished
 
-It lies beside, for times of files are in it, and a dataset is the same whenever its sources were copied.
+    .target.before          the `target` before, out of everybody's way until another is made
+
+The note lies beside, for times of files are in it, and a dataset is the same whenever its sources were copied.
 """
 
 import json
@@ -18,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from blip.atomic import write_json
+from blip.atomic import take_away, write_json
 
 BLIP = Path(__file__).parents[1]
 
@@ -35,6 +37,21 @@ def is_kept(target: Path, origins: dict[str, Any]) -> bool:
         return noted == {"origins": digest_of([origins]), "content": _content(target)}
     except (OSError, ValueError):
         return False
+
+
+def put_aside(target: Path) -> None:
+    """Take a dataset out of its place, so that nobody reads it, and keep it until another is in that place."""
+    if target.is_dir():
+        take_away(_before(target))
+        target.resolve().rename(_before(target))
+
+
+def take_back(target: Path) -> None:
+    """Put what was put aside in its place again; where another has come into that, it goes."""
+    if target.exists():
+        take_away(_before(target))
+    elif _before(target).exists():
+        _before(target).rename(target.resolve())
 
 
 @cache
@@ -62,6 +79,12 @@ def files_of(place: Path) -> Iterator[Path]:
 
 def _file(target: Path) -> Path:
     return target.with_name(f".{target.name}.origins.json")
+
+
+def _before(target: Path) -> Path:
+    """Where a dataset lies that was put aside; of one whose place is a link, where that leads."""
+    target = target.resolve()
+    return target.with_name(f".{target.name}.before")
 
 
 def _content(target: Path) -> str:

@@ -32,6 +32,7 @@ from blip.ingest.sources import read
 from blip.ingest.sources.urls import MALFORMED
 
 REFERENCES = "references.npz"
+ORIGINS = "origins"  # among the parameters of a manifest
 DECIDING = {
     "max_bytes",
     "networks",
@@ -48,6 +49,7 @@ def ingest_dataset(
     settings: Ingest,
     references: References | None = None,
     pool: Pool = HERE,
+    origins: str | None = None,
 ) -> PairsDataset:
     """Read one source or several into a pairs dataset.
 
@@ -58,6 +60,7 @@ def ingest_dataset(
         settings: shard size, size limit and how much may be broken.
         references: pictures that must not be near; None for evaluation data.
         pool: who makes the shards.
+        origins: what the manifest is to say of all that the dataset is made from, if anything.
 
     Raises:
         BadArguments: the sources do not go together.
@@ -76,7 +79,7 @@ def ingest_dataset(
             shown = time.monotonic()
             print(f"{directory.name}  {samples:,} samples  {samples / (shown - started):,.0f}/s", flush=True)
     work.check()
-    work.finish()
+    work.finish({ORIGINS: origins} if origins else {})
     return PairsDataset.open(directory)
 
 
@@ -194,12 +197,12 @@ class _Work:
     def _named(self) -> str:
         return ", ".join(source.source for source in self.sources)
 
-    def finish(self) -> None:
-        """Join the parts and put the dataset in its place."""
+    def finish(self, more: dict[str, str]) -> None:
+        """Join the parts and put the dataset in its place; its manifest says `more`, too."""
         kept = self.settings.model_dump(include={"max_pixels", "near_duplicate_bits"})
         told = [source.model_dump(exclude_none=True) for source in self.sources]
         parameters = told[0] if len(told) == 1 else {"sources": told}
-        assemble(self.directory, [source.source for source in self.sources], parameters | kept)
+        assemble(self.directory, [source.source for source in self.sources], parameters | kept | more)
         complete(self.directory, self.target, PARTS, REFERENCES)
 
 

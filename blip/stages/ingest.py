@@ -1,7 +1,8 @@
 """Stage `ingest`: the sources of params.yaml become pairs datasets, and their texts a vocabulary.
 
 What is finished and would come out the same stays, whether this ended halfway or a recipe adds a dataset; what would
-not goes before anything is made in its place. So dvc.yaml leaves these outs where they are (`persist`).
+not is put aside before anything is made in its place, and goes when that is there. So dvc.yaml leaves these outs where
+they are (`persist`).
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from blip.config import Ingest, Settings
 from blip.config.dvc_yaml import unmade, unwatched
 from blip.config.places import DATASETS, VOCABULARY
 from blip.data.jobs import Pool, open_pool
-from blip.data.kept import code_digest, is_kept, keep
+from blip.data.kept import code_digest, is_kept, keep, put_aside, take_back
 from blip.data.pairs import PairsDataset
 from blip.data.quarantine import NEAR_DUPLICATE
 from blip.data.text import Tokenizer
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset, write_vocabulary
-from blip.ingest.origins import CODE, is_as_made, note_of
+from blip.ingest.origins import is_as_made, note_of, said_of
 from blip.ingest.references import References
 from blip.ingest.sources import look_into
 
@@ -52,19 +53,25 @@ def _ingest(
 ) -> dict[str, PairsDataset]:
     """The datasets of a role: those that would come out the same as they are, all others made anew."""
     sources = {name: source for name, source in ingest.datasets.items() if source.role == role}
+    for name in sources:
+        take_back(DATASETS / name)
     known: dict[tuple[str, ...], References] = {}
     references = {name: _references(ingest.kept_from(name), evaluation, ingest, known) for name in sources}
     missing = [
         name for name in sources if not is_as_made(DATASETS / name, sources[name], ingest, references[name])
     ]
-    for name in [*missing, VOCABULARY.name] if missing else []:
-        take_away(DATASETS / name)
+    for name in missing:
+        put_aside(DATASETS / name)
+    if missing:
+        take_away(VOCABULARY)
     datasets = {}
     for name, source in sources.items():
         if name in missing:
             note = note_of(source, ingest, references[name])
-            ingest_dataset(source, DATASETS / name, ingest, references[name], pool)
+            said = said_of(source, ingest, references[name])
+            ingest_dataset(source, DATASETS / name, ingest, references[name], pool, said)
             note(DATASETS / name)
+            take_back(DATASETS / name)  # the one before goes
         datasets[name] = PairsDataset.open(DATASETS / name)
         print(_line(name, datasets[name]) + ("" if name in missing else "; kept as it was"), flush=True)
     return datasets
@@ -89,7 +96,7 @@ def _vocabulary(ingest: Ingest, train: dict[str, PairsDataset]) -> int:
         "size": ingest.vocabulary.size,
         "given": Tokenizer.from_vocabulary(given).vocabulary if given else None,
         "datasets": [dataset.digest for dataset in train.values()],
-        "code": code_digest(*CODE),
+        "code": code_digest("ingest", "data"),
     }
     if not is_kept(VOCABULARY, origins):
         write_vocabulary(VOCABULARY, ingest.vocabulary, train.values())

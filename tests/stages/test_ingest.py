@@ -200,11 +200,20 @@ def test_other_settings_make_anew_what_they_decide(
     assert anew(settings_of(changed, train="train", test="evaluation")) == which
 
 
-def test_other_code_makes_all_anew(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_format_makes_all_anew_and_other_code_the_vocabulary(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ingest.run(settings, NO_RUN, None)
-    for module in ("blip.ingest.origins", "blip.stages.ingest"):
-        monkeypatch.setattr(f"{module}.code_digest", lambda *_: "another")
+    monkeypatch.setattr("blip.stages.ingest.code_digest", lambda *_: "another")
+    assert anew(settings) == {"vocabulary"}
+    monkeypatch.setattr("blip.ingest.origins.FORMAT", 0)
     assert anew(settings) == {"test", "train", "vocabulary"}
+
+
+def test_other_rights_of_a_file_make_nothing_anew(settings: Settings) -> None:
+    ingest.run(settings, NO_RUN, None)
+    Path("sources/train/old car.png").chmod(0o600)
+    assert anew(settings) == set()
 
 
 def test_a_dataset_that_is_not_what_was_finished_is_made_anew(settings: Settings) -> None:
@@ -220,6 +229,22 @@ def test_nothing_of_other_settings_is_left_by_a_run_that_fails(settings: Setting
         ingest.run(settings, NO_RUN, None)
     assert {name.partition("/")[0] for name in made()} == {"test"}
     assert not Path("data/datasets/train").exists()
+
+
+def test_what_a_run_that_fails_put_aside_is_there_again_when_it_is_right_again(settings: Settings) -> None:
+    ingest.run(settings, NO_RUN, None)
+    first, broken = made(), Path("sources/train/old car.png")
+    whole, times = broken.read_bytes(), broken.stat()
+    broken.write_bytes(b"no picture")
+    for _ in range(2):
+        with pytest.raises(BlipError, match="1 of 7 samples cannot be used"):
+            ingest.run(settings, NO_RUN, None)
+        assert not Path("data/datasets/train").exists()
+    broken.write_bytes(whole)
+    os.utime(broken, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert anew(settings) == {"train", "vocabulary"}  # which are there again
+    assert {name: when for name, when in made().items() if "shards" in name}.items() <= first.items()
+    assert not list(Path("data/datasets").glob(".*.before"))
 
 
 def test_a_folder_that_is_missing_is_said_before_anything_is_made(settings: Settings) -> None:

@@ -173,13 +173,36 @@ def test_a_share_of_what_ingest_refused_stops(tmp_path: Path) -> None:
         settings = THRESHOLDS.model_copy(update={"max_bad_share": share})
         return validate({"pairs": (found, HUMAN)}, settings, tmp_path / "pages")[0].problems
 
+    assert problems(0.04) == []
+    (problem,) = problems(0.03)
+    assert problem.startswith(
+        "max_bad_share: at most 3% of the samples of the source were refused at ingest; "
+        "observed 5 of 150 samples refused (4 truncated, 1 empty)"
+    )
+    assert len(problems(0.0)) == 1
+
+
+def test_refused_texts_are_judged_among_texts_as_at_ingest(tmp_path: Path) -> None:
+    asked = tuple(Question(f"what is {number}?", {"red": 1.0}, open=True) for number in range(5))
+    with PairsWriter(tmp_path / "pairs", samples_per_shard=32, parents=[], parameters={}) as writer:
+        for number in range(19):
+            writer.add(sample(number, captions=(), questions=asked))
+        for _ in range(4):
+            writer.quarantine("key-00003", "no_answer", "line 7")
+        writer.quarantine("key-00004", "broken_text", "the text is not valid UTF-8")
+        writer.quarantine("00001", "truncated_archive", "which ingest was told to allow")
+    found = PairsDataset.open(tmp_path / "pairs")
+
+    def problems(share: float) -> list[str]:
+        settings = THRESHOLDS.model_copy(update={"max_bad_share": share})
+        return validate({"pairs": (found, VQA)}, settings, tmp_path / "pages")[0].problems
+
     assert problems(0.05) == []
     (problem,) = problems(0.04)
     assert problem.startswith(
-        "max_bad_share: at most 4% of what the source had was refused at ingest; "
-        "observed 5 of 100 refused (4 truncated, 1 empty)"
+        "max_bad_share_of_texts: at most 4% of the texts of the source were refused at ingest; "
+        "observed 5 of 100 texts refused (4 no_answer, 1 broken_text)"
     )
-    assert len(problems(0.0)) == 1
 
 
 def test_dead_links_are_not_the_fault_of_a_list_and_malformed_rows_are(tmp_path: Path) -> None:
@@ -197,9 +220,9 @@ def test_dead_links_are_not_the_fault_of_a_list_and_malformed_rows_are(tmp_path:
         settings = THRESHOLDS.model_copy(update={"max_bad_share": share})
         return validate({"pairs": (found, links)}, settings, tmp_path / "pages")[0].problems
 
-    assert problems(3 / 43) == []
-    (problem,) = problems(0.06)
-    assert "observed 3 of 43 refused (1 broken_row, 1 no_caption, 1 no_url)" in problem
+    assert problems(3 / 73) == []
+    (problem,) = problems(0.04)
+    assert "observed 3 of 73 samples refused (1 broken_row, 1 no_caption, 1 no_url)" in problem
 
 
 def test_samples_that_lack_a_fact_stop_or_are_set_aside(

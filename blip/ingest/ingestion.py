@@ -19,17 +19,16 @@ from pathlib import Path
 from blip.atomic import atomic_path
 from blip.config import Ingest, Source, Vocabulary
 from blip.data.jobs import HERE, Pool, run_jobs
+from blip.data.kept import files_of
 from blip.data.pairs import PairsDataset
 from blip.data.part import PARTS, assemble, finished, forget, refusals
 from blip.data.partial import begin, complete
-from blip.data.quarantine import NEAR_DUPLICATE
 from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, train_vocabulary
 from blip.errors import BadArguments, BlipError
 from blip.ingest.references import References
 from blip.ingest.shards import Item, ShardJob, cut, digest_of, write_shard
-from blip.ingest.shares import Share, shares_of
+from blip.ingest.shares import OF_FILES, Share, is_bad, shares_of_parts
 from blip.ingest.sources import read
-from blip.ingest.sources.urls import MALFORMED
 
 REFERENCES = "references.npz"
 ORIGINS = "origins"  # among the parameters of a manifest
@@ -39,6 +38,7 @@ DECIDING = {
     "opt_outs",
     "robots_txt",
 }  # of the download's settings, what decides on a picture
+PACKS = (".tar", ".parquet", ".arrow")  # files of many samples, which may end too early
 EXAMPLES = 3
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -147,16 +147,35 @@ class _Work:
         for receipt in receipts.values():
             refused.update(receipt.quarantined)
         samples = sum(receipt.shard.samples for receipt in receipts.values() if receipt.shard)
-        bad = sum(count for reason, count in refused.items() if self._is_bad(reason))
+        bad = sum(count for reason, count in refused.items() if is_bad(reason, self.sources[0].kind))
         limit = self.settings.max_bad_fraction
+        self._see_that_files_are_whole(refused, limit, list(receipts))
         if bad > limit * (samples + refused.total()):  # else no share is over it
-            for share in shares_of(self.directory, receipts, self._is_bad):
+            for share in shares_of_parts(self.directory, list(receipts), self.sources[0].kind):
                 self._see_that_it_is_small(share, limit, list(receipts))
         if not samples:
             self._see_nothing(refused, list(receipts))
 
+    def _see_that_files_are_whole(self, refused: Counter[str], limit: float, numbers: list[int]) -> None:
+        """Raises BlipError: with each of too many files samples are lost, of which nobody knows how many."""
+        broken = Counter({reason: count for reason, count in refused.items() if reason in OF_FILES})
+        total = max(self._packs(), broken.total()) if broken else 0
+        if broken.total() <= limit * total:
+            return
+        raise BlipError(
+            f"source {self._named()}: {broken.total():,} of {total:,} files cannot be read to their end "
+            f"({_listed(broken)}), and what they lack is in no count; get them again, or allow for that share of files "
+            f"(ingest.max_bad_fraction = {limit}, --max-bad-fraction) and run again: what was read waits in "
+            f"{self.directory}. The first:" + self._examples(numbers, set(broken))
+        )
+
+    def _packs(self) -> int:
+        """How many tars and tables there are in the sources that may end too early."""
+        named = (place for source in self.sources for place in (source.source, source.images) if place)
+        return sum(file.suffix.lower() in PACKS for place in set(named) for file in files_of(Path(place)))
+
     def _see_that_it_is_small(self, share: Share, limit: float, numbers: list[int]) -> None:
-        if share.bad.total() <= limit * share.total:
+        if not share.is_over(limit):
             return
         raise BlipError(
             f"source {self._named()}: {share.bad.total():,} of {share.total:,} {share.what} cannot be used "
@@ -183,10 +202,6 @@ class _Work:
             )
             raise BlipError(f"source {self._named()}: no sample is left of 0: {why}")
         raise BlipError(f"source {self._named()}: no sample is left of {refused.total():,} {said}")
-
-    def _is_bad(self, reason: str) -> bool:
-        """Whether a reason speaks against the source. That the web has lost a picture does not."""
-        return reason in MALFORMED if self.sources[0].kind == "urls" else reason != NEAR_DUPLICATE
 
     def _examples(self, numbers: list[int], reasons: set[str]) -> str:
         rows = (row for row in refusals(self.directory, numbers) if row["reason"] in reasons)
@@ -216,10 +231,10 @@ def plan_of(sources: Sequence[Source], settings: Ingest, references: References 
     What lies in the sources the digests of the shards tell, so a file that is repaired is no other plan.
     """
     limits = settings.model_dump(include={"samples_per_shard", "max_pixels"})
-    seen = {"references": references.digest if references else None}
     download = settings.download.model_dump(include=DECIDING) if sources[0].kind == "urls" else {}
     described = [source.model_dump(exclude={"role"}) for source in sources]
-    return {"sources": described} | limits | download | seen
+    told = {"sources": described, "references": references.digest if references else None}
+    return told | limits | download
 
 
 def write_vocabulary(directory: Path, settings: Vocabulary, datasets: Iterable[PairsDataset]) -> int:

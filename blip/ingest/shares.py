@@ -1,61 +1,105 @@
 """What share of a source was refused: pictures of all its pictures, texts of all its texts.
 
-    for share in shares_of(directory, receipts, is_bad): share.bad.total() > limit * share.total
+    for share in shares_of_parts(directory, numbers, source.kind): share.is_over(limit)     # of one in the making
+    for share in shares_of(dataset, source.kind): share.is_over(limit)                      # of one that is finished
 
-Of a picture with ten questions, one without an answer, a tenth of the texts is refused and the picture is not.
+Of a picture with ten questions, one without an answer, a tenth of the texts is refused and the picture is not. A tar or
+table that ends too early is neither: how many samples are lost with it nobody knows.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from blip.data.part import PARTS, Receipt, refusals
-from blip.ingest.sources.refused import TOO_LONG
+from blip.config import SourceKind
+from blip.data.archive import COMPRESSED, TRUNCATED
+from blip.data.metadata import METADATA
+from blip.data.pairs import PairsDataset
+from blip.data.parquet import read_batches
+from blip.data.part import PARTS, refusals
+from blip.data.quarantine import NEAR_DUPLICATE, read_quarantine
+from blip.ingest.sources.refused import NO_ANSWER, TOO_LONG
+from blip.ingest.sources.row import BROKEN_TABLE
 from blip.ingest.sources.screening import BROKEN, CONTROL, EMPTY
-from blip.ingest.sources.vqa import NO_ANSWER
+from blip.ingest.sources.urls import MALFORMED
 
 OF_TEXTS = frozenset({EMPTY, NO_ANSWER})
 OF_EITHER = frozenset({BROKEN, CONTROL, TOO_LONG})  # of a text, where its sample is kept
+OF_FILES = frozenset({TRUNCATED, COMPRESSED, BROKEN_TABLE})
+
+Refusals = Callable[[], Iterable[tuple[str, str]]]  # key and reason of each, as often as it is called
 
 
 @dataclass
 class Share:
-    """The refused by reason, and how many there were, of `what`: samples or texts."""
+    """How many samples or texts were kept, how many refused, and of these the bad ones by reason."""
 
     what: str
-    total: int = 0
+    kept: int = 0
+    refused: int = 0
     bad: Counter[str] = field(default_factory=Counter)
 
-    def add(self, reason: str, is_bad: bool) -> None:
-        """Count one that was refused."""
-        self.total += 1
-        self.bad[reason] += is_bad
+    @property
+    def total(self) -> int:
+        """How many the source had."""
+        return self.kept + self.refused
+
+    def is_over(self, limit: float) -> bool:
+        """Whether more than that share of the source is bad."""
+        return self.bad.total() > limit * self.total
 
 
-def shares_of(directory: Path, receipts: Mapping[int, Receipt], is_bad: Callable[[str], bool]) -> list[Share]:
+def is_bad(reason: str, kind: SourceKind) -> bool:
+    """Whether a reason speaks against a source. That the web has lost a picture does not."""
+    return reason in MALFORMED if kind == "urls" else reason != NEAR_DUPLICATE
+
+
+def shares_of_parts(directory: Path, numbers: Sequence[int], kind: SourceKind) -> list[Share]:
     """The shares of samples and of texts in the finished parts of a dataset."""
-    samples, texts, numbers = Share("samples"), Share("texts"), list(receipts)
-    either = {row["key"] for row in refusals(directory, numbers) if row["reason"] in OF_EITHER}
+    tables = [directory / PARTS / f"{number:05d}.metadata.parquet" for number in numbers]
+
+    def refused() -> Iterator[tuple[str, str]]:
+        return ((row["key"], row["reason"]) for row in refusals(directory, numbers))
+
+    return _shares([path for path in tables if path.is_file()], refused, kind)
+
+
+def shares_of(dataset: PairsDataset, kind: SourceKind) -> list[Share]:
+    """The shares of samples and of texts of a dataset."""
+    counts = dataset.manifest.quarantined
+    if not any(is_bad(reason, kind) for reason in OF_TEXTS.union(OF_EITHER).intersection(counts)):
+        of_samples = {reason: count for reason, count in counts.items() if reason not in OF_FILES}
+        bad = Counter({reason: count for reason, count in of_samples.items() if is_bad(reason, kind)})
+        return [Share("samples", len(dataset), sum(of_samples.values()), bad), Share("texts")]
+
+    def refused() -> Iterator[tuple[str, str]]:
+        return ((one.key, one.reason) for one in read_quarantine(dataset.path))
+
+    return _shares([dataset.path / METADATA], refused, kind)
+
+
+def _shares(tables: Iterable[Path], refused: Refusals, kind: SourceKind) -> list[Share]:
+    samples, texts = Share("samples"), Share("texts")
+    either = {key for key, reason in refused() if reason in OF_EITHER}
     kept = set[str]()
-    for keys, count in _parts(directory, numbers):
-        samples.total += len(keys)
-        texts.total += count
+    for keys, count in _contents(tables):
+        samples.kept += len(keys)
+        texts.kept += count
         kept.update(either.intersection(keys))
-    for row in refusals(directory, numbers):
-        reason = row["reason"]
-        is_text = reason in OF_TEXTS or (reason in OF_EITHER and row["key"] in kept)
-        (texts if is_text else samples).add(reason, is_bad(reason))
+    for key, reason in refused():
+        if reason in OF_FILES:
+            continue
+        share = texts if reason in OF_TEXTS or (reason in OF_EITHER and key in kept) else samples
+        share.refused += 1
+        if is_bad(reason, kind):
+            share.bad[reason] += 1
     return [samples, texts]
 
 
-def _parts(directory: Path, numbers: list[int]) -> Iterator[tuple[list[str], int]]:
-    """The keys of the samples of each part, and how many texts they have."""
-    for number in numbers:
-        path = directory / PARTS / f"{number:05d}.metadata.parquet"
-        if path.is_file():
-            table = pq.read_table(path, columns=["key", "captions", "questions"])
-            captions = sum(len(chunk.flatten()) for chunk in table["captions"].chunks)
-            yield table["key"].to_pylist(), captions + sum(table["questions"].to_pylist())
+def _contents(tables: Iterable[Path]) -> Iterator[tuple[list[str], int]]:
+    """The keys of some samples at a time, and how many texts they have."""
+    for path in tables:
+        for batch in read_batches(path, ["key", "captions", "questions"]):
+            captions = len(batch.column("captions").flatten())
+            yield batch.column("key").to_pylist(), captions + sum(batch.column("questions").to_pylist())

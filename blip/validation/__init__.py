@@ -20,6 +20,7 @@ from blip.atomic import atomic_path, write_json
 from blip.config import Source, Validate
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
+from blip.ingest.shares import shares_of
 from blip.validation.checkpoint import Checks
 from blip.validation.facts import facts, picture_hashes
 from blip.validation.findings import Finding, describe
@@ -99,7 +100,7 @@ def validate(
         others = np.concatenate(kept_from) if kept_from else None
         found = facts(dataset, others, near_bits)
         asks = bool(found.frame["questions"].sum() > 0 and found.frame["captions"].sum() == 0)
-        wanted = rules(name, source, settings, dataset.manifest, asks)
+        wanted = rules(name, source, settings, len(dataset), shares_of(dataset, source.kind), asks)
         outcomes, result = checks.run(name, found.frame, wanted)
         findings = describe(outcomes, found, dataset)
         verdict = Verdict(name, len(dataset), dataset.digest, tuple(findings), settings.max_excluded_share)

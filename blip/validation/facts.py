@@ -62,7 +62,8 @@ class Facts:
 
     Attributes:
         frame: width, height, short_side, aspect_ratio; origin (of the captions: the first that differs from
-            the sample's); captions and questions (counts); shortest_caption and longest_caption (words);
+            the sample's); captions, questions and texts, which are
+            both (counts); shortest_caption and longest_caption (words);
             letter_share (of the characters but spaces), non_ascii_share and control_characters (of the
             caption that has most letters, least others); caption_repeats (samples with the same first
             caption); missing_facts (how many of size, digest, hash and origin); and, as 1 or 0, key_missing,
@@ -91,6 +92,7 @@ def facts(
     short = np.minimum(columns["width"], columns["height"])
     long = np.maximum(columns["width"], columns["height"])
     columns["short_side"], columns["aspect_ratio"] = short, np.round(long / np.maximum(short, 1), 2)
+    columns["texts"] = columns["captions"] + columns["questions"]
     repeats = _times(hashes.pop("text")).astype(np.float32)
     columns["caption_repeats"] = np.where(columns["captions"] > 0, repeats, np.float32(np.nan))
     columns["key_repeated"] = ((_times(hashes.pop("key")) > 1) & (columns["key_missing"] == 0)).astype(

@@ -62,7 +62,7 @@ def describe(outcomes: Sequence[Outcome], found: Facts, dataset: PairsDataset) -
 
 def _finding(outcome: Outcome, found: Facts, texts: dict[int, tuple[str, str]]) -> Finding:
     rule, rows, total = outcome.rule, outcome.rows, outcome.samples
-    if "column" not in rule.arguments:
+    if rule.observed or "column" not in rule.arguments:
         return Finding(rule, outcome.passed, rule.observed or f"{total:,} samples")
     if not len(rows):
         return Finding(rule, outcome.passed, f"none of {total:,} samples breaks it")

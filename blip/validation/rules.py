@@ -7,13 +7,12 @@ set the samples aside that break them. The thresholds are those of params.yaml, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from blip.config import Source, Validate
-from blip.data.manifest import Manifest
-from blip.data.quarantine import NEAR_DUPLICATE
-from blip.ingest.sources.urls import MALFORMED
+from blip.ingest.shares import Share
 
 REPEATS_FLOOR = 10  # a caption that so few samples share is no boilerplate, however small the dataset
 
@@ -43,16 +42,18 @@ class Rule:
 
 
 def rules(
-    name: str, source: Source, settings: Validate, manifest: Manifest, asks: bool = False
+    name: str, source: Source, settings: Validate, samples: int, refused: Sequence[Share], asks: bool = False
 ) -> list[Rule]:
-    """The rules for a dataset, of which the manifest says how many samples there are and how many were refused.
+    """The rules for a dataset.
 
-    `asks`: it has questions and not one caption.
+    Args:
+        samples: how many the manifest says there are.
+        refused: what of the source was refused at ingest.
+        asks: it has questions and not one caption.
     """
-    samples = manifest.samples
     found = [
         *_whole(name, samples, settings),
-        _refused(source, manifest, settings),
+        *(_refused(share, settings) for share in refused if share.what == "samples" or share.bad),
         *_rows(name, source, settings),
     ]
     found += _pictures(source, settings)
@@ -94,40 +95,37 @@ def _whole(name: str, samples: int, settings: Validate) -> list[Rule]:
     ]
 
 
-def _refused(source: Source, manifest: Manifest, settings: Validate) -> Rule:
-    """What ingest refused, against what it kept; near duplicates of evaluation pictures are not bad."""
-    of_links = source.kind == "urls"
-    counts = {
-        reason: count
-        for reason, count in manifest.quarantined.items()
-        if (reason in MALFORMED if of_links else reason != NEAR_DUPLICATE)
-    }
-    bad, share = sum(counts.values()), settings.max_bad_share or 0.0
-    total = manifest.samples + bad
-    reasons = ", ".join(
-        f"{count:,} {reason}" for reason, count in sorted(counts.items(), key=lambda c: -c[1])
+def _refused(share: Share, settings: Validate) -> Rule:
+    """What ingest refused, judged as there: samples among samples, texts among texts."""
+    bad, limit = share.bad.total(), settings.max_bad_share or 0.0
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in share.bad.most_common())
+    fewest = (
+        max(math.ceil(round(bad / limit, 6)) - share.refused, 0) if limit else (share.kept + 1 if bad else 0)
     )
-    fewest = math.ceil(round(bad * (1 - share) / share, 6)) if share else total if bad else 0
+    of_texts = share.what == "texts"
     return Rule(
-        "max_bad_share",
-        f"at most {share * 100:g}% of what the source had was refused at ingest",
-        "ExpectTableRowCountToBeBetween",
-        {"min_value": fewest},
+        "max_bad_share_of_texts" if of_texts else "max_bad_share",
+        f"at most {limit * 100:g}% of the {share.what} of the source were refused at ingest",
+        "ExpectColumnSumToBeBetween" if of_texts else "ExpectTableRowCountToBeBetween",
+        {"column": share.what, "min_value": fewest} if of_texts else {"min_value": fewest},
         way_out="mend the source (`blip inspect` shows what was refused), or raise ingest.max_bad_fraction "
         "(or validate.max_bad_share, where that is set)",
-        observed=f"{bad:,} of {total:,} refused{f' ({reasons})' if reasons else ''}",
+        observed=f"{bad:,} of {share.total:,} {share.what} refused{f' ({reasons})' if reasons else ''}",
     )
 
 
 def _rows(name: str, source: Source, settings: Validate) -> list[Rule]:
-    found = [
+    origin = [
         Rule(
             "origin",
             f"the texts are of origin {source.origin!r}, as params.yaml says",
             "ExpectColumnValuesToBeInSet",
             {"column": "origin", "value_set": [source.origin]},
             way_out=f"correct ingest.datasets.{name}.origin, or the source",
-        ),
+        )
+    ]
+    found = [
+        *(origin if source.kind != "pairs" else ()),  # whose captions have kept theirs
         Rule(
             "max_missing_share",
             f"at most {settings.max_missing_share * 100:g}% of the samples lack a size, digest, hash or origin",

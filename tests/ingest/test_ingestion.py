@@ -188,3 +188,23 @@ def test_references_of_other_looks_are_other_references(tmp_path: Path) -> None:
     references = References.of({"test": dataset}, bits=4)
     other = References(references.names, references.hashes, references.thumbnails + 1, 4)
     assert other.digest != references.digest
+
+
+def test_a_tar_that_is_cut_counts_among_the_tars(tmp_path: Path) -> None:
+    """However many samples it has: what is lost with it is in no count."""
+    (tmp_path / "tars").mkdir()
+    for number in range(3):
+        with tarfile.open(tmp_path / f"tars/{number:05d}.tar", "w") as tar:
+            for key in range(40):
+                add_member(tar, f"{number:05d}{key:04d}.png", encoded(draw(100 * number + key)))
+                add_member(tar, f"{number:05d}{key:04d}.txt", b"a thing")
+    cut = tmp_path / "tars/00001.tar"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2 // 512 * 512])
+    source = Source(source=str(tmp_path / "tars"), kind="webdataset", origin="web", role="train")
+    with pytest.raises(BlipError) as caught:
+        ingest_dataset(source, tmp_path / "out", SETTINGS)
+    message = str(caught.value)
+    assert "1 of 3 files cannot be read to their end (1 truncated_archive)" in message
+    assert "00001.tar cannot be read after 00001" in message and "--max-bad-fraction" in message
+    allowed = SETTINGS.model_copy(update={"max_bad_fraction": 0.4})
+    assert 80 < len(ingest_dataset(source, tmp_path / "out", allowed)) < 120

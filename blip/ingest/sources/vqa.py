@@ -16,10 +16,9 @@ from blip.ingest.sources.columns import IMAGE, pick_one
 from blip.ingest.sources.files import Folder, Media, find_in_tar
 from blip.ingest.sources.names import plain_name
 from blip.ingest.sources.questions import shares
-from blip.ingest.sources.refused import Refused, key_of
+from blip.ingest.sources.refused import NO_ANSWER, Refused, key_of
 from blip.ingest.sources.rows import column_names, find_table, read_rows, read_truth
 
-NO_ANSWER = "no_answer"
 OPEN = "open"
 QUESTION, ANSWER = ("question", "questions", "query"), ("answer", "answers", "response")
 _TRUE, _CLOSED = {"1", "1.0", "true", "yes"}, {"yes", "no"}

@@ -331,6 +331,7 @@ def test_the_gate_is_written_when_all_pass_and_read_by_the_stages(check: Check, 
     gate = json.loads((tmp_path / "validated/gate.json").read_text())
     assert gate["passed"] is True
     assert gate["datasets"]["pairs"] == {
+        "passed": True,
         "manifest": verdict.digest,
         "samples": 41,
         "set_aside": 1,
@@ -342,7 +343,21 @@ def test_the_gate_stays_shut_when_one_does_not_pass(check: Check, tmp_path: Path
     passes, fails = check(good(20)), check(good(3))
     with pytest.raises(BlipError, match="dataset pairs does not pass validation, 1 reason"):
         write_validated(tmp_path / "validated", [passes, fails])
-    assert not (tmp_path / "validated").exists()
+    with pytest.raises(
+        BlipError, match=r"pairs did not pass validation; mend it and run `blip stage validate`"
+    ):
+        excluded_keys(tmp_path / "validated", "pairs")
+
+
+def test_a_dataset_that_was_made_anew_has_to_pass_again(check: Check, tmp_path: Path) -> None:
+    write_validated(tmp_path / "validated", [check(good(20))])
+    assert excluded_keys(tmp_path / "validated", "pairs") == frozenset()
+    assert excluded_keys(tmp_path / "validated", "bootstrapped") == frozenset()
+    again = check(good(21))
+    with pytest.raises(BlipError, match=r"pairs is not what passed validation.* run `blip stage validate`"):
+        excluded_keys(tmp_path / "validated", "pairs")
+    write_validated(tmp_path / "validated", [again])
+    assert excluded_keys(tmp_path / "validated", "pairs") == frozenset()
 
 
 def test_pages_need_no_network_and_no_script_and_show_what_was_found(check: Check, tmp_path: Path) -> None:

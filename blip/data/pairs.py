@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blip.data.archive import read_members
+from blip.data.gate import see_that_it_passed
 from blip.data.manifest import MANIFEST, Manifest, Shard, read_manifest
 from blip.data.metadata import METADATA
 from blip.data.parquet import read_batches
@@ -114,14 +115,26 @@ _AGAIN = "make the dataset again (`dvc repro` or `blip stage ingest`)"
 
 
 def excluded_keys(validated_dir: Path | str, dataset_name: str) -> frozenset[str]:
-    """Keys that validation set aside in a dataset; none where validation left no list."""
+    """Keys that validation set aside in a dataset; none where validation left no list.
+
+    Raises:
+        BlipError: the dataset did not pass, or was made anew since.
+    """
     path = Path(validated_dir) / f"{dataset_name}.parquet"
-    return _read_keys(path) if path.is_file() else frozenset()
+    return _read_keys(path) if _holds(path) else frozenset()
 
 
 def excluded_in(path: Path | None) -> frozenset[str]:
-    """The keys that a list of validation's has, which are kept for the next call; none if there is no such file."""
-    return _kept_keys(path, path.stat().st_mtime_ns) if path and path.is_file() else frozenset()
+    """The keys that a list of validation's has, as `excluded_keys`, kept for the next call; none without a file."""
+    return _kept_keys(path, path.stat().st_mtime_ns) if path and _holds(path) else frozenset()
+
+
+def _holds(path: Path) -> bool:
+    """Whether there is such a list. Raises BlipError if its dataset may not be used."""
+    if not path.is_file():
+        return False
+    see_that_it_passed(path.parent, path.stem)
+    return True
 
 
 @lru_cache(maxsize=4)

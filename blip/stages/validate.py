@@ -1,7 +1,7 @@
 """blip stage validate: nothing trains on a dataset that has not passed.
 
-Checks every ingested dataset, writes Data Docs to reports/data_docs and, when all pass, what
-data/datasets/validated holds: the samples set aside (NAME.parquet: key, expectation, detail) and gate.json.
+Checks every ingested dataset, writes Data Docs to reports/data_docs and, to data/datasets/validated, the samples set
+aside (NAME.parquet: key, expectation, detail) and gate.json, against which a dataset is held when it is opened.
 `blip inspect data/datasets/NAME` shows them beside what ingest refused.
 """
 

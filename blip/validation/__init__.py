@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from blip.atomic import atomic_path, write_json
 from blip.config import Source, Validate
+from blip.data.gate import GATE
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.ingest.shares import shares_of
@@ -29,7 +30,6 @@ from blip.validation.rules import rules
 
 __all__ = ["Verdict", "validate", "write_validated"]
 
-GATE = "gate.json"
 SCHEMA = pa.schema([("key", pa.string()), ("expectation", pa.string()), ("detail", pa.string())])
 
 
@@ -113,21 +113,22 @@ def validate(
 
 
 def write_validated(directory: Path, verdicts: Sequence[Verdict]) -> None:
-    """Open the gate: NAME.parquet (key, expectation, detail) of the samples set aside, and gate.json.
+    """Write the gate: NAME.parquet (key, expectation, detail) of the samples set aside, and gate.json.
 
     Raises:
-        BlipError: a dataset did not pass; nothing is written, and the message lists every reason.
+        BlipError: a dataset did not pass, which the gate says then, too; the message lists every reason.
     """
     refused = [verdict for verdict in verdicts if not verdict.passed]
-    if refused:
-        raise BlipError("\n".join(line for verdict in refused for line in _refusal(verdict)))
     with atomic_path(directory) as folder:
         folder.mkdir()
         for verdict in verdicts:
             with pq.ParquetWriter(folder / f"{verdict.name}.parquet", SCHEMA) as file:
                 for finding in verdict.findings:
                     file.write_table(_table(finding))
-        write_json(folder / GATE, {"passed": True, "datasets": {v.name: _summary(v) for v in verdicts}})
+        summaries = {verdict.name: _summary(verdict) for verdict in verdicts}
+        write_json(folder / GATE, {"passed": not refused, "datasets": summaries})
+    if refused:
+        raise BlipError("\n".join(line for verdict in refused for line in _refusal(verdict)))
 
 
 def _table(finding: Finding) -> pa.Table:
@@ -143,6 +144,7 @@ def _refusal(verdict: Verdict) -> list[str]:
 
 def _summary(verdict: Verdict) -> dict[str, object]:
     return {
+        "passed": verdict.passed,
         "manifest": verdict.digest,
         "samples": verdict.samples,
         "set_aside": verdict.excluded,

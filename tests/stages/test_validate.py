@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from blip.config import Settings, Source, load_settings
-from blip.data.pairs import Caption, PairsWriter, Sample
+from blip.data.pairs import Caption, PairsWriter, Sample, excluded_keys
 from blip.errors import BlipError
 from blip.stages import validate
 from blip.tracking.runs import StageRun
@@ -92,7 +92,8 @@ def test_a_bad_dataset_stops_with_pages_that_say_why(settings: Settings) -> None
     )
     assert "Every finding: reports/data_docs/index.html" in str(error.value)
     assert "observed 3 samples" in Path("reports/data_docs/human.html").read_text()
-    assert not Path("data/datasets/validated").exists()
+    with pytest.raises(BlipError, match="did not pass validation"):
+        excluded_keys("data/datasets/validated", "human")
 
 
 def test_a_dataset_that_was_not_ingested_is_named(settings: Settings) -> None:

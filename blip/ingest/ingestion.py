@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from blip.atomic import atomic_path
 from blip.config import Ingest, Source, Vocabulary
 from blip.data.jobs import HERE, Pool, run_jobs
@@ -28,7 +30,7 @@ from blip.errors import BadArguments, BlipError
 from blip.ingest.references import References
 from blip.ingest.shards import Item, ShardJob, cut, digest_of, write_shard
 from blip.ingest.shares import OF_FILES, Share, is_bad, shares_of_parts
-from blip.ingest.sources import read
+from blip.ingest.sources import Address, read
 
 REFERENCES = "references.npz"
 ORIGINS = "origins"  # among the parameters of a manifest
@@ -40,6 +42,7 @@ DECIDING = {
 }  # of the download's settings, what decides on a picture
 PACKS = (".tar", ".parquet", ".arrow")  # files of many samples, which may end too early
 EXAMPLES = 3
+FETCHED = 8
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -72,8 +75,7 @@ def ingest_dataset(
     work = _Work.begin(sources, directory, settings, references)
     started = shown = time.monotonic()
     samples = 0
-    items = read(sources, settings.max_caption_chars)
-    for taken in _make(work.jobs(items), sources[0], settings, pool):
+    for taken in _make(work, pool):
         samples += taken
         if time.monotonic() - shown > SECONDS_BETWEEN_LINES:
             shown = time.monotonic()
@@ -83,14 +85,18 @@ def ingest_dataset(
     return PairsDataset.open(directory)
 
 
-def _make(jobs: Iterable[ShardJob], source: Source, settings: Ingest, pool: Pool) -> Iterator[int]:
+def _make(work: _Work, pool: Pool) -> Iterator[int]:
     """Make the shards, those of URL lists by fetching."""
-    if source.kind != "urls":
-        return run_jobs(pool, write_shard, jobs)
-    from blip.ingest.download.shards import download_jobs, download_shards
 
-    of_links = download_jobs(jobs, settings.download, settings.samples_per_shard, pool.workers)
-    return run_jobs(pool, download_shards, of_links)
+    def jobs() -> Iterator[ShardJob]:
+        return work.jobs(read(work.sources, work.settings.max_caption_chars))
+
+    if work.sources[0].kind != "urls":
+        return run_jobs(pool, write_shard, jobs())
+    from blip.ingest.download.shards import download
+
+    settings = work.settings
+    return download(jobs, settings.download, settings.samples_per_shard, pool, work.fetched())
 
 
 def _see_that_they_go_together(sources: Sequence[Source]) -> None:
@@ -139,6 +145,12 @@ class _Work:
                 )
         for number in done:  # the source has become shorter
             forget(self.directory, number)
+
+    def fetched(self) -> list[Address]:
+        """An address of each of the parts finished last that had one which gave a picture."""
+        tables = sorted((self.directory / PARTS).glob("*.metadata.parquet"))[-FETCHED:]
+        urls = [pq.read_table(path, columns=["url"])["url"][0].as_py() for path in tables]
+        return [Address("", url, "") for url in urls if url]
 
     def check(self) -> None:
         """Raises BlipError if too much was refused, or everything."""

@@ -1,6 +1,6 @@
 """The downloader: pictures of URL lists, fetched shard by shard, and what it must never fetch.
 
-download_shards(job)                               # shards.py: a few shards, written as their pictures come
+download(jobs, settings, per_shard, pool)          # shards.py: shards, written as their pictures come
 fetch_all(rows, settings)                          # stream.py: many rows at a time, results in their order
 await fetcher.fetch(url)                           # fetch.py: one picture, tried again where that may help
 client.answer(url, limit)                          # client.py: one request with its redirects, a turn at its host

@@ -1,20 +1,26 @@
-"""The job that makes shards of addresses: fetch the pictures of some shards, write one after the other meanwhile.
+"""Shards of addresses: fetch the pictures of some shards, write one after the other meanwhile.
 
-    for taken in run_jobs(pool, download_shards, download_jobs(shard_jobs, settings, per_shard, pool.workers)): ...
+    for taken in download(work.jobs, settings, per_shard, pool): ...
 
 While the slowest server of one shard is waited for, the next shards' pictures are coming; only the end of a job is
 spent waiting, so jobs are long. Each shard is finished for itself; one that was finished before is neither fetched
 nor looked at again.
+
+A shard of which no server can be reached is left open, for it may be the network that is down, and is tried again when
+all others are there. If its servers are still silent then, while others answer, its rows are lost; if none answers,
+all that is open waits for another run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from blip.config import Download
+from blip.data.jobs import Pool, run_jobs
 from blip.data.sample import Sample
 from blip.errors import BlipError
 from blip.ingest.download.lost import UNASKED, UNREACHED
@@ -26,18 +32,98 @@ from blip.ingest.sources.urls import Address
 ROWS_A_JOB = 20_000  # at 150 a second two minutes' work, beside which its last URL's `total_seconds` are few
 ROWS_AHEAD = 200_000  # of all workers' next jobs, which wait in memory
 FEW = 20  # rows of a shard that may all be dead by chance
+SILENT_JOBS = 3  # one after the other, before it is asked whether the network is down
+WITNESSES = 8  # addresses that gave a picture, to tell a dead host from a network that is down
 
 
 @dataclass(frozen=True)
 class DownloadJob:
-    """Neighbouring shards whose items are addresses, and what one worker may do."""
+    """Neighbouring shards whose items are addresses, and what one worker may do.
+
+    Attributes:
+        witnesses: of addresses that have answered; if one of them still does, a shard whose servers do not is lost.
+    """
 
     shards: list[ShardJob]
     settings: Download
+    witnesses: tuple[Address, ...] = ()
+
+
+@dataclass
+class Downloaded:
+    """What became of a job.
+
+    Attributes:
+        taken: samples of the shards that are finished.
+        fetched: some addresses that gave a picture.
+        silent: of each shard that was left open why.
+    """
+
+    taken: int = 0
+    fetched: list[Address] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+
+
+class Silent(Exception):
+    """No server of a shard could be reached."""
+
+
+def download(
+    jobs: Callable[[], Iterable[ShardJob]],
+    settings: Download,
+    per_shard: int,
+    pool: Pool,
+    fetched: Iterable[Address] = (),
+) -> Iterator[int]:
+    """Fetch and write the shards, the silent ones last; yields how many samples were taken on.
+
+    Args:
+        jobs: gives the shards that are still to be made, as often as it is called.
+        fetched: some addresses that an earlier run got pictures from.
+
+    Raises:
+        BlipError: shards are left whose servers could not be reached, nor those of others.
+    """
+    witnesses, silent = deque(fetched, WITNESSES), list[str]()
+    for last in (False, True):
+        asked, in_a_row, silent = tuple(witnesses) if last else (), 0, []
+        of_links = download_jobs(jobs(), settings, per_shard, pool.workers, asked)
+        for found in run_jobs(pool, download_shards, of_links):
+            yield found.taken
+            witnesses.extend(found.fetched)
+            silent += found.silent
+            in_a_row = in_a_row + 1 if found.silent and not found.fetched else 0
+            if in_a_row == SILENT_JOBS:
+                if not is_connected(tuple(witnesses), settings):
+                    raise _unreachable(silent)
+                in_a_row = 0
+        if not silent or not witnesses:
+            break
+    if silent:
+        raise _unreachable(silent)
+
+
+def _unreachable(silent: Sequence[str]) -> BlipError:
+    more = f" (and of {len(silent) - 1:,} other shard(s))" if len(silent) > 1 else ""
+    return BlipError(
+        f"none of the {silent[0]}{more}. Is this machine connected? What is finished is kept: run the same again"
+    )
+
+
+def is_connected(witnesses: Sequence[Address], settings: Download) -> bool:
+    """Whether one of some addresses that have answered still does."""
+    if not witnesses:
+        return False
+    with closing(fetch_all(list(witnesses), settings)) as found:
+        return any(not (isinstance(item, Refused) and item.reason in UNREACHED) for item in found)
 
 
 def download_jobs(
-    shards: Iterable[ShardJob], settings: Download, per_shard: int, workers: int
+    shards: Iterable[ShardJob],
+    settings: Download,
+    per_shard: int,
+    workers: int,
+    witnesses: tuple[Address, ...] = (),
 ) -> Iterator[DownloadJob]:
     """Jobs for a pool of so many workers, which keep to the limits together; the last are shared out evenly."""
     share = settings.model_copy(
@@ -52,39 +138,41 @@ def download_jobs(
     while window := list(islice(rest, length * workers)):
         size = -(-len(window) // workers)
         for start in range(0, len(window), size):
-            yield DownloadJob(window[start : start + size], share)
+            yield DownloadJob(window[start : start + size], share, witnesses)
 
 
-def download_shards(job: DownloadJob) -> int:
-    """Fetch and write the shards; returns how many samples they took on.
-
-    Raises:
-        BlipError: not one server of a shard could be reached, which is not the rows' fault.
-    """
+def download_shards(job: DownloadJob) -> Downloaded:
+    """Fetch and write the shards, but for those that are silent."""
     runs = [(shard, _rows(shard.items)) for shard in job.shards]
     rows = [row for _, run in runs for row in run]
+    done = Downloaded()
     with closing(fetch_all(rows, job.settings, job.shards[0].origin)) as found:
-        return sum(_write(shard, run, found) for shard, run in runs)
+        for shard, run in runs:
+            pairs = zip(run, islice(found, len(run)), strict=True)
+            try:
+                done.taken += write_shard(replace(shard, items=_reached(pairs, shard.number, job, done)))
+            except Silent as silent:
+                done.silent.append(str(silent))
+    return done
 
 
-def _write(shard: ShardJob, rows: Sequence[Address | Refused], found: Iterator[Sample | Refused]) -> int:
-    pairs = zip(rows, islice(found, len(rows)), strict=True)
-    return write_shard(replace(shard, items=_reached(pairs, shard.number)))
-
-
-def _reached(pairs: Iterable[tuple[Address | Refused, Sample | Refused]], shard: int) -> Iterator[Item]:
-    """What became of the rows; an error at the end, which leaves the shard unfinished, if no server answered."""
+def _reached(
+    pairs: Iterable[tuple[Address | Refused, Sample | Refused]],
+    shard: int,
+    job: DownloadJob,
+    done: Downloaded,
+) -> Iterator[Item]:
+    """What became of the rows; Silent at the end, which leaves the shard open, if the network may be down."""
     asked, unreached, last = 0, 0, ""
     for row, item in pairs:
         asked += isinstance(row, Address) and not (isinstance(item, Refused) and item.reason in UNASKED)
         if isinstance(item, Refused) and item.reason in UNREACHED:
             unreached, last = unreached + 1, f"{item.reason}, {item.detail}"
+        elif isinstance(row, Address) and isinstance(item, Sample) and len(done.fetched) < WITNESSES:
+            done.fetched.append(row)
         yield item
-    if FEW <= asked == unreached:
-        raise BlipError(
-            f"none of the {asked:,} URLs of shard {shard} could be reached; the last: {last}. Is this machine "
-            "connected? What is finished is kept: run the same again"
-        )
+    if FEW <= asked == unreached and not is_connected(job.witnesses, job.settings):
+        raise Silent(f"{asked:,} URLs of shard {shard} could be reached; the last: {last}")
 
 
 def _rows(items: Iterable[Item]) -> list[Address | Refused]:

@@ -151,27 +151,61 @@ def test_an_address_is_not_written_without_its_picture(tmp_path: Path) -> None:
 def test_a_name_server_that_is_down_spoils_no_shard(
     server: Server, settings: Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hosts = ["127.0.0.1"] * 29 + ["pictures.test"] * 29 + [".no.host"] + ["127.0.0.1"]
+    hosts = ["good.test"] * 29 + ["pictures.test"] * 29 + [".no.host"] + ["good.test"]
     port = server.url.rsplit(":", 1)[1]
     rows = [{"url": f"http://{host}:{port}/good/{n}.jpg", "caption": "x"} for n, host in enumerate(hosts)]
     path = tmp_path / "list.json"
     path.write_text(json.dumps(rows))
     source = Source(source=str(path), kind="urls", origin="web", role="train")
-    some = Ingest(samples_per_shard=29, datasets={}, download=settings)
-    names: dict[str, str] = {}
-    unknown = socket.getaddrinfo
+    slowly = settings.model_copy(update={"connections": 1})  # so that the first shard is there by then
+    some = Ingest(samples_per_shard=29, datasets={}, download=slowly)
+    real, goes_down = socket.getaddrinfo, True
+    is_down = False
 
     def resolve(host: str, *rest: object, **more: object) -> object:
-        return unknown(names.get(host, host), *rest, **more)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        nonlocal is_down
+        is_down = goes_down and (is_down or host == "pictures.test")
+        if is_down and host.endswith(".test"):
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        known = "127.0.0.1" if host in ("good.test", "pictures.test") else host
+        return real(known, *rest, **more)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     with pytest.raises(BlipError, match=r"none of the 29 URLs of shard 1 could be reached; the last: dns"):
         ingest_dataset(source, tmp_path / "out", some)
-    assert [path.stem for path in (tmp_path / ".out.partial/parts").glob("*.json")] == ["00000"]
-    names["pictures.test"] = "127.0.0.1"
+    assert "00001" not in {path.stem for path in (tmp_path / ".out.partial/parts").glob("*.json")}
+    goes_down = False
     dataset = ingest_dataset(source, tmp_path / "out", some)
     assert (len(dataset), dataset.manifest.quarantined) == (59, {"bad_url": 1})
-    assert server.seen["/good/3.jpg"] == 1
+
+
+def test_a_dead_host_holds_no_list_up(server: Server, settings: Download, tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        urls = [f"{dead}/{n}.jpg" for n in range(25)] + [f"{server.url}/good/{n}.jpg" for n in range(25)]
+        source = listed(tmp_path / "list.json", urls)
+        quick = settings.model_copy(update={"retries": 0})
+        some = Ingest(samples_per_shard=25, datasets={}, download=quick)
+        dataset = ingest_dataset(source, tmp_path / "out", some)
+    assert (len(dataset), dataset.manifest.quarantined) == (25, {"connect": 25})
+    assert server.seen["/good/0.jpg"] == 1 + 1  # asked again whether it was the network
+
+
+def test_a_dead_host_holds_no_list_up_whose_other_shards_are_there(
+    server: Server, settings: Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        urls = [f"{server.url}/good/{n}.jpg" for n in range(25)] + [f"{dead}/{n}.jpg" for n in range(25)]
+        source = listed(tmp_path / "list.json", urls)
+        quick = settings.model_copy(update={"retries": 0})
+        some = Ingest(samples_per_shard=25, datasets={}, download=quick)
+        with monkeypatch.context() as patch, pytest.raises(BlipError, match="25 URLs of shard 1"):
+            patch.setattr("blip.ingest.download.shards.is_connected", lambda *_: False)
+            ingest_dataset(source, tmp_path / "out", some)
+        assert len(ingest_dataset(source, tmp_path / "out", some)) == 25
 
 
 def listed(path: Path, urls: list[str]) -> Source:

@@ -13,7 +13,9 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-FEW = 2000  # names of a folder in which one that is nearly right is looked for
+LARGE = 100_000  # names of a folder in which none that is nearly right is looked for
+FEW = 2000  # names with the same numbers among which none is
+NEAR = 100  # names for which one is looked for; nobody reads more
 _NUMBERS = re.compile(r"\d+")  # 7.jpg is not nearly 8.jpg
 
 
@@ -35,6 +37,7 @@ class Alike:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._names: dict[Path, dict[str, str]] = {}
+        self._asked = 0
 
     def find(self, name: str) -> Path | None:
         """The file that a name means, if one alone does."""
@@ -47,9 +50,12 @@ class Alike:
         return place if place.is_file() else None
 
     def near(self, name: str) -> str:
-        """A name in the same folder that may be meant, or ""."""
+        """A name in the same folder that may be meant, or ""; of the first NEAR names and no large folder."""
         path = PurePosixPath(name)
         names = self._in(self._root / path.parent)
+        self._asked += 1
+        if self._asked > NEAR or len(names) > LARGE:
+            return ""
         alike = [other for other in names if _NUMBERS.findall(other) == _NUMBERS.findall(path.name)]
         close = get_close_matches(folded(path.name), alike, n=1, cutoff=0.8) if len(alike) <= FEW else []
         return str(path.with_name(names[close[0]])) if close and names[close[0]] else ""

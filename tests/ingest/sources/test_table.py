@@ -254,6 +254,22 @@ def test_a_name_that_is_nearly_there_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_names_that_are_nearly_there_are_looked_for_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs a look at all names of its folder: of a million names that would be days."""
+    monkeypatch.setattr("blip.ingest.sources.names.NEAR", 2)
+    rows = [f"{name}_aple.png,one" for name in ("red", "blue", "green")]
+    write(tmp_path / "captions.csv", "image,caption", *rows)
+    for name in ("red", "blue", "green"):
+        write(tmp_path / f"{name}_apple.png", "A")
+    found = [detail for reason, detail in details(items(tmp_path, "table")) if reason == "missing_file"]
+    assert [detail.endswith("_apple.png is") for detail in found] == [True, True, False]
+    monkeypatch.setattr("blip.ingest.sources.names.LARGE", 2)
+    found = [detail for reason, detail in details(items(tmp_path, "table")) if reason == "missing_file"]
+    assert not any(detail.endswith("_apple.png is") for detail in found)
+
+
 def test_two_files_alike_but_for_their_case_are_not_guessed_between(tmp_path: Path) -> None:
     write(tmp_path / "captions.csv", "image,caption", "a.png,one", "B.png,two")
     for name in ("A.png", "a.PNG", "B.png", "b.png"):

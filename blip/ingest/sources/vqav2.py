@@ -20,7 +20,7 @@ from blip.ingest.sources.annotations import Held, each, find_file, pictures_of
 from blip.ingest.sources.cells import words
 from blip.ingest.sources.json_stream import is_list, stream
 from blip.ingest.sources.questions import GENOME_WEIGHT, sample_of, shares
-from blip.ingest.sources.refused import MISSING, Refused
+from blip.ingest.sources.refused import MISSING, NO_ANSWER, Refused, key_of
 
 YES_NO = "yes/no"
 
@@ -28,15 +28,25 @@ YES_NO = "yes/no"
 def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     """Samples with the questions about them in the order of the file; test questions have no answers.
 
+    Questions to train on that have none are refused, and pictures about which no other is asked are left out.
+
     Raises:
         BlipError: there are no such files, or one is no JSON.
     """
     file = _questions_of(find_file(path, source.split, "*OpenEnded*questions.json"))
     folder = pictures_of(source, path, file)
-    asked = Held()
+    asked, annotated = Held(), _annotations_of(file)
+    lacking = "" if is_list(file) or annotated.is_file() else f": there is no {annotated.name}"
     yield from _joined(file, asked) if is_list(file) else _official(file, asked)
     for image in asked:
-        yield sample_of(folder, str(image), asked.pop(image))
+        questions = asked.pop(image)
+        if source.role == "train":
+            answered = [question for question in questions if question[1]]
+            for text, *_ in (question for question in questions if not question[1]):
+                yield Refused(key_of(str(image)), NO_ANSWER, f"{text!r} is not answered{lacking}"[:300])
+            questions = answered
+        if questions:
+            yield sample_of(folder, str(image), questions)
 
 
 def _official(file: Path, asked: Held) -> Iterator[Sample | Refused]:

@@ -84,8 +84,23 @@ def test_either_file_may_be_named(vqa: Path) -> None:
 def test_test_questions_have_no_answers(tmp_path: Path) -> None:
     write_vqa(tmp_path, [question(1, 16, "Why?")], None, "test-dev2015")
     write(tmp_path / "test2015/COCO_test2015_000000000016.jpg", "T")
-    (sample,) = samples(items(tmp_path, "vqav2")).values()
+    (sample,) = samples(items(tmp_path, "vqav2", role="evaluation")).values()
     assert sample.questions == (Question("Why?", {}, open=True),)
+
+
+def test_questions_to_train_on_have_answers(vqa: Path) -> None:
+    write_vqa(vqa, [*QUESTIONS, question(8, 458752, "Why?")], ANNOTATIONS, "train2014")
+    found = items(vqa, "vqav2")
+    assert [len(sample.questions) for sample in samples(found).values()] == [2, 1]
+    assert details(found) == [("no_answer", "'Why?' is not answered")]
+    (vqa / "v2_mscoco_train2014_annotations.json").unlink()
+    found = items(vqa, "vqav2")
+    assert samples(found) == {}
+    assert details(found)[0] == (
+        "no_answer",
+        "'What is this photo taken looking through?' is not answered: "
+        "there is no v2_mscoco_train2014_annotations.json",
+    )
 
 
 def test_what_does_not_join_is_refused(vqa: Path) -> None:
@@ -93,7 +108,7 @@ def test_what_does_not_join_is_refused(vqa: Path) -> None:
     write_vqa(
         vqa, [*QUESTIONS, question(9, 5, "Gone?"), {"question": "?"}], [*ANNOTATIONS, *extra], "train2014"
     )
-    found = items(vqa, "vqav2")
+    found = items(vqa, "vqav2", role="evaluation")
     assert len(samples(found)) == 2
     assert details(found) == [
         ("broken_entry", "v2_mscoco_train2014_annotations.json, annotations 4: no 'answers'"),

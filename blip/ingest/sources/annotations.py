@@ -16,7 +16,7 @@ from typing import Any
 from blip.config import Source
 from blip.data.sample import Sample
 from blip.errors import BlipError
-from blip.ingest.sources.files import Folder
+from blip.ingest.sources.files import MACOS, Folder
 from blip.ingest.sources.json_stream import keys_in_head, stream
 from blip.ingest.sources.refused import Refused, key_of
 from blip.ingest.sources.row import as_json
@@ -53,7 +53,8 @@ def find_file(path: Path, split: str | None, *patterns: str, keys: Collection[st
 def find_files(path: Path, *patterns: str) -> list[Path]:
     """The files in a folder, and in its `annotations/`, that fit a pattern."""
     places = (path, path / "annotations")
-    return sorted({file for place in places for pattern in patterns for file in place.glob(pattern)})
+    found = {file for place in places for pattern in patterns for file in place.glob(pattern)}
+    return sorted(file for file in found if not file.name.startswith(MACOS))
 
 
 def pictures_of(source: Source, path: Path, file: Path) -> Folder:

@@ -22,6 +22,7 @@ from blip.ingest.sources.refused import (
 from blip.ingest.sources.seen import Seen
 
 UNREADABLE = "unreadable"
+MACOS = "._"  # what macOS notes beside a file, in a copy or a tar, begins with
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def find_in_tar(path: Path, wanted: Collection[str]) -> Iterator[Media | Refused
 def _members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str | None, Media | Refused]]:
     names = _Wanted(path, wanted)
     for member in read_members(path):
+        if PurePosixPath(member.name).name.startswith(MACOS):
+            continue
         if member.problem:
             yield None, Refused(key_of(member.name), member.problem, member.detail)
             continue
@@ -233,12 +236,15 @@ def _is_file(path: Path) -> bool:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and the folders below, in the order of their paths; links to folders are not followed.
+    """All files in a folder and the folders below, in the order of their paths.
 
+    Links to folders are given and not followed; what macOS notes beside its files (`._cat.jpg`) is passed over.
     The names of one folder are held at a time, those of the folders above it with them.
     """
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.name.startswith(MACOS):
+            continue
         if entry.is_dir() and not entry.is_symlink():
             yield from files_below(entry)
-        elif entry.is_file():
+        elif entry.is_file() or entry.is_dir():
             yield entry

@@ -1,8 +1,8 @@
 """Kind `folder`: pictures in a folder and the folders below it.
 
 The captions of `cat.jpg` are the lines of `cat.txt`. Where no picture has such a file, names are captions:
-`old_red-car 2.jpg` is "old red car". Pictures and clips of kinds that are not read, and texts without a picture, are
-refused; other files are passed over.
+`old_red-car 2.jpg` is "old red car". Pictures and clips of kinds that
+are not read, texts without a picture and links to folders are refused; other files are passed over.
 """
 
 import re
@@ -57,6 +57,14 @@ def unread(file: Path, key: str) -> Refused:
     )
 
 
+def linked(file: Path, name: str) -> Refused:
+    """The refusal of a link to a folder: what lies there is not read."""
+    detail = (
+        f"{name} is a link to a folder, which is not followed; name {file.resolve()} as a source of its own"
+    )
+    return Refused(key_of(name), UNSAFE, detail)
+
+
 class _Beside:
     """Which texts belong to pictures; the names of one folder are held at a time."""
 
@@ -80,6 +88,9 @@ class _Beside:
 
 def _other(file: Path, name: str, beside: _Beside) -> Iterator[Refused]:
     """What a file that is no picture costs."""
+    if file.is_dir():
+        yield linked(file, name)
+        return
     extension = extension_in(name)
     if extension in UNREAD or (not extension and file.with_suffix(".txt").is_file()):
         yield unread(file, key_of(name))

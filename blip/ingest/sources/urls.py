@@ -21,6 +21,7 @@ from blip.errors import BlipError
 from blip.ingest.sources import rows
 from blip.ingest.sources.cells import caption_of
 from blip.ingest.sources.columns import ADDRESS, IMAGE, guess, pick_address
+from blip.ingest.sources.files import MACOS
 from blip.ingest.sources.json_stream import is_list
 from blip.ingest.sources.refused import NO_CAPTION, Refused
 from blip.ingest.sources.row import BROKEN_ROW, BROKEN_TABLE, Row
@@ -76,7 +77,11 @@ def _files(path: Path) -> list[Path]:
     packed = next((file.name for file in files if file.suffix.lower() in PACKED), None)
     if packed:
         raise BlipError(f"source {path}: {packed} is packed; unpack it, lists are read as they are")
-    found = [file for file in files if file.suffix[1:].lower() in EXTENSIONS and file.is_file()]
+    found = [
+        file
+        for file in files
+        if file.suffix[1:].lower() in EXTENSIONS and file.is_file() and not file.name.startswith(MACOS)
+    ]
     if not found:
         raise BlipError(f"source {path}: no list of URLs there; read are {', '.join(EXTENSIONS)}")
     return found

@@ -22,6 +22,7 @@ from blip.data.archive import UNSAFE, Member, is_unsafe_name, read_members
 from blip.data.sample import Caption, Sample
 from blip.errors import BlipError
 from blip.ingest.sources.cells import caption_of
+from blip.ingest.sources.files import MACOS
 from blip.ingest.sources.refused import (
     DUPLICATE,
     MEDIA,
@@ -131,7 +132,7 @@ def _tars(path: Path) -> Iterator[tuple[str, Path]]:
             raise BlipError(
                 f"source {path}: {name} is compressed; unpack it to a plain .tar, which is all that is read"
             )
-        if not name.endswith(".tar"):
+        if not name.endswith(".tar") or file.name.startswith(MACOS):
             continue
         if is_unsafe_name(name):
             raise BlipError(
@@ -151,6 +152,8 @@ def _groups(tar: Path) -> Iterator[_Group | Refused]:
             yield Refused(key_of(member.name), member.problem, f"{tar.name}, {member.name}: {member.detail}")
             continue
         path = PurePosixPath(member.name)
+        if path.name.startswith(MACOS):
+            continue
         base, _, extension = path.name.partition(".")
         key = str(path.parent / base)
         if group is None or group.key != key:

@@ -199,6 +199,34 @@ def test_a_folder_without_sidecars_takes_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "imagefolder"])
+def test_links_to_folders_are_said_and_notes_of_macos_passed_over(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / "source/dogs/a dog.jpg", "A")
+    write(tmp_path / "source/dogs/._a dog.jpg", "A")
+    write(tmp_path / "elsewhere/a cat.jpg", "A")
+    (tmp_path / "source/cats").symlink_to(tmp_path / "elsewhere")
+    found = items(tmp_path / "source", kind)
+    assert len(samples(found)) == 1
+    assert details(found) == [
+        (
+            "unsafe_member",
+            f"cats is a link to a folder, which is not followed; name {tmp_path / 'elsewhere'} as a source of its own",
+        )
+    ]
+
+
+def test_notes_of_macos_in_tars_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "mine/captions.csv", "image,caption", "a.jpg,a dog")
+    write(tmp_path / "tars/._0.tar", "no tar")
+    write_tar(tmp_path / "mine/images.tar", {"._a.jpg": b"x", "a.jpg": b"A"})
+    write_tar(
+        tmp_path / "tars/0.tar", {"._0a.jpg": b"x", "0a.jpg": b"A", "._0a.txt": b"x", "0a.txt": b"a dog"}
+    )
+    for folder, kind in (("mine", "table"), ("tars", "webdataset")):
+        found = items(tmp_path / folder, kind)
+        assert (len(samples(found)), reasons(found)) == (1, {})
+
+
+@pytest.mark.parametrize("kind", ["folder", "imagefolder"])
 def test_what_looks_like_a_picture_and_is_not_read_is_counted(tmp_path: Path, kind: str) -> None:
     for name in ("a dog.jpg", "b.HEIC", "c.avif", "d.mp4", "e.psd", "Thumbs.db"):
         write(tmp_path / "dogs" / name, "A")

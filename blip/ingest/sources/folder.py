@@ -1,12 +1,14 @@
 """Kind `folder`: pictures in a folder and the folders below it.
 
 The captions of `cat.jpg` are the lines of `cat.txt`. Where no picture has such a file, names are captions:
-`old_red-car 2.jpg` is "old red car". Pictures and clips of kinds that
+`old_red-car 2.jpg` is "old red car"; if most are as `IMG_2015.jpg`, nothing is read. Pictures and clips of kinds that
 are not read, texts without a picture and links to folders are refused; other files are passed over.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from blip.config import Source
@@ -26,16 +28,23 @@ from blip.ingest.sources.refused import (
 )
 
 TEXT = "txt"
+LOOKED_AT, MANY = 1000, 10  # names that tell for all, and of how few nothing can be said
 UNREAD = OTHER_MEDIA | VIDEO_EXTENSIONS
 ABOUT = frozenset({"readme", "license", "licence", "notice", "notes", "changelog", "classes", "labels"})
 
 
 def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
-    """Samples in the order of their paths."""
+    """Samples in the order of their paths.
+
+    Raises:
+        BlipError: there is no such folder, or most pictures have neither a text beside them nor a name in words.
+    """
     if not path.is_dir():
         raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
     root, beside = path.resolve(), _Beside()
     named = not any(map(beside.is_sidecar, files_below(path)))
+    if named:
+        _see_that_names_say_something(path)
     for file in files_below(path):
         name, extension = file.relative_to(path).as_posix(), extension_in(file.name)
         key = key_of(name)
@@ -45,6 +54,24 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
             yield Refused(key, UNSAFE, f"{name} is a link that leads out of {path}")
         else:
             yield _sample(file, key, extension, source.origin, named)
+
+
+def _see_that_names_say_something(path: Path) -> None:
+    pictures = (file.stem for file in files_below(path) if extension_in(file.name) in IMAGE_EXTENSIONS)
+    names = list(islice(pictures, LOOKED_AT))
+    words = Counter(in_words(name).lower() for name in names)
+    if len(names) < MANY:
+        return
+    alike, times = words.most_common(1)[0]
+    single = sum(count for text, count in words.items() if " " not in text)
+    if max(times, single) <= len(names) / 2:
+        return
+    example = next(name for name in names if " " not in in_words(name) or in_words(name).lower() == alike)
+    raise BlipError(
+        f"source {path}: the names of most of its pictures are no captions, as {example!r}; put a text beside each "
+        f"({example}.txt), or a table captions.csv with the columns image and caption into the folder, or let its "
+        "folders be the captions (kind imagefolder)"
+    )
 
 
 def unread(file: Path, key: str) -> Refused:

@@ -198,6 +198,22 @@ def test_a_folder_without_sidecars_takes_names(tmp_path: Path) -> None:
     assert reasons(found) == {"0001": "no_caption"}
 
 
+def test_names_that_say_nothing_are_no_captions(tmp_path: Path) -> None:
+    for folder, name in (
+        ("camera", "IMG_{}"),
+        ("hashes", "ab{}cd"),
+        ("numbers", "{:06}"),
+        ("alike", "a cat {}"),
+    ):
+        for number in range(12):
+            write(tmp_path / folder / f"{name.format(number)}.jpg", "A")
+        with pytest.raises(BlipError, match=r"the names of most of its pictures are no captions, as .*\.txt"):
+            items(tmp_path / folder, "folder")
+        for number in range(12):
+            write(tmp_path / folder / f"{name.format(number)}.txt", f"a cat and {number} dogs")
+        assert len(samples(items(tmp_path / folder, "folder"))) == 12
+
+
 @pytest.mark.parametrize("kind", ["folder", "imagefolder"])
 def test_links_to_folders_are_said_and_notes_of_macos_passed_over(tmp_path: Path, kind: str) -> None:
     write(tmp_path / "source/dogs/a dog.jpg", "A")

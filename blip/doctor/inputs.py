@@ -3,8 +3,6 @@
 import shutil
 from pathlib import Path
 
-import fsspec
-
 from blip.config import Model, Source
 from blip.config.places import DATASETS, RUNS, VOCABULARY
 from blip.credentials import shown
@@ -56,12 +54,10 @@ def _dataset(plan: Plan, name: str) -> Finding:
 
 
 def _reachable(source: Source) -> tuple[bool, str]:
-    """Whether a source can be read, local or by fsspec. What goes wrong there is told as an answer."""
-    try:
-        filesystem, path = fsspec.url_to_fs(source.source)
-        return filesystem.exists(path), shown(source.source)
-    except Exception as error:  # each filesystem has exceptions of its own, a missing package among them
-        return False, shown(f"{source.source} ({type(error).__name__}: {error})")[:200]
+    """Whether a source is where ingest reads: on this disk."""
+    gone = [place for place in (source.source, source.images) if place and not Path(place).exists()]
+    remote = " (ingest reads this disk only: copy it here)" if any("://" in place for place in gone) else ""
+    return not gone, shown(gone[0] if gone else source.source) + remote
 
 
 def _enough(plan: Plan) -> Finding:

@@ -9,7 +9,7 @@ from blip.config.section import Section
 
 SourceKind = Literal[  # one file each in blip.ingest.sources
     "table", "folder", "imagefolder", "webdataset", "hf", "urls", "coco", "karpathy", "nocaps",
-    "vqa", "vqav2", "visual_genome", "visdial", "nlvr2", "video", "msrvtt", "msvd",
+    "vqa", "vqav2", "visual_genome", "visdial", "nlvr2", "video", "msrvtt", "msvd", "pairs",
 ]  # fmt: skip
 Origin = Literal["human", "web", "synthetic"]  # who wrote a text
 

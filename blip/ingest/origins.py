@@ -33,7 +33,7 @@ from blip.ingest.ingestion import ORIGINS, plan_of
 from blip.ingest.references import References
 
 FORMAT = 1  # raise it when the same source becomes another dataset; other edits of this code make none anew
-ALONE = ("urls", "webdataset")  # kinds whose files name no other
+ALONE = ("urls", "webdataset", "pairs")  # kinds whose files name no other
 ANNOTATIONS = "annotations"  # a folder of annotation files, which has the pictures beside it
 
 

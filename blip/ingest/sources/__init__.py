@@ -22,6 +22,7 @@ from blip.ingest.sources import (
     msvd,
     nlvr2,
     nocaps,
+    pairs,
     table,
     urls,
     video,
@@ -55,9 +56,10 @@ KINDS: dict[SourceKind, Callable[[Source, Path], Iterator[Sample | Refused | Add
     "video": video.read,
     "msrvtt": msrvtt.read,
     "msvd": msvd.read,
+    "pairs": pairs.read,
 }
 
-LOOKING_UP = frozenset[str](KINDS) - {"folder", "imagefolder", "webdataset", "urls"}
+LOOKING_UP = frozenset[str](KINDS) - {"folder", "imagefolder", "webdataset", "urls", "pairs"}
 USES: dict[str, frozenset[str]] = {  # which kinds do something with an option
     "images": LOOKING_UP,
     "split": LOOKING_UP - {"table", "vqa", "video"} | {"imagefolder"},

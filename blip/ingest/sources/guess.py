@@ -11,7 +11,7 @@ from typing import get_args
 from blip.config import Columns, SourceKind
 from blip.data.sample import IMAGE_EXTENSIONS
 from blip.errors import BadArguments, BlipError
-from blip.ingest.sources import columns, hf, msvd
+from blip.ingest.sources import columns, hf, msvd, pairs
 from blip.ingest.sources.files import files_below
 from blip.ingest.sources.folder import in_words
 from blip.ingest.sources.json_stream import keys_in_head
@@ -107,6 +107,8 @@ def _kind_by_keys(file: Path) -> SourceKind | None:
 
 
 def _kind_of_folder(folder: Path) -> SourceKind | None:
+    if pairs.is_dataset(folder):
+        return "pairs"
     for kind, names in FILES:
         if any((folder / name).is_file() for name in names):
             return kind

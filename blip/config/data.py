@@ -58,6 +58,8 @@ class Download(Section):
     with all its tries, each `connect_seconds` to find the host and connect, and `read_seconds` without a byte.
     `networks` are private ones to allow, as 10.1.0.0/16, for a mirror; `opt_outs` the X-Robots-Tag directives to
     respect; `agent` who we are, as `blip/1.0 (+mailto:...)`: a robots.txt or tag calls us by what is before the `/`.
+    With `again` the stage ingest asks once more for what a finished dataset lacks because no server could be reached
+    (`dns`, `connect`, `timeout`).
     """
 
     connections: int = Field(128, ge=1)
@@ -75,6 +77,7 @@ class Download(Section):
     opt_outs: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
     robots_txt: bool = False
     networks: tuple[str, ...] = ()
+    again: bool = False
 
 
 class Ingest(Section):

@@ -53,6 +53,7 @@ def ingest_dataset(
     references: References | None = None,
     pool: Pool = HERE,
     origins: str | None = None,
+    before: Path | None = None,
 ) -> PairsDataset:
     """Read one source or several into a pairs dataset.
 
@@ -64,6 +65,8 @@ def ingest_dataset(
         references: pictures that must not be near; None for evaluation data.
         pool: who makes the shards.
         origins: what the manifest is to say of all that the dataset is made from, if anything.
+        before: the same dataset as it was made of a list of URLs before, of which only what could not be reached is
+            asked for again.
 
     Raises:
         BadArguments: the sources do not go together.
@@ -75,7 +78,7 @@ def ingest_dataset(
     work = _Work.begin(sources, directory, settings, references)
     started = shown = time.monotonic()
     samples = 0
-    for taken in _make(work, pool):
+    for taken in _make(work, pool, before):
         samples += taken
         if time.monotonic() - shown > SECONDS_BETWEEN_LINES:
             shown = time.monotonic()
@@ -85,7 +88,7 @@ def ingest_dataset(
     return PairsDataset.open(directory)
 
 
-def _make(work: _Work, pool: Pool) -> Iterator[int]:
+def _make(work: _Work, pool: Pool, before: Path | None) -> Iterator[int]:
     """Make the shards, those of URL lists by fetching."""
 
     def jobs() -> Iterator[ShardJob]:
@@ -96,7 +99,7 @@ def _make(work: _Work, pool: Pool) -> Iterator[int]:
     from blip.ingest.download.shards import download
 
     settings = work.settings
-    return download(jobs, settings.download, settings.samples_per_shard, pool, work.fetched())
+    return download(jobs, settings.download, settings.samples_per_shard, pool, work.fetched(), before)
 
 
 def _see_that_they_go_together(sources: Sequence[Source]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blip.atomic import take_away
-from blip.config import Ingest, Settings
+from blip.config import Ingest, Settings, Source
 from blip.config.dvc_yaml import unmade, unwatched
 from blip.config.places import DATASETS, VOCABULARY
 from blip.data.jobs import Pool, open_pool
@@ -60,21 +60,37 @@ def _ingest(
     missing = [
         name for name in sources if not is_as_made(DATASETS / name, sources[name], ingest, references[name])
     ]
+    again = [
+        name for name in sources if name not in missing and _lacks_what_may_come(name, sources[name], ingest)
+    ]
     for name in missing:
         put_aside(DATASETS / name)
     if missing:
         take_away(VOCABULARY)
     datasets = {}
     for name, source in sources.items():
-        if name in missing:
+        if name in (*missing, *again):
             note = note_of(source, ingest, references[name])
             said = said_of(source, ingest, references[name])
-            ingest_dataset(source, DATASETS / name, ingest, references[name], pool, said)
+            before = DATASETS / name if name in again else None
+            ingest_dataset(source, DATASETS / name, ingest, references[name], pool, said, before)
             note(DATASETS / name)
             take_back(DATASETS / name)  # the one before goes
         datasets[name] = PairsDataset.open(DATASETS / name)
-        print(_line(name, datasets[name]) + ("" if name in missing else "; kept as it was"), flush=True)
+        print(
+            _line(name, datasets[name]) + ("" if name in (*missing, *again) else "; kept as it was"),
+            flush=True,
+        )
     return datasets
+
+
+def _lacks_what_may_come(name: str, source: Source, ingest: Ingest) -> bool:
+    """Whether it is to be asked once more for what a finished dataset of a list of URLs lacks."""
+    if source.kind != "urls" or not ingest.download.again:
+        return False
+    from blip.ingest.download.lost import UNREACHED
+
+    return not UNREACHED.isdisjoint(PairsDataset.open(DATASETS / name).manifest.quarantined)
 
 
 def _references(

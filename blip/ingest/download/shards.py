@@ -18,11 +18,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 
 from blip.config import Download
 from blip.data.jobs import Pool, run_jobs
+from blip.data.pairs import PairsDataset
 from blip.data.sample import Sample
 from blip.errors import BlipError
+from blip.ingest.download.known import Known, known_in, samples_in
 from blip.ingest.download.lost import UNASKED, UNREACHED
 from blip.ingest.download.stream import fetch_all
 from blip.ingest.shards import Item, ShardJob, write_shard
@@ -42,11 +45,13 @@ class DownloadJob:
 
     Attributes:
         witnesses: of addresses that have answered; if one of them still does, a shard whose servers do not is lost.
+        before: a dataset that was made of the same list, of which only what could not be reached is asked for again.
     """
 
     shards: list[ShardJob]
     settings: Download
     witnesses: tuple[Address, ...] = ()
+    before: Path | None = None
 
 
 @dataclass
@@ -74,12 +79,14 @@ def download(
     per_shard: int,
     pool: Pool,
     fetched: Iterable[Address] = (),
+    before: Path | None = None,
 ) -> Iterator[int]:
     """Fetch and write the shards, the silent ones last; yields how many samples were taken on.
 
     Args:
         jobs: gives the shards that are still to be made, as often as it is called.
         fetched: some addresses that an earlier run got pictures from.
+        before: as a job has it.
 
     Raises:
         BlipError: shards are left whose servers could not be reached, nor those of others.
@@ -87,7 +94,7 @@ def download(
     witnesses, silent = deque(fetched, WITNESSES), list[str]()
     for last in (False, True):
         asked, in_a_row, silent = tuple(witnesses) if last else (), 0, []
-        of_links = download_jobs(jobs(), settings, per_shard, pool.workers, asked)
+        of_links = download_jobs(jobs(), settings, per_shard, pool.workers, asked, before)
         for found in run_jobs(pool, download_shards, of_links):
             yield found.taken
             witnesses.extend(found.fetched)
@@ -124,6 +131,7 @@ def download_jobs(
     per_shard: int,
     workers: int,
     witnesses: tuple[Address, ...] = (),
+    before: Path | None = None,
 ) -> Iterator[DownloadJob]:
     """Jobs for a pool of so many workers, which keep to the limits together; the last are shared out evenly."""
     share = settings.model_copy(
@@ -138,33 +146,50 @@ def download_jobs(
     while window := list(islice(rest, length * workers)):
         size = -(-len(window) // workers)
         for start in range(0, len(window), size):
-            yield DownloadJob(window[start : start + size], share, witnesses)
+            yield DownloadJob(window[start : start + size], share, witnesses, before)
 
 
 def download_shards(job: DownloadJob) -> Downloaded:
     """Fetch and write the shards, but for those that are silent."""
+    before = PairsDataset.open(job.before) if job.before else None
     runs = [(shard, _rows(shard.items)) for shard in job.shards]
-    rows = [row for _, run in runs for row in run]
+    known = [known_in(before, shard.number, run) if before else Known() for shard, run in runs]
+    rows = [row for (_, run), old in zip(runs, known, strict=True) for row in run if not old.has(row)]
     done = Downloaded()
     with closing(fetch_all(rows, job.settings, job.shards[0].origin)) as found:
-        for shard, run in runs:
-            pairs = zip(run, islice(found, len(run)), strict=True)
+        for (shard, run), old in zip(runs, known, strict=True):
+            new = islice(found, sum(not old.has(row) for row in run))
+            samples = samples_in(before, shard.number) if before else iter(())
+            pairs = ((row, _item(row, old, samples, new)) for row in run)
             try:
-                done.taken += write_shard(replace(shard, items=_reached(pairs, shard.number, job, done)))
+                done.taken += write_shard(replace(shard, items=_reached(pairs, shard.number, job, old, done)))
             except Silent as silent:
                 done.silent.append(str(silent))
     return done
+
+
+def _item(
+    row: Address | Refused, known: Known, samples: Iterator[Sample], found: Iterator[Sample | Refused]
+) -> Sample | Refused:
+    """What became of a row, before or now."""
+    if row.key in known.pictures:
+        return next(sample for sample in samples if sample.key == row.key)
+    return known.lost[row.key] if row.key in known.lost else next(found)
 
 
 def _reached(
     pairs: Iterable[tuple[Address | Refused, Sample | Refused]],
     shard: int,
     job: DownloadJob,
+    known: Known,
     done: Downloaded,
 ) -> Iterator[Item]:
     """What became of the rows; Silent at the end, which leaves the shard open, if the network may be down."""
     asked, unreached, last = 0, 0, ""
     for row, item in pairs:
+        if known.has(row):
+            yield item
+            continue
         asked += isinstance(row, Address) and not (isinstance(item, Refused) and item.reason in UNASKED)
         if isinstance(item, Refused) and item.reason in UNREACHED:
             unreached, last = unreached + 1, f"{item.reason}, {item.detail}"

@@ -85,9 +85,10 @@ def test_files_that_settings_name_and_dvc_does_not_watch_are_named(
     assert unwatched_files(load_settings()) == {}
 
 
-def test_a_source_that_is_not_there_is_named(project: Path) -> None:
-    change({"human": MINE | {"source": "elsewhere/pairs.csv"}})
-    assert sources().state == "bad" and "elsewhere/pairs.csv" in sources().text
+@pytest.mark.parametrize("place", ["elsewhere/pairs.csv", "somebody/flickr30k", "s3://bucket/pairs"])
+def test_a_source_that_is_not_there_is_named(project: Path, place: str) -> None:
+    change({"human": MINE | {"source": place}})
+    assert sources().state == "bad" and place in sources().text
 
 
 def test_without_a_pipeline_there_is_nothing_to_hold_against(

@@ -16,7 +16,7 @@ def sources() -> Finding:
     if left_out := unmade(datasets):
         text = f"ingest.datasets has no {', '.join(left_out)}, which stages of dvc.yaml read"
         return Finding("sources", "bad", f"{text}; leave these lines of params.yaml as they are")
-    gone = [source.source for source in datasets.values() if _is_missing(source.source)]
+    gone = [source.source for source in datasets.values() if not Path(source.source).exists()]
     if gone:
         return Finding("sources", "bad", f"not there: {', '.join(gone)} (ingest.datasets)")
     if ignored := unwatched(datasets):
@@ -30,9 +30,3 @@ def sources() -> Finding:
             "sources", "note", f"not among the deps in dvc.yaml, so DVC does not see a change: {text}"
         )
     return Finding("sources", "good", f"{len(datasets)} datasets have their sources, and DVC watches them")
-
-
-def _is_missing(source: str) -> bool:
-    """Of a place on this disk: `name/name` may be a repository of a hub."""
-    path = Path(source)
-    return not path.exists() and (path.is_absolute() or path.suffix != "" or len(path.parts) != 2)

@@ -152,9 +152,10 @@ def _writable(text: str) -> str:
 
 
 def finished(directory: Path) -> dict[int, Receipt]:
-    """The receipts of a dataset that is being made, by the number of their part."""
+    """The receipts of a dataset that is being made, by the number of their part, in the order of the numbers."""
     receipts = {}
-    for path in sorted((directory / PARTS).glob("*.json")):
+    paths = (directory / PARTS).glob("*.json")
+    for path in sorted(paths, key=lambda path: int(path.stem)):  # 100000 comes behind 99999
         value = json.loads(path.read_text(encoding="utf-8"))
         shard = Shard(**value["shard"]) if value["shard"] else None
         receipts[int(path.stem)] = Receipt(shard, value["quarantined"], value.get("items", ""))

@@ -132,12 +132,13 @@ class PartWriter:
             self._tables[QUARANTINE] = pa.Table.from_pylist(self._refused, schema=QUARANTINE_SCHEMA)
         for name, table in self._tables.items():
             _write(table, _table(self._directory, self._number, name))
+        if receipt.shard is None:  # it has stood for a part that was begun, by which `forget` knows one
+            (self._directory / self.url).unlink()
         write_json(_receipt(self._directory, self._number), asdict(receipt))
 
     def _finish_shard(self) -> Shard | None:
         path = self._directory / self.url
         if not self._rows:
-            path.unlink()
             return None
         flush(path)
         with path.open("rb") as handle:
@@ -163,12 +164,19 @@ def finished(directory: Path) -> dict[int, Receipt]:
 
 
 def forget(directory: Path, number: int) -> None:
-    """Remove a part, its receipt first, or what is there of it."""
-    _receipt(directory, number).unlink(missing_ok=True)
+    """Remove a part, its receipt first and its shard last, or what is there of it.
+
+    The folders, which have files of every part, are not read through where none was begun.
+    """
+    shard = directory / SHARDS / f"{number:05d}.tar"
+    signs = (_receipt(directory, number), shard, _table(directory, number, QUARANTINE))
+    if not any(sign.exists() for sign in signs):
+        return
+    signs[0].unlink(missing_ok=True)
     for left in [
-        directory / SHARDS / f"{number:05d}.tar",
-        *(directory / PARTS).glob(f"{number:05d}.*"),
         *(directory / QUARANTINE).glob(f"{number:05d}-*"),
+        *(directory / PARTS).glob(f"{number:05d}.*"),
+        shard,
     ]:
         left.unlink(missing_ok=True)
 

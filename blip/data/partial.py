@@ -4,19 +4,24 @@
     ...                                  # parts
     complete(work, target, "parts")
 
-A plan is everything that the content depends on; another plan starts anew. One process makes a dataset, which a lock
-beside it sees to; or the ranks of one job, each of which has a lock of its own.
+A plan is everything that the content depends on. What there is of another plan is put aside, which is said, and taken
+up again when that plan comes back. One process makes a dataset, which a lock beside it sees to; or the ranks of one
+job, each of which has a lock of its own.
 
     .target.partial             grows; of a target that is a link, where that leads
+    .target.partial.3f9c2a71    of another plan, put aside; the digits are of its plan
     .target.partial.lock        of its process; .target.partial.1.lock of rank 1
     .target.partial.scaffold    what only served to make it, while it moves to its place
 """
 
 import json
 import shutil
+import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +32,7 @@ from blip.lock import hold, let_go
 PLAN, RANKS = "plan.json", "ranks.json"
 WAIT = "Wait for it, or end it: the same command then goes on where it was"
 ENDING_SECONDS = 60.0  # for a rank of a job that was refused, which its launcher ends
+SHOWN, WIDTH = 5, 60  # differences of two plans, and characters of a value
 
 
 def begin(target: Path, plan: dict[str, Any], ranks: int = 1, what: str = "dataset") -> Path:
@@ -45,9 +51,12 @@ def begin(target: Path, plan: dict[str, Any], ranks: int = 1, what: str = "datas
     hold(_lock(directory), str(target), f"makes this {what}. {WAIT}")
     _take_back(directory)
     if not _has(directory, PLAN, plan):
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        write_json(directory / PLAN, plan)
+        _put_aside(directory, plan)
+        if _aside(directory, plan).is_dir():
+            _aside(directory, plan).rename(directory)
+        else:
+            directory.mkdir(parents=True)
+            write_json(directory / PLAN, plan)
     write_json(directory / RANKS, ranks)
     return directory
 
@@ -102,6 +111,41 @@ def _set_aside(directory: Path, *names: str) -> None:
             (directory / name).rename(aside / name)
 
 
+def _put_aside(directory: Path, plan: dict[str, Any]) -> None:
+    """Move away what is of another plan, and say in what that differs; without any work in it, it goes."""
+    found = _read(directory / PLAN)
+    if not isinstance(found, dict) or not any(path.name not in (PLAN, RANKS) for path in directory.iterdir()):
+        shutil.rmtree(directory, ignore_errors=True)
+        return
+    aside = _aside(directory, found)
+    directory.rename(aside)
+    differs = "; ".join(islice(_differences(found, _as_read(plan)), SHOWN))
+    print(
+        f"warning: {directory} is of another plan ({differs}); it is put aside as {aside}, taken up again when that "
+        "plan comes back, and can be removed",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """What differs between two plans, as `capfilt.threshold 0.5, now 0.4`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (one, two) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(one, two, f"{name}.{number}")
+    elif old != new:
+        yield f"{name} {_short(old)}, now {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    """A value as JSON has it, which may be a digest."""
+    text = json.dumps(value)
+    return text if len(text) <= WIDTH else f"{text[:WIDTH]}..."
+
+
 def _take_back(directory: Path) -> None:
     """What was set aside comes back, the plan last; of a dataset that has got to its place, it goes."""
     aside = _scaffold(directory)
@@ -131,9 +175,23 @@ def _scaffold(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.scaffold")
 
 
+def _aside(directory: Path, plan: Any) -> Path:
+    digest = sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+    return directory.with_name(f"{directory.name}.{digest[:8]}")
+
+
 def _has(directory: Path, name: str, value: Any) -> bool:
+    return _read(directory / name) == _as_read(value)
+
+
+def _read(path: Path) -> Any:
+    """The value in a file; None if there is none."""
     try:
-        found = json.loads((directory / name).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return found == json.loads(json.dumps(value))
+        return None
+
+
+def _as_read(value: Any) -> Any:
+    """A value as JSON gives it back: tuples are lists."""
+    return json.loads(json.dumps(value))

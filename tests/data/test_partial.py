@@ -68,3 +68,27 @@ def test_what_is_discarded_is_free_and_leaves_nothing(tmp_path: Path) -> None:
     discard(begin(tmp_path / "out", PLAN))
     assert not list(tmp_path.iterdir())
     other(tmp_path / "out", 0, 1).communicate()
+
+
+def test_what_another_plan_left_is_put_aside_and_taken_up_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plans = [{"threshold": 0.5, "of": {"web": ["abc", "d"]}}, {"threshold": 0.4, "of": {"web": ["abc", "e"]}}]
+    for plan in plans:
+        work = begin(tmp_path / "out", plan)
+        assert not (work / "part").exists()
+        (work / "part").write_text(str(plan["threshold"]))
+    said = capsys.readouterr().err
+    assert 'another plan (threshold 0.5, now 0.4; of.web.1 "d", now "e")' in said
+    (aside,) = tmp_path.glob(".out.partial.????????")
+    assert str(aside) in said and (aside / "part").read_text() == "0.5"
+    assert (begin(tmp_path / "out", plans[0]) / "part").read_text() == "0.5"
+    discard(tmp_path / ".out.partial")
+    (aside,) = tmp_path.iterdir()
+    assert (aside / "part").read_text() == "0.4"
+
+
+def test_a_plan_without_any_work_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(tmp_path / "out", PLAN)
+    discard(begin(tmp_path / "out", {"of": "something else"}))
+    assert not list(tmp_path.iterdir()) and not capsys.readouterr().err

@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from blip.config import Source
-from blip.data.batches import read_batches
 from blip.data.manifest import MANIFEST, SCHEMA
 from blip.data.metadata import METADATA, TRUTH
 from blip.data.pairs import PairsDataset
+from blip.data.parquet import read_batches
 from blip.data.sample import Sample
 from blip.errors import BlipError
 from blip.ingest.sources.json_stream import stream

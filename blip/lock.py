@@ -65,6 +65,20 @@ def lock(handle: TextIO, *, wait: bool) -> bool:
     return True
 
 
+def is_held(file: Path) -> bool:
+    """Whether a process holds it; where there are no locks, whether one that has not let it go was there."""
+    try:
+        with file.open("r+", encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if not isinstance(error, BlockingIOError) and error.errno not in NO_LOCKS:
+            raise
+        return True
+    return False
+
+
 def let_go(file: Path) -> None:
     """Let others have it; nothing to do where this process does not hold it."""
     handle = _held.pop(file.absolute(), None)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from blip.errors import BlipError
-from blip.lock import hold, let_go
+from blip.lock import hold, is_held, let_go
 from blip.tracking import store
 from flows.project import one_run_at_a_time
 
@@ -85,3 +85,15 @@ def test_a_file_system_without_locks_is_said(
     why = "no locks here (Function not implemented), so see to it that one runs"
     assert said == [f"warning: {file}: {why}" for file in files]
     let_go(tmp_path / "lock")
+
+
+def test_whether_it_is_held_is_seen_without_taking_it(tmp_path: Path) -> None:
+    assert not is_held(tmp_path / "lock") and not (tmp_path / "lock").exists()
+    process = holder(tmp_path / "lock")
+    assert is_held(tmp_path / "lock")
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while is_held(tmp_path / "lock"):  # its fork may not have run yet
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -29,8 +29,8 @@ from blip.config import Wish
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_rows
-from blip.data.part import PARTS, assemble, finished, finished_parts
-from blip.data.partial import begin, complete, discard, join
+from blip.data.part import PARTS, assemble, finished_numbers
+from blip.data.partial import Watch, begin, complete, discard, is_growing, join
 from blip.errors import BlipError
 
 AUDIT_FILE = f"{AUDIT}.parquet"
@@ -63,29 +63,30 @@ def bootstrap(order: Order, target: Path, pool: Pool = HERE, ranks: Ranks = ALON
         BlipError: `target` exists or another job makes it, there is no web sample to work on, a model cannot be used
             for this, or the embeddings are to decide and there is no human text to compare with.
     """
-    _check_free(target)
+    first = ranks.rank == 0
+    if first:
+        _check_free(target)
+    elif target.exists():
+        return Tally()  # the others have finished it
     if not len(PairsDataset.open(order.web.dataset)):
         raise BlipError(f"{order.web.dataset} has no sample to caption; is it a dataset of web pairs?")
     check_models(order.models)
-    _check_apart(order)
-    first = ranks.rank == 0
-    if first:
-        work = begin(target, order.identity(), ranks.world)
-        _check_free(target, work)  # another process may have made it while the models were looked at
-        _prepare(work, order, pool)
-    else:
-        work = join(target, order.identity(), ranks.rank, ranks.world)
-    thresholds = _agreed(work)
-    if pool.executor:
-        forget_models()
-    shards = order.shards()
-    mine = range(ranks.rank, shards, ranks.world)
-    total = _work(work, _jobs(work, order, thresholds), mine, pool)
     if not first:
-        return total
-    _wait_for(work, shards)
+        return _help(order, target, pool, ranks)
+    work = begin(target, order.identity(), ranks.world)
+    _check_free(target, work)  # another process may have made it while the models were looked at
+    thresholds = _prepare(work, order, pool)
+    _work(work, order, thresholds, ranks, pool)
+    _wait_for(work, order.shards(), ranks.world)
     _finish(work, target, order, thresholds)
     return count(target / AUDIT_FILE)
+
+
+def _help(order: Order, target: Path, pool: Pool, ranks: Ranks) -> Tally:
+    """The share of another rank than the first; there is none where the dataset gets to its place without it."""
+    work = join(target, order.identity(), ranks.rank, ranks.world)
+    thresholds = _agreed(work, target) if work else None
+    return _work(work, order, thresholds, ranks, pool) if work and thresholds else Tally()
 
 
 def _check_free(target: Path, work: Path | None = None) -> None:
@@ -108,12 +109,13 @@ def _check_apart(order: Order) -> None:
         )
 
 
-def _prepare(work: Path, order: Order, pool: Pool) -> None:
+def _prepare(work: Path, order: Order, pool: Pool) -> Thresholds:
     """What all shards are decided by, written once: similar pictures to ask, and the thresholds."""
-    if (work / THRESHOLDS).is_file():
-        return
+    if found := _thresholds_in(work):
+        return found
     settings, near = order.settings, _neighbours(work, order)
     try:
+        _check_apart(order)
         if near and not near.is_file():
             embed_pool(order.web, order.models, settings.batch_size, near, pool)
         cut = settings.threshold
@@ -124,7 +126,9 @@ def _prepare(work: Path, order: Order, pool: Pool) -> None:
         discard(work)
         raise
     given = settings.synthetic_threshold
-    write_json(work / THRESHOLDS, Thresholds(cut, cut if given is None else given)._asdict())
+    thresholds = Thresholds(cut, cut if given is None else given)
+    write_json(work / THRESHOLDS, thresholds._asdict())
+    return thresholds
 
 
 def _neighbours(work: Path, order: Order) -> Path | None:
@@ -132,11 +136,29 @@ def _neighbours(work: Path, order: Order) -> Path | None:
     return work / NEIGHBOURS if order.settings.neighbours else None
 
 
-def _agreed(work: Path) -> Thresholds:
-    """The thresholds that the first rank has found, once they are there; the launcher ends this one if that fails."""
-    while not (work / THRESHOLDS).is_file():
+def _agreed(work: Path, target: Path) -> Thresholds | None:
+    """The thresholds that the first rank has found, once they are there; None where it has finished without this one.
+
+    Raises:
+        BlipError: it is gone.
+    """
+    watch = Watch(work, 0)
+    while (thresholds := _thresholds_in(work)) is None:
+        if target.exists():
+            return None
+        if watch.is_gone():
+            raise BlipError(
+                f"{work}: the first rank is gone and has left no thresholds; see what it said, and run the same again"
+            )
         time.sleep(0.1)
-    return Thresholds(**json.loads((work / THRESHOLDS).read_text(encoding="utf-8")))
+    return thresholds
+
+
+def _thresholds_in(work: Path) -> Thresholds | None:
+    try:
+        return Thresholds(**json.loads((work / THRESHOLDS).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
 
 
 def find_threshold(
@@ -154,10 +176,15 @@ def find_threshold(
     return measure(jury, held_out, seed).threshold_for(wish.precision, noise)
 
 
-def _work(work: Path, jobs: Iterator[ShardJob], mine: range, pool: Pool) -> Tally:
-    """Do those of the jobs that are mine and not finished; each is drawn when it is its turn."""
-    done = frozenset(finished(work))
-    waiting = (job for job in jobs if job.number in mine and job.number not in done)
+def _work(work: Path, order: Order, thresholds: Thresholds, ranks: Ranks, pool: Pool) -> Tally:
+    """Do the shards of this rank that are not finished; each is drawn when it is its turn."""
+    if pool.executor:
+        forget_models()
+    done = finished_numbers(work)
+    if not is_growing(work):
+        return Tally()  # the first rank has found all of it finished
+    mine = range(ranks.rank, order.shards(), ranks.world)
+    waiting = (job for job in _jobs(work, order, thresholds) if job.number in mine and job.number not in done)
     before = len(done.intersection(mine))
     if before:
         print(f"capfilt  {before:,} of {len(mine):,} shards are finished already", flush=True)
@@ -168,9 +195,20 @@ def _work(work: Path, jobs: Iterator[ShardJob], mine: range, pool: Pool) -> Tall
     return total
 
 
-def _wait_for(work: Path, parts: int) -> None:
-    """Until the other ranks are ready; the launcher ends this one if another fails."""
-    while finished_parts(work) < parts:
+def _wait_for(work: Path, parts: int, world: int) -> None:
+    """Until the other ranks are ready.
+
+    Raises:
+        BlipError: one is gone, and shards of its are not finished.
+    """
+    watches = [Watch(work, rank) for rank in range(world)]
+    while missing := set(range(parts)) - finished_numbers(work):
+        for rank in sorted({number % world for number in missing}):
+            if watches[rank].is_gone():
+                raise BlipError(
+                    f"rank {rank} of {world} is gone, and {sum(n % world == rank for n in missing):,} of its shards "
+                    f"are not finished; what is finished waits in {work}: run the same again"
+                )
         time.sleep(1)
 
 

@@ -181,9 +181,9 @@ def forget(directory: Path, number: int) -> None:
         left.unlink(missing_ok=True)
 
 
-def finished_parts(directory: Path) -> int:
-    """How many parts are finished; their receipts are not read."""
-    return sum(1 for _ in (directory / PARTS).glob("*.json"))
+def finished_numbers(directory: Path) -> set[int]:
+    """The numbers of the parts that are finished; their receipts are not read."""
+    return {int(path.stem) for path in (directory / PARTS).glob("*.json")}
 
 
 def refusals(directory: Path, numbers: Sequence[int]) -> Iterator[dict[str, str]]:

@@ -20,18 +20,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from blip.atomic import flush, rename_onto, write_json
 from blip.errors import BlipError
-from blip.lock import hold, let_go
+from blip.lock import hold, is_held, let_go
 
 PLAN, RANKS = "plan.json", "ranks.json"
 WAIT = "Wait for it, or end it: the same command then goes on where it was"
 ENDING_SECONDS = 60.0  # for a rank of a job that was refused, which its launcher ends
+ABSENT_SECONDS = 600.0  # for which a rank may be late
+LOOK_SECONDS = 10.0  # between two looks at a lock
+GLANCE_SECONDS = 1.0  # for a lock that another only looks at
 SHOWN, WIDTH = 5, 60  # differences of two plans, and characters of a value
 
 
@@ -48,7 +51,7 @@ def begin(target: Path, plan: dict[str, Any], ranks: int = 1, what: str = "datas
         BlipError: another process makes it.
     """
     directory = _place(target)
-    hold(_lock(directory), str(target), f"makes this {what}. {WAIT}")
+    hold(_lock(directory), str(target), f"makes this {what}. {WAIT}", GLANCE_SECONDS)
     _take_back(directory)
     if not _has(directory, PLAN, plan):
         _put_aside(directory, plan)
@@ -61,14 +64,21 @@ def begin(target: Path, plan: dict[str, Any], ranks: int = 1, what: str = "datas
     return directory
 
 
-def join(target: Path, plan: dict[str, Any], rank: int, ranks: int, patience: float = 600.0) -> Path:
+def join(
+    target: Path, plan: dict[str, Any], rank: int, ranks: int, patience: float = ABSENT_SECONDS
+) -> Path | None:
     """The directory that the first of so many ranks begins for the same plan; waits for it.
+
+    Returns:
+        None where it has got to its place meanwhile: nothing was left to do.
 
     Raises:
         BlipError: it is not there after `patience` seconds, or another process is the rank of this number.
     """
     directory, deadline = _place(target), time.monotonic() + patience
     while not (_has(directory, PLAN, plan) and _has(directory, RANKS, ranks)):
+        if target.exists():
+            return None
         if time.monotonic() > deadline:
             raise BlipError(f"{directory} was not begun within {patience:.0f} s; is the first rank running?")
         time.sleep(0.1)
@@ -79,6 +89,31 @@ def join(target: Path, plan: dict[str, Any], rank: int, ranks: int, patience: fl
         ENDING_SECONDS,
     )
     return directory
+
+
+def is_growing(directory: Path) -> bool:
+    """Whether it is still there with all its parts; asked after these were looked at, they were whole."""
+    return (directory / PLAN).is_file()
+
+
+class Watch:
+    """Whether a rank of the job is gone, without which the others would wait for ever.
+
+    It is where nobody has held its lock for ABSENT_SECONDS, for one may come late.
+    """
+
+    def __init__(self, directory: Path, rank: int) -> None:
+        self._lock = _lock(directory, f".{rank}" if rank else "")
+        self._seen = self._looked = time.monotonic()
+
+    def is_gone(self) -> bool:
+        """Look, but not too often: who looks at a lock keeps its owner from taking it."""
+        now = time.monotonic()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            if is_held(self._lock):
+                self._seen = now
+        return now - self._seen > ABSENT_SECONDS
 
 
 def complete(directory: Path, target: Path, *scaffold: str) -> None:
@@ -157,9 +192,22 @@ def _take_back(directory: Path) -> None:
 
 def fingerprint(path: Path) -> str:
     """Sizes and times of a file, or of what lies in a folder: it changes when they change."""
-    entries = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [(entry.name, entry.stat()) for entry in entries if entry.exists()]
+    stats = [(entry.name, entry.stat()) for entry in _entries(path)]
     return sha256(repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode()).hexdigest()
+
+
+def content_of(path: Path) -> str:
+    """SHA-256 of a file, or of names and bytes of the files in a folder: a copy has the same."""
+    digest = sha256()
+    for entry in filter(Path.is_file, _entries(path)):
+        with entry.open("rb") as handle:
+            digest.update(f"{entry.name} {file_digest(handle, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _entries(path: Path) -> list[Path]:
+    entries = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [entry for entry in entries if entry.exists()]
 
 
 def _place(target: Path) -> Path:

@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 from distributed import LocalCluster
 
-from blip.capfilt.bootstrap import bootstrap
+from blip.capfilt.bootstrap import Ranks, bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
+from blip.capfilt.shard import Tally
 from blip.config import CapFilt
+from blip.data import partial
 from blip.data.jobs import HERE, open_pool
 from blip.data.pairs import PairsDataset
+from blip.errors import BlipError
+from blip.lock import let_go
 
 from .conftest import write
 
@@ -64,7 +68,7 @@ def human(tmp_path_factory: pytest.TempPathFactory) -> PairsDataset:
 
 
 def run(web: PairsDataset, human: PairsDataset, target: Path, models: Models, pool=HERE) -> dict[str, bytes]:
-    bootstrap(Order(Pairs(web.path), Pairs(human.path), models, SETTINGS, 5), target, pool)
+    bootstrap(order_of(web, human, models), target, pool)
     return files_of(target)
 
 
@@ -116,6 +120,46 @@ def test_two_ranks_of_the_launcher_write_what_one_process_writes(
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     subprocess.run([str(word) for word in command], check=True, cwd=Path.cwd(), env=environment)
     assert files_of(tmp_path / "out") == undisturbed
+
+
+def order_of(web, human, models) -> Order:
+    return Order(Pairs(web.path), Pairs(human.path), models, SETTINGS, 5)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank is taken for gone at once where nobody holds its lock."""
+    monkeypatch.setattr(partial, "ABSENT_SECONDS", 0.0)
+    monkeypatch.setattr(partial, "LOOK_SECONDS", 0.0)
+
+
+def test_a_rank_that_is_gone_is_named_and_one_process_does_the_rest(
+    web, human, models, undisturbed, tmp_path: Path, impatient
+) -> None:
+    with pytest.raises(BlipError, match=r"rank 1 of 2 is gone, and 10 of its shards are not finished"):
+        bootstrap(order_of(web, human, models), tmp_path / "out", ranks=Ranks(0, 2))
+    assert len(list((tmp_path / ".out.partial/parts").glob("*.json"))) == SHARDS // 2
+    assert run(web, human, tmp_path / "out", models) == undisturbed
+
+
+def test_a_rank_does_not_wait_for_a_first_one_that_is_gone(
+    web, human, models, tmp_path: Path, impatient
+) -> None:
+    order = order_of(web, human, models)
+    partial.begin(tmp_path / "out", order.identity(), 2)
+    let_go(tmp_path / ".out.partial.lock")
+    with pytest.raises(BlipError, match="the first rank is gone and has left no thresholds"):
+        bootstrap(order, tmp_path / "out", ranks=Ranks(1, 2))
+    let_go(tmp_path / ".out.partial.1.lock")
+
+
+def test_a_rank_that_comes_when_all_is_finished_ends_well(
+    web, human, models, undisturbed, tmp_path: Path
+) -> None:
+    run(web, human, tmp_path / "out", models)
+    assert bootstrap(order_of(web, human, models), tmp_path / "out", ranks=Ranks(1, 2)) == Tally()
+    assert partial.join(tmp_path / "out", {}, 1, 2) is None
+    assert files_of(tmp_path / "out") == undisturbed and not (tmp_path / ".out.partial").exists()
 
 
 def command_of(web, human, models, folder: Path) -> list[str]:

@@ -180,7 +180,7 @@ def mixture(settings: Settings, arm: str) -> dict[str, float]:
 
 
 def _kept_texts() -> int:
-    tally = count(DATASETS / "bootstrapped" / AUDIT_FILE)
+    tally = count(DATASETS / "bootstrapped")
     return tally.web_kept + tally.synthetic_kept
 
 

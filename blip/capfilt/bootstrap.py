@@ -24,12 +24,13 @@ from blip.capfilt.embedding import embed_pool
 from blip.capfilt.inputs import Order, Pairs
 from blip.capfilt.judge import Jury
 from blip.capfilt.jury import forget_models, jury_of
-from blip.capfilt.shard import AUDIT, ShardJob, Tally, Thresholds, bootstrap_shard
+from blip.capfilt.limit import Limit, bad_in
+from blip.capfilt.shard import AUDIT, BAD_SHARD, ShardJob, Tally, Thresholds, bootstrap_shard
 from blip.config import Wish
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_rows
-from blip.data.part import PARTS, assemble, finished_numbers
+from blip.data.part import PARTS, assemble, finished, finished_numbers
 from blip.data.partial import Watch, begin, complete, discard, is_growing, join
 from blip.errors import BlipError
 
@@ -68,6 +69,7 @@ def bootstrap(order: Order, target: Path, pool: Pool = HERE, ranks: Ranks = ALON
         _check_free(target)
     elif target.exists():
         return Tally()  # the others have finished it
+    order = order.absolute()
     if not len(PairsDataset.open(order.web.dataset)):
         raise BlipError(f"{order.web.dataset} has no sample to caption; is it a dataset of web pairs?")
     check_models(order.models)
@@ -78,8 +80,9 @@ def bootstrap(order: Order, target: Path, pool: Pool = HERE, ranks: Ranks = ALON
     thresholds = _prepare(work, order, pool)
     _work(work, order, thresholds, ranks, pool)
     _wait_for(work, order.shards(), ranks.world)
+    Limit.of(order, work).check(bad_in(receipt.quarantined for receipt in finished(work).values()))
     _finish(work, target, order, thresholds)
-    return count(target / AUDIT_FILE)
+    return count(target)
 
 
 def _help(order: Order, target: Path, pool: Pool, ranks: Ranks) -> Tally:
@@ -177,21 +180,31 @@ def find_threshold(
 
 
 def _work(work: Path, order: Order, thresholds: Thresholds, ranks: Ranks, pool: Pool) -> Tally:
-    """Do the shards of this rank that are not finished; each is drawn when it is its turn."""
+    """Do the shards of this rank that are not finished; each is drawn when it is its turn.
+
+    The first rank also does again what was set aside as damaged, whoever did it: it may be mended by now.
+
+    Raises:
+        BlipError: too much of the pool cannot be used.
+    """
     if pool.executor:
         forget_models()
-    done = finished_numbers(work)
+    receipts = finished(work)
     if not is_growing(work):
         return Tally()  # the first rank has found all of it finished
-    mine = range(ranks.rank, order.shards(), ranks.world)
-    waiting = (job for job in _jobs(work, order, thresholds) if job.number in mine and job.number not in done)
+    damaged = {n for n, receipt in receipts.items() if BAD_SHARD in receipt.quarantined and not ranks.rank}
+    done, mine = receipts.keys() - damaged, range(ranks.rank, order.shards(), ranks.world)
+    to_do = damaged.union(mine) - done
+    total, limit = Tally(bad=bad_in(receipts[n].quarantined for n in done)), Limit.of(order, work)
+    limit.check(total.bad)
     before = len(done.intersection(mine))
     if before:
         print(f"capfilt  {before:,} of {len(mine):,} shards are finished already", flush=True)
-    total = Tally()
+    waiting = (job for job in _jobs(work, order, thresholds) if job.number in to_do)
     for number, tally in enumerate(run_jobs(pool, bootstrap_shard, waiting), before + 1):
         total += tally
-        _say(number, len(mine), total)
+        _say(number, before + len(to_do), total)
+        limit.check(total.bad)
     return total
 
 
@@ -212,10 +225,10 @@ def _wait_for(work: Path, parts: int, world: int) -> None:
         time.sleep(1)
 
 
-def count(audit: Path) -> Tally:
-    """Images and texts of an audit, and how many of them were kept; a batch of rows is in memory."""
-    total = Tally()
-    for row in read_rows(audit, ["web_kept", "synthetic_kept", "reason"]):
+def count(dataset: Path) -> Tally:
+    """Images and texts of a bootstrapped dataset, and what became of them; a batch of its audit is in memory."""
+    total = Tally(bad=bad_in([PairsDataset.open(dataset).manifest.quarantined]))
+    for row in read_rows(dataset / AUDIT_FILE, ["web_kept", "synthetic_kept", "reason"]):
         web, synthetic = row["web_kept"], row["synthetic_kept"]
         total += Tally(1, len(web), sum(web), len(synthetic), sum(synthetic), row["reason"] != "")
     return total
@@ -244,6 +257,7 @@ def _say(shards: int, of: int, total: Tally) -> None:
     print(
         f"capfilt  shard {shards:,}/{of:,}  {total.images:,} images  "
         f"web kept {total.web_kept / max(total.web, 1):.0%}  "
-        f"synthetic kept {total.synthetic_kept / max(total.synthetic, 1):.0%}  dropped {total.dropped:,}",
+        f"synthetic kept {total.synthetic_kept / max(total.synthetic, 1):.0%}  dropped {total.dropped:,}"
+        + (f"  bad {total.bad:,}" if total.bad else ""),
         flush=True,
     )

@@ -9,6 +9,7 @@ from blip.capfilt.rules import EMPTY
 from blip.data.pairs import Caption, Sample
 
 NO_MATCH = "no_match"
+BAD_PICTURE = "bad_picture"
 
 SCHEMA = pa.schema(
     [
@@ -35,7 +36,8 @@ SCHEMA = pa.schema(
 )
 """audit.parquet: a row an image. `score` is the probability that decides; `neighbours` and `likelihood` are what of its
 log-odds similar pictures of the pool and the captioner have added, the rest is the filter's own. The reasons say why a
-text was not kept (`empty`, `repeats`, `prompt`, `no_match`), and why no text of an image was (`no_text`, `no_match`).
+text was not kept (`empty`, `repeats`, `prompt`, `no_match`), and why no text of an image was (`no_text`, `no_match`;
+`bad_picture`, which has no texts here: it cannot be decoded).
 """
 
 
@@ -58,11 +60,16 @@ class Judged:
 
 @dataclass(frozen=True)
 class Decision:
-    """One web image with its texts, judged; web texts as many as the sample has, in its order."""
+    """One web image with its texts, judged; web texts as many as the sample has, in its order.
+
+    Attributes:
+        problem: why the picture cannot be decoded, and nothing was judged; the empty string if it can.
+    """
 
     sample: Sample
-    web: tuple[Judged, ...]
-    synthetic: tuple[Judged, ...]
+    web: tuple[Judged, ...] = ()
+    synthetic: tuple[Judged, ...] = ()
+    problem: str = ""
 
     @property
     def kept(self) -> tuple[Caption, ...]:
@@ -76,6 +83,8 @@ class Decision:
     @property
     def reason(self) -> str:
         """Why nothing is kept, or the empty string."""
+        if self.problem:
+            return BAD_PICTURE
         if self.kept:
             return ""
         return "no_text" if all(text.reason == EMPTY for text in self._all) else NO_MATCH
@@ -85,7 +94,7 @@ class Decision:
         web, synthetic = self.web, self.synthetic
         return {
             "key": self.sample.key,
-            "web_texts": [caption.text for caption in self.sample.captions],
+            "web_texts": [caption.text for caption in self.sample.captions if not self.problem],
             "synthetic_texts": [text.caption.text for text in synthetic],
             "web_itm": [text.caption.itm for text in web],
             "web_itc": [text.caption.itc for text in web],

@@ -18,7 +18,6 @@ from blip.atomic import atomic_path
 from blip.capfilt.inputs import Models, Pairs
 from blip.capfilt.neighbours import numbers_of
 from blip.capfilt.pictures import View, Views, ahead
-from blip.data.decode import BadMedia
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.manifest import Shard
 from blip.data.pairs import Sample
@@ -52,15 +51,16 @@ def embed_pool(web: Pairs, models: Models, batch_size: int, target: Path, pool: 
 
 
 def embed_shard(job: Embedding) -> tuple[int, dict[str, Tensor]]:
-    """The job's number with keys and every filter's embeddings; with nothing where the shard cannot be read."""
+    """The job's number with keys and every filter's embeddings; with nothing where the shard is damaged."""
     torch.set_num_threads(job.models.threads)
     made: list[dict[str, Tensor]] = []
     sizes = {View(job.models.open(path).image_size) for path in job.models.filters}
     try:
-        for batch, pictures in ahead(_batches(job), sizes, job.models.decoders):
-            made.append(_embed(batch, pictures, job.models))
-    except BlipError as error:
-        if not isinstance(error, BadMedia) and not job.web.is_bad(job.shard):
+        for seen in ahead(_batches(job), sizes, job.models.decoders):
+            if seen.good:
+                made.append(_embed(seen.good, seen.views, job.models))
+    except BlipError:
+        if not job.web.is_bad(job.shard):
             raise
         made = []  # the job that bootstraps the shard sets it aside
     return job.number, {name: torch.cat([one[name] for one in made]) for name in (made[0] if made else ())}

@@ -5,9 +5,9 @@ order = Order(Pairs(Path("noisy")), None, Models(Path("captioner"), (Path("filte
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -47,6 +47,10 @@ class Pairs:
 
     dataset: Path
     excluded: Path | None = None
+
+    def absolute(self) -> "Pairs":
+        """By paths that another process finds, wherever it runs."""
+        return Pairs(self.dataset.absolute(), self.excluded.absolute() if self.excluded else None)
 
     def samples(self, shard: Shard) -> Iterator[Sample]:
         """The samples of a shard that are not left out."""
@@ -89,7 +93,22 @@ class Pairs:
             yield from zip(*(batch[name].to_pylist() for name in columns), strict=True)
 
     def is_bad(self, shard: Shard) -> bool:
-        """Whether the shard itself is what failed."""
+        """Whether the shard itself is what failed: it is not as the manifest has it, or is no tar of samples.
+
+        Raises:
+            BlipError: it cannot be read, which says nothing of what is in it.
+        """
+        path = self.dataset / shard.url
+        try:
+            with path.open("rb") as handle:
+                digest = file_digest(handle, "sha256").hexdigest()
+        except OSError as error:
+            raise BlipError(
+                f"shard {path} cannot be read: {error.strerror or error}. See that this machine has the dataset under "
+                "this path and that the disk is sound, and run the same again: what is finished is kept"
+            ) from None
+        if digest != shard.sha256:
+            return True
         try:
             for _ in PairsDataset.open(self.dataset).shard_samples(shard):
                 pass
@@ -121,6 +140,11 @@ class Models:
         """With the filters' members."""
         found = (one for path in filters for one in with_members(path))
         return cls(captioner, tuple(found), device, dtype, compiled)
+
+    def absolute(self) -> "Models":
+        """By paths that another process finds, wherever it runs."""
+        filters = tuple(path.absolute() for path in self.filters)
+        return replace(self, captioner=self.captioner.absolute(), filters=filters)
 
     @property
     def arithmetic(self) -> dict[str, str | bool]:
@@ -164,6 +188,13 @@ class Order:
     seed: int = 0
     held_out: Pairs | None = None
 
+    def absolute(self) -> "Order":
+        """By paths that another process finds, wherever it runs."""
+        human, held_out = (pairs.absolute() if pairs else None for pairs in (self.human, self.held_out))
+        return replace(
+            self, web=self.web.absolute(), models=self.models.absolute(), human=human, held_out=held_out
+        )
+
     @property
     def sides(self) -> list[Pairs]:
         """Where the shards are: the web's first, then the human ones."""
@@ -176,6 +207,10 @@ class Order:
     def shards(self) -> int:
         """How many there are."""
         return sum(len(PairsDataset.open(pairs.dataset).manifest.shards) for pairs in self.sides)
+
+    def samples(self) -> int:
+        """How many there are, with those that are left out."""
+        return sum(len(PairsDataset.open(pairs.dataset)) for pairs in self.sides)
 
     @property
     def asked(self) -> Any:

@@ -20,11 +20,10 @@ from blip.capfilt.decision import NO_MATCH, SCHEMA, Decision, Judged
 from blip.capfilt.inputs import Order, Pairs
 from blip.capfilt.judge import Jury
 from blip.capfilt.jury import jury_of
-from blip.capfilt.pictures import View, Views, ahead
+from blip.capfilt.pictures import Seen, View, Views, ahead
 from blip.capfilt.rules import EMPTY, rejected
-from blip.data.decode import BadMedia
 from blip.data.manifest import Shard
-from blip.data.pairs import Caption, Sample
+from blip.data.pairs import Caption, Sample, excluded_in
 from blip.data.part import PartWriter
 from blip.data.text import clean_caption
 from blip.errors import BlipError
@@ -68,7 +67,7 @@ class ShardJob:
 
 @dataclass(frozen=True)
 class Tally:
-    """Images and texts of a shard, and how many of them were kept."""
+    """Images and texts of a shard, how many of them were kept, and how many images could not be used."""
 
     images: int = 0
     web: int = 0
@@ -76,6 +75,7 @@ class Tally:
     synthetic: int = 0
     synthetic_kept: int = 0
     dropped: int = 0
+    bad: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(*(one + two for one, two in zip(vars(self).values(), vars(other).values(), strict=True)))
@@ -91,16 +91,27 @@ class Doubtful(NamedTuple):
 
 
 def bootstrap_shard(job: ShardJob) -> Tally:
-    """Write the part of one shard; a shard that cannot be read is set aside as a whole."""
+    """Write the part of one shard; one that is damaged is set aside as a whole, a picture that is by itself.
+
+    Raises:
+        BlipError: the shard cannot be read, or something else than the shard is wrong.
+    """
     torch.set_num_threads(job.order.models.threads)
     try:
         return _bootstrap(job) if job.source == job.order.web else _copy(job)
     except BlipError as error:
-        if not isinstance(error, BadMedia) and not job.source.is_bad(job.shard):
+        if not job.source.is_bad(job.shard):
             raise
-        with PartWriter(job.directory, job.number) as part:
-            part.quarantine(f"{job.shard.url}", BAD_SHARD, str(error))
-        return Tally()
+        return _set_aside(job, str(error))
+
+
+def _set_aside(job: ShardJob, why: str) -> Tally:
+    excluded = excluded_in(job.source.excluded)
+    with PartWriter(job.directory, job.number) as part:
+        for key in job.hashes:
+            if key not in excluded:
+                part.quarantine(key, BAD_SHARD, why)
+        return Tally(bad=part.refused)
 
 
 def _copy(job: ShardJob) -> Tally:
@@ -115,8 +126,8 @@ def _bootstrap(job: ShardJob) -> Tally:
     rows = []
     batched = batches(job.source.samples(job.shard), job.order.settings.batch_size)
     with PartWriter(job.directory, job.number) as part:
-        for batch, pictures in ahead(batched, _wanted(job), job.order.models.decoders):
-            for decision in _decide(batch, pictures, job):
+        for seen in ahead(batched, _wanted(job), job.order.models.decoders):
+            for decision in _decide(seen, job):
                 rows.append(decision.audit_row())
                 _count(counts, decision)
                 if decision.kept:
@@ -140,8 +151,19 @@ def _wanted(job: ShardJob) -> frozenset[View]:
     return jury.wanted | {View(captioner.image_size)}
 
 
-def _decide(batch: Sequence[Sample], pictures: Views, job: ShardJob) -> list[Decision]:
+def _decide(seen: Seen, job: ShardJob) -> list[Decision]:
+    """What becomes of each sample of a batch, in its order."""
+    judged = iter(_judge(seen.good, seen.views, job))
+    return [
+        Decision(sample, problem=str(why)) if (why := seen.refused.get(sample.key)) else next(judged)
+        for sample in seen.batch
+    ]
+
+
+def _judge(batch: Sequence[Sample], pictures: Views, job: ShardJob) -> list[Decision]:
     """Write captions for each image and judge all texts; a view is encoded once by each model."""
+    if not batch:
+        return []
     captioner, jury = _models(job)
     tokens = captioner.encode_images(pictures[View(captioner.image_size)], len(batch))
     written = _write_captions(batch, captioner, tokens, job.order)
@@ -200,6 +222,8 @@ def _draws(key: str, count: int) -> list[str]:
 
 
 def _why(decision: Decision) -> str:
+    if decision.problem:
+        return decision.problem
     texts = (*decision.web, *decision.synthetic)
     return "; ".join(f"{text.caption.text[:60]!r} {text.score:.3f} {text.reason}" for text in texts)
 
@@ -211,3 +235,4 @@ def _count(counts: Counter[str], decision: Decision) -> None:
     counts["synthetic"] += len(decision.synthetic)
     counts["synthetic_kept"] += sum(not text.reason for text in decision.synthetic)
     counts["dropped"] += not decision.kept
+    counts["bad"] += bool(decision.problem)

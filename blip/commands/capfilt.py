@@ -78,6 +78,9 @@ def capfilt(
     held_out: HeldOut = None,
     noise: Noise = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
+    max_bad_fraction: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the images, in damaged shards or damaged themselves.")
+    ] = 0.02,
     seed: Annotated[int, typer.Option(help="Of the sampling; a caption depends on it and its key.")] = 0,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -97,10 +100,8 @@ def capfilt(
     """
     from blip.capfilt.bootstrap import AUDIT_FILE, Ranks, bootstrap
     from blip.capfilt.inputs import Models, Order, Pairs
-    from blip.capfilt.shard import BAD_SHARD
     from blip.config import CapFilt, read_section
     from blip.data.jobs import open_pool
-    from blip.data.pairs import PairsDataset
     from blip.tracking.registry import resolve
 
     cut = read_threshold(threshold)
@@ -110,6 +111,7 @@ def capfilt(
         "max_tokens": max_tokens, "min_tokens": min_tokens, "head": head, "views": views or [1.0],
         "likelihood": likelihood, "neighbours": neighbours,
         "threshold": cut, "synthetic_threshold": synthetic_threshold, "noise": noise, "batch_size": batch_size,
+        "max_bad_fraction": max_bad_fraction,
     }  # fmt: skip
     settings = read_section(CapFilt, values, [], OPTIONS)
     chosen, ranks = device_of_rank(device), Ranks.of_environment()
@@ -121,8 +123,6 @@ def capfilt(
         tally = bootstrap(order, target, pool, ranks)
     if ranks.rank == 0:
         counts: dict[str, Any] = {**vars(tally), "audit": str(target / AUDIT_FILE)}
-        if bad := PairsDataset.open(target).manifest.quarantined.get(BAD_SHARD):
-            counts["shards_set_aside"] = bad
         rows = [(name.replace("_", " "), str(value)) for name, value in counts.items()]
         show(counts, as_json, [str(target), *(f"  {line}" for line in columns(rows))])
 

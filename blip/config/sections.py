@@ -86,7 +86,8 @@ class CapFilt(Section):
     about the middle, and their mean decides; to their log-odds are added, `likelihood` times, how likely the captioner
     finds the text (blip.capfilt.judge) and, `neighbours` times, how much likelier it is among similar pictures of the
     pool than among any (blip.capfilt.neighbours). `dtype` is what captioner and filter multiply in, and `compile`
-    whether their layers are compiled first.
+    whether their layers are compiled first. It stops where more than `max_bad_fraction` of the samples are in damaged
+    shards or have a picture that cannot be decoded.
     """
 
     rounds: int = Field(1, ge=1)
@@ -108,6 +109,7 @@ class CapFilt(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     batch_size: int = Field(64, ge=1)
+    max_bad_fraction: float = Field(0.02, ge=0, le=1)
 
     @model_validator(mode="after")
     def _one_of_a_beam(self) -> "CapFilt":

@@ -25,7 +25,11 @@ REASONS = {
     "repeats": "repeats itself",
     "prompt": "begins with the prompt",
 }
-DROPPED = {"no_match": "no text passed", "no_text": "no text has a word"}
+DROPPED = {
+    "no_match": "no text passed",
+    "no_text": "no text has a word",
+    "bad_picture": "the picture cannot be decoded",
+}
 """The reasons of audit.parquet in words: why a text was dropped, why a picture was."""
 
 

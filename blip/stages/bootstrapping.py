@@ -55,7 +55,7 @@ def bootstrapped_scores(target: Path, captioner: Path, judge: Path, settings: Se
     """
     parameters = PairsDataset.open(target).manifest.parameters
     cut = {f"capfilt.{name}": parameters[name] for name in ("threshold", "synthetic_threshold")}
-    kept = _kept_figures(count(target / AUDIT_FILE))
+    kept = _kept_figures(count(target))
     web = PairsDataset.open(DATASETS / settings.capfilt.web)
     figures = cut | kept | truth_figures(web, target / AUDIT_FILE)
     deciding = ("seed", *(f"capfilt.{name}" for name in CapFilt.model_fields if name not in IMMATERIAL))
@@ -69,6 +69,7 @@ def _kept_figures(tally: Tally) -> dict[str, float]:
         "capfilt.web_kept": tally.web_kept / max(tally.web, 1),
         "capfilt.synthetic_kept": tally.synthetic_kept / max(tally.synthetic, 1),
         "capfilt.images_dropped": tally.dropped / images,
+        "capfilt.images_bad": tally.bad,
     }
 
 

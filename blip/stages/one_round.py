@@ -60,7 +60,7 @@ def plan(start: Path, settings: Settings) -> dict[str, Any]:
     datasets = {name: digest(DATASETS / name / "manifest.json") for name in lists}
     return {
         "runs": [identity_of(run, settings) for run in runs],
-        "capfilt": how.model_dump(mode="json", exclude={"rounds"}),
+        "capfilt": how.model_dump(mode="json", exclude={"rounds", "max_bad_fraction"}),
         "datasets": datasets,
         "excluded": lists,
         "start": digest_of(start),

@@ -33,6 +33,10 @@ def damage_a_picture(dataset: PairsDataset, key: str) -> None:
         path.write_bytes(path.read_bytes().replace(media, b"\xff" * len(media)))
 
 
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(directory)): f.read_bytes() for f in directory.rglob("*") if f.is_file()}
+
+
 @pytest.fixture
 def web(tmp_path: Path) -> PairsDataset:
     return write(tmp_path / "web", "web", TEXTS, "web")

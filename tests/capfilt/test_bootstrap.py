@@ -1,9 +1,14 @@
 """Bootstrapping: every image decided and audited, nothing lost, the same whatever the batches."""
 
 import math
+import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from hashlib import sha256
+from multiprocessing import get_context
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,10 +16,12 @@ from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.capfilt.shard import Tally
 from blip.config import CapFilt
+from blip.data.jobs import Pool
+from blip.data.manifest import write_manifest
 from blip.data.pairs import Caption, PairsDataset
 from blip.errors import BlipError
 
-from .conftest import damage_a_picture, save, write
+from .conftest import damage_a_picture, files_of, save, write
 
 SETTINGS = {"min_tokens": 3, "max_tokens": 10, "batch_size": 3}
 
@@ -198,29 +205,110 @@ def test_an_existing_destination_is_refused_and_left_alone(
     assert (tmp_path / "out/mine").read_text() == "x"
 
 
-def test_a_shard_that_cannot_be_read_is_set_aside_whole(
+def refused(target: Path) -> dict[str, tuple[str, str]]:
+    rows = pq.read_table(target / "quarantine/index.parquet").to_pylist()
+    return {row["key"]: (row["reason"], row["detail"]) for row in rows}
+
+
+def test_a_shard_that_is_not_what_the_manifest_says_is_set_aside_whole(
     web: PairsDataset, models: Models, tmp_path: Path
 ) -> None:
     path = web.path / web.manifest.shards[0].url
     path.write_bytes(path.read_bytes()[:-700])
-    tally = run(web, tmp_path / "out", models, threshold=0.0)
-    out = PairsDataset.open(tmp_path / "out")
-    assert tally.images == 3
-    assert out.manifest.quarantined == {"bad_shard": 1}
-    (row,) = pq.read_table(out.path / "quarantine/index.parquet").to_pylist()
-    assert row["key"] == "shards/00000.tar" and "the manifest says" in row["detail"]
+    tally = run(web, tmp_path / "out", models, threshold=0.0, max_bad_fraction=1.0)
+    assert (tally.images, tally.bad) == (3, 4)
+    assert PairsDataset.open(tmp_path / "out").manifest.quarantined == {"bad_shard": 4}
+    found = refused(tmp_path / "out")
+    assert list(found) == [f"web-{number}" for number in range(4)]
+    assert all(reason == "bad_shard" and str(path) in detail for reason, detail in found.values())
 
 
-def test_a_shard_with_a_damaged_picture_is_set_aside_and_the_others_are_done(
+def test_samples_that_validation_left_out_are_not_set_aside_with_their_shard(
     web: PairsDataset, models: Models, tmp_path: Path
 ) -> None:
-    damage_a_picture(web, "web-3")
-    tally = run(web, tmp_path / "out", models, threshold=0.0, neighbours=0.5)
+    pq.write_table(pa.table({"key": ["web-1"]}), tmp_path / "excluded.parquet")
+    path = web.path / web.manifest.shards[0].url
+    path.write_bytes(path.read_bytes()[:-700])
+    settings = CapFilt.model_validate(SETTINGS | {"max_bad_fraction": 1.0})
+    order = Order(Pairs(web.path, tmp_path / "excluded.parquet"), None, models, settings, 5)
+    assert bootstrap(order, tmp_path / "out").bad == 3
+    assert "web-1" not in refused(tmp_path / "out")
+
+
+def test_a_tar_that_lacks_what_the_manifest_counts_is_set_aside_though_its_bytes_are_as_recorded(
+    web: PairsDataset, models: Models, tmp_path: Path
+) -> None:
+    path = web.path / web.manifest.shards[0].url
+    path.write_bytes(b"no tar at all" * 100)
+    shards = [replace(web.manifest.shards[0], sha256=sha256(path.read_bytes()).hexdigest(), bytes=1300)]
+    write_manifest(replace(web.manifest, shards=[*shards, *web.manifest.shards[1:]]), web.path)
+    assert run(web, tmp_path / "out", models, max_bad_fraction=1.0).bad == 4
+
+
+@pytest.mark.parametrize("lost", ["file", "reading"])
+def test_a_shard_that_cannot_be_read_stops_it_and_with_the_shard_it_goes_on(
+    web: PairsDataset, models: Models, tmp_path: Path, lost: str
+) -> None:
+    run(web, tmp_path / "undisturbed", models, threshold=0.0)
+    path = web.path / web.manifest.shards[1].url
+    content = path.read_bytes()
+    path.unlink()
+    if lost == "reading":
+        path.symlink_to("/proc/self/mem")  # has no first byte to read, as on a failing disk
+    with pytest.raises(BlipError, match=r"shard .*00001\.tar cannot be read: .* run the same again"):
+        run(web, tmp_path / "out", models, threshold=0.0, max_bad_fraction=1.0)
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    run(web, tmp_path / "out", models, threshold=0.0, max_bad_fraction=1.0)
+    assert audit(tmp_path / "out") == audit(tmp_path / "undisturbed")
+
+
+def test_a_picture_that_cannot_be_decoded_is_set_aside_by_itself(
+    web: PairsDataset, models: Models, tmp_path: Path
+) -> None:
+    damage_a_picture(web, "web-2")
+    settings = {"threshold": 0.0, "neighbours": 0.5, "max_bad_fraction": 0.2}
+    tally = run(web, tmp_path / "out", models, **settings)
     out = PairsDataset.open(tmp_path / "out")
-    assert (tally.images, out.manifest.quarantined["bad_shard"]) == (3, 1)
-    assert [row["key"] for row in audit(tmp_path / "out")] == ["web-4", "web-5", "web-6"]
-    rows = pq.read_table(out.path / "quarantine/index.parquet").to_pylist()
-    assert [row["key"] for row in rows if row["reason"] == "bad_shard"] == ["shards/00000.tar"]
+    assert (tally.images, tally.dropped, tally.bad) == (7, 1, 1)
+    assert out.manifest.quarantined == {"bad_picture": 1} and out.verify() == []
+    reason, detail = refused(tmp_path / "out")["web-2"]
+    assert reason == "bad_picture" and detail.startswith("not_an_image: ")
+    rows = {row["key"]: row for row in audit(tmp_path / "out")}
+    assert list(rows) == [f"web-{number}" for number in range(7)]
+    assert rows["web-2"]["reason"] == "bad_picture" and rows["web-2"]["web_texts"] == []
+    whole = {row["key"]: row["synthetic_texts"] for row in rows.values() if row["key"] != "web-2"}
+    assert all(whole.values()) and [sample.key for sample in out.samples()] == list(whole)
+
+
+def test_too_many_bad_samples_stop_it_and_what_is_mended_is_done_again(
+    web: PairsDataset, models: Models, tmp_path: Path
+) -> None:
+    run(web, tmp_path / "undisturbed", models, threshold=0.0)
+    path = web.path / web.manifest.shards[0].url
+    content = path.read_bytes()
+    path.write_bytes(content[:-700])
+    said = r"4 of 7 samples cannot be used.*max_bad_fraction = 0\.5(.|\n)*web-0: bad_shard"
+    for _ in range(2):
+        with pytest.raises(BlipError, match=said):
+            run(web, tmp_path / "out", models, threshold=0.0, max_bad_fraction=0.5)
+    path.write_bytes(content)
+    run(web, tmp_path / "out", models, threshold=0.0, max_bad_fraction=0.5)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "undisturbed")
+
+
+def test_workers_in_another_folder_find_what_the_order_names(
+    web: PairsDataset, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(web, tmp_path / "undisturbed", models)
+    monkeypatch.chdir(tmp_path)
+    captioner, judge = (Path(os.path.relpath(path)) for path in (models.captioner, *models.filters))
+    relative = Models(captioner, (judge,))
+    order = Order(Pairs(Path("web")), None, relative, CapFilt.model_validate(SETTINGS), 5)
+    context = get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=os.chdir, initargs=("/",)) as executor:
+        bootstrap(order, Path("out"), Pool(executor, 1))
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "undisturbed")
 
 
 def test_a_model_that_cannot_do_it_stops_it(web: PairsDataset, models: Models, tmp_path: Path) -> None:

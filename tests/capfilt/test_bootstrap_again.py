@@ -21,7 +21,7 @@ from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.lock import let_go
 
-from .conftest import write
+from .conftest import files_of, write
 
 SETTINGS = CapFilt(
     min_tokens=3,
@@ -70,10 +70,6 @@ def human(tmp_path_factory: pytest.TempPathFactory) -> PairsDataset:
 def run(web: PairsDataset, human: PairsDataset, target: Path, models: Models, pool=HERE) -> dict[str, bytes]:
     bootstrap(order_of(web, human, models), target, pool)
     return files_of(target)
-
-
-def files_of(directory: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(directory)): f.read_bytes() for f in directory.rglob("*") if f.is_file()}
 
 
 @pytest.fixture(scope="module")

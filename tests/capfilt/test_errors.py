@@ -24,8 +24,7 @@ from blip.model.blip import BlipNetwork
 from blip.model.checkpoints import ModelCard, save_model
 from tests import tiny
 
-from .conftest import save, write
-from .test_bootstrap_again import files_of
+from .conftest import files_of, save, write
 
 SETTINGS = CapFilt.model_validate({"min_tokens": 3, "max_tokens": 10, "batch_size": 3, "threshold": 0.0})
 

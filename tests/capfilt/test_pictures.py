@@ -11,7 +11,6 @@ from PIL import Image
 
 from blip.capfilt.inputs import Models
 from blip.capfilt.pictures import AHEAD, View, ahead, look
-from blip.data.decode import BadImage
 from blip.data.images import normalise, preprocess
 from blip.data.pairs import Sample
 from blip.machine import usable_cores
@@ -40,12 +39,12 @@ def test_a_whole_view_is_what_preprocessing_makes() -> None:
 @pytest.mark.parametrize("count", [0, 1, AHEAD, 7])
 def test_threads_make_the_same_in_the_same_order(count: int) -> None:
     found, expected = (list(ahead(batches(count), WANTED, threads)) for threads in (3, 0))
-    assert [[sample.key for sample in batch] for batch, _ in found] == [
+    assert [[sample.key for sample in seen.batch] for seen in found] == [
         [f"{n}-{m}" for m in range(3)] for n in range(count)
     ]
-    for (_, views), (_, others) in zip(found, expected, strict=True):
-        assert views.keys() == others.keys() == set(WANTED)
-        assert all(torch.equal(views[view], others[view]) for view in WANTED)
+    for seen, other in zip(found, expected, strict=True):
+        assert seen.views.keys() == other.views.keys() == set(WANTED)
+        assert all(torch.equal(seen.views[view], other.views[view]) for view in WANTED)
 
 
 def test_threads_have_no_more_than_a_few_batches_in_hand() -> None:
@@ -65,12 +64,18 @@ def test_threads_have_no_more_than_a_few_batches_in_hand() -> None:
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_a_picture_that_cannot_be_decoded_is_met_when_it_is_its_turn(threads: int) -> None:
-    good, bad = batches(1)[0], [Sample("bad", b"no picture", "png", ())]
-    made = ahead([good, bad], WANTED, threads)
-    assert next(made)[0] == good
-    with pytest.raises(BadImage):
-        next(made)
+def test_a_picture_that_cannot_be_decoded_is_refused_and_the_others_of_its_batch_are_seen(
+    threads: int,
+) -> None:
+    (good,) = batches(1)
+    bad = [Sample(name, b"no picture", "png", ()) for name in ("bad", "worse")]
+    mixed, nothing = ahead([[good[0], bad[0], *good[1:]], bad], WANTED, threads)
+    (whole,) = ahead([good], WANTED, 0)
+    assert mixed.good == good and list(mixed.refused) == ["bad"]
+    assert mixed.refused["bad"].reason == "not_an_image"
+    assert all(torch.equal(mixed.views[view], whole.views[view]) for view in WANTED)
+    assert nothing.good == [] and nothing.batch == bad and list(nothing.refused) == ["bad", "worse"]
+    assert all(nothing.views[view].shape == (0, 3, view.size, view.size) for view in WANTED)
 
 
 @pytest.mark.parametrize("name", ["LOCAL_WORLD_SIZE", "LOCAL_SIZE"])  # torchrun's and DeepSpeed's

@@ -23,7 +23,7 @@ def test_capfilt_bootstraps_a_dataset(blip, model: Path, dataset: Path, tmp_path
     assert json.loads(blip("inspect", tmp_path / "clean", "--json").out)["samples"] == 3
 
 
-def test_capfilt_counts_the_shards_it_sets_aside(blip, model: Path, pictures: Path, tmp_path: Path):
+def test_capfilt_counts_the_pictures_it_cannot_decode(blip, model: Path, pictures: Path, tmp_path: Path):
     pool, clean = tmp_path / "pool", tmp_path / "clean"
     made = ("--out", pool, "--origin", "web", "--set", "samples_per_shard=2")
     assert blip("ingest", pictures, *made).code == 0
@@ -31,11 +31,13 @@ def test_capfilt_counts_the_shards_it_sets_aside(blip, model: Path, pictures: Pa
     first.write_bytes(first.read_bytes().replace(b"IDAT", b"XXXX"))
     judged = ("--captioner", model, "--filter", model, "--workers", 1, "--min-tokens", 1, "--threshold", 0)
 
-    ended = blip("capfilt", pool, clean, *judged, "--max-tokens", 5)
+    refused = blip("capfilt", pool, clean, *judged, "--max-tokens", 5)
+    ended = blip("capfilt", pool, clean, *judged, "--max-tokens", 5, "--max-bad-fraction", 0.7)
 
+    assert refused.code == 1 and "(--max-bad-fraction)" in refused.err
     assert ended.code == 0
-    assert re.search(r"^ *images +1$", ended.out, re.M)
-    assert re.search(r"^ *shards set aside +1$", ended.out, re.M)
+    assert re.search(r"^ *images +3$", ended.out, re.M)
+    assert re.search(r"^ *bad +2$", ended.out, re.M)
 
 
 @pytest.fixture

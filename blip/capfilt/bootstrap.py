@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,13 +76,14 @@ def bootstrap(order: Order, target: Path, pool: Pool = HERE, ranks: Ranks = ALON
     check_models(order.models)
     if not first:
         return _help(order, target, pool, ranks)
-    work = begin(target, order.identity(), ranks.world)
+    plan = order.identity()
+    work = begin(target, plan, ranks.world)
     _check_free(target, work)  # another process may have made it while the models were looked at
     thresholds = _prepare(work, order, pool)
     _work(work, order, thresholds, ranks, pool)
     _wait_for(work, order.shards(), ranks.world)
     Limit.of(order, work).check(bad_in(receipt.quarantined for receipt in finished(work).values()))
-    _finish(work, target, order, thresholds)
+    _finish(work, target, order, plan, thresholds)
     return count(target)
 
 
@@ -242,14 +244,15 @@ def _jobs(work: Path, order: Order, thresholds: Thresholds) -> Iterator[ShardJob
         yield ShardJob(work, number, order, source, shard, hashes, thresholds, near)
 
 
-def _finish(work: Path, target: Path, order: Order, thresholds: Thresholds) -> None:
-    """Make one dataset of all parts, which says how it was made."""
+def _finish(work: Path, target: Path, order: Order, plan: dict[str, Any], thresholds: Thresholds) -> None:
+    """Make one dataset of all parts, which says what made it; but not by which code, or a comment made it another."""
     cut = {
         "threshold": thresholds.web,
         "synthetic_threshold": thresholds.synthetic,
         "asked": order.asked,
     }
-    assemble(work, order.digests(), order.parameters() | cut, {AUDIT: SCHEMA})
+    made_by = {name: value for name, value in plan.items() if name != "code"}
+    assemble(work, order.digests(), made_by | cut, {AUDIT: SCHEMA})
     complete(work, target, PARTS, NEIGHBOURS, THRESHOLDS)
 
 

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip.config import CapFilt, Wish
+from blip.data.kept import code_digest
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset, Sample, excluded_in
 from blip.data.parquet import read_batches, read_column
-from blip.data.partial import fingerprint
+from blip.data.partial import content_of
 from blip.data.sample import stable_id
 from blip.errors import BlipError
 from blip.machine import usable_cores
@@ -38,7 +39,11 @@ HOW = {
     "views",
     "likelihood",
     "neighbours",
+    "synthetic_threshold",
+    "noise",
+    "batch_size",
 }  # captions are written and judged
+CODE = ("capfilt", "data", "model", "tasks")  # what does it
 
 
 @dataclass(frozen=True)
@@ -218,25 +223,23 @@ class Order:
         wish = self.settings.threshold
         return wish.model_dump(exclude_none=True) if isinstance(wish, Wish) else wish
 
-    def parameters(self, *more: str) -> dict[str, Any]:
-        """How captions are written and judged, for whoever reads the result; and `more` of the settings."""
-        how = self.settings.model_dump(include={*HOW, *more})
-        return how | self.models.arithmetic | {"seed": self.seed}
-
     def identity(self) -> dict[str, Any]:
-        """Everything that the content depends on, and not who computes it."""
+        """Everything that the content depends on, by its own content, and not who computes it."""
         measured = self.held_out if isinstance(self.settings.threshold, Wish) else None
         sides = {
-            name: [PairsDataset.open(pairs.dataset).digest, _digest(excluded_in(pairs.excluded))]
+            name: {
+                "dataset": PairsDataset.open(pairs.dataset).digest,
+                "excluded": _digest(excluded_in(pairs.excluded)),
+            }
             for name, pairs in (("web", self.web), ("human", self.human), ("held_out", measured))
             if pairs
         }
-        paths = {
-            "captioner": fingerprint(self.models.captioner),
-            "filters": [*map(fingerprint, self.models.filters)],
+        models = {
+            "captioner": content_of(self.models.captioner),
+            "filters": [*map(content_of, self.models.filters)],
         }
-        how = self.parameters("batch_size", "synthetic_threshold", "noise")
-        return sides | paths | how | {"threshold": self.asked}
+        how = self.settings.model_dump(include=HOW) | self.models.arithmetic | {"seed": self.seed}
+        return sides | models | how | {"threshold": self.asked, "code": code_digest(*CODE)}
 
 
 def _digest(keys: frozenset[str]) -> str:

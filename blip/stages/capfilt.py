@@ -10,7 +10,7 @@ from blip.atomic import atomic_path, put_in_place, take_away, write_text
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Settings
 from blip.config.places import DATASETS, GALLERY
-from blip.data.kept import code_digest, is_kept, keep
+from blip.data.kept import is_kept, keep
 from blip.report.bootstrapping import Bootstrapping
 from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
 from blip.tasks.inputs import model_directory
@@ -36,7 +36,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
 def _finish(settings: Settings) -> None:
     """Bootstrap, unless that was finished and only what follows was not."""
     order = order_of(model_directory("captioner"), model_directory("filter"), settings)
-    origins = {"order": order.identity(), "code": code_digest("capfilt", "data", "model", "tasks")}
+    origins = order.identity()
     if is_kept(FINISHED, origins):
         print("capfilt  the dataset is finished already", flush=True)
         return

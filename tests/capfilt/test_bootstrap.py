@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from blip.capfilt import inputs
 from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.capfilt.shard import Tally
@@ -19,6 +21,7 @@ from blip.config import CapFilt
 from blip.data.jobs import Pool
 from blip.data.manifest import write_manifest
 from blip.data.pairs import Caption, PairsDataset
+from blip.data.partial import content_of
 from blip.errors import BlipError
 
 from .conftest import damage_a_picture, files_of, save, write
@@ -309,6 +312,43 @@ def test_workers_in_another_folder_find_what_the_order_names(
     with ProcessPoolExecutor(1, context, initializer=os.chdir, initargs=("/",)) as executor:
         bootstrap(order, Path("out"), Pool(executor, 1))
     assert files_of(tmp_path / "out") == files_of(tmp_path / "undisturbed")
+
+
+def test_models_are_known_by_what_is_in_them(web: PairsDataset, models: Models, tmp_path: Path) -> None:
+    captioner = tmp_path / "copy"
+    shutil.copytree(models.captioner, captioner, copy_function=shutil.copyfile)  # with other times
+    settings = CapFilt.model_validate(SETTINGS)
+    plan, copied = (
+        Order(Pairs(web.path), None, replace(models, captioner=path), settings, 5).identity()
+        for path in (models.captioner, captioner)
+    )
+    assert plan == copied
+    (captioner / "vocab.txt").write_text((captioner / "vocab.txt").read_text() + "more\n")
+    order = Order(Pairs(web.path), None, replace(models, captioner=captioner), settings, 5)
+    assert {name for name, value in order.identity().items() if plan[name] != value} == {"captioner"}
+
+
+def test_the_dataset_says_what_made_it(web: PairsDataset, models: Models, tmp_path: Path) -> None:
+    held_out = write(tmp_path / "held_out", "held", ["red apple", "the dog", "green"], "human")
+    settings = CapFilt.model_validate(SETTINGS | {"threshold": {"precision": 0.5}, "noise": 0.25})
+    order = Order(Pairs(web.path), None, models, settings, 5, Pairs(held_out.path))
+    bootstrap(order, tmp_path / "out")
+    made = PairsDataset.open(tmp_path / "out").manifest.parameters
+    assert (made["captioner"], made["filters"]) == (
+        content_of(models.captioner),
+        [content_of(models.filters[0])],
+    )
+    assert (made["web"]["dataset"], made["held_out"]["dataset"]) == (web.digest, held_out.digest)
+    assert (made["noise"], made["asked"]) == (0.25, {"precision": 0.5}) and 0 <= made["threshold"] <= 1
+
+
+def test_parts_of_another_code_are_not_taken_for_those_of_this(
+    web: PairsDataset, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Order(Pairs(web.path), None, models, CapFilt.model_validate(SETTINGS), 5)
+    now = order.identity()
+    monkeypatch.setattr(inputs, "code_digest", lambda *packages: f"of other {packages}")
+    assert {name for name, value in order.identity().items() if now[name] != value} == {"code"}
 
 
 def test_a_model_that_cannot_do_it_stops_it(web: PairsDataset, models: Models, tmp_path: Path) -> None:

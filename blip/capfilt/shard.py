@@ -6,11 +6,12 @@ A caption depends on the seed and its image's key, a batch never reaches over th
 computes on as many threads: the result is the same whoever does which shard, in which order, how often begun anew.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import pyarrow as pa
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from blip.capfilt.decision import NO_MATCH, SCHEMA, Decision, Judged
 from blip.capfilt.inputs import Order, Pairs
-from blip.capfilt.judge import Jury
+from blip.capfilt.judge import Jury, Verdicts
 from blip.capfilt.jury import jury_of
 from blip.capfilt.pictures import Seen, View, Views, ahead
 from blip.capfilt.rules import EMPTY, rejected
@@ -174,12 +175,25 @@ def _judge(batch: Sequence[Sample], pictures: Views, job: ShardJob) -> list[Deci
     verdicts = jury(pictures, keys, texts, places, synthetic, tokens)
     judged: dict[tuple[int, str], list[Judged]] = defaultdict(list)
     for text, *verdict in zip(doubtful, *(values.tolist() for values in verdicts), strict=True):
+        if not all(map(math.isfinite, verdict)):
+            _refuse(keys[text.place], text, dict(zip(Verdicts._fields, verdict, strict=True)), job)
         threshold = job.thresholds.synthetic if text.origin == "synthetic" else job.thresholds.web
         judged[text.place, text.origin].append(_judged(text, verdict, threshold))
     return [
         Decision(sample, tuple(judged[place, "web"]), tuple(judged[place, "synthetic"]))
         for place, sample in enumerate(batch)
     ]
+
+
+def _refuse(key: str, text: Doubtful, verdict: dict[str, float], job: ShardJob) -> NoReturn:
+    """A score that is no number would be below every threshold, and its text dropped for a fault of the models."""
+    models = job.order.models
+    asked = ", ".join(map(str, (*models.filters, models.captioner)))
+    said = ", ".join(f"{name} {value}" for name, value in verdict.items() if not math.isfinite(value))
+    raise BlipError(
+        f"sample {key} of {job.shard.url}, {text.origin} text {text.text[:60]!r}: {said} by the models {asked} in "
+        f"{models.dtype}; their weights may be damaged: train or fetch them again"
+    )
 
 
 def _web_texts(batch: Sequence[Sample]) -> Iterator[Doubtful]:

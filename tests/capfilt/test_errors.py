@@ -205,3 +205,17 @@ def test_a_full_disk_is_said_and_with_room_the_same_command_goes_on(models: Mode
     assert f"{parts} of 15 shards are finished already" in ended.stdout
     run(web.path, tmp_path / "undisturbed", models)
     assert files_of(tmp_path / "out") == files_of(tmp_path / "undisturbed")
+
+
+def test_a_score_that_is_no_number_stops_it_and_is_named(
+    web: PairsDataset, models: Models, tmp_path: Path
+) -> None:
+    network = tiny.network(2)
+    with torch.no_grad():
+        network.itm_head.bias.fill_(torch.nan)
+    broken = save_with(tmp_path / "broken", tiny.tokenizer(), network, ModelCard())
+    with pytest.raises(
+        BlipError, match=r"sample web-0 of shards/00000\.tar, web text 'red apple': itm nan"
+    ) as raised:
+        run(web.path, tmp_path / "out", replace(models, filters=(broken,)))
+    assert str(broken) in str(raised.value)

@@ -1,5 +1,6 @@
 """What the stages that bootstrap share: clean the web pool with a captioner and a filter, and say what became of it."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from blip.capfilt.shard import Tally
 from blip.config import CapFilt, Settings
 from blip.config.places import DATASETS, VALIDATED
 from blip.data.jobs import open_pool
+from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
+from blip.data.parquet import read_batches
 from blip.data.text import clean_caption
 from blip.model.device import device_of
 from blip.tasks.captioning import is_exact
@@ -21,12 +24,18 @@ from blip.tracking.measured import Scores, measured
 
 Row = dict[str, Any]
 TRUTH = ("truth_matched", "truth_caption_true")
-IMMATERIAL = (
-    "rounds",
-    "dtype",
-    "compile",
-    "batch_size",
-)  # of the settings of CapFilt, to what its figures say
+IMMATERIAL = ("rounds", "dtype", "compile", "batch_size", "max_bad_fraction", "ranks")
+"""Of the settings of CapFilt, to what its figures say."""
+AUDITED = (
+    "key",
+    "web_texts",
+    "web_kept",
+    "web_score",
+    "web_itm",
+    "web_itc",
+    "synthetic_texts",
+    "synthetic_kept",
+)
 
 
 def order_of(captioner: Path, judge: Path, settings: Settings) -> Order:
@@ -81,11 +90,11 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
     picture's true label, before and after filtering; ``capfilt.rescued`` the share of the pictures with a wrong web
     text that keep a caption which is.
     """
-    table = web.metadata()
-    if not set(TRUTH) <= set(table.column_names):
+    metadata = web.path / METADATA
+    if not set(TRUTH) <= set(pq.read_schema(metadata).names):
         return {}
-    truth = {row["key"]: row for row in table.to_pylist() if None not in (row[name] for name in TRUTH)}
-    rows = [row for row in pq.read_table(audit).to_pylist() if row["web_texts"] and row["key"] in truth]
+    truth = {row["key"]: row for row in _rows(metadata, ["key", *TRUTH]) if None not in row.values()}
+    rows = [row for row in _rows(audit, AUDITED) if row["web_texts"] and row["key"] in truth]
     if not rows:
         return {}
     matched = as_mask([bool(int(truth[row["key"]]["truth_matched"])) for row in rows])
@@ -109,6 +118,11 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
         "capfilt.synthetic_right_kept": sum(passed) / max(len(passed), 1),
         "capfilt.rescued": (named & ~matched).sum().item() / max(int((~matched).sum()), 1),
     }
+
+
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    for batch in read_batches(path, columns):
+        yield from batch.to_pylist()
 
 
 def _captions(row: Row, label: str) -> list[tuple[bool, bool]]:

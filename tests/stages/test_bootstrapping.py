@@ -88,3 +88,18 @@ def test_without_any_wrong_text_there_is_no_curve(tmp_path: Path, judged: tuple[
     assert "filter.roc_auc" not in figures and figures["filter.precision"] == 1.0
     pq.write_table(audit.slice(0, 0), tmp_path / "none.parquet")
     assert truth_figures(judged[0], tmp_path / "none.parquet") == {}
+
+
+def test_of_a_pool_whose_truth_is_not_known_no_row_is_read(
+    tmp_path: Path, judged: tuple[PairsDataset, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = next(pictures("web")).media
+    with PairsWriter(tmp_path / "unknown", samples_per_shard=4, parents=[], parameters={}) as writer:
+        writer.add(Sample("a", media, "webp", (Caption("a cat", "web"),)), phash=1)
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("rows were read")
+
+    for name in ("read_table", "ParquetFile"):
+        monkeypatch.setattr(pq, name, read)
+    assert truth_figures(PairsDataset.open(tmp_path / "unknown"), judged[1]) == {}

@@ -81,6 +81,7 @@ def test_nothing_of_the_demos_own_choices_reaches_the_published_recipes(recipe: 
         assert (run.optimiser.vision_lr, run.optimiser.clip, run.training.threads) == (1.0, 0.0, None)
         assert run.training.randaugment and run.objective.captions == "any"
     assert (settings.capfilt.head, settings.capfilt.threshold) == ("itm", 0.5)
+    assert (settings.capfilt.repetition_penalty, settings.capfilt.drop_repeats) == (1.1, False)
     assert settings.evaluate.retrieval.rerank_by == settings.evaluate.video.rerank_by == "published"
 
 

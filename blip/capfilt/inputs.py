@@ -35,6 +35,8 @@ HOW = {
     "top_p",
     "max_tokens",
     "min_tokens",
+    "repetition_penalty",
+    "drop_repeats",
     "head",
     "views",
     "likelihood",

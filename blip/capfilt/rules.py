@@ -9,15 +9,15 @@ EMPTY, REPEATS, PROMPT = "empty", "repeats", "prompt"
 SAME_WORD, SAME_PHRASE = 3, 2  # so many in a row are too many
 
 
-def rejected(text: str, prompt: str = "") -> str:
-    """The reason to reject a cleaned caption, or the empty string."""
+def rejected(text: str, prompt: str = "", repeats: bool = True) -> str:
+    """The reason to reject a cleaned caption, or the empty string; `repeats`: whether repeating itself is one."""
     words = text.split()
     if not words:
         return EMPTY
     start = prompt.lower().split()
     if start and words[: len(start)] == start:
         return PROMPT
-    return REPEATS if _repeats(words) else ""
+    return REPEATS if repeats and _repeats(words) else ""
 
 
 def _repeats(words: list[str]) -> bool:

@@ -168,7 +168,7 @@ def _judge(batch: Sequence[Sample], pictures: Views, job: ShardJob) -> list[Deci
     captioner, jury = _models(job)
     tokens = captioner.encode_images(pictures[View(captioner.image_size)], len(batch))
     written = _write_captions(batch, captioner, tokens, job.order)
-    doubtful = [*_web_texts(batch), *_synthetic_texts(written, captioner.card.prompt, len(batch))]
+    doubtful = [*_web_texts(batch), *_synthetic_texts(written, captioner.card.prompt, len(batch), job.order)]
     keys, texts = [sample.key for sample in batch], [text.text for text in doubtful]
     places = torch.tensor([text.place for text in doubtful])
     synthetic = torch.tensor([text.origin == "synthetic" for text in doubtful])
@@ -203,10 +203,11 @@ def _web_texts(batch: Sequence[Sample]) -> Iterator[Doubtful]:
             yield Doubtful(place, "web", text, "" if text else EMPTY)
 
 
-def _synthetic_texts(written: Sequence[str], prompt: str, images: int) -> Iterator[Doubtful]:
+def _synthetic_texts(written: Sequence[str], prompt: str, images: int, order: Order) -> Iterator[Doubtful]:
     copies = len(written) // images
     for number, text in enumerate(written):
-        yield Doubtful(number // copies, "synthetic", text, rejected(text, prompt))
+        reason = rejected(text, prompt, order.settings.drop_repeats)
+        yield Doubtful(number // copies, "synthetic", text, reason)
 
 
 def _judged(text: Doubtful, verdict: Sequence[float], threshold: float) -> Judged:
@@ -220,7 +221,11 @@ def _write_captions(batch: Sequence[Sample], captioner: Blip, tokens: Tensor, or
     how = order.settings
     nucleus = how.decoding == "nucleus"
     decoding = Decoding(
-        how.max_tokens, how.min_tokens, beams=1 if nucleus else 3, top_p=how.top_p if nucleus else None
+        how.max_tokens,
+        how.min_tokens,
+        beams=1 if nucleus else 3,
+        top_p=how.top_p if nucleus else None,
+        repetition_penalty=how.repetition_penalty,
     )
     uniforms = None
     if nucleus:

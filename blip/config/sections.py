@@ -82,7 +82,8 @@ class CapFilt(Section):
     name datasets of the pipeline; 0.5 is the argmax of the ITM head, as published. For a wished precision the
     threshold is measured on the dataset `held_out`, with a share `noise` of the texts assumed wrong. Synthetic captions
     have to reach `synthetic_threshold`, where that is given: a captioner's mistakes are plausible ones, and what is low
-    enough for web texts lets too many of them pass. The filter sees each picture in some `views`, shares of both sides
+    enough for web texts lets too many of them pass; with `drop_repeats` none that repeats itself is kept, whatever the
+    filter says (blip.capfilt.rules). The filter sees each picture in some `views`, shares of both sides
     about the middle, and their mean decides; to their log-odds are added, `likelihood` times, how likely the captioner
     finds the text (blip.capfilt.judge) and, `neighbours` times, how much likelier it is among similar pictures of the
     pool than among any (blip.capfilt.neighbours). `dtype` is what captioner and filter multiply in, and `compile`
@@ -98,6 +99,8 @@ class CapFilt(Section):
     top_p: float = Field(0.9, gt=0, le=1)
     max_tokens: int = Field(20, ge=2)
     min_tokens: int = Field(5, ge=1)
+    repetition_penalty: float = Field(1.0, gt=0)
+    drop_repeats: bool = True
     head: FilterHead = "itm"
     views: Annotated[tuple[View, ...], Field(min_length=1)] = (1.0,)
     likelihood: float = Field(0.0, ge=0)

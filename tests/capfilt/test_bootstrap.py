@@ -109,6 +109,32 @@ def test_several_captions_of_an_image_differ_and_the_first_stays(
     assert all(len(set(texts)) == 3 for texts in three)
 
 
+def test_a_penalty_keeps_captions_from_repeating_themselves(
+    web: PairsDataset, models: Models, tmp_path: Path
+) -> None:
+    greedy = {"top_p": 0.01, "max_tokens": 20}
+    run(web, tmp_path / "none", models, **greedy)
+    run(web, tmp_path / "strong", models, repetition_penalty=1e6, **greedy)
+    none, strong = (
+        sum(row["synthetic_reason"] == ["repeats"] for row in audit(tmp_path / name))
+        for name in ("none", "strong")
+    )
+    assert none > strong
+
+
+def test_what_repeats_itself_is_left_to_the_filter_where_it_is_not_to_be_dropped(
+    web: PairsDataset, models: Models, tmp_path: Path
+) -> None:
+    settings = {"threshold": 0.0, "top_p": 0.01, "captions_per_image": 3, "max_tokens": 20}
+    run(web, tmp_path / "dropped", models, **settings)
+    run(web, tmp_path / "left", models, drop_repeats=False, **settings)
+    dropped, left = (
+        {why for row in audit(tmp_path / name) for why in row["synthetic_reason"]}
+        for name in ("dropped", "left")
+    )
+    assert "repeats" in dropped and "repeats" not in left
+
+
 def test_beam_search_writes_one_caption_an_image() -> None:
     with pytest.raises(ValueError, match="beam search writes one caption"):
         CapFilt(decoding="beam", captions_per_image=2)

@@ -24,3 +24,10 @@ def test_an_empty_caption_and_a_copied_prompt_are_rejected() -> None:
     assert rejected("  ") == "empty"
     assert rejected("a picture of a cat", prompt="a picture of ") == "prompt"
     assert rejected("a cat", prompt="a picture of ") == ""
+
+
+def test_repeating_itself_is_no_reason_where_it_is_not_asked_for() -> None:
+    text = "a man in a red shirt and a man in a blue shirt"
+    assert rejected(text) == "repeats"
+    assert rejected(text, repeats=False) == ""
+    assert rejected("", repeats=False) == "empty"

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip.config import CapFilt, Wish
+from blip.data.inspection import VALIDATED
 from blip.data.kept import code_digest
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
@@ -54,6 +55,12 @@ class Pairs:
 
     dataset: Path
     excluded: Path | None = None
+
+    @classmethod
+    def validated(cls, dataset: Path) -> "Pairs":
+        """Without what validation set aside, of which it leaves a list beside the datasets, if it has run."""
+        place = dataset.resolve()
+        return cls(dataset, place.parent / VALIDATED / f"{place.name}.parquet")
 
     def absolute(self) -> "Pairs":
         """By paths that another process finds, wherever it runs."""

@@ -94,7 +94,7 @@ def capfilt(
     """Bootstrap a dataset: synthetic captions for every image, and only the texts that match it (CapFilt).
 
     Ended before it is ready, the same command goes on where it was. On several GPUs the DeepSpeed launcher runs it:
-    each rank does its share of the shards.
+    each rank does its share of the shards. What validation set aside beside a dataset is left out.
 
     Example: [bold]blip capfilt noisy/ cleaned/ --captioner models/captioner --filter models/filter[/bold]
     """
@@ -117,9 +117,9 @@ def capfilt(
     chosen, ranks = device_of_rank(device), Ranks.of_environment()
     models = Models.of(resolve(captioner), map(resolve, filters or [FILTER]), chosen, dtype, compiled)
     alone = chosen != "cpu" or ranks.world > 1
-    passing, apart = (Pairs(path) if path else None for path in (human, held_out))
+    passing, apart = (Pairs.validated(path) if path else None for path in (human, held_out))
     with open_pool(1 if alone else workers, dask) as pool:
-        order = Order(Pairs(source), passing, models, settings, seed, apart)
+        order = Order(Pairs.validated(source), passing, models, settings, seed, apart)
         tally = bootstrap(order, target, pool, ranks)
     if ranks.rank == 0:
         counts: dict[str, Any] = {**vars(tally), "audit": str(target / AUDIT_FILE)}
@@ -209,9 +209,9 @@ def calibrate(
     with TemporaryDirectory() as folder:
         near = Path(folder) / "neighbours.safetensors" if web and neighbours else None
         if web and near:
-            embed_pool(Pairs(web), models, how.batch_size, near)
-        jury = jury_of(models, how, Pairs(human) if human else None, near)
-    measured = measure(jury, Pairs(held_out))
+            embed_pool(Pairs.validated(web), models, how.batch_size, near)
+        jury = jury_of(models, how, Pairs.validated(human) if human else None, near)
+    measured = measure(jury, Pairs.validated(held_out))
     if png:
         draw(measured, noise, png)
     points = measured.curve(noise)

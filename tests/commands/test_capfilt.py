@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -21,6 +23,21 @@ def test_capfilt_bootstraps_a_dataset(blip, model: Path, dataset: Path, tmp_path
 
     assert ended.code == 0
     assert json.loads(blip("inspect", tmp_path / "clean", "--json").out)["samples"] == 3
+
+
+def test_capfilt_leaves_out_what_validation_set_aside(blip, model: Path, dataset: Path, tmp_path: Path):
+    (tmp_path / "validated").mkdir()
+    keys = pa.table({"key": [pq.read_table(dataset / "metadata.parquet")["key"][0].as_py()]})
+    pq.write_table(keys, tmp_path / "validated" / f"{dataset.name}.parquet")
+    models = ("--captioner", model, "--filter", model)
+
+    ended = blip(
+        "capfilt", dataset, tmp_path / "clean", *models, "--threshold", 0, "--device", "cpu", "--json"
+    )
+
+    assert ended.code == 0
+    audit = pq.read_table(tmp_path / "clean/audit.parquet")["key"].to_pylist()
+    assert len(audit) == 2 and keys["key"][0].as_py() not in audit
 
 
 def test_capfilt_counts_the_pictures_it_cannot_decode(blip, model: Path, pictures: Path, tmp_path: Path):

@@ -54,6 +54,8 @@ def code_of(stage: str) -> list[str]:
 def run_by(stage: str) -> set[str]:
     """The files of a stage that decide its result, relative to the project."""
     first = [STAGES[stage].module.replace(".", "/") + ".py"]
+    if stage in ("capfilt", "rounds"):
+        first.append("blip/stages/capfilt_rank.py")
     if STAGES[stage].trains:
         first += ["blip/stages/rank.py", SCORING, *imported(SCORING, *scores_of(stage))]
     return closure(first)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from blip.atomic import write_json
 from blip.capfilt.calibration import measure, threshold_for_share
@@ -30,10 +31,11 @@ from blip.capfilt.shard import AUDIT, BAD_SHARD, ShardJob, Tally, Thresholds, bo
 from blip.config import Wish
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset
-from blip.data.parquet import read_rows
+from blip.data.parquet import read_batches
 from blip.data.part import PARTS, assemble, finished, finished_numbers
 from blip.data.partial import Watch, begin, complete, discard, is_growing, join
 from blip.errors import BlipError
+from blip.training.heartbeat import Heartbeat
 
 AUDIT_FILE = f"{AUDIT}.parquet"
 NEIGHBOURS, THRESHOLDS = "neighbours.safetensors", "thresholds.json"  # while it grows
@@ -50,6 +52,18 @@ class Ranks:
     def of_environment(cls) -> "Ranks":
         """As the launcher has set RANK and WORLD_SIZE; alone without one."""
         return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+    @staticmethod
+    def device(chosen: str) -> str:
+        """The device chosen; where a launcher runs several ranks, the GPU that it gives this one.
+
+        That is the current one then: pinned memory and streams are of the current device if nothing else is said.
+        """
+        rank = os.environ.get("LOCAL_RANK")
+        if chosen != "cuda" or not rank:
+            return chosen
+        torch.cuda.set_device(int(rank))
+        return f"cuda:{rank}"
 
 
 ALONE = Ranks()
@@ -74,24 +88,29 @@ def bootstrap(order: Order, target: Path, pool: Pool = HERE, ranks: Ranks = ALON
     if not len(PairsDataset.open(order.web.dataset)):
         raise BlipError(f"{order.web.dataset} has no sample to caption; is it a dataset of web pairs?")
     check_models(order.models)
-    if not first:
-        return _help(order, target, pool, ranks)
+    with Heartbeat.of_this_process() as beat:
+        if not first:
+            return _help(order, target, pool, ranks, beat)
+        return _lead(order, target, pool, ranks, beat)
+
+
+def _lead(order: Order, target: Path, pool: Pool, ranks: Ranks, beat: Heartbeat) -> Tally:
+    """The share of the first rank: its shards, what all others wait for, and the dataset made of all parts."""
     plan = order.identity()
     work = begin(target, plan, ranks.world)
     _check_free(target, work)  # another process may have made it while the models were looked at
     thresholds = _prepare(work, order, pool)
-    _work(work, order, thresholds, ranks, pool)
-    _wait_for(work, order.shards(), ranks.world)
+    _work(work, order, thresholds, ranks, pool, beat)
+    _wait_for(work, order.shards(), ranks.world, beat)
     Limit.of(order, work).check(bad_in(receipt.quarantined for receipt in finished(work).values()))
-    _finish(work, target, order, plan, thresholds)
-    return count(target)
+    return _finish(work, target, order, plan, thresholds, beat)
 
 
-def _help(order: Order, target: Path, pool: Pool, ranks: Ranks) -> Tally:
+def _help(order: Order, target: Path, pool: Pool, ranks: Ranks, beat: Heartbeat) -> Tally:
     """The share of another rank than the first; there is none where the dataset gets to its place without it."""
     work = join(target, order.identity(), ranks.rank, ranks.world)
-    thresholds = _agreed(work, target) if work else None
-    return _work(work, order, thresholds, ranks, pool) if work and thresholds else Tally()
+    thresholds = _agreed(work, target, beat) if work else None
+    return _work(work, order, thresholds, ranks, pool, beat) if work and thresholds else Tally()
 
 
 def _check_free(target: Path, work: Path | None = None) -> None:
@@ -141,7 +160,7 @@ def _neighbours(work: Path, order: Order) -> Path | None:
     return work / NEIGHBOURS if order.settings.neighbours else None
 
 
-def _agreed(work: Path, target: Path) -> Thresholds | None:
+def _agreed(work: Path, target: Path, beat: Heartbeat) -> Thresholds | None:
     """The thresholds that the first rank has found, once they are there; None where it has finished without this one.
 
     Raises:
@@ -155,6 +174,7 @@ def _agreed(work: Path, target: Path) -> Thresholds | None:
             raise BlipError(
                 f"{work}: the first rank is gone and has left no thresholds; see what it said, and run the same again"
             )
+        beat.mark("vote")
         time.sleep(0.1)
     return thresholds
 
@@ -181,7 +201,9 @@ def find_threshold(
     return measure(jury, held_out, seed).threshold_for(wish.precision, noise)
 
 
-def _work(work: Path, order: Order, thresholds: Thresholds, ranks: Ranks, pool: Pool) -> Tally:
+def _work(
+    work: Path, order: Order, thresholds: Thresholds, ranks: Ranks, pool: Pool, beat: Heartbeat
+) -> Tally:
     """Do the shards of this rank that are not finished; each is drawn when it is its turn.
 
     The first rank also does again what was set aside as damaged, whoever did it: it may be mended by now.
@@ -202,21 +224,24 @@ def _work(work: Path, order: Order, thresholds: Thresholds, ranks: Ranks, pool: 
     before = len(done.intersection(mine))
     if before:
         print(f"capfilt  {before:,} of {len(mine):,} shards are finished already", flush=True)
+    beat.begin(before)
     waiting = (job for job in _jobs(work, order, thresholds) if job.number in to_do)
     for number, tally in enumerate(run_jobs(pool, bootstrap_shard, waiting), before + 1):
         total += tally
         _say(number, before + len(to_do), total)
         limit.check(total.bad)
+        beat.begin(number)
     return total
 
 
-def _wait_for(work: Path, parts: int, world: int) -> None:
+def _wait_for(work: Path, parts: int, world: int, beat: Heartbeat) -> None:
     """Until the other ranks are ready.
 
     Raises:
         BlipError: one is gone, and shards of its are not finished.
     """
     watches = [Watch(work, rank) for rank in range(world)]
+    beat.begin(parts)  # farther than any rank that works, which is the one to name if it hangs
     while missing := set(range(parts)) - finished_numbers(work):
         for rank in sorted({number % world for number in missing}):
             if watches[rank].is_gone():
@@ -224,15 +249,19 @@ def _wait_for(work: Path, parts: int, world: int) -> None:
                     f"rank {rank} of {world} is gone, and {sum(n % world == rank for n in missing):,} of its shards "
                     f"are not finished; what is finished waits in {work}: run the same again"
                 )
+        beat.mark("vote")
         time.sleep(1)
 
 
 def count(dataset: Path) -> Tally:
     """Images and texts of a bootstrapped dataset, and what became of them; a batch of its audit is in memory."""
     total = Tally(bad=bad_in([PairsDataset.open(dataset).manifest.quarantined]))
-    for row in read_rows(dataset / AUDIT_FILE, ["web_kept", "synthetic_kept", "reason"]):
-        web, synthetic = row["web_kept"], row["synthetic_kept"]
-        total += Tally(1, len(web), sum(web), len(synthetic), sum(synthetic), row["reason"] != "")
+    columns = ["web_kept", "synthetic_kept", "reason"]
+    for batch in read_batches(dataset / AUDIT_FILE, columns):
+        web, synthetic = (batch.column(name).flatten() for name in columns[:2])
+        dropped = sum(reason != "" for reason in batch.column("reason").to_pylist())
+        texts = (len(web), web.true_count, len(synthetic), synthetic.true_count)
+        total += Tally(len(batch), *texts, dropped)
     return total
 
 
@@ -244,7 +273,9 @@ def _jobs(work: Path, order: Order, thresholds: Thresholds) -> Iterator[ShardJob
         yield ShardJob(work, number, order, source, shard, hashes, thresholds, near)
 
 
-def _finish(work: Path, target: Path, order: Order, plan: dict[str, Any], thresholds: Thresholds) -> None:
+def _finish(
+    work: Path, target: Path, order: Order, plan: dict[str, Any], thresholds: Thresholds, beat: Heartbeat
+) -> Tally:
     """Make one dataset of all parts, which says what made it; but not by which code, or a comment made it another."""
     cut = {
         "threshold": thresholds.web,
@@ -252,8 +283,10 @@ def _finish(work: Path, target: Path, order: Order, plan: dict[str, Any], thresh
         "asked": order.asked,
     }
     made_by = {name: value for name, value in plan.items() if name != "code"}
-    assemble(work, order.digests(), made_by | cut, {AUDIT: SCHEMA})
+    assemble(work, order.digests(), made_by | cut, {AUDIT: SCHEMA}, lambda: beat.mark("finished"))
+    total = count(work)  # before it is in its place: whoever waits for that waits for nothing more
     complete(work, target, PARTS, NEIGHBOURS, THRESHOLDS)
+    return total
 
 
 def _say(shards: int, of: int, total: Tally) -> None:

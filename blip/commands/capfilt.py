@@ -1,6 +1,5 @@
 """Commands for CapFilt: clean a dataset, find a filter's threshold, and measure whether it all helps."""
 
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
@@ -114,7 +113,8 @@ def capfilt(
         "max_bad_fraction": max_bad_fraction,
     }  # fmt: skip
     settings = read_section(CapFilt, values, [], OPTIONS)
-    chosen, ranks = device_of_rank(device), Ranks.of_environment()
+    ranks = Ranks.of_environment()
+    chosen = ranks.device(chosen_device(device))
     models = Models.of(resolve(captioner), map(resolve, filters or [FILTER]), chosen, dtype, compiled)
     alone = chosen != "cpu" or ranks.world > 1
     passing, apart = (Pairs.validated(path) if path else None for path in (human, held_out))
@@ -135,21 +135,6 @@ def check(target: Path, cut: float | dict[str, float], held_out: Path | None) ->
         raise BadArguments(
             "--threshold precision=... is measured on human pairs: name a dataset with --held-out"
         )
-
-
-def device_of_rank(device: str) -> str:
-    """The device asked for; where a launcher runs several ranks, the GPU that it gives this one.
-
-    That is the current one then: pinned memory and streams are of the current device if nothing else is said.
-    """
-    import torch
-
-    chosen = chosen_device(device)
-    rank = os.environ.get("LOCAL_RANK")
-    if chosen != "cuda" or not rank:
-        return chosen
-    torch.cuda.set_device(int(rank))
-    return f"cuda:{rank}"
 
 
 def read_threshold(text: str) -> float | dict[str, float]:

@@ -88,10 +88,13 @@ class CapFilt(Section):
     finds the text (blip.capfilt.judge) and, `neighbours` times, how much likelier it is among similar pictures of the
     pool than among any (blip.capfilt.neighbours). `dtype` is what captioner and filter multiply in, and `compile`
     whether their layers are compiled first. It stops where more than `max_bad_fraction` of the samples are in damaged
-    shards or have a picture that cannot be decoded.
+    shards or have a picture that cannot be decoded. `ranks` processes share the shards, each on a GPU of its own,
+    started and watched as those of a training run (`launch`, to which a shard is a step); one alone has as many workers
+    on a CPU as there are cores.
     """
 
     rounds: int = Field(1, ge=1)
+    ranks: int = Field(1, ge=1)
     web: str = "web"
     human: str = "human"
     decoding: Literal["nucleus", "beam"] = "nucleus"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import file_digest
@@ -199,10 +199,11 @@ def assemble(
     parents: list[str],
     parameters: dict[str, Any],
     attached: Mapping[str, pa.Schema] | None = None,
+    on_table: Callable[[], object] = lambda: None,
 ) -> Manifest:
     """Join the finished parts to a dataset: metadata, quarantine index, attached tables, and the manifest last.
 
-    Held in memory are the tables of one part and 8 bytes for each sample.
+    Held in memory are the tables of one part and 8 bytes for each sample. `on_table` is called after each table.
 
     Raises:
         BlipError: two samples have the same key, or a truth column has two types.
@@ -213,7 +214,7 @@ def assemble(
     for name, columns in (attached or {}).items():
         wanted[name] = (directory / f"{name}.parquet", columns)
     for name, (target, columns) in wanted.items():
-        _join(target, _tables(directory, receipts, name), columns)
+        _join(target, _tables(directory, receipts, name), columns, on_table)
     _check_keys(directory / METADATA)
     shards = [receipt.shard for receipt in receipts.values() if receipt.shard]
     quarantined: Counter[str] = Counter()
@@ -224,7 +225,7 @@ def assemble(
     return manifest
 
 
-def _join(target: Path, tables: Sequence[Path], schema: pa.Schema) -> None:
+def _join(target: Path, tables: Sequence[Path], schema: pa.Schema, on_table: Callable[[], object]) -> None:
     """One row group a part, in the order of the parts; a column that a part lacks is null there."""
     with atomic_path(target) as temporary, closing(pq.ParquetWriter(temporary, schema)) as writer:
         for path in tables:
@@ -233,6 +234,7 @@ def _join(target: Path, tables: Sequence[Path], schema: pa.Schema) -> None:
             for name in missing:
                 rows = rows.append_column(name, pa.nulls(len(rows), schema.field(name).type))
             writer.write_table(rows.select(schema.names).cast(schema))
+            on_table()
 
 
 def _check_keys(metadata: Path) -> None:

@@ -43,7 +43,8 @@ class StageModule(Protocol):
 class Stage:
     """Where a stage is: its module, its variant of it, if its figures get a file of their own, if it trains.
 
-    `by_hand`: it is no part of the graph, as the sample has no data for it.
+    `by_hand`: it is no part of the graph, as the sample has no data for it. `bootstraps`: it shares the web pool among
+    ranks.
     """
 
     module: str
@@ -51,6 +52,12 @@ class Stage:
     keeps_metrics: bool = True
     trains: bool = False
     by_hand: bool = False
+    bootstraps: bool = False
+
+    @property
+    def has_ranks(self) -> bool:
+        """Whether what it starts may be several processes, on several nodes."""
+        return self.trains or self.bootstraps
 
 
 STAGES: dict[str, Stage] = {
@@ -59,7 +66,7 @@ STAGES: dict[str, Stage] = {
     "pretrain": Stage("blip.stages.pretrain", trains=True),
     "captioner": Stage("blip.stages.captioner", trains=True),
     "filter": Stage("blip.stages.filter", trains=True),
-    "capfilt": Stage("blip.stages.capfilt"),
+    "capfilt": Stage("blip.stages.capfilt", bootstraps=True),
     "pretrain_bootstrapped": Stage("blip.stages.pretrain", "bootstrapped", trains=True),
     "rounds": Stage("blip.stages.rounds", trains=True),
     **{
@@ -92,14 +99,14 @@ def find_stage(name: str) -> Stage:
 def run_stage(name: str, settings: Settings) -> dict[str, float]:
     """Run one stage under its MLflow run, and write its figures with the `seconds` it took.
 
-    On another node than the first of a training run, do what that says, and no more; the seconds are the only figure.
+    On another node than the first, do what that says, and no more; the seconds are the only figure.
 
     Raises:
         BadArguments: there is no such stage.
         BlipError: what the stage says of its inputs; or another process trains it.
     """
     stage = find_stage(name)
-    place = find_place(settings.launch, os.environ) if stage.trains else Place()
+    place = find_place(settings.launch, os.environ) if stage.has_ranks else Place()
     if place.node:
         return _follow(place, settings)
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.compute.threads))
@@ -130,8 +137,8 @@ def _run_here(name: str, stage: Stage, settings: Settings) -> dict[str, float]:
 
 @contextmanager
 def _alone(stage: Stage, name: str) -> Iterator[None]:
-    """Of a stage that trains there is one process, before anything is said of it to MLflow, whose run goes on."""
-    if not stage.trains:
+    """Of a stage that has ranks there is one process, before anything is said of it to MLflow, whose run goes on."""
+    if not stage.has_ranks:
         yield
         return
     keep_to_itself(RUNS / name)
@@ -160,7 +167,7 @@ def _forget_checkpoints(trained: list[str]) -> None:
 def _crew(stage: Stage, place: Place, settings: Settings) -> AbstractContextManager[None]:
     from blip.training.launch.crew import crew_of_stage
 
-    return crew_of_stage(place, settings.launch) if stage.trains else nullcontext()
+    return crew_of_stage(place, settings.launch) if stage.has_ranks else nullcontext()
 
 
 def prepare_random_numbers(settings: Settings) -> None:

@@ -1,18 +1,22 @@
 """What the stages that bootstrap share: clean the web pool with a captioner and a filter, and say what became of it."""
 
+import json
+import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import torch
 
-from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap, count
+from blip.atomic import write_json
+from blip.capfilt.bootstrap import AUDIT_FILE, Ranks, bootstrap, count
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.capfilt.shard import Tally
 from blip.config import CapFilt, Settings
 from blip.config.places import DATASETS, VALIDATED
-from blip.data.jobs import open_pool
+from blip.data.jobs import HERE, open_pool
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_batches
@@ -21,8 +25,12 @@ from blip.model.device import device_of
 from blip.tasks.captioning import is_exact
 from blip.tasks.matching import as_mask, precision_recall, roc_auc
 from blip.tracking.measured import Scores, measured
+from blip.training.launch.crew import Crew, current_crew
+from blip.training.launch.place import Place
+from blip.training.owner import give_up
 
 Row = dict[str, Any]
+JOB, DONE = "job.json", "done.json"  # for the ranks, and of the first one
 TRUTH = ("truth_matched", "truth_caption_true")
 IMMATERIAL = ("rounds", "dtype", "compile", "batch_size", "max_bad_fraction", "ranks")
 """Of the settings of CapFilt, to what its figures say."""
@@ -47,14 +55,43 @@ def order_of(captioner: Path, judge: Path, settings: Settings) -> Order:
     return Order(web, human, models, how, settings.seed, held_out)
 
 
-def write_bootstrapped(target: Path, order: Order) -> None:
-    """Bootstrap on as many workers as there may be.
+def write_bootstrapped(target: Path, captioner: Path, judge: Path, settings: Settings) -> None:
+    """Bootstrap on as many ranks as the settings say; on one, with as many workers as there may be.
 
     Raises:
-        BlipError: a model or a dataset cannot be used for this.
+        Preempted: the ranks were asked to stop.
+        BlipError: a model or a dataset cannot be used for this, or a rank failed.
     """
-    with open_pool(1 if order.models.device == "cuda" else None) as pool:
-        bootstrap(order, target, pool)
+    ranks = settings.capfilt.ranks
+    if ranks == 1:
+        order = order_of(captioner, judge, settings)
+        with open_pool(1 if order.models.device == "cuda" else None) as pool:
+            bootstrap(order, target, pool)
+        return
+    folder = target.with_name(f".{target.name}.ranks")
+    places = {"target": str(target), "captioner": str(captioner), "judge": str(judge)}
+    write_json(folder / JOB, places | {"settings": settings.model_dump(mode="json", by_alias=True)})
+    crew = current_crew() or Crew(Place(), settings.launch)
+    threads = max(settings.compute.threads // ranks, 1)
+    crew.run("capfilt", ranks, ["blip.stages.capfilt_rank", str(folder)], folder / DONE, threads)
+    shutil.rmtree(folder)
+    give_up(folder)
+
+
+def bootstrap_as_rank(folder: Path) -> None:
+    """Do the share of this process of what `write_bootstrapped` has written down; the first rank says when all is done.
+
+    Raises:
+        BlipError: a model or a dataset cannot be used for this, or another rank is gone.
+    """
+    values = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    settings = Settings.model_validate(values.pop("settings"))
+    target, captioner, judge = (Path(values[key]) for key in ("target", "captioner", "judge"))
+    order, ranks = order_of(captioner, judge, settings), Ranks.of_environment()
+    models = replace(order.models, device=ranks.device(order.models.device))
+    bootstrap(replace(order, models=models), target, HERE, ranks)
+    if ranks.rank == 0:
+        write_json(folder / DONE, {"dataset": str(target)})
 
 
 def bootstrapped_scores(target: Path, captioner: Path, judge: Path, settings: Settings) -> Scores:

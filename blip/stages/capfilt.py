@@ -35,13 +35,13 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
 
 def _finish(settings: Settings) -> None:
     """Bootstrap, unless that was finished and only what follows was not."""
-    order = order_of(model_directory("captioner"), model_directory("filter"), settings)
-    origins = order.identity()
+    models = model_directory("captioner"), model_directory("filter")
+    origins = order_of(*models, settings).identity()
     if is_kept(FINISHED, origins):
         print("capfilt  the dataset is finished already", flush=True)
         return
     take_away(FINISHED)
-    write_bootstrapped(FINISHED, order)
+    write_bootstrapped(FINISHED, *models, settings)
     keep(FINISHED, origins)
 
 

@@ -17,7 +17,7 @@ from blip.atomic import write_json
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Run, Settings
 from blip.config.places import CURVES, DATASETS, VALIDATED
-from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
+from blip.stages.bootstrapping import bootstrapped_scores, write_bootstrapped
 from blip.stages.filter import hand_over, train_members
 from blip.stages.training import Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
@@ -60,7 +60,7 @@ def plan(start: Path, settings: Settings) -> dict[str, Any]:
     datasets = {name: digest(DATASETS / name / "manifest.json") for name in lists}
     return {
         "runs": [identity_of(run, settings) for run in runs],
-        "capfilt": how.model_dump(mode="json", exclude={"rounds", "max_bad_fraction"}),
+        "capfilt": how.model_dump(mode="json", exclude={"rounds", "ranks", "max_bad_fraction"}),
         "datasets": datasets,
         "excluded": lists,
         "start": digest_of(start),
@@ -126,6 +126,6 @@ def _keep_curves(job: Job) -> None:
 def _bootstrap(now: Round, settings: Settings, run: StageRun) -> Scores:
     models = now.models / "captioner", now.models / "filter"
     if not now.dataset.is_dir():
-        write_bootstrapped(now.dataset, order_of(*models, settings))
+        write_bootstrapped(now.dataset, *models, settings)
     run.log_artifact(now.dataset / AUDIT_FILE, f"rounds/{now.number}")
     return bootstrapped_scores(now.dataset, *models, settings)

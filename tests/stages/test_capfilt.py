@@ -1,6 +1,7 @@
 """Stage capfilt on small datasets and models: the dataset, its page, what MLflow and the figures get."""
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from blip.config import Settings, load_settings
+from blip.errors import BlipError
 from blip.stages import run_stage
 from blip.tracking import store
 from tests import tiny
@@ -108,3 +110,31 @@ def test_a_finished_dataset_of_other_settings_is_made_anew(
         run_stage("capfilt", settings)
     other = settings.model_copy(update={"capfilt": settings.capfilt.model_copy(update={"threshold": 0.0})})
     assert run_stage("capfilt", other)["capfilt.web_kept"] == 1.0
+
+
+def test_two_ranks_write_what_one_process_writes(settings: Settings) -> None:
+    alone = run_stage("capfilt", settings)
+    written = files_of(Path("data/datasets/bootstrapped"))
+    shutil.rmtree("data/datasets/bootstrapped")
+
+    capfilt = settings.capfilt.model_copy(update={"ranks": 2})
+    shared = run_stage("capfilt", settings.model_copy(update={"capfilt": capfilt}))
+
+    assert shared | {"seconds": 0} == alone | {"seconds": 0}
+    assert files_of(Path("data/datasets/bootstrapped")) == written
+    assert not list(Path("data/datasets/.capfilt").glob(".bootstrapped.ranks*"))
+
+
+def test_what_stops_the_ranks_is_said(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    shard = Path("data/datasets/web/shards/00001.tar")
+    shard.unlink()
+    capfilt = settings.capfilt.model_copy(update={"ranks": 2})
+
+    with pytest.raises(BlipError, match=r"the 2 ranks ended .*rank \d .* ended with code 1"):
+        run_stage("capfilt", settings.model_copy(update={"capfilt": capfilt}))
+
+    assert f"{shard.absolute()} cannot be read" in capfd.readouterr().err
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(directory)): f.read_bytes() for f in directory.rglob("*") if f.is_file()}

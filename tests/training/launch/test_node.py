@@ -80,7 +80,7 @@ def test_a_rank_that_ends_or_hangs_is_named(tmp_path: Path, what: str, said: str
     if fault == "mute":  # a start may take the longer of both
         hurried = {"start_timeout": 20.0, "hang_timeout": 20.0}
     with pytest.raises(BlipError, match=said):
-        run(tmp_path, what, **hurried.get(fault, {}))
+        run(tmp_path, what, **hurried)
 
 
 def test_ranks_that_end_well_without_the_marker_have_failed(tmp_path: Path) -> None:

@@ -129,11 +129,14 @@ def test_runs_of_another_test_set_or_other_code_do_not_count(
     project: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[int] = []
-    monkeypatch.setattr(ablation, "_run", lambda _, arm, seed, steps: (ran.append(seed), FIGURES)[1])
+
+    def run(settings: Settings, arm: str, seed: int, steps: int) -> dict[str, float]:
+        ran.append(seed)
+        return FIGURES
 
     def again() -> int:
         ran.clear()
-        ablate(project, ["noisy"], [7], steps=2)
+        ablate(project, ["noisy"], [7], steps=2, run=run)
         return len(ran)
 
     assert (again(), again()) == (1, 0)

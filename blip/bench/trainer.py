@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
+from itertools import count
+from random import Random
 from typing import Any, cast
 
 import torch
@@ -23,7 +25,7 @@ from blip.bench.run import machine, prepare, versions
 from blip.bench.step import batch_of, objective_of
 from blip.bench.workload import Setup, computing
 from blip.config import Compute, Optimiser, Run
-from blip.data.loader import PairLoader
+from blip.data.loader import Batch, PairLoader
 from blip.model.batch import PairBatch
 from blip.tracking import store
 from blip.tracking.runs import StageRun
@@ -139,28 +141,29 @@ def plan_of(
     flops = sum(pair_flops(objective.network.config, tokens=30).values())
     compute = Compute(dtype=setup.dtype)
     loader = cast(PairLoader, turns)
-    return Plan("bench", objective, loader, lambda batch: cast(Any, batch), run, compute, {}, log, flops)
+    return Plan("bench", objective, loader, lambda _: turns.batch, run, compute, {}, log, flops)
 
 
 class _Turns:
-    """A loader that hands out the same batch again and again, and uses the moment for a bare step."""
+    """A loader for a `batch` that is ready: it reads nothing, and uses the moment for a bare step."""
 
     batches_per_epoch = 10**6
 
     def __init__(
         self, batch: PairBatch, bare: Callable[[], Any], setup: Setup, clock: Callable[[], float]
     ) -> None:
-        self._batch, self._bare, self._clock = batch, bare, clock
+        self.batch, self._bare, self._clock = batch, bare, clock
         self._device = torch.device(setup.device)
         self.seconds: list[tuple[float, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
         return {}
 
-    def __iter__(self) -> Iterator[PairBatch]:
-        while True:
+    def __iter__(self) -> Iterator[Batch]:
+        nothing, draw = torch.empty(0), Random(0)
+        for index in count():
             handed_out = self._now()
-            yield self._batch
+            yield Batch(nothing, (), nothing, draw, epoch=0, index=index)
             trainer = self._now() - handed_out
             self.seconds.append((trainer, timed(self._bare, self._device, self._clock)))
 

@@ -13,12 +13,16 @@ from typing import Any
 from blip.config.sections import Settings
 from blip.config.training import IMMATERIAL
 
+CAPFILT_IMMATERIAL = frozenset(("ranks", "max_bad_fraction"))
+"""Of `CapFilt`: who does the work, and what is refused."""
+
 
 def watched(settings: Settings) -> dict[str, Any]:
     """The settings without those that change neither weights nor figures."""
     values = settings.model_dump(mode="json", by_alias=True, exclude={"recipe", "launch"})
     values["compute"] = {"dtype": settings.compute.dtype}
     del values["evaluate"]["batch_size"]
+    values["capfilt"] = {k: v for k, v in values["capfilt"].items() if k not in CAPFILT_IMMATERIAL}
     for name in settings.runs:
         run: Any = reduce(getitem, name.split("."), values)
         run["training"] = {key: value for key, value in run["training"].items() if key not in IMMATERIAL}

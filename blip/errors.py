@@ -1,5 +1,8 @@
 """Errors that are the user's to read, and the exit codes of every command."""
 
+import sys
+from collections.abc import Callable
+
 DONE, FAILED, BAD_ARGUMENTS, PREEMPTED = 0, 1, 2, 75
 
 
@@ -19,3 +22,13 @@ class Preempted(BlipError):
     """The process was asked to stop and has saved a checkpoint; running it again continues."""
 
     exit_code = PREEMPTED
+
+
+def exit_code_of(work: Callable[[], object]) -> int:
+    """Do the work of a process that `blip stage` or a launcher starts; what went wrong is said, and gives its code."""
+    try:
+        work()
+    except BlipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return DONE

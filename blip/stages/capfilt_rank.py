@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from blip.errors import BlipError
+from blip.errors import exit_code_of
 from blip.stages.bootstrapping import bootstrap_as_rank
 from blip.training.launch.ranks import tie_to_parent
 
@@ -11,12 +11,7 @@ from blip.training.launch.ranks import tie_to_parent
 def main() -> int:
     """Bootstrap as one rank; the exit code is that of `blip stage`."""
     tie_to_parent()
-    try:
-        bootstrap_as_rank(Path(sys.argv[1]))
-    except BlipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: bootstrap_as_rank(Path(sys.argv[1])))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from blip.errors import BlipError
+from blip.errors import exit_code_of
 from blip.stages.training import read_job, threads_of, train_here
 from blip.tracking.system import node_metrics
 from blip.training.launch.ranks import tie_to_parent
@@ -18,13 +18,12 @@ def main() -> int:
     torch.set_num_threads(threads_of(job.run, settings))
     torch.set_flush_denormal(True)
     keep_freed_memory()
-    try:
+
+    def train() -> None:
         with node_metrics(job.run_id):
             train_here(job, settings)
-    except BlipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+
+    return exit_code_of(train)
 
 
 if __name__ == "__main__":

@@ -81,3 +81,5 @@ def test_a_part_that_nobody_began_is_not_searched_for(
 
     monkeypatch.setattr(Path, "glob", search)
     write(tmp_path, 1)
+    monkeypatch.undo()
+    assert finished(tmp_path).keys() == {0, 1}

@@ -15,7 +15,7 @@ import torch
 
 from blip.config import SpikeRule
 from blip.data.loader import Batch
-from blip.errors import BlipError
+from blip.errors import exit_code_of
 from blip.training.loop import train
 from tests import tiny
 from tests.training.tiny_run import plan
@@ -51,12 +51,7 @@ def main() -> int:
         steps.append(step)
 
     torch.manual_seed(5)
-    try:
-        train(replace(planned, run=run, collate=collate, log=log))
-    except BlipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: train(replace(planned, run=run, collate=collate, log=log)))
 
 
 if __name__ == "__main__":

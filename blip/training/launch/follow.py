@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from blip.errors import PREEMPTED, BlipError, Preempted
+from blip.errors import PREEMPTED, BlipError, Preempted, exit_code_of
 from blip.training.launch import node
 from blip.training.launch.place import Place
 from blip.training.launch.ranks import Order
@@ -56,10 +56,8 @@ def _orders(place: Place, store: "Store", stop: "threading.Event") -> int:
             node.work(Order(**values), place, store, address, stop)
             number += 1
         elif stop.is_set():
-            for one in (
-                number - 1,
-                number,
-            ):  # node 0 hears of it as its ranks do, of an order without ranks here too
+            # Node 0 hears of it as its ranks do, of an order without ranks here too.
+            for one in (number - 1, number):
                 store.set(f"stopped/{one}", "1")
         time.sleep(node.POLL_SECONDS)
     code = int(store.get("end"))
@@ -70,12 +68,7 @@ def _orders(place: Place, store: "Store", stop: "threading.Event") -> int:
 def main() -> int:
     """The agent that node 0 started through a remote shell; exit codes as of `blip stage`."""
     master, port, number, nodes, wait = sys.argv[1:6]
-    try:
-        follow(Place(int(number), int(nodes), master, int(port)), float(wait))
-    except BlipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: follow(Place(int(number), int(nodes), master, int(port)), float(wait)))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import socket
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,33 +180,40 @@ def test_a_name_server_that_is_down_spoils_no_shard(
     assert (len(dataset), dataset.manifest.quarantined) == (59, {"bad_url": 1})
 
 
-def test_a_dead_host_holds_no_list_up(server: Server, settings: Download, tmp_path: Path) -> None:
+@pytest.fixture
+def dead() -> Iterator[str]:
+    """An address where nothing listens."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        dead = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        urls = [f"{dead}/{n}.jpg" for n in range(25)] + [f"{server.url}/good/{n}.jpg" for n in range(25)]
-        source = listed(tmp_path / "list.json", urls)
-        quick = settings.model_copy(update={"retries": 0})
-        some = Ingest(samples_per_shard=25, datasets={}, download=quick)
-        dataset = ingest_dataset(source, tmp_path / "out", some)
+        yield f"http://127.0.0.1:{closed.getsockname()[1]}"
+
+
+def test_a_dead_host_holds_no_list_up(server: Server, dead: str, settings: Download, tmp_path: Path) -> None:
+    source = listed(tmp_path / "list.json", [*of_a_shard(dead), *of_a_shard(f"{server.url}/good")])
+    dataset = ingest_dataset(source, tmp_path / "out", at_once(settings))
     assert (len(dataset), dataset.manifest.quarantined) == (25, {"connect": 25})
     assert server.seen["/good/0.jpg"] == 1 + 1  # asked again whether it was the network
 
 
 def test_a_dead_host_holds_no_list_up_whose_other_shards_are_there(
-    server: Server, settings: Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, dead: str, settings: Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        dead = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        urls = [f"{server.url}/good/{n}.jpg" for n in range(25)] + [f"{dead}/{n}.jpg" for n in range(25)]
-        source = listed(tmp_path / "list.json", urls)
-        quick = settings.model_copy(update={"retries": 0})
-        some = Ingest(samples_per_shard=25, datasets={}, download=quick)
-        with monkeypatch.context() as patch, pytest.raises(BlipError, match="25 URLs of shard 1"):
-            patch.setattr("blip.ingest.download.shards.is_connected", lambda *_: False)
-            ingest_dataset(source, tmp_path / "out", some)
-        assert len(ingest_dataset(source, tmp_path / "out", some)) == 25
+    source = listed(tmp_path / "list.json", [*of_a_shard(f"{server.url}/good"), *of_a_shard(dead)])
+    with monkeypatch.context() as patch, pytest.raises(BlipError, match="25 URLs of shard 1"):
+        patch.setattr("blip.ingest.download.shards.is_connected", lambda *_: False)
+        ingest_dataset(source, tmp_path / "out", at_once(settings))
+    assert len(ingest_dataset(source, tmp_path / "out", at_once(settings))) == 25
+
+
+def of_a_shard(place: str) -> list[str]:
+    """URLs for a shard of `at_once`."""
+    return [f"{place}/{n}.jpg" for n in range(25)]
+
+
+def at_once(settings: Download) -> Ingest:
+    """Shards of 25 whose pictures are asked for once."""
+    quick = settings.model_copy(update={"retries": 0})
+    return Ingest(samples_per_shard=25, datasets={}, download=quick)
 
 
 def listed(path: Path, urls: list[str]) -> Source:

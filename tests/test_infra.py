@@ -144,4 +144,4 @@ def test_the_extra_that_remotes_need_is_pinned_and_named_where_they_are_promised
     assert any(one.startswith("dvc[s3,gs,ssh]") for one in extra)
     pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert {"dvc-s3", "dvc-gs", "dvc-ssh", "boto3", "aiobotocore", "gcsfs", "sshfs"} <= pinned
-    assert "-e '.[remote]'`" in (ROOT / "README.md").read_text()
+    assert "-e '.[remote]'`" in (ROOT / "docs/training.md").read_text()

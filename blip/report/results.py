@@ -8,7 +8,7 @@ from blip.report.graph import NODES
 
 # The pre-training runs are compared by image-to-text R@1 of the embeddings alone: after a short pre-training on noisy
 # pairs the ITM head is still at chance on the validation style, and re-ranking by it hides what was learnt. The gate of
-# blip-base reads the same figure; the report shows both directions and both heads.
+# blip-base reads the same figure of the validation data; the report shows both directions and both heads.
 PROTOCOL = "itc.i2t_r1"
 BOOTSTRAP = {
     "bootstrap.r1_noisy": f"compare.pretrain.{PROTOCOL}",
@@ -32,7 +32,7 @@ SUMMARY = (
     "vqa.question_only",
     "video.t2v_r1",
 )
-VALIDATION = "On validation data, by which settings are chosen"
+VALIDATION = "On validation data, by which settings and champions are chosen"
 POOL = "On the web pool, whose pairs pre-training has read"
 LABELS = {
     "retrieval.i2t_r1": ("Image to text, R@1", "Retrieval"),
@@ -47,19 +47,32 @@ LABELS = {
     "video.t2v_r1": ("Text to video, R@1", "Zero-shot"),
     "compare.pretrain.itc.i2t_r1": ("Pre-trained on the noisy pool, R@1", "Pre-training"),
     "compare.bootstrapped.itc.i2t_r1": ("Pre-trained on bootstrapped pairs, R@1", "Pre-training"),
-    "captioner.exact_match": ("Captioner, exact match", VALIDATION),
-    "captioner.cider": ("Captioner, CIDEr", VALIDATION),
+    "pretrain_bootstrapped.validation.itc.i2t_r1": ("Pre-trained on bootstrapped pairs, R@1", VALIDATION),
+    "captioner.validation.exact_match": ("Captioner, exact match", VALIDATION),
+    "captioner.validation.cider": ("Captioner, CIDEr", VALIDATION),
     "filter.validation_auc": ("Filter, ROC AUC", VALIDATION),
+    "finetune.retrieval.validation.i2t_r1": ("Retrieval, image to text, R@1", VALIDATION),
+    "finetune.retrieval.validation.t2i_r1": ("Retrieval, text to image, R@1", VALIDATION),
+    "finetune.captioning.validation.exact_match": ("Captions, exact match", VALIDATION),
+    "finetune.captioning.validation.cider": ("Captions, CIDEr", VALIDATION),
+    "finetune.vqa.validation.accuracy": ("All questions, accuracy", VALIDATION),
     "filter.roc_auc": ("Filter, ROC AUC", POOL),
     "filter.precision": ("Filter, right of the web texts kept", POOL),
     "filter.recall": ("Filter, kept of the right web texts", POOL),
 }
-SCALES = {"captioning.cider": 10.0, "captioner.cider": 10.0}  # the greatest possible value, where it is not 1
+CIDER: tuple[str, ...] = ("captioning.cider", "captioner.validation.cider", "finetune.captioning.validation.cider")
+SCALES = dict.fromkeys(CIDER, 10.0)  # the greatest possible value, where it is not 1
 MEASURED = (  # figure, the figure that is its baseline, what that is
     ("vqa.accuracy", "vqa.question_only", "question only"),
     ("vqa.open_accuracy", "vqa.question_only_open", "question only"),
     ("captioning.exact_match", "captioning.always_commonest", "always the commonest"),
-    ("captioner.exact_match", "captioner.always_commonest", "always the commonest"),
+    ("captioner.validation.exact_match", "captioner.validation.always_commonest", "always the commonest"),
+    (
+        "finetune.captioning.validation.exact_match",
+        "finetune.captioning.validation.always_commonest",
+        "always the commonest",
+    ),
+    ("finetune.vqa.validation.accuracy", "finetune.vqa.validation.question_only", "question only"),
     ("compare.bootstrapped.itc.i2t_r1", "compare.pretrain.itc.i2t_r1", "noisy pool"),
 )
 AT_RANDOM = (  # figure, what an order at random is expected to reach, the count of candidates, what they are
@@ -70,12 +83,8 @@ AT_RANDOM = (  # figure, what an order at random is expected to reach, the count
     ("compare.pretrain.itc.i2t_r1", "retrieval.chance.i2t_r1", "retrieval.texts", "texts"),
     ("video.t2v_r1", "video.chance.t2v_r1", "video.clips", "clips"),
 )
-DECIMALS = {
-    "captioning.cider": 2,
-    "captioner.cider": 2,
-    "filter.roc_auc": 3,
-    "filter.validation_auc": 3,
-}  # of the figures that are no shares
+# Decimals of the figures that are no shares.
+DECIMALS = {"filter.roc_auc": 3, "filter.validation_auc": 3} | dict.fromkeys(CIDER, 2)
 
 
 @dataclass(frozen=True)

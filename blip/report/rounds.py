@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from blip.tasks.rounds import ROUNDS, rounds_in
 
 LABELS = {
-    "captioner.exact_match": "Captioner on validation, exact match",
+    "captioner.validation.exact_match": "Captioner on validation, exact match",
     "filter.validation_auc": "Filter on validation, ROC AUC",
     "filter.roc_auc": "Filter on the web texts, ROC AUC",
     "filter.precision": "Kept web texts that are right",

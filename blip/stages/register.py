@@ -3,9 +3,10 @@
 Reads models/* and metrics/*.json; writes the registry and metrics/register.json: `register.NAME.passed` (1 or
 0) and `register.NAME.version` (0: not registered). A model that does not pass is said so and stops nothing.
 
-The figures have to be those of the weights that are here, with the settings of now. A champion that was measured on
-other data or with other settings is not compared: what reaches the minimums on the data that the project has now takes
-its place, and the way back is said.
+The gate's figures are those of validation data: models are chosen by them, so that what the test data say of a champion
+is no choice's luck. A version carries both. The figures have to be of the weights that are here, with the settings of
+now. A champion that was measured on other data or with other settings is not compared: what reaches the minimums on
+the data that the project has now takes its place, and the way back is said.
 """
 
 import sys
@@ -105,12 +106,13 @@ def _judge(
         return Outcome(verdict, champion.number, f"{STILL} v{champion.number}")
     if not verdict.good_enough:
         return Outcome(verdict, 0, "refused", champion, _otherwise(champion, digest, how))
+    told = _of_weights(scores, digest, settings)
     version, _ = registry.register(
         name,
         candidate.directory,
         run_id=run.run_id,
-        figures={metric: scores.figures[metric] for metric in minimums},
-        how=how,
+        figures=told.figures,
+        how={metric: measured.how for metric, measured in told.measured.items()},
         tags=training_run(run.client, candidate.stage, digest, settings),
         task=candidate.task,
     )
@@ -119,7 +121,9 @@ def _judge(
     )  # of a server that others share: perhaps another one since, uploads take minutes
     verdict = gate.judge(minimums, scores.figures, _to_beat(champion, digest, how), tolerance)
     alias = registry.CHAMPION if verdict.passed else registry.CHALLENGER
-    best = _best(version.figures, champion.best_alike(how) if champion else {})
+    best = _best(
+        {metric: version.figures[metric] for metric in minimums}, champion.best_alike(how) if champion else {}
+    )
     registry.promote(name, version.number, alias, best)
     standing = f"{alias} v{version.number}"
     return Outcome(verdict, version.number, standing, champion, _otherwise(champion, digest, how))
@@ -134,11 +138,21 @@ def _unfit(measured: Measured | None, digest: str, settings: Settings) -> str:
     return problem and f"{problem}: run `blip stage {stage}`"
 
 
+def _of_weights(scores: Scores, digest: str, settings: Settings) -> Scores:
+    """All figures that tell of the model with these weights, with the settings of now; rounds have plain names."""
+    fit = {
+        name: how
+        for name, how in scores.measured.items()
+        if not how.problem(digest, settings) and not name.startswith(f"{ROUNDS}.")
+    }
+    return Scores({name: scores.figures[name] for name in fit}, fit)
+
+
 def _warn_of_sentences(gate_of: dict[str, dict[str, float]], figures: dict[str, float]) -> None:
     """Say of which models the gate asks for captions that are exactly a reference, where references are sentences."""
     for name, minimums in gate_of.items():
         for metric, minimum in minimums.items():
-            task, _, measure = metric.partition(".")
+            task, _, measure = metric.rpartition(".")
             words = figures.get(f"{task}.reference_words", 0.0)
             if measure == "exact_match" and minimum > 0 and words >= SENTENCE:
                 print(

@@ -42,7 +42,7 @@ def caption_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     outcome = captioning.evaluate(
         write, read_samples(VALIDATION), batch_size=settings.evaluate.batch_size, seed=settings.seed
     )
-    scores = _named(prefix, outcome)
+    scores = _named(f"{prefix}.validation", outcome)
     return Scores.of(scores, measured([directory], VALIDATION, settings, "validation.captioning"))
 
 

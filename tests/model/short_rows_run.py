@@ -1,4 +1,4 @@
-"""The kernel for short rows against a loop in float64, interpreted on the CPU (TRITON_INTERPRET=1): the worst errors."""
+"""The kernel for short rows against a loop in float64: its worst errors; TRITON_INTERPRET=1 runs it on the CPU."""
 
 import torch
 from torch import Tensor

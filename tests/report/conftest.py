@@ -118,7 +118,7 @@ def _metrics(root: Path, settings: Settings) -> None:
         stages["ingest"][f"ingest.{name}.near_duplicates"] = 0.0
         stages["validate"] |= {f"validate.{name}.samples": count, f"validate.{name}.set_aside": count // 50}
     stages["validate"] |= {"validate.expectations": 61, "validate.warnings": 2}
-    stages["captioner"] = {"captioner.exact_match": 0.31}
+    stages["captioner"] = {"captioner.validation.exact_match": 0.31}
     stages["capfilt"] = {
         "filter.roc_auc": 0.934,
         "filter.itm_roc_auc": 0.823,
@@ -162,7 +162,20 @@ def _metrics(root: Path, settings: Settings) -> None:
                     stages["compare"][f"compare.{model}.{head}{way}_r{k}"] = value
     stages["compare"] |= {"compare.gain": 0.25, "compare.gain_half": 0.0512, "compare.images": 424.0}
     stages["pretrain"]["pretrain.training.steps"] = 800.0
-    stages["pretrain_bootstrapped"]["pretrain_bootstrapped.training.steps"] = 900.0
+    stages["pretrain_bootstrapped"] |= {
+        "pretrain_bootstrapped.training.steps": 900.0,
+        "pretrain_bootstrapped.validation.itc.i2t_r1": 0.43,
+    }
+    for task, name, value in (
+        ("retrieval", "i2t_r1", 0.47),
+        ("retrieval", "t2i_r1", 0.49),
+        ("captioning", "exact_match", 0.39),
+        ("captioning", "cider", 1.72),
+        ("captioning", "always_commonest", 0.002),
+        ("vqa", "accuracy", 0.842),
+        ("vqa", "question_only", 0.661),
+    ):
+        stages[f"finetune@{task}"][f"finetune.{task}.validation.{name}"] = value
     for number, model in enumerate(settings.register_.gate):
         stages["register"][f"register.{model}.passed"] = float(model != "blip-captioning")
         stages["register"][f"register.{model}.version"] = (

@@ -59,7 +59,7 @@ def test_models_say_what_became_of_them(finished: Path, settings: Settings, fact
 
 
 def test_a_model_below_its_gate_says_so(finished: Path, settings: Settings, facts: RunFacts) -> None:
-    (finished / "metrics/evaluate_captioning.json").unlink()
+    (finished / "metrics/finetune_captioning.json").unlink()
     outcomes = {model.name: model.outcome for model in models(settings, read_artefacts(finished), facts)}
     assert outcomes["blip-captioning"] == "below its gate, not registered"
 

@@ -100,7 +100,7 @@ def test_figures_of_the_pool_stand_in_a_group_that_says_so(finished: Path) -> No
     groups = {row.name: row.group for row in result_table(read_artefacts(finished), {})}
     of_pool = [name for name, group in groups.items() if "pre-training has read" in group]
     assert of_pool == ["filter.roc_auc", "filter.precision", "filter.recall"]
-    assert "validation data" in groups["captioner.exact_match"]
+    assert "validation data" in groups["captioner.validation.exact_match"]
 
 
 def test_cider_is_shown_on_its_own_scale(finished: Path) -> None:

@@ -14,8 +14,8 @@ from blip.report.rounds import rounds_table
 FIGURES = {
     "rounds.1.filter.roc_auc": 0.91,
     "rounds.2.filter.roc_auc": 0.934,
-    "rounds.1.captioner.exact_match": 0.31,
-    "rounds.2.captioner.exact_match": 0.355,
+    "rounds.1.captioner.validation.exact_match": 0.31,
+    "rounds.2.captioner.validation.exact_match": 0.355,
     "rounds.1.capfilt.web_kept": 0.4,
 }
 
@@ -72,6 +72,6 @@ def test_gates_and_results_are_of_the_last_round(finished: Path, settings: Setti
     write_rounds(finished)
     found = read_artefacts(finished)
     gates = {model.name: model.gates for model in models(settings, found, facts)}
-    assert gates["blip-captioner"] == (("captioner.exact_match", 0.2, 0.355),)
+    assert gates["blip-captioner"] == (("captioner.validation.exact_match", 0.2, 0.355),)
     shown = {row.name: row.value for row in result_table(found, settings.register_.gate)}
-    assert (shown["filter.roc_auc"], shown["captioner.exact_match"]) == (0.934, 0.355)
+    assert (shown["filter.roc_auc"], shown["captioner.validation.exact_match"]) == (0.934, 0.355)

@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
     **{f"{run}.objective.queue": 16 for run in RUNS},
     **{f"{run}.training.{name}": value for run in RUNS for name, value in TRAINING.items()},
 }
-FIRST = {"captioner": {"captioner.exact_match": 0.25}, "filter": {"filter.validation_auc": 0.75}}
+FIRST = {"captioner": {"captioner.validation.exact_match": 0.25}, "filter": {"filter.validation_auc": 0.75}}
 
 
 def toy_settings(number: int) -> Settings:

@@ -25,8 +25,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("BLIP_PIPELINE_RUN", raising=False)
     monkeypatch.chdir(tmp_path)
-    for name in ("vqa", "filter"):
-        write_weights(name, 1.0)
+    for name, value in (("vqa", 1.0), ("filter", 1.5)):
+        write_weights(name, value)
     loaded = load_settings(PARAMS)
     return loaded.model_copy(update={"register_": loaded.register_.model_copy(update={"gate": GATE})})
 
@@ -190,6 +190,23 @@ def test_with_rounds_the_last_ones_model_is_judged_by_its_own_figures(settings: 
     assert champion is not None
     assert champion.digest == registry.weights_digest(Path("models/rounds/2/filter"))
     assert champion.figures == {"filter.roc_auc": 0.93}
+
+
+def test_a_version_carries_what_the_test_data_say_of_it_too_and_is_not_chosen_by_that(
+    settings: Settings,
+) -> None:
+    gate = settings.register_.model_copy(
+        update={"gate": {"blip-vqa": {"finetune.vqa.validation.accuracy": 0.6}}}
+    )
+    by_validation = settings.model_copy(update={"register_": gate})
+    for number, (validation, test) in enumerate([(0.70, 0.80), (0.75, 0.71)], 1):
+        write_weights("vqa", float(number))
+        note("finetune_vqa", {"finetune.vqa.validation.accuracy": validation}, "vqa")
+        note("evaluate_vqa", {"vqa.accuracy": test}, "vqa")
+        assert register_models(by_validation)["register.blip-vqa.passed"] == 1.0
+        champion = registry.champion("blip-vqa")
+        assert champion is not None and champion.number == number
+        assert champion.figures == {"finetune.vqa.validation.accuracy": validation, "vqa.accuracy": test}
 
 
 def test_a_gate_for_a_model_nobody_makes_is_refused(settings: Settings) -> None:

@@ -88,7 +88,7 @@ def check(folder: Path, ranks: int) -> None:
         assert figures[f"captioner.training.{name}"] > 0, name
         assert run.data.metrics[f"captioner.training.{name}"] == figures[f"captioner.training.{name}"]
     assert 0 <= figures["captioner.training.data_wait"] < 1
-    assert "captioner.exact_match" in figures
+    assert "captioner.validation.exact_match" in figures
 
 
 def test_steps_that_were_not_sent_before_kill_9_are_sent_by_the_next_attempt(folder: Path) -> None:

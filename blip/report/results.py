@@ -60,8 +60,12 @@ LABELS = {
     "filter.precision": ("Filter, right of the web texts kept", POOL),
     "filter.recall": ("Filter, kept of the right web texts", POOL),
 }
-CIDER: tuple[str, ...] = ("captioning.cider", "captioner.validation.cider", "finetune.captioning.validation.cider")
-SCALES = dict.fromkeys(CIDER, 10.0)  # the greatest possible value, where it is not 1
+CIDER: tuple[str, ...] = (
+    "captioning.cider",
+    "captioner.validation.cider",
+    "finetune.captioning.validation.cider",
+)
+SCALES: dict[str, float] = dict.fromkeys(CIDER, 10.0)  # the greatest possible value, where it is not 1
 MEASURED = (  # figure, the figure that is its baseline, what that is
     ("vqa.accuracy", "vqa.question_only", "question only"),
     ("vqa.open_accuracy", "vqa.question_only_open", "question only"),
@@ -84,7 +88,7 @@ AT_RANDOM = (  # figure, what an order at random is expected to reach, the count
     ("video.t2v_r1", "video.chance.t2v_r1", "video.clips", "clips"),
 )
 # Decimals of the figures that are no shares.
-DECIMALS = {"filter.roc_auc": 3, "filter.validation_auc": 3} | dict.fromkeys(CIDER, 2)
+DECIMALS: dict[str, int] = {"filter.roc_auc": 3, "filter.validation_auc": 3} | dict.fromkeys(CIDER, 2)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from blip.atomic import write_json
-from blip.capfilt.calibration import measure, threshold_for_share
+from blip.capfilt.calibration import Measured, measure, threshold_for_share
 from blip.capfilt.check import check_models
 from blip.capfilt.decision import SCHEMA
 from blip.capfilt.embedding import embed_pool
@@ -103,7 +103,7 @@ def _lead(order: Order, target: Path, pool: Pool, ranks: Ranks, beat: Heartbeat)
     _work(work, order, thresholds, ranks, pool, beat)
     _wait_for(work, order.shards(), ranks.world, beat)
     Limit.of(order, work).check(bad_in(receipt.quarantined for receipt in finished(work).values()))
-    return _finish(work, target, order, plan, thresholds, beat)
+    return _finish(work, target, order, plan, beat)
 
 
 def _help(order: Order, target: Path, pool: Pool, ranks: Ranks, beat: Heartbeat) -> Tally:
@@ -134,7 +134,10 @@ def _check_apart(order: Order) -> None:
 
 
 def _prepare(work: Path, order: Order, pool: Pool) -> Thresholds:
-    """What all shards are decided by, written once: similar pictures to ask, and the thresholds."""
+    """What all shards are decided by, written once: similar pictures to ask, and the thresholds.
+
+    With them stands how well this tells held-out pairs apart, where there are any.
+    """
     if found := _thresholds_in(work):
         return found
     settings, near = order.settings, _neighbours(work, order)
@@ -142,17 +145,28 @@ def _prepare(work: Path, order: Order, pool: Pool) -> Thresholds:
         _check_apart(order)
         if near and not near.is_file():
             embed_pool(order.web, order.models, settings.batch_size, near, pool)
-        cut = settings.threshold
-        if isinstance(cut, Wish):
-            jury = jury_of(order.models, settings, order.human, near)
-            cut = find_threshold(cut, settings.noise, jury, order.web, order.held_out, order.seed)
+        found = _cut(order, near)
     except BlipError:
         discard(work)
         raise
+    write_json(work / THRESHOLDS, found)
+    return Thresholds.of(found)
+
+
+def _cut(order: Order, near: Path | None) -> dict[str, Any]:
+    """The thresholds, as asked for and as numbers, and what was measured on the held-out pairs."""
+    settings, cut = order.settings, order.settings.threshold
+    measured = None
+    if order.held_out or isinstance(cut, Wish):
+        jury = jury_of(order.models, settings, order.human, near)
+        measured = measure(jury, order.held_out, order.seed) if order.held_out else None
+        if isinstance(cut, Wish):
+            cut = find_threshold(cut, settings.noise, jury, order.web, measured)
     given = settings.synthetic_threshold
-    thresholds = Thresholds(cut, cut if given is None else given)
-    write_json(work / THRESHOLDS, thresholds._asdict())
-    return thresholds
+    found = {"threshold": cut, "synthetic_threshold": cut if given is None else given, "asked": order.asked}
+    if measured is None:
+        return found
+    return found | {"validation_auc": measured.roc_auc, "validation_accuracy": measured.accuracy}
 
 
 def _neighbours(work: Path, order: Order) -> Path | None:
@@ -181,14 +195,16 @@ def _agreed(work: Path, target: Path, beat: Heartbeat) -> Thresholds | None:
 
 def _thresholds_in(work: Path) -> Thresholds | None:
     try:
-        return Thresholds(**json.loads((work / THRESHOLDS).read_text(encoding="utf-8")))
+        return Thresholds.of(_found(work))
     except FileNotFoundError:
         return None
 
 
-def find_threshold(
-    wish: Wish, noise: float, jury: Jury, web: Pairs, held_out: Pairs | None, seed: int
-) -> float:
+def _found(work: Path) -> dict[str, Any]:
+    return json.loads((work / THRESHOLDS).read_text(encoding="utf-8"))
+
+
+def find_threshold(wish: Wish, noise: float, jury: Jury, web: Pairs, measured: Measured | None) -> float:
     """The threshold with which a jury gives what is wished for, with a share `noise` of the texts assumed wrong.
 
     Raises:
@@ -196,9 +212,9 @@ def find_threshold(
     """
     if wish.keep is not None:
         return threshold_for_share(jury, web, wish.keep)
-    if held_out is None or wish.precision is None:
+    if measured is None or wish.precision is None:
         raise BlipError("a threshold for a precision is measured on held-out human pairs; name their dataset")
-    return measure(jury, held_out, seed).threshold_for(wish.precision, noise)
+    return measured.threshold_for(wish.precision, noise)
 
 
 def _work(
@@ -273,17 +289,10 @@ def _jobs(work: Path, order: Order, thresholds: Thresholds) -> Iterator[ShardJob
         yield ShardJob(work, number, order, source, shard, hashes, thresholds, near)
 
 
-def _finish(
-    work: Path, target: Path, order: Order, plan: dict[str, Any], thresholds: Thresholds, beat: Heartbeat
-) -> Tally:
+def _finish(work: Path, target: Path, order: Order, plan: dict[str, Any], beat: Heartbeat) -> Tally:
     """Make one dataset of all parts, which says what made it; but not by which code, or a comment made it another."""
-    cut = {
-        "threshold": thresholds.web,
-        "synthetic_threshold": thresholds.synthetic,
-        "asked": order.asked,
-    }
     made_by = {name: value for name, value in plan.items() if name != "code"}
-    assemble(work, order.digests(), made_by | cut, {AUDIT: SCHEMA}, lambda: beat.mark("finished"))
+    assemble(work, order.digests(), made_by | _found(work), {AUDIT: SCHEMA}, lambda: beat.mark("finished"))
     total = count(work)  # before it is in its place: whoever waits for that waits for nothing more
     complete(work, target, PARTS, NEIGHBOURS, THRESHOLDS)
     return total

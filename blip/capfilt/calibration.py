@@ -9,10 +9,9 @@ are wrong is not known: `noise` assumes it, and precision depends on it.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from random import Random
 from typing import NamedTuple
 
 import numpy as np
@@ -22,14 +21,13 @@ from numpy.typing import NDArray
 from blip.capfilt.inputs import Pairs
 from blip.capfilt.judge import Jury
 from blip.capfilt.pictures import look
-from blip.data.pairs import PairsDataset, Sample
+from blip.data.pairs import PairsDataset, Sample, excluded_in
 from blip.data.text import clean_caption
 from blip.errors import BlipError
 from blip.tasks.batches import batches
-from blip.tasks.matching import roc_auc
+from blip.tasks.matching import BATCH, accuracy, ask, roc_auc
 
 Scores = NDArray[np.float64]
-BATCH = 64
 ROUND = (
     0.001,
     0.002,
@@ -51,9 +49,6 @@ ROUND = (
     0.998,
 )
 """Thresholds to show: evenly spread log-odds, for a trained filter is sure of most texts."""
-
-OTHERS = 8  # texts of other images that an image is judged with: few mismatches would make a threshold chance
-TRIES = 32  # to find them
 
 
 class Point(NamedTuple):
@@ -85,13 +80,17 @@ class Measured:
     @property
     def roc_auc(self) -> float:
         """The chance that a matching text scores above another, a tie counting half."""
-        scores = torch.from_numpy(np.concatenate([self.matched, self.mismatched]))
-        return roc_auc(scores, torch.arange(len(scores)) < len(self.matched))
+        return roc_auc(*self._all)
 
     @property
     def accuracy(self) -> float:
         """The share that is judged rightly at a probability of 0.5, of as many pairs that match as others."""
-        return float((self.matched >= 0.5).mean() + (self.mismatched < 0.5).mean()) / 2
+        return accuracy(*self._all)
+
+    @property
+    def _all(self) -> tuple[torch.Tensor, torch.Tensor]:
+        scores = torch.from_numpy(np.concatenate([self.matched, self.mismatched]))
+        return scores, torch.arange(len(scores)) < len(self.matched)
 
     def at(self, threshold: float, noise: float) -> Point:
         """What a threshold gives where a share `noise` of the texts is wrong."""
@@ -129,23 +128,12 @@ def measure(jury: Jury, held_out: Pairs, seed: int = 0, limit: int = 2000) -> Me
     Raises:
         BlipError: there are not two pairs with different texts.
     """
-    texts = sorted({text for text in held_out.texts() if text})
-    if len(texts) < 2:
-        raise BlipError(
-            f"{held_out.dataset}: calibration needs pairs with different texts; it has {len(texts)}"
-        )
+    dataset = PairsDataset.open(held_out.dataset)
     matched, mismatched = [], []
-    for batch in batches(islice(_with_texts(held_out), limit), BATCH):
-        own = [[clean_caption(caption.text) for caption in sample.captions] for sample in batch]
-        first = [(place, mine[0]) for place, mine in enumerate(own)]
-        others = [
-            (place, text)
-            for place, (sample, mine) in enumerate(zip(batch, own, strict=True))
-            for text in _others(texts, set(mine), Random(f"{seed}/{sample.key}"))
-        ]
-        scores = judge_texts(jury, batch, [*first, *others])
-        matched += scores[: len(batch)]
-        mismatched += scores[len(batch) :]
+    for asked in ask(dataset, excluded_in(held_out.excluded), seed, limit):
+        scores = judge_texts(jury, *asked)
+        matched += scores[: len(asked.samples)]
+        mismatched += scores[len(asked.samples) :]
     return Measured(np.array(matched), np.array(mismatched))
 
 
@@ -183,19 +171,6 @@ def _require_numbers(scores: Scores) -> None:
     """A threshold would keep none of what has no number, and none would say why."""
     if broken := int(np.isnan(scores).sum()):
         raise BlipError(
-            f"{broken:,} of {len(scores):,} probabilities of the filter are no numbers, so there is no threshold to "
-            "find: judge in float32 (capfilt.dtype, --dtype), or train the filter again with a lower learning rate"
+            f"{broken:,} of {len(scores):,} probabilities of the filter are no numbers, so no threshold decides by "
+            "them: judge in float32 (capfilt.dtype, --dtype), or train the filter again with a lower learning rate"
         )
-
-
-def _with_texts(pairs: Pairs) -> Iterator[Sample]:
-    for shard in PairsDataset.open(pairs.dataset).manifest.shards:
-        for sample in pairs.samples(shard):
-            if sample.captions and clean_caption(sample.captions[0].text):
-                yield sample
-
-
-def _others(texts: list[str], own: set[str], rng: Random) -> list[str]:
-    """Texts that are not the image's own; with few texts the same one may come again."""
-    found = [text for text in rng.choices(texts, k=TRIES) if text not in own][:OTHERS]
-    return found or [next((text for text in texts if text not in own), texts[0])]

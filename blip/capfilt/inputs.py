@@ -28,7 +28,7 @@ from blip.data.sample import stable_id
 from blip.errors import BlipError
 from blip.machine import usable_cores
 from blip.model.api import Blip
-from blip.tasks.matching import MEMBERS
+from blip.tasks.matching import with_members
 
 HOW = {
     "decoding",
@@ -180,19 +180,13 @@ class Models:
         return open_model(directory, self.device, self.dtype, self.compiled)
 
 
-def with_members(directory: Path) -> list[Path]:
-    """A filter and the models of the same training that decide with it, in folders of `MEMBERS` within."""
-    members = (path for path in (directory / MEMBERS).glob("*") if path.name.isdecimal())
-    return [directory, *sorted(members, key=lambda path: int(path.name))]
-
-
 @dataclass(frozen=True)
 class Order:
     """What is to be bootstrapped, by which models and how: all that the result depends on.
 
     Attributes:
         human: pairs that pass through, and whose texts the filter's embeddings are compared with.
-        held_out: human pairs on which the threshold for a wished precision is measured.
+        held_out: human pairs on which a threshold for a wished precision is measured, and how good the decisions are.
     """
 
     web: Pairs
@@ -234,13 +228,12 @@ class Order:
 
     def identity(self) -> dict[str, Any]:
         """Everything that the content depends on, by its own content, and not who computes it."""
-        measured = self.held_out if isinstance(self.settings.threshold, Wish) else None
         sides = {
             name: {
                 "dataset": PairsDataset.open(pairs.dataset).digest,
                 "excluded": _digest(excluded_in(pairs.excluded)),
             }
-            for name, pairs in (("web", self.web), ("human", self.human), ("held_out", measured))
+            for name, pairs in (("web", self.web), ("human", self.human), ("held_out", self.held_out))
             if pairs
         }
         models = {

@@ -8,10 +8,10 @@ computes on as many threads: the result is the same whoever does which shard, in
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import pyarrow as pa
 import torch
@@ -41,6 +41,11 @@ class Thresholds(NamedTuple):
 
     web: float
     synthetic: float
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> "Thresholds":
+        """Those that the manifest of the dataset names."""
+        return cls(found["threshold"], found["synthetic_threshold"])
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,9 @@ class CapFilt(Section):
     """How captions are written, and which texts are kept: those whose probability of matching is `threshold` or more.
 
     `rounds` is how often all of CapFilt is done, each time from the model that the time before made. `web` and `human`
-    name datasets of the pipeline; 0.5 is the argmax of the ITM head, as published. For a wished precision the
-    threshold is measured on the dataset `held_out`, with a share `noise` of the texts assumed wrong. Synthetic captions
+    name datasets of the pipeline; 0.5 is the argmax of the ITM head, as published. How well
+    all that decides tells texts apart is measured on the dataset `held_out`, and for a wished precision the threshold,
+    with a share `noise` of the texts assumed wrong. Synthetic captions
     have to reach `synthetic_threshold`, where that is given: a captioner's mistakes are plausible ones, and what is low
     enough for web texts lets too many of them pass; with `drop_repeats` none that repeats itself is kept, whatever the
     filter says (blip.capfilt.rules). The filter sees each picture in some `views`, shares of both sides

@@ -87,11 +87,13 @@ class Bootstrapping:
         known = self.parameters
         web, written = self.thresholds
         captions = f"{known['captions_per_image']} an image, {known['decoding']}"
+        apart = known.get("validation_auc")
         passed = self.samples - self.audit.pictures + self.audit.count("dropped")
         return {
             "Kept from a probability of": f"{web:.3g}"
             + (f", captions {written:.3g}" if written != web else ""),
             "Head of the filter": str(known["head"]),
+            **({"Held-out pairs told apart, ROC AUC": f"{apart:.3f}"} if apart is not None else {}),
             "Captions": captions + (f", p {known['top_p']:g}" if known["decoding"] == "nucleus" else ""),
             "Seed of the captions": str(known["seed"]),
             "Human pairs beside them": f"{passed:,}",

@@ -50,7 +50,8 @@ LABELS = {
     "pretrain_bootstrapped.validation.itc.i2t_r1": ("Pre-trained on bootstrapped pairs, R@1", VALIDATION),
     "captioner.validation.exact_match": ("Captioner, exact match", VALIDATION),
     "captioner.validation.cider": ("Captioner, CIDEr", VALIDATION),
-    "filter.validation_auc": ("Filter, ROC AUC", VALIDATION),
+    "filter.validation_auc": ("Filter by its ITM head, ROC AUC", VALIDATION),
+    "capfilt.validation_auc": ("Filter as CapFilt decides, ROC AUC", VALIDATION),
     "finetune.retrieval.validation.i2t_r1": ("Retrieval, image to text, R@1", VALIDATION),
     "finetune.retrieval.validation.t2i_r1": ("Retrieval, text to image, R@1", VALIDATION),
     "finetune.captioning.validation.exact_match": ("Captions, exact match", VALIDATION),
@@ -87,8 +88,9 @@ AT_RANDOM = (  # figure, what an order at random is expected to reach, the count
     ("compare.pretrain.itc.i2t_r1", "retrieval.chance.i2t_r1", "retrieval.texts", "texts"),
     ("video.t2v_r1", "video.chance.t2v_r1", "video.clips", "clips"),
 )
+AUCS: tuple[str, ...] = ("filter.validation_auc", "capfilt.validation_auc", "filter.roc_auc")
 # Decimals of the figures that are no shares.
-DECIMALS: dict[str, int] = {"filter.roc_auc": 3, "filter.validation_auc": 3} | dict.fromkeys(CIDER, 2)
+DECIMALS: dict[str, int] = dict.fromkeys(AUCS, 3) | dict.fromkeys(CIDER, 2)
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def result_table(found: Artefacts, gates: Mapping[str, Mapping[str, float]]) -> 
 
 def baselines(figures: Mapping[str, float]) -> dict[str, Baseline]:
     """Chance, or what answers without looking get, for each figure of which the stages have measured that."""
-    known = {name: Baseline(0.5, "chance") for name in ("filter.roc_auc", "filter.validation_auc")}
+    known = {name: Baseline(0.5, "chance") for name in AUCS}
     for name, value, count, what in AT_RANDOM:
         if value in figures and count in figures:
             known[name] = Baseline(figures[value], f"chance, {figures[count]:,.0f} {what}")

@@ -7,7 +7,8 @@ from blip.tasks.rounds import ROUNDS, rounds_in
 
 LABELS = {
     "captioner.validation.exact_match": "Captioner on validation, exact match",
-    "filter.validation_auc": "Filter on validation, ROC AUC",
+    "filter.validation_auc": "Filter on validation by its ITM head, ROC AUC",
+    "capfilt.validation_auc": "Filter on validation as CapFilt decides, ROC AUC",
     "filter.roc_auc": "Filter on the web texts, ROC AUC",
     "filter.precision": "Kept web texts that are right",
     "filter.recall": "Right web texts that are kept",

@@ -34,6 +34,9 @@ JOB, DONE = "job.json", "done.json"  # for the ranks, and of the first one
 TRUTH = ("truth_matched", "truth_caption_true")
 IMMATERIAL = ("rounds", "dtype", "compile", "batch_size", "max_bad_fraction", "ranks")
 """Of the settings of CapFilt, to what its figures say."""
+JUDGED_BY = ("web", "human", "held_out", "head", "views", "likelihood", "neighbours")
+"""Of the settings of CapFilt, to what it says of a text that is held out."""
+CUT, HELD_OUT = ("threshold", "synthetic_threshold"), ("validation_auc", "validation_accuracy")
 AUDITED = (
     "key",
     "web_texts",
@@ -95,17 +98,18 @@ def bootstrap_as_rank(folder: Path) -> None:
 
 
 def bootstrapped_scores(target: Path, captioner: Path, judge: Path, settings: Settings) -> Scores:
-    """The thresholds, what was kept, and how right that was where the pool's truth is known.
+    """The thresholds, what was kept, and how right that was where the pool's truth is known; and the held-out pairs'.
 
     The truth is read here, after the decisions, and nowhere before.
     """
-    parameters = PairsDataset.open(target).manifest.parameters
-    cut = {f"capfilt.{name}": parameters[name] for name in ("threshold", "synthetic_threshold")}
-    kept = _kept_figures(count(target))
+    parameters, models = PairsDataset.open(target).manifest.parameters, [captioner, judge]
+    cut, held_out = ({f"capfilt.{name}": parameters[name] for name in names} for names in (CUT, HELD_OUT))
     web = PairsDataset.open(DATASETS / settings.capfilt.web)
-    figures = cut | kept | truth_figures(web, target / AUDIT_FILE)
+    figures = cut | _kept_figures(count(target)) | truth_figures(web, target / AUDIT_FILE)
     deciding = ("seed", *(f"capfilt.{name}" for name in CapFilt.model_fields if name not in IMMATERIAL))
-    return Scores.of(figures, measured([captioner, judge], settings.capfilt.web, settings, *deciding))
+    judging = ("seed", *(f"capfilt.{name}" for name in JUDGED_BY))
+    on_web = Scores.of(figures, measured(models, settings.capfilt.web, settings, *deciding))
+    return on_web | Scores.of(held_out, measured(models, settings.capfilt.held_out, settings, *judging))
 
 
 def _kept_figures(tally: Tally) -> dict[str, float]:

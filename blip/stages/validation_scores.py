@@ -3,15 +3,12 @@
 from functools import partial
 from pathlib import Path
 
-from blip.capfilt.calibration import measure
-from blip.capfilt.inputs import Pairs, with_members
-from blip.capfilt.judge import Judge, Jury
 from blip.config import Settings
-from blip.config.places import DATASETS, VALIDATED
 from blip.model.device import device_of
 from blip.model.dialogs import answer_ranker
 from blip.model.two_images import TwoImages
-from blip.tasks import captioning, nlvr, retrieval, visdial, vqa
+from blip.stages.training import open_dataset
+from blip.tasks import captioning, matching, nlvr, retrieval, visdial, vqa
 from blip.tasks.inputs import open_directory, read_samples
 from blip.tasks.outcome import Outcome
 from blip.tracking.measured import Scores, measured
@@ -47,25 +44,18 @@ def caption_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
 
 
 def match_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
-    """How well a filter tells a picture's own text from those of others: ROC AUC, and accuracy at a probability of 0.5.
+    """How well a filter and its members together tell a picture's own text from those of others, as they are trained.
 
-    All its members judge together, by the heads and views by which CapFilt has them decide. The captioner and similar
-    pictures, whom it may ask too, have no say here.
+    By their ITM heads, ROC AUC and accuracy at a probability of 0.5, and by their embeddings, ROC AUC, each of the
+    whole picture. By the heads and views that CapFilt decides by, stage capfilt measures.
 
     Raises:
         BlipError: the validation data have no two pictures with different texts.
     """
-    how = settings.capfilt
-    human, validation = (
-        Pairs(DATASETS / name, VALIDATED / f"{name}.parquet") for name in (how.human, VALIDATION)
-    )
-    filters = [open_directory(path, settings.compute) for path in with_members(directory)]
-    texts = list(human.texts()) if how.head != "itm" else []
-    jury = Jury([Judge.of(model, how.head, texts) for model in filters], how.views)
-    found = measure(jury, validation, settings.seed)
-    scores = {f"{prefix}.validation_auc": found.roc_auc, f"{prefix}.validation_accuracy": found.accuracy}
-    deciding = ("seed", "capfilt.head", "capfilt.views")
-    return Scores.of(scores, measured([directory], VALIDATION, settings, *deciding))
+    filters = [open_directory(path, settings.compute) for path in matching.with_members(directory)]
+    found = matching.evaluate(filters, *open_dataset(VALIDATION), settings.seed)
+    scores = {f"{prefix}.validation_{name}": value for name, value in found.items()}
+    return Scores.of(scores, measured([directory], VALIDATION, settings, "seed"))
 
 
 def question_scores(prefix: str, directory: Path, settings: Settings) -> Scores:

@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from blip.capfilt.bootstrap import find_threshold
-from blip.capfilt.calibration import OTHERS, Measured, measure
+from blip.capfilt.calibration import Measured, measure
 from blip.capfilt.inputs import Models, Pairs
 from blip.capfilt.jury import jury_of
 from blip.config import CapFilt, Wish
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
+from blip.tasks.matching import OTHERS
 
 from .conftest import write
 
@@ -76,14 +77,14 @@ def test_every_held_out_pair_is_judged_with_its_own_and_with_other_texts(
 
 def test_a_wished_share_of_the_web_texts_is_kept(web: PairsDataset, models: Models) -> None:
     jury = jury_of(models, CapFilt(), None)
-    threshold = find_threshold(Wish(keep=0.5), 0.5, jury, Pairs(web.path), None, 0)
+    threshold = find_threshold(Wish(keep=0.5), 0.5, jury, Pairs(web.path), None)
     scores = measure(jury, Pairs(web.path)).matched  # of the six web texts that are not empty
     assert 3 <= (scores >= threshold).sum() <= 4
 
 
 def test_a_precision_needs_held_out_pairs(web: PairsDataset, models: Models) -> None:
     with pytest.raises(BlipError, match="measured on held-out human pairs"):
-        find_threshold(Wish(precision=0.9), 0.5, jury_of(models, CapFilt(), None), Pairs(web.path), None, 0)
+        find_threshold(Wish(precision=0.9), 0.5, jury_of(models, CapFilt(), None), Pairs(web.path), None)
 
 
 def test_a_threshold_has_one_wish() -> None:

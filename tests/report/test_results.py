@@ -93,6 +93,7 @@ def test_what_a_task_does_not_tell_has_no_baseline() -> None:
     assert set(baselines({"video.t2v_r1": 0.5, "video.clips": 9.0})) == {
         "filter.roc_auc",
         "filter.validation_auc",
+        "capfilt.validation_auc",
     }
 
 

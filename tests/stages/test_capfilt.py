@@ -9,10 +9,18 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from blip.config import Settings, load_settings
+from blip.capfilt import bootstrap
+from blip.capfilt.calibration import Measured, measure
+from blip.capfilt.embedding import embed_pool
+from blip.capfilt.inputs import Models, Pairs
+from blip.capfilt.judge import Jury
+from blip.capfilt.jury import jury_of
+from blip.config import CapFilt, Settings, load_settings
 from blip.errors import BlipError
 from blip.stages import run_stage
 from blip.tracking import store
+from blip.tracking.measured import from_json
+from blip.tracking.registry import weights_digest
 from tests import tiny
 
 from .conftest import ROOT, pictures, write
@@ -44,6 +52,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     ]
     write(tmp_path, "web", pool)
     write(tmp_path, "human", drawn[12:])
+    write(tmp_path, "validation", list(islice(pictures("validation"), 6)))
     for seed, name in enumerate(("captioner", "filter")):
         tiny.save(tmp_path / "models" / name, seed)
     changed = {"compute.device": "cpu", "capfilt.threshold": 0.5, "capfilt.min_tokens": 1}
@@ -82,6 +91,36 @@ def test_the_shares_of_the_sources_are_those_of_the_audit(settings: Settings) ->
         dropped = sum(row["reason"] != "" for row in own) / len(own)
         assert figures[f"capfilt.web_kept.{artist}"] == sum(any(row["web_kept"]) for row in own) / len(own)
         assert figures[f"capfilt.images_dropped.{artist}"] == dropped
+
+
+@pytest.mark.parametrize("threshold", [0.5, {"keep": 0.5}, {"precision": 0.5}])
+def test_all_that_decides_is_measured_on_the_held_out_pairs(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, threshold: object
+) -> None:
+    asked: list[Pairs] = []
+
+    def noting(jury: Jury, held_out: Pairs, seed: int) -> Measured:
+        asked.append(held_out)
+        return measure(jury, held_out, seed)
+
+    monkeypatch.setattr(bootstrap, "measure", noting)
+    how = CapFilt.model_validate(settings.capfilt.model_dump() | {"threshold": threshold})
+    figures = run_stage("capfilt", settings.model_copy(update={"capfilt": how}))
+    assert len(asked) == 1
+    models = Models(Path("models/captioner"), (Path("models/filter"),))
+    embed_pool(Pairs(Path("data/datasets/web")), models, 64, Path("near.safetensors"))
+    jury = jury_of(models, how, Pairs(Path("data/datasets/human")), Path("near.safetensors"))
+    assert len(jury.views) == 2 and jury.asked and jury.judges[0].neighbours
+    found = measure(jury, Pairs(Path("data/datasets/validation")), settings.seed)
+    assert figures["capfilt.validation_auc"] == found.roc_auc
+    assert figures["capfilt.validation_accuracy"] == found.accuracy
+    scores = from_json(json.loads(Path("metrics/capfilt.json").read_text()), "capfilt").measured
+    digest = weights_digest(Path("models/filter"))
+    told = scores["capfilt.validation_auc"]
+    assert told.data != scores["capfilt.web_kept"].data
+    assert not told.problem(digest, settings)
+    other = settings.model_copy(update={"capfilt": how.model_copy(update={"views": (1.0,)})})
+    assert "capfilt.views" in told.problem(digest, other)
 
 
 def test_a_dataset_that_is_finished_is_not_made_again(

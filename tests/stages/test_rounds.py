@@ -102,7 +102,10 @@ def test_the_figures_of_all_rounds_stand_side_by_side(thrice: Path) -> None:
     assert figures[f"rounds.1.{exact}"] == FIRST["captioner"][exact]
     assert figures["rounds.1.filter.validation_auc"] == FIRST["filter"]["filter.validation_auc"]
     for number in (2, 3):
-        for name in (exact, "filter.validation_auc", "capfilt.web_kept", "pretrained.validation.itc.i2t_r1"):
+        for name in (
+            exact, "filter.validation_auc", "capfilt.validation_auc", "capfilt.web_kept",
+            "pretrained.validation.itc.i2t_r1"
+        ):  # fmt: skip
             assert 0 <= figures[f"rounds.{number}.{name}"] <= 1
         audit = pq.read_table(thrice / f"data/datasets/rounds/{number}/audit.parquet")
         kept = [all(texts) for texts in audit["web_kept"].to_pylist()]

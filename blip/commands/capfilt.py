@@ -64,6 +64,12 @@ def capfilt(
     top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Of nucleus sampling.")] = 0.9,
     min_tokens: Annotated[int, typer.Option(min=1)] = 5,
     max_tokens: Annotated[int, typer.Option(min=2)] = 20,
+    repetition_penalty: Annotated[
+        float, typer.Option(min=0.01, help="Of tokens that a caption has already; 1: none, 1.1 as published.")
+    ] = 1.0,
+    drop_repeats: Annotated[
+        bool, typer.Option(help="Drop captions that repeat themselves, whatever the filter says.")
+    ] = True,
     head: Head = "itm",
     views: Views = None,
     likelihood: Likelihood = 0.0,
@@ -107,7 +113,8 @@ def capfilt(
     check(target, cut, held_out)
     values: dict[str, Any] = {
         "decoding": decoding, "captions_per_image": captions_per_image, "top_p": top_p,
-        "max_tokens": max_tokens, "min_tokens": min_tokens, "head": head, "views": views or [1.0],
+        "max_tokens": max_tokens, "min_tokens": min_tokens, "repetition_penalty": repetition_penalty,
+        "drop_repeats": drop_repeats, "head": head, "views": views or [1.0],
         "likelihood": likelihood, "neighbours": neighbours,
         "threshold": cut, "synthetic_threshold": synthetic_threshold, "noise": noise, "batch_size": batch_size,
         "max_bad_fraction": max_bad_fraction,

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from blip.data.pairs import PairsDataset
+
 
 def test_capfilt_refuses_lengths_without_room_for_a_caption(blip, dataset: Path, tmp_path: Path):
     result = blip("capfilt", dataset, tmp_path / "out", "--min-tokens", 30, "--max-tokens", 10)
@@ -23,6 +25,22 @@ def test_capfilt_bootstraps_a_dataset(blip, model: Path, dataset: Path, tmp_path
 
     assert ended.code == 0
     assert json.loads(blip("inspect", tmp_path / "clean", "--json").out)["samples"] == 3
+
+
+def test_capfilt_writes_captions_as_the_settings_of_the_stage_can_say(
+    blip, model: Path, dataset: Path, tmp_path: Path
+):
+    models = ("--captioner", model, "--filter", model, "--workers", 1, "--device", "cpu")
+    as_published = ("--repetition-penalty", 1.1, "--no-drop-repeats")
+
+    assert blip("capfilt", dataset, tmp_path / "ours", *models).code == 0
+    assert blip("capfilt", dataset, tmp_path / "theirs", *models, *as_published).code == 0
+
+    told = [PairsDataset.open(tmp_path / name).manifest.parameters for name in ("ours", "theirs")]
+    assert [(made["repetition_penalty"], made["drop_repeats"]) for made in told] == [
+        (1.0, True),
+        (1.1, False),
+    ]
 
 
 def test_capfilt_leaves_out_what_validation_set_aside(blip, model: Path, dataset: Path, tmp_path: Path):

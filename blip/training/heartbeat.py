@@ -31,7 +31,7 @@ SAID = {
     "step": "computing, or waiting for the other ranks in it",
     "vote": "waiting for the other ranks after it",
     "save": "saving a checkpoint",
-    "finished": "saving the model, after the last step",
+    "finished": "saving what was made, after the last step",
 }
 WIDTH = 64
 

@@ -86,13 +86,13 @@ class Crew:
         worst = min(reports, key=lambda report: CAUSES.index(report.kind))
         if worst.kind in ("stopped", "late"):
             raise Preempted(
-                f"{name}: the ranks were stopped; run it again to go on from the last checkpoint"
+                f"{name}: the ranks were stopped; run it again to go on from what they have saved"
                 + (f" ({worst.text}: raise launch.stop_timeout if the disk is slow)" if worst.text else "")
             )
         text = worst.text or "no rank gave a reason"
         raise BlipError(
-            f"{name}: the {ranks} ranks ended before the model was saved: {text}. Messages of the ranks are above. "
-            "Run it again to go on from the last checkpoint"
+            f"{name}: the {ranks} ranks ended before all was done: {text}. Messages of the ranks are above. "
+            "Run it again to go on from what they have saved"
         )
 
     def _order(self, name: str, ranks: int, arguments: Sequence[str], threads: int) -> Order:

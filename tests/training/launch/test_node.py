@@ -86,7 +86,7 @@ def test_a_rank_that_ends_or_hangs_is_named(tmp_path: Path, what: str, said: str
 def test_ranks_that_end_well_without_the_marker_have_failed(tmp_path: Path) -> None:
     (tmp_path / "saved.json").mkdir()  # rank 0 cannot write it
     with pytest.raises(
-        BlipError, match=r"the 2 ranks ended before the model was saved: rank 0 .* ended with code 1"
+        BlipError, match=r"the 2 ranks ended before all was done: rank 0 .* ended with code 1"
     ):
         spawn("drill", 2, [MODULE, str(tmp_path), "none", "2"], tmp_path / "other.json", 1)
 

@@ -121,6 +121,6 @@ def test_a_job_that_is_warned_saves_and_goes_on_when_it_is_queued_again(
 
     said = log.read_text()
     assert "node 1 of 2 takes orders" in said
-    assert "the ranks were stopped; run it again to go on from the last checkpoint" in said
+    assert "the ranks were stopped; run it again to go on from what they have saved" in said
     assert "resuming at step" in said and f"step {STEPS}/{STEPS}" in said
     assert figures()["pretrain.validation.itc.i2t_r1"] >= 0

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from blip.data.parquet import read_batches
 from blip.data.part import PARTS, assemble, finished, finished_numbers
 from blip.data.partial import Watch, begin, complete, discard, is_growing, join
 from blip.errors import BlipError
-from blip.training.heartbeat import Heartbeat
+from blip.training.heartbeat import UNHEARD, Heartbeat
 
 AUDIT_FILE = f"{AUDIT}.parquet"
 NEIGHBOURS, THRESHOLDS = "neighbours.safetensors", "thresholds.json"  # while it grows
@@ -99,7 +100,7 @@ def _lead(order: Order, target: Path, pool: Pool, ranks: Ranks, beat: Heartbeat)
     plan = order.identity()
     work = begin(target, plan, ranks.world)
     _check_free(target, work)  # another process may have made it while the models were looked at
-    thresholds = _prepare(work, order, pool)
+    thresholds = _prepare(work, order, pool, beat)
     _work(work, order, thresholds, ranks, pool, beat)
     _wait_for(work, order.shards(), ranks.world, beat)
     Limit.of(order, work).check(bad_in(receipt.quarantined for receipt in finished(work).values()))
@@ -133,7 +134,7 @@ def _check_apart(order: Order) -> None:
         )
 
 
-def _prepare(work: Path, order: Order, pool: Pool) -> Thresholds:
+def _prepare(work: Path, order: Order, pool: Pool, beat: Heartbeat) -> Thresholds:
     """What all shards are decided by, written once: similar pictures to ask, and the thresholds.
 
     With them stands how well this tells held-out pairs apart, where there are any.
@@ -144,8 +145,8 @@ def _prepare(work: Path, order: Order, pool: Pool) -> Thresholds:
     try:
         _check_apart(order)
         if near and not near.is_file():
-            embed_pool(order.web, order.models, settings.batch_size, near, pool)
-        found = _cut(order, near)
+            embed_pool(order.web, order.models, settings.batch_size, near, pool, beat)
+        found = _cut(order, near, beat)
     except BlipError:
         discard(work)
         raise
@@ -153,15 +154,15 @@ def _prepare(work: Path, order: Order, pool: Pool) -> Thresholds:
     return Thresholds.of(found)
 
 
-def _cut(order: Order, near: Path | None) -> dict[str, Any]:
+def _cut(order: Order, near: Path | None, beat: Heartbeat) -> dict[str, Any]:
     """The thresholds, as asked for and as numbers, and what was measured on the held-out pairs."""
     settings, cut = order.settings, order.settings.threshold
     measured = None
     if order.held_out or isinstance(cut, Wish):
         jury = jury_of(order.models, settings, order.human, near)
-        measured = measure(jury, order.held_out, order.seed) if order.held_out else None
+        measured = measure(jury, order.held_out, order.seed, beat=beat) if order.held_out else None
         if isinstance(cut, Wish):
-            cut = find_threshold(cut, settings.noise, jury, order.web, measured)
+            cut = find_threshold(cut, settings.noise, jury, order.web, measured, beat)
     given = settings.synthetic_threshold
     found = {"threshold": cut, "synthetic_threshold": cut if given is None else given, "asked": order.asked}
     if measured is None:
@@ -204,14 +205,16 @@ def _found(work: Path) -> dict[str, Any]:
     return json.loads((work / THRESHOLDS).read_text(encoding="utf-8"))
 
 
-def find_threshold(wish: Wish, noise: float, jury: Jury, web: Pairs, measured: Measured | None) -> float:
+def find_threshold(
+    wish: Wish, noise: float, jury: Jury, web: Pairs, measured: Measured | None, beat: Heartbeat = UNHEARD
+) -> float:
     """The threshold with which a jury gives what is wished for, with a share `noise` of the texts assumed wrong.
 
     Raises:
         BlipError: it cannot be reached, or there are no held-out pairs to measure it on.
     """
     if wish.keep is not None:
-        return threshold_for_share(jury, web, wish.keep)
+        return threshold_for_share(jury, web, wish.keep, beat=beat)
     if measured is None or wish.precision is None:
         raise BlipError("a threshold for a precision is measured on held-out human pairs; name their dataset")
     return measured.threshold_for(wish.precision, noise)
@@ -242,7 +245,8 @@ def _work(
         print(f"capfilt  {before:,} of {len(mine):,} shards are finished already", flush=True)
     beat.begin(before)
     waiting = (job for job in _jobs(work, order, thresholds) if job.number in to_do)
-    for number, tally in enumerate(run_jobs(pool, bootstrap_shard, waiting), before + 1):
+    do = partial(bootstrap_shard, beat=UNHEARD if pool.executor else beat)  # a worker has none to give
+    for number, tally in enumerate(run_jobs(pool, do, waiting), before + 1):
         total += tally
         _say(number, before + len(to_do), total)
         limit.check(total.bad)

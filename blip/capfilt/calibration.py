@@ -26,6 +26,7 @@ from blip.data.text import clean_caption
 from blip.errors import BlipError
 from blip.tasks.batches import batches
 from blip.tasks.matching import BATCH, accuracy, ask, roc_auc
+from blip.training.heartbeat import UNHEARD, Heartbeat
 
 Scores = NDArray[np.float64]
 ROUND = (
@@ -122,15 +123,17 @@ class Measured:
         return found
 
 
-def measure(jury: Jury, held_out: Pairs, seed: int = 0, limit: int = 2000) -> Measured:
-    """Judge at most `limit` held-out pairs, and each image with `OTHERS` texts of other images.
+def measure(
+    jury: Jury, held_out: Pairs, seed: int = 0, limit: int = 2000, beat: Heartbeat = UNHEARD
+) -> Measured:
+    """Judge at most `limit` held-out pairs, and each image with texts of other images; `beat` has signs meanwhile.
 
     Raises:
         BlipError: there are not two pairs with different texts.
     """
     dataset = PairsDataset.open(held_out.dataset)
     matched, mismatched = [], []
-    for asked in ask(dataset, excluded_in(held_out.excluded), seed, limit):
+    for asked in beat.watched(ask(dataset, excluded_in(held_out.excluded), seed, limit)):
         scores = judge_texts(jury, *asked)
         matched += scores[: len(asked.samples)]
         mismatched += scores[len(asked.samples) :]
@@ -147,14 +150,16 @@ def judge_texts(jury: Jury, samples: list[Sample], texts: list[tuple[int, str]])
     return [round(value, 6) for value in verdicts.probability.tolist()]
 
 
-def threshold_for_share(jury: Jury, web: Pairs, share: float, limit: int = 2000) -> float:
+def threshold_for_share(
+    jury: Jury, web: Pairs, share: float, limit: int = 2000, beat: Heartbeat = UNHEARD
+) -> float:
     """The threshold that keeps a share of the web texts, from `limit` of them spread over the shards."""
     shards, each = web.spread(limit)
     if not shards:
         raise BlipError(f"{web.dataset} has no sample to find a threshold with")
     scores: list[float] = []
     for shard in shards:
-        for batch in batches(islice(web.samples(shard), each), BATCH):
+        for batch in beat.watched(batches(islice(web.samples(shard), each), BATCH)):
             texts = [
                 (place, clean_caption(caption.text))
                 for place, sample in enumerate(batch)

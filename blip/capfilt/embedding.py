@@ -7,6 +7,7 @@ A job is a shard; a batch never reaches over its end: the file is the same whoev
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from blip.data.pairs import Sample
 from blip.data.text import clean_caption
 from blip.errors import BlipError
 from blip.tasks.batches import batches
+from blip.training.heartbeat import UNHEARD, Heartbeat
 
 LIMIT = 20_000  # pictures: 40 MB a filter
 
@@ -40,23 +42,26 @@ class Embedding:
     batch_size: int
 
 
-def embed_pool(web: Pairs, models: Models, batch_size: int, target: Path, pool: Pool = HERE) -> None:
+def embed_pool(
+    web: Pairs, models: Models, batch_size: int, target: Path, pool: Pool = HERE, beat: Heartbeat = UNHEARD
+) -> None:
     """Embed up to `LIMIT` pictures, spread over the shards, each with the first of its texts, by every filter."""
     shards, each = web.spread(LIMIT)
     jobs = (Embedding(n, shard, each, web, models, batch_size) for n, shard in enumerate(shards))
-    found = [made for _, made in sorted(run_jobs(pool, embed_shard, jobs), key=lambda one: one[0]) if made]
+    do = partial(embed_shard, beat=UNHEARD if pool.executor else beat)  # a worker has none to give
+    found = [made for _, made in sorted(run_jobs(pool, do, jobs), key=lambda one: one[0]) if made]
     names = found[0] if found else {}
     with atomic_path(target) as path:
         save_file({name: torch.cat([made[name] for made in found]) for name in names}, path)
 
 
-def embed_shard(job: Embedding) -> tuple[int, dict[str, Tensor]]:
+def embed_shard(job: Embedding, beat: Heartbeat) -> tuple[int, dict[str, Tensor]]:
     """The job's number with keys and every filter's embeddings; with nothing where the shard is damaged."""
     torch.set_num_threads(job.models.threads)
     made: list[dict[str, Tensor]] = []
     sizes = {View(job.models.open(path).image_size) for path in job.models.filters}
     try:
-        for seen in ahead(_batches(job), sizes, job.models.decoders):
+        for seen in beat.watched(ahead(_batches(job), sizes, job.models.decoders)):
             if seen.good:
                 made.append(_embed(seen.good, seen.views, job.models))
     except BlipError:

@@ -1,6 +1,6 @@
 """The job that bootstraps one shard: caption its images, judge every text, write what is kept and why.
 
-    for job in jobs: bootstrap_shard(job)
+    for job in jobs: bootstrap_shard(job, beat)
 
 A caption depends on the seed and its image's key, a batch never reaches over the end of a shard, and every job
 computes on as many threads: the result is the same whoever does which shard, in which order, how often begun anew.
@@ -31,6 +31,7 @@ from blip.errors import BlipError
 from blip.model.api import Blip, keyed_uniforms
 from blip.model.generation import Decoding
 from blip.tasks.batches import batches
+from blip.training.heartbeat import Heartbeat
 
 AUDIT = "audit"
 BAD_SHARD = "bad_shard"
@@ -96,15 +97,18 @@ class Doubtful(NamedTuple):
     reason: str
 
 
-def bootstrap_shard(job: ShardJob) -> Tally:
+def bootstrap_shard(job: ShardJob, beat: Heartbeat) -> Tally:
     """Write the part of one shard; one that is damaged is set aside as a whole, a picture that is by itself.
+
+    Args:
+        beat: has a sign for each batch, for a shard may take longer than a rank may be silent.
 
     Raises:
         BlipError: the shard cannot be read, or something else than the shard is wrong.
     """
     torch.set_num_threads(job.order.models.threads)
     try:
-        return _bootstrap(job) if job.source == job.order.web else _copy(job)
+        return _bootstrap(job, beat) if job.source == job.order.web else _copy(job)
     except BlipError as error:
         if not job.source.is_bad(job.shard):
             raise
@@ -127,12 +131,12 @@ def _copy(job: ShardJob) -> Tally:
     return Tally()
 
 
-def _bootstrap(job: ShardJob) -> Tally:
+def _bootstrap(job: ShardJob, beat: Heartbeat) -> Tally:
     counts: Counter[str] = Counter()
     rows = []
     batched = batches(job.source.samples(job.shard), job.order.settings.batch_size)
     with PartWriter(job.directory, job.number) as part:
-        for seen in ahead(batched, _wanted(job), job.order.models.decoders):
+        for seen in beat.watched(ahead(batched, _wanted(job), job.order.models.decoders)):
             for decision in _decide(seen, job):
                 rows.append(decision.audit_row())
                 _count(counts, decision)

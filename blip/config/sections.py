@@ -90,7 +90,7 @@ class CapFilt(Section):
     pool than among any (blip.capfilt.neighbours). `dtype` is what captioner and filter multiply in, and `compile`
     whether their layers are compiled first. It stops where more than `max_bad_fraction` of the samples are in damaged
     shards or have a picture that cannot be decoded. `ranks` processes share the shards, each on a GPU of its own,
-    started and watched as those of a training run (`launch`, to which a shard is a step); one alone has as many workers
+    started and watched as those of a training run (`launch`, to which a batch is a step); one alone has as many workers
     on a CPU as there are cores.
     """
 

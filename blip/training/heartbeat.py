@@ -111,6 +111,10 @@ class Heartbeat:
         self._file = None
 
 
+UNHEARD = Heartbeat(None)
+"""Of a process that nobody watches."""
+
+
 def last_sign(file: Path) -> Sign | None:
     """The last sign in a rank's file; None before the first."""
     try:

@@ -23,6 +23,7 @@ from blip.data.manifest import write_manifest
 from blip.data.pairs import Caption, PairsDataset
 from blip.data.partial import content_of
 from blip.errors import BlipError
+from blip.training.heartbeat import Heartbeat
 
 from .conftest import damage_a_picture, files_of, save, write
 
@@ -74,6 +75,21 @@ def test_every_image_is_in_the_audit_and_what_is_kept_is_in_the_dataset(
     out = PairsDataset.open(tmp_path / "out")
     assert sum(out.manifest.quarantined.values()) == tally.dropped
     assert out.verify() == []
+
+
+def test_a_sign_is_given_for_every_batch_that_is_prepared_or_done(
+    web: PairsDataset, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard of a large pool takes longer than a rank may be silent."""
+    signs: list[tuple[int, str]] = []
+    monkeypatch.setattr(Heartbeat, "mark", lambda beat, phase: signs.append((beat._step, phase)))
+    run(web, tmp_path / "out", models, neighbours=0.5, threshold={"keep": 0.5}, batch_size=2)
+    embedded, judged, done = (
+        [0] * 4,
+        [0] * 2,
+        [0, 0, 1, 1],
+    )  # batches of two shards, of which the second is a step
+    assert [step for step, phase in signs if phase == "step"] == [*embedded, *judged, *done]
 
 
 def test_synthetic_captions_can_have_a_threshold_of_their_own(

@@ -41,10 +41,10 @@ from blip.capfilt import bootstrap as module
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt
 
-def once(job, work=module.bootstrap_shard):
+def once(job, beat, work=module.bootstrap_shard):
     if (job.directory / f"parts/{job.number:05d}.json").exists():
         Path(sys.argv[5]).write_text(f"shard {job.number} was done twice")
-    return work(job)
+    return work(job, beat)
 
 module.bootstrap_shard = once
 web, human, captioner, judge, _, target, settings = sys.argv[1:]

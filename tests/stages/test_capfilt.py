@@ -21,6 +21,7 @@ from blip.stages import run_stage
 from blip.tracking import store
 from blip.tracking.measured import from_json
 from blip.tracking.registry import weights_digest
+from blip.training.heartbeat import Heartbeat
 from tests import tiny
 
 from .conftest import ROOT, pictures, write
@@ -99,9 +100,9 @@ def test_all_that_decides_is_measured_on_the_held_out_pairs(
 ) -> None:
     asked: list[Pairs] = []
 
-    def noting(jury: Jury, held_out: Pairs, seed: int) -> Measured:
+    def noting(jury: Jury, held_out: Pairs, seed: int, beat: Heartbeat) -> Measured:
         asked.append(held_out)
-        return measure(jury, held_out, seed)
+        return measure(jury, held_out, seed, beat=beat)
 
     monkeypatch.setattr(bootstrap, "measure", noting)
     how = CapFilt.model_validate(settings.capfilt.model_dump() | {"threshold": threshold})
@@ -169,7 +170,9 @@ def test_what_stops_the_ranks_is_said(settings: Settings, capfd: pytest.CaptureF
     shard.unlink()
     capfilt = settings.capfilt.model_copy(update={"ranks": 2})
 
-    with pytest.raises(BlipError, match=r"the 2 ranks ended before all was done: .*rank \d .* ended with code 1"):
+    with pytest.raises(
+        BlipError, match=r"the 2 ranks ended before all was done: .*rank \d .* ended with code 1"
+    ):
         run_stage("capfilt", settings.model_copy(update={"capfilt": capfilt}))
 
     assert f"{shard.absolute()} cannot be read" in capfd.readouterr().err

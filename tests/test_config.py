@@ -127,6 +127,7 @@ def test_what_goes_beyond_the_paper_is_off(recipe: str | None):
         ("pretrain.training.workers", -1, "greater than or equal to 0"),
         ("pretrain.objective.caption_weights", {"web": -1.0}, "greater than or equal to 0"),
         ("pretrain.objective.caption_weights", {"machine": 1.0}, "'human', 'web' or 'synthetic'"),
+        ("evaluate.classification.templates", ["{}", "a picture"], r"'a picture' has no \{\}"),
     ],
 )
 def test_an_option_that_there_is_not_is_refused(name: str, value: object, message: str):

@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip.config import CapFilt, Wish
-from blip.data.inspection import VALIDATED
 from blip.data.kept import code_digest
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
-from blip.data.pairs import PairsDataset, Sample, excluded_in
+from blip.data.pairs import VALIDATED, PairsDataset, Sample, excluded_in
 from blip.data.parquet import read_batches, read_column
 from blip.data.partial import content_of
 from blip.data.sample import stable_id

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from blip.config.data import Ingest, Validate
 from blip.config.section import Section
@@ -200,9 +200,17 @@ class VqaEvaluation(Answering):
     data: str
 
 
+def _with_a_place(template: str) -> str:
+    if "{}" not in template:
+        raise ValueError(f"{template!r} has no {{}} for the class name")
+    return template
+
+
 class ClassificationEvaluation(Section):
+    """`templates` are the texts made of a class name, which goes where {} is."""
+
     data: str
-    templates: list[str] = Field(min_length=1)
+    templates: list[Annotated[str, AfterValidator(_with_a_place)]] = Field(["{}"], min_length=1)
 
 
 class VideoEvaluation(Section):
@@ -212,13 +220,18 @@ class VideoEvaluation(Section):
     rerank_by: RerankBy = "published"
 
 
-class HeldOut(Section):
+class Evaluation(Section):
+    """The dataset of a task that has no other setting."""
+
+    data: str
+
+
+class HeldOut(Evaluation):
     """Datasets of a task for which the sample has no data: to evaluate on, and to validate training.
 
     Where both are the same, figures of validation are those of the test, and no setting may be chosen by them.
     """
 
-    data: str
     validation: str
 
 
@@ -234,7 +247,7 @@ class Validation(Section):
 
 
 class Evaluate(Section):
-    batch_size: int = 64
+    batch_size: int = Field(64, ge=1)
     retrieval: RetrievalEvaluation
     captioning: CaptioningEvaluation
     vqa: VqaEvaluation

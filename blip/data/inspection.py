@@ -20,12 +20,11 @@ import pyarrow as pa
 
 from blip.data.histogram import Histogram, between, numbers_to
 from blip.data.metadata import METADATA
-from blip.data.pairs import PairsDataset, Sample
+from blip.data.pairs import VALIDATED, PairsDataset, Sample
 from blip.data.parquet import read_batches, read_rows
 from blip.data.quarantine import Quarantined, read_quarantine
 from blip.data.text import clean_caption
 
-VALIDATED = "validated"  # beside the datasets, as `blip stage validate` leaves it
 INGEST, VALIDATION = "ingest", "validation"
 EXAMPLES = 6  # of a reason
 EVERY_WORD = 10_000

@@ -27,7 +27,19 @@ from blip.data.text import clean_caption
 from blip.data.writer import PairsWriter
 from blip.errors import BlipError
 
-__all__ = ["Caption", "PairsDataset", "PairsWriter", "Question", "Sample", "excluded_in", "excluded_keys"]
+__all__ = [
+    "VALIDATED",
+    "Caption",
+    "PairsDataset",
+    "PairsWriter",
+    "Question",
+    "Sample",
+    "excluded_in",
+    "excluded_keys",
+    "set_aside",
+]
+
+VALIDATED = "validated"  # beside the datasets, as `blip stage validate` leaves it
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,11 @@ def excluded_keys(validated_dir: Path | str, dataset_name: str) -> frozenset[str
     """
     path = Path(validated_dir) / f"{dataset_name}.parquet"
     return _read_keys(path) if _holds(path) else frozenset()
+
+
+def set_aside(dataset: Path) -> frozenset[str]:
+    """Keys that validation set aside in a dataset, by its list beside the dataset, as `excluded_keys`."""
+    return excluded_keys(dataset.parent / VALIDATED, dataset.name)
 
 
 def excluded_in(path: Path | None) -> frozenset[str]:

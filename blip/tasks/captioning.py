@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from blip.data.sample import Sample
 from blip.data.text import clean_caption
-from blip.errors import BlipError
 from blip.tasks.batches import batches
-from blip.tasks.outcome import Example, Outcome, choose, picture_of
+from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, picture_of
 from blip.tasks.ptb import tokenise
 
 Caption = Callable[[Sequence[bytes]], list[str]]  # pictures -> their captions
@@ -77,7 +76,7 @@ def evaluate(caption: Caption, samples: Iterable[Sample], *, batch_size: int, se
         caption: writes the captions of a batch of pictures: `Blip.caption` with its decoding bound.
 
     Raises:
-        BlipError: no sample has a caption to compare with.
+        NothingToEvaluate: no sample has a caption to compare with.
     """
     keys: list[str] = []
     written: list[str] = []
@@ -87,7 +86,9 @@ def evaluate(caption: Caption, samples: Iterable[Sample], *, batch_size: int, se
         keys += [sample.key for sample in batch]
         references += [_references(sample) for sample in batch]
     if not keys:
-        raise BlipError("captioning needs reference captions, and no sample of the evaluation data has one")
+        raise NothingToEvaluate(
+            "captioning needs reference captions, and no sample of the evaluation data has one"
+        )
     correct = list(map(is_exact, written, references))
     chosen = choose(correct, seed)
     figures = caption_metrics(written, references) | reference_figures(references)

@@ -15,9 +15,8 @@ from torch import Tensor
 from blip.data.images import ImageInput
 from blip.data.sample import Sample
 from blip.data.text import clean_caption
-from blip.errors import BlipError
 from blip.tasks.batches import batches
-from blip.tasks.outcome import Example, Outcome, choose, picture_of
+from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, picture_of
 from blip.tasks.ranking import ranks, recall_at
 
 SHOWN = 5
@@ -37,13 +36,7 @@ class ClassificationModel(Protocol):
 
 @torch.inference_mode()
 def class_embeddings(model: ClassificationModel, labels: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """A unit vector for each class, ``[C, P]`` float32: the mean over the templates.
-
-    Raises:
-        BlipError: a template without a place for the name.
-    """
-    if bare := [template for template in templates if "{}" not in template]:
-        raise BlipError(f"evaluate.classification.templates: {bare[0]!r} has no {{}} for the class name")
+    """A unit vector for each class, ``[C, P]`` float32: the mean over the templates."""
     texts = [clean_caption(template.replace("{}", label)) for label in labels for template in templates]
     embeddings_RP = model.embed_texts(texts).float().cpu()
     return F.normalize(embeddings_RP.unflatten(0, (len(labels), len(templates))).mean(dim=1), dim=-1)
@@ -68,7 +61,7 @@ def evaluate(
         temperature: divides similarities for the probabilities of the examples; ranks do not depend on it.
 
     Raises:
-        BlipError: no sample has a label.
+        NothingToEvaluate: no sample has a label.
     """
     named = {key: clean_caption(label) for key, label in labels.items()}
     keys: list[str] = []
@@ -77,7 +70,7 @@ def evaluate(
         keys += [sample.key for sample in batch]
         embeddings.append(model.embed_images([sample.media for sample in batch]).float().cpu())
     if not keys:
-        raise BlipError(
+        raise NothingToEvaluate(
             "classification needs labels (truth_label in the metadata, or captions), none was found"
         )
     places = {name: place for place, name in enumerate(dict.fromkeys(named[key] for key in keys))}

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from blip.config import Compute
-from blip.config.places import DATASETS, MODELS, VALIDATED
-from blip.data.pairs import PairsDataset, excluded_keys
+from blip.config.places import DATASETS, MODELS
+from blip.data.pairs import PairsDataset, set_aside
 from blip.data.sample import Sample
 from blip.errors import BlipError
 from blip.model.api import Blip
@@ -43,13 +43,21 @@ def read_samples(name: str) -> Iterator[Sample]:
     Raises:
         BlipError: it is not there, or damaged.
     """
-    excluded = excluded_keys(VALIDATED, name)
-    return PairsDataset.open(DATASETS / name).samples(excluded)
+    return samples_of(DATASETS / name)
 
 
-def read_labels(name: str) -> dict[str, str]:
+def samples_of(dataset: Path) -> Iterator[Sample]:
+    """Stream a dataset without what the list of validation beside it, if there is one, sets aside.
+
+    Raises:
+        BlipError: it is not there, or damaged.
+    """
+    return PairsDataset.open(dataset).samples(set_aside(dataset))
+
+
+def labels_of(dataset: Path) -> dict[str, str]:
     """The class of every sample by key: `truth_label` where the source has one, else the first caption."""
-    table = PairsDataset.open(DATASETS / name).metadata()
+    table = PairsDataset.open(dataset).metadata()
     column = "truth_label" if "truth_label" in table.column_names else "caption"
     keys, labels = table["key"].to_pylist(), table[column].to_pylist()
     known = ((key, "" if label is None else str(label)) for key, label in zip(keys, labels, strict=True))

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from blip.data.images import ImageInput
 from blip.data.sample import Question, Sample
-from blip.errors import BlipError
 from blip.tasks.batches import batches
-from blip.tasks.outcome import Example, Outcome, choose, partner_of, picture_of
+from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, partner_of, picture_of
 
 
 class NlvrModel(Protocol):
@@ -50,13 +49,13 @@ def evaluate(model: NlvrModel, samples: Iterable[Sample], *, batch_size: int, se
     """Judge every statement of which is told whether it is true.
 
     Raises:
-        BlipError: there is none about two pictures.
+        NothingToEvaluate: there is none about two pictures.
     """
     rows: list[_Row] = []
     for batch in batches((sample for sample in samples if _told(sample)), batch_size):
         rows += _judge(model, batch)
     if not rows:
-        raise BlipError(
+        raise NothingToEvaluate(
             "NLVR2 needs statements about two pictures, true or false; the evaluation data has none (kind: nlvr2)"
         )
     chosen = choose([row.correct for row in rows], seed)

@@ -17,12 +17,17 @@ from blip.atomic import write_json
 from blip.data.images import to_pil
 from blip.data.sample import Sample
 from blip.data.video import frames
+from blip.errors import BlipError
 
 EXAMPLES = 24
 LONGEST_SIDE = 320  # of a picture in the report
 FRAMES_SHOWN = 4  # of a clip
 
 Example = Mapping[str, object]
+
+
+class NothingToEvaluate(BlipError):
+    """No sample has what the task asks about: it is a dataset of another kind."""
 
 
 @dataclass(frozen=True)

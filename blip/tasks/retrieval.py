@@ -21,9 +21,8 @@ from blip.config import RerankBy
 from blip.data.images import ImageInput
 from blip.data.sample import Sample
 from blip.data.text import clean_caption
-from blip.errors import BlipError
 from blip.tasks.batches import batches
-from blip.tasks.outcome import Example, Outcome, choose, picture_of
+from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, picture_of
 from blip.tasks.ranking import RECALLS, chance_at, ranks, recall, recall_at, rerank, shortlist
 
 SHOWN = 5  # candidates of an example
@@ -116,7 +115,7 @@ def gather(samples: Iterable[Sample], encode: Encode, batch_size: int) -> Galler
     """Encode samples and collect their captions. Samples without a caption are left out.
 
     Raises:
-        BlipError: no sample has a caption.
+        NothingToEvaluate: no sample has a caption.
     """
     keys: list[str] = []
     tokens: list[Tensor] = []
@@ -130,7 +129,7 @@ def gather(samples: Iterable[Sample], encode: Encode, batch_size: int) -> Galler
         for made, part in zip((tokens, embeddings), encode(batch), strict=True):
             made.append(part)
     if not keys:
-        raise BlipError("retrieval needs captions, and no sample of the evaluation data has one")
+        raise NothingToEvaluate("retrieval needs captions, and no sample of the evaluation data has one")
     image, text = torch.tensor(captions).T
     positives = torch.zeros(len(keys), len(texts), dtype=torch.bool)
     positives[image, text] = True

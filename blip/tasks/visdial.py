@@ -14,10 +14,9 @@ from torch import Tensor
 
 from blip.data.images import ImageInput
 from blip.data.sample import Question, Sample
-from blip.errors import BlipError
 from blip.model.dialogs import Turn
 from blip.tasks.batches import batches
-from blip.tasks.outcome import Example, Outcome, choose, picture_of
+from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, picture_of
 from blip.tasks.ranking import RECALLS, ranks
 
 SHOWN = 5  # candidates of an example
@@ -47,13 +46,13 @@ def evaluate(rank: DialogModel, samples: Iterable[Sample], *, batch_size: int, s
     """Rank the candidates of every question whose right answer is among them.
 
     Raises:
-        BlipError: there is none.
+        NothingToEvaluate: there is none.
     """
     rows: list[_Row] = []
     for batch in batches((sample for sample in samples if _told(sample)), batch_size):
         rows += _rank_batch(rank, batch)
     if not rows:
-        raise BlipError(
+        raise NothingToEvaluate(
             "VisDial needs questions with their answer among candidates; the evaluation data has none (kind: visdial)"
         )
     chosen = choose([row.rank == 1 for row in rows], seed)

@@ -17,7 +17,7 @@ from blip.data.sample import Question, Sample
 from blip.data.text import clean_answer, clean_question
 from blip.errors import BlipError
 from blip.tasks.batches import batches
-from blip.tasks.outcome import Example, Outcome, choose, picture_of
+from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, picture_of
 from blip.tasks.vqa_answers import accuracy, normalise
 
 ANSWERS = 3128  # candidates: so many of the most frequent training answers (BLIP)
@@ -104,14 +104,16 @@ def evaluate(
         keep: how many candidates of a question are compared by their whole likelihood.
 
     Raises:
-        BlipError: no question has an answer.
+        NothingToEvaluate: no question has an answer.
     """
     answers = baseline.answers()
     rows: list[_Row] = []
     for batch in batches((sample for sample in samples if _asked(sample)), batch_size):
         rows += _answer_batch(model, batch, baseline, answers, keep)
     if not rows:
-        raise BlipError("question answering needs questions with answers, and the evaluation data has none")
+        raise NothingToEvaluate(
+            "question answering needs questions with answers, and the evaluation data has none"
+        )
     chosen = choose([row.correct for row in rows], seed)
     return Outcome(
         metrics=_metrics(rows),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from blip.config import Settings
-from blip.config.places import DATASETS, VALIDATED
+from blip.config.places import DATASETS
 from blip.data.kept import digest_of
 from blip.tracking import registry
 from blip.tracking.lineage import flatten
@@ -75,18 +75,22 @@ def measured(models: Iterable[Path], dataset: str, settings: Settings, *names: s
     Raises:
         BlipError: a model or the dataset is not there.
     """
-    from blip.data.pairs import PairsDataset, excluded_keys  # slow; who reads figures needs none of them
-
-    left_out = sorted(excluded_keys(VALIDATED, dataset))
     return Measured(
         tuple(registry.weights_digest(model) for model in models),
-        digest_of([PairsDataset.open(DATASETS / dataset).digest, *left_out]),
+        data_digest(DATASETS / dataset),
         tuple(
             (name, value)
             for name, value in _flat(settings).items()
             if any(f"{name}.".startswith(f"{wanted}.") for wanted in names)
         ),
     )
+
+
+def data_digest(dataset: Path) -> str:
+    """Digest of the samples of a dataset without those that validation set aside. Raises BlipError if there is none."""
+    from blip.data.pairs import PairsDataset, set_aside  # slow; who reads figures needs none of them
+
+    return digest_of([PairsDataset.open(dataset).digest, *sorted(set_aside(dataset))])
 
 
 def as_json(scores: Scores) -> dict[str, Any]:

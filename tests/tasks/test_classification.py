@@ -51,11 +51,6 @@ def test_the_embedding_of_a_class_is_the_mean_over_the_templates(tiny_blip):
     torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
 
 
-def test_a_template_needs_a_place_for_the_name(tiny_blip):
-    with pytest.raises(BlipError, match="'a picture' has no"):
-        class_embeddings(tiny_blip, ["red"], ["{}", "a picture"])
-
-
 def test_labels_are_required(colour_model, samples):
     with pytest.raises(BlipError, match="needs labels"):
         classified(colour_model, samples, {})

@@ -100,8 +100,8 @@ class Blip:
         opened = open_public(path)
         if not isinstance(opened.network, BlipNetwork):
             raise BlipError(
-                f"{path} is a model for NLVR2, which reads two images and writes nothing: `blip import` converts it, "
-                "blip.model.two_images.TwoImages opens the result"
+                f"{path} is a model for NLVR2, which reads two images and writes nothing: "
+                "blip.model.two_images.TwoImages opens it"
             )
         tokenizer = find_tokenizer(opened.network.config.text.vocabulary, None, path.parent)
         return cls(opened.network, tokenizer, opened.card, device, dtype)

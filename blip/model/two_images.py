@@ -12,11 +12,14 @@ from torch import Tensor
 
 from blip.data.images import ImageInput, preprocess
 from blip.data.text import Tokenizer, clean_question
+from blip.data.vocabulary import find_tokenizer
 from blip.errors import BlipError
 from blip.model.batch import counted
+from blip.model.config_json import ModelCard
 from blip.model.inference import keep_in, pack
 from blip.model.nlvr import NlvrNetwork, load_nlvr
 from blip.model.precision import autocast
+from blip.model.public import open_public
 
 
 class TwoImages:
@@ -37,9 +40,10 @@ class TwoImages:
 
     @classmethod
     def open(cls, directory: Path | str, device: str = "cpu", dtype: str = "float32") -> "TwoImages":
-        """Open a model directory. Raises BlipError if it is none of an NLVR2 model."""
-        network, card = load_nlvr(Path(directory))
-        model = cls(network, Tokenizer.from_directory(Path(directory)), card.max_tokens, device, dtype)
+        """Open a model directory, or a public ``.pth`` checkpoint. Raises BlipError if it is none of an NLVR2 model."""
+        public = Path(directory).is_file()
+        network, tokenizer, card = (_open_public if public else _open_directory)(Path(directory))
+        model = cls(network, tokenizer, card.max_tokens, device, dtype)
         pack(model.network)
         return model
 
@@ -77,3 +81,16 @@ class TwoImages:
             given = ids.to(self.device), mask.to(self.device)
             logits = self.network.judge(tokens, *given, index, counted(mask))
         return logits.softmax(-1)[:, 1].cpu()
+
+
+def _open_directory(directory: Path) -> tuple[NlvrNetwork, Tokenizer, ModelCard]:
+    network, card = load_nlvr(directory)
+    return network, Tokenizer.from_directory(directory), card
+
+
+def _open_public(path: Path) -> tuple[NlvrNetwork, Tokenizer, ModelCard]:
+    opened = open_public(path)
+    if not isinstance(opened.network, NlvrNetwork):
+        raise BlipError(f"{path} is a model for {opened.card.task}, not for NLVR2; blip.load opens it")
+    vocabulary = opened.network.config.text.vocabulary
+    return opened.network, find_tokenizer(vocabulary, None, path.parent), opened.card

@@ -11,6 +11,7 @@ import blip
 from blip.errors import BlipError
 from blip.model.nlvr import NlvrNetwork, load_nlvr, save_nlvr
 from blip.model.public import open_public
+from blip.model.two_images import TwoImages
 from tests import public_files, tiny
 
 State = dict[str, Tensor]
@@ -167,6 +168,18 @@ def test_a_saved_model_opens_unchanged(network: NlvrNetwork, tmp_path: Path) -> 
     save_nlvr(network, tiny.tokenizer(), tmp_path / "nlvr", opened.card)
     again, _ = load_nlvr(tmp_path / "nlvr")
     assert torch.equal(again(*pairs()), network(*pairs()))
+
+
+def test_a_public_file_opens_as_it_is_and_one_of_another_kind_does_not(
+    network: NlvrNetwork, tmp_path: Path
+) -> None:
+    tiny.tokenizer().save(tmp_path)
+    opened = TwoImages.open(tmp_path / "model_base_nlvr.pth")
+    assert torch.equal(opened.network.vision.class_embedding, network.vision.class_embedding)
+    assert len(opened.tokenizer) == len(tiny.tokenizer())
+    other = public_files.write(tmp_path / "other.pth", public_files.state_of("retrieval"))
+    with pytest.raises(BlipError, match=r"other\.pth is a model for retrieval, not for NLVR2"):
+        TwoImages.open(other)
 
 
 def test_it_does_not_open_as_another_model(network: NlvrNetwork, tmp_path: Path) -> None:

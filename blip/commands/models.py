@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from blip.commands.opening import Device, open_model, pictures_below, read_pictures, read_usable
+from blip.commands.opening import Device, Model, open_model, pictures_below, read_pictures, read_usable
 from blip.commands.output import JsonFlag, columns, show
 from blip.errors import BadArguments, BlipError
 
@@ -16,7 +16,6 @@ NOTHING = "(nothing)"  # where a model writes no word
 CAPTIONING, VQA, RETRIEVAL = (f"models:/blip-{task}@champion" for task in ("captioning", "vqa", "retrieval"))
 
 Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")]
-Model = Annotated[str, typer.Option(help="A model directory, a .pth file, a hub id, or models:/NAME@ALIAS.")]
 
 
 @app.command(rich_help_panel=PANEL)

@@ -15,18 +15,25 @@ if TYPE_CHECKING:
 
     from blip.model.api import Blip
 
+Model = Annotated[str, typer.Option(help="A model directory, a .pth file, a hub id, or models:/NAME@ALIAS.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU when there is one.")]
 
 
 def open_model(name: str, device: str) -> "Blip":
     """Open a model on a device. Raises BadArguments for a device that is not here."""
+    import blip
+
+    use_own_cores()
+    return blip.load(name, chosen_device(device))
+
+
+def use_own_cores() -> None:
+    """Compute on no more cores than this process may use: torch knows no container's share."""
     import torch
 
-    import blip
     from blip.machine import usable_cores
 
-    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))  # torch knows no container's share
-    return blip.load(name, chosen_device(device))
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
 def chosen_device(device: str) -> str:

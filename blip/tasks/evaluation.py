@@ -60,10 +60,10 @@ class Conditions:
     def _all(self, name: str, video: bool) -> Iterator[Sample]:
         for sample in samples_of(self.datasets / name):
             if sample.is_video != video:
-                what, task = ("a clip", "of pictures") if sample.is_video else ("a picture", "of clips")
+                what = "a clip" if sample.is_video else "a picture"
                 raise BlipError(
-                    f"{self.datasets / name}: sample {sample.key} is {what} (.{sample.extension}), and the task is one "
-                    f"{task}; clips are evaluated by the task video, pictures by all others"
+                    f"{self.datasets / name}: sample {sample.key} is {what} (.{sample.extension}); the task video is "
+                    "about clips, all others about pictures"
                 )
             yield sample
 
@@ -116,7 +116,7 @@ def _vqa(model: Blip, how: VqaEvaluation, where: Conditions) -> Outcome:
     train = where.datasets / how.train
     baseline = vqa.QuestionOnly.count(samples_of(train))
     if not baseline.answers():
-        raise BlipError(f"{train}: no question has an answer, of which the candidates could be counted")
+        raise BlipError(f"{train}: no question has an answer; the candidates are those of training questions")
     return vqa.evaluate(
         model,
         where.pictures(how.data),

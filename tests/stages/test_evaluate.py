@@ -56,6 +56,40 @@ def test_a_task_leaves_its_metrics_examples_and_exactly_the_pictures_they_name(
         assert len(list(csv.DictReader(handle))) == examples["selection"]["of"]
 
 
+@pytest.mark.parametrize("task", METRICS)
+def test_the_command_tells_what_the_stage_does(
+    blip, task: str, evaluation_settings: Settings, tmp_path: Path
+) -> None:
+    figures = run_stage(f"evaluate@{task}", evaluation_settings)
+    written = from_json(json.loads(Path(f"metrics/evaluate_{task}.json").read_text()), "").measured[
+        METRICS[task][0]
+    ]
+    settings = getattr(evaluation_settings.evaluate, task).model_dump()
+    named = {name: f"data/datasets/{settings.pop(name)}" for name in ("data", "train") if name in settings}
+    changes = [text for name, value in settings.items() for text in ("--set", f"{name}={json.dumps(value)}")]
+    train = ("--train", named["train"]) if "train" in named else ()
+    model = f"models/{task if Path('models', task).is_dir() else 'retrieval'}"
+    same = (
+        "--model",
+        model,
+        "--device",
+        "cpu",
+        "--seed",
+        evaluation_settings.seed,
+        "--out",
+        tmp_path / "out",
+    )
+    ended = blip("evaluate", task, named["data"], *train, *changes, *same, "--json")
+    told = json.loads(ended.out)
+    assert told["metrics"] == {name: value for name, value in figures.items() if name != "seconds"}
+    assert ((told["weights"],), told["data"]) == (written.weights, written.data)
+    files = {
+        path.relative_to(tmp_path / "out"): path.read_bytes() for path in (tmp_path / "out").rglob("*.*")
+    }
+    report = Path("reports/evaluate", task)
+    assert files == {path.relative_to(report): path.read_bytes() for path in report.rglob("*.*")}
+
+
 def test_the_same_models_and_data_give_the_same_report(evaluation_settings: Settings) -> None:
     first = run_stage("evaluate@retrieval", evaluation_settings) | {"seconds": 0}
     files = [path.read_bytes() for path in sorted(Path("reports/evaluate/retrieval").rglob("*.*"))]

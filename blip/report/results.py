@@ -90,7 +90,7 @@ AT_RANDOM = (  # figure, what an order at random is expected to reach, the count
 )
 AUCS: tuple[str, ...] = ("filter.validation_auc", "capfilt.validation_auc", "filter.roc_auc")
 # Decimals of the figures that are no shares.
-DECIMALS: dict[str, int] = dict.fromkeys(AUCS, 3) | dict.fromkeys(CIDER, 2)
+DECIMALS = dict.fromkeys(AUCS, 3) | dict.fromkeys(CIDER, 2)
 
 
 @dataclass(frozen=True)

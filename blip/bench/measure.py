@@ -10,6 +10,7 @@ import torch
 from torch import Size
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from blip.model.device import now
 from blip.training import memory
 
 Call = Callable[[], Any]
@@ -31,11 +32,9 @@ def by_turns(
 
 def timed(call: Call, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call, to the end of what it started on the device."""
-    _wait(device)
-    start = clock()
+    start = now(device, clock)
     call()
-    _wait(device)
-    return clock() - start
+    return now(device, clock) - start
 
 
 def counted_flops(call: Call) -> int:
@@ -93,8 +92,3 @@ if torch.backends.mkldnn.is_available():
 def median_ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> float:
     """How many times faster `ours` is: the median over the turns."""
     return statistics.median(b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True))
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -17,7 +17,7 @@ from blip.bench import caption, judging, rerank, step
 from blip.bench.measure import Call, by_turns, counted_flops, median_ratio, peak_bytes
 from blip.bench.workload import Setup
 from blip.training.memory import keep_freed_memory
-from blip.training.peak import matmul_peak, processor
+from blip.training.peak import machine, matmul_peak
 
 Work = Literal["step", "caption", "rerank", "filter"]
 SideName = Literal["ours", "transformers"]
@@ -111,7 +111,7 @@ def compare(
     items = setup.batch * {"rerank": setup.texts, "filter": setup.texts, "caption": setup.captions}.get(
         work, 1
     )
-    return Comparison(work, setup, items, sides, peak, ratio, machine(setup), versions())
+    return Comparison(work, setup, items, sides, peak, ratio, machine(setup.device), versions())
 
 
 def _flops(work: Work, side: SideName, setup: Setup, call: Call) -> int:
@@ -150,13 +150,6 @@ def prepare() -> None:
     """What a training process of ours sets, for both sides: no denormals, freed memory kept."""
     torch.set_flush_denormal(True)
     keep_freed_memory()
-
-
-def machine(setup: Setup) -> str:
-    """The processor and its threads, or the GPU."""
-    if setup.device.startswith("cuda"):
-        return torch.cuda.get_device_name(setup.device)
-    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def versions() -> str:

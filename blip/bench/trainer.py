@@ -21,17 +21,19 @@ from typing import Any, cast
 import torch
 
 from blip.bench.measure import timed
-from blip.bench.run import machine, prepare, versions
+from blip.bench.run import prepare, versions
 from blip.bench.step import batch_of, objective_of
 from blip.bench.workload import Setup, computing
 from blip.config import Compute, Optimiser, Run
 from blip.data.loader import Batch, PairLoader
 from blip.model.batch import PairBatch
+from blip.model.device import now
 from blip.tracking import store
 from blip.tracking.runs import StageRun
 from blip.training.engine import build_optimiser
 from blip.training.flops import pair_flops
 from blip.training.loop import Plan, train
+from blip.training.peak import machine
 
 LOG_EVERY, USUAL_LOG_EVERY = 4, 50  # here, and by default in a run
 WARM_UP = 2  # steps that make the optimisers' state and are not counted
@@ -94,7 +96,7 @@ def measure(setup: Setup, repeats: int = 8, zero_stage: int = 1, cpu_time: bool 
         [trainer for trainer, _ in plain],
         [bare for _, bare in plain],
         [pair for logged, pair in logs if logged],
-        machine(setup),
+        machine(setup.device),
         versions(),
     )
 
@@ -162,12 +164,7 @@ class _Turns:
     def __iter__(self) -> Iterator[Batch]:
         nothing, draw = torch.empty(0), Random(0)
         for index in count():
-            handed_out = self._now()
+            handed_out = now(self._device, self._clock)
             yield Batch(nothing, (), nothing, draw, epoch=0, index=index)
-            trainer = self._now() - handed_out
+            trainer = now(self._device, self._clock) - handed_out
             self.seconds.append((trainer, timed(self._bare, self._device, self._clock)))
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return self._clock()

@@ -1,4 +1,7 @@
-"""The device that a setting or an option names."""
+"""The device that a setting or an option names, and the time when it is done."""
+
+import time
+from collections.abc import Callable
 
 import torch
 
@@ -8,3 +11,10 @@ def device_of(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
+
+
+def now(device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
+    """The time when the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock()

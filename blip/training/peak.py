@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from blip.model.device import now
+
 MEASURING_SECONDS = 0.4
 DATA_SHEETS: dict[str, tuple[float, float]] = {  # TFLOP/s without sparsity: 16-bit types, TF32
     "B200": (2250, 1125),
@@ -83,9 +85,9 @@ def matmul_peak(
     a, b = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))
     found: list[float] = []
     while len(found) < 8 and (len(found) < 2 or sum(found) < seconds):
-        start = _now(device, clock)
+        start = now(device, clock)
         torch.mm(a, b)
-        found.append(_now(device, clock) - start)
+        found.append(now(device, clock) - start)
     return 2 * side**3 / min(found)
 
 
@@ -97,8 +99,9 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def _now(device: torch.device, clock: Callable[[], float]) -> float:
-    """The time when the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return clock()
+def machine(device: str) -> str:
+    """The processor and its threads, or the GPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{processor()}, {threads} thread{'' if threads == 1 else 's'}"

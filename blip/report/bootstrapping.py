@@ -16,8 +16,9 @@ from typing import Any
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.report.audit import AUDIT, Audit, read_audit
+from blip.report.chart import Chart
 from blip.report.decision import ORIGINS, OUTCOMES, REASONS
-from blip.report.figures import Chart, score_charts, source_chart
+from blip.report.figures import score_charts, source_chart
 from blip.report.gallery import capfilt_pictures
 from blip.report.templating import environment, groups
 

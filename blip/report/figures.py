@@ -1,41 +1,21 @@
 """Charts: drawn by matplotlib in the page's light colours, shown in the page as SVG that follows its theme.
 
-    chart = loss_charts(curves)[0]
-    run.log_figure(chart.figure, f"{chart.name}.png")     # MLflow gets the picture
-    chart.svg                                             # the page gets this, colours as CSS variables
-
-A chart is small (a third of the page's width), so that its text stays readable when a phone stacks them.
+chart = loss_charts(curves)[0]
+run.log_figure(chart.figure, f"{chart.name}.png")     # MLflow gets the picture
+chart.svg                                             # the page gets this, colours as CSS variables
 """
 
-import io
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from blip.report.artefacts import Curve
 from blip.report.audit import BINS, RANGES, Audit, bin_of
+from blip.report.chart import COLOURS, WIDE, Chart, axes_of, short, styled
 from blip.report.decision import log_odds, probability
 from blip.report.sources import Sources
 
-# Name of the CSS variable to its value in the light theme of templates/style.css; a test compares the two.
-COLOURS = {
-    "ink": "#172026",
-    "soft": "#55626b",
-    "line": "#d5dcdf",
-    "human": "#2b62c9",
-    "web": "#a8630a",
-    "synthetic": "#0c7c6e",
-    "good": "#1b7a43",
-    "bad": "#b9322a",
-}
 LOSSES = {"itc": "ITC", "itm": "ITM", "lm": "LM", "statements": "statement"}
 ITM_PRIOR = 0.6365  # cross-entropy of a head that knows only that one pair in three matches: nothing learnt
 PRETRAINING = {"pretrain": ("noisy pool", "web"), "pretrain_bootstrapped": ("bootstrapped", "synthetic")}
@@ -49,25 +29,6 @@ SCORES = {"score": "probability of matching", "itc": "cosine of the embeddings"}
 HEADS = {"itc.": "embeddings alone", "": "re-ranked"}
 BARS = 25  # of a histogram
 POINTS = 240  # of a curve; longer ones are averaged down
-NARROW, WIDE, TALL = 3.5, 5.2, 2.15  # inches
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart with its title and what it says to a reader who does not see it."""
-
-    name: str
-    title: str
-    text: str
-    figure: Figure
-
-    @cached_property
-    def svg(self) -> str:
-        """An SVG element whose colours are the page's CSS variables."""
-        buffer = io.StringIO()
-        with _style(self.name):
-            self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-        return _for_page(buffer.getvalue())
 
 
 def loss_charts(curves: Mapping[str, Curve]) -> list[Chart]:
@@ -116,14 +77,14 @@ def source_chart(sources: Sources) -> Chart | None:
         "synthetic": ("synthetic captions", [source.synthetic_share for source in shown]),
     }
     title = "Kept share by source, in %"
-    with _style(title):
-        figure, axes = _axes("kept, %", width=WIDE, height=0.75 + 0.34 * len(shown))
+    with styled(title):
+        figure, axes = axes_of("kept, %", width=WIDE, height=0.75 + 0.34 * len(shown))
         for place, (colour, (label, shares)) in enumerate(series.items()):
             at = [row + 0.36 * (place - 0.5) for row in range(len(shown))]
             values = [100 * (share or 0) for share in shares]
             bars = axes.barh(at, values, 0.32, color=COLOURS[colour], label=label)
             axes.bar_label(bars, fmt="%.0f", fontsize=7, padding=2, color=COLOURS["ink"])
-        axes.set_yticks(range(len(shown)), [_short(source.name) for source in shown])
+        axes.set_yticks(range(len(shown)), [short(source.name) for source in shown])
         axes.invert_yaxis()
         axes.set_xlim(0, 100)
         axes.grid(axis="y", visible=False)
@@ -144,8 +105,8 @@ def compare_charts(figures: Mapping[str, float]) -> list[Chart]:
 
 def _pretraining_chart(runs: Mapping[str, Curve], loss: str) -> Chart:
     ends = []
-    with _style(loss):
-        figure, axes = _axes("step")
+    with styled(loss):
+        figure, axes = axes_of("step")
         for stage, curve in runs.items():
             if _has(curve, loss):
                 label, colour = PRETRAINING[stage]
@@ -157,8 +118,8 @@ def _pretraining_chart(runs: Mapping[str, Curve], loss: str) -> Chart:
 
 
 def _run_chart(stage: str, curve: Curve, loss: str, colour: str) -> Chart:
-    with _style(stage + loss):
-        figure, axes = _axes("step")
+    with styled(stage + loss):
+        figure, axes = axes_of("step")
         last = _line(axes, curve, loss, colour)
         if loss == "itm":
             _prior(axes)
@@ -172,8 +133,8 @@ def _histogram(
     cuts = [] if threshold is None else [bin_of(score, log_odds(threshold))]
     (low, high), groups = RANGES[score], _grouped([counts for _, _, counts in series], cuts)
     edges = [low + (high - low) * n / BINS for n in (*groups, groups.stop)]
-    with _style(title):
-        figure, axes = _axes(SCORES[score], "% of the texts")
+    with styled(title):
+        figure, axes = axes_of(SCORES[score], "% of the texts")
         for _, colour, every in series:
             counts = [sum(every[n : n + groups.step]) for n in groups]
             shares = [100 * count / max(1, sum(counts)) for count in counts]
@@ -194,8 +155,8 @@ def _histogram(
 def _bars(metric: str, title: str, figures: Mapping[str, float], models: list[str]) -> Chart:
     width = 0.8 / len(models)
     words = []
-    with _style(metric):
-        figure, axes = _axes("", width=WIDE)
+    with styled(metric):
+        figure, axes = axes_of("", width=WIDE)
         for place, name in enumerate(models):
             label, colour = COMPARED[name]
             heights = [100 * figures.get(f"compare.{name}.{head}{metric}", math.nan) for head in HEADS]
@@ -207,21 +168,6 @@ def _bars(metric: str, title: str, figures: Mapping[str, float], models: list[st
         axes.tick_params(axis="x", length=0)
         axes.set_ylim(0, 100)
     return Chart(f"compare-{metric}", title, f"{title}. {'; '.join(words)}", figure)
-
-
-def _short(name: str) -> str:
-    """A name that leaves room for the bars."""
-    return name if len(name) <= 28 else f"{name[:27]}…"
-
-
-def _axes(x: str, y: str = "", width: float = NARROW, height: float = TALL) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(axis="y")
-    axes.set_axisbelow(True)
-    return figure, axes
 
 
 def _line(axes: Axes, curve: Curve, column: str, colour: str) -> float:
@@ -287,48 +233,3 @@ def _grouped(histograms: Sequence[Sequence[int]], cuts: Sequence[int]) -> range:
     first, width = max(0, filled[0] - max(0, BARS - width) // 2), max(width, BARS)
     step = math.ceil(width / BARS)
     return range(first, first + step * math.ceil(width / step), step)
-
-
-@contextmanager
-def _style(salt: str) -> Iterator[None]:
-    """Thin lines, no box, text as text; `salt` keeps the ids of one chart apart from those of another."""
-    ink, soft, line = COLOURS["ink"], COLOURS["soft"], COLOURS["line"]
-    settings: Any = {  # names that matplotlib's stubs list one by one
-        "svg.fonttype": "none",
-        "svg.hashsalt": salt,
-        "font.size": 8.5,
-        "text.color": ink,
-        "axes.edgecolor": line,
-        "axes.labelcolor": soft,
-        "axes.linewidth": 0.8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.spines.left": False,
-        "xtick.color": line,
-        "ytick.color": line,
-        "xtick.labelcolor": soft,
-        "ytick.labelcolor": soft,
-        "ytick.major.size": 0,
-        "grid.color": line,
-        "grid.linewidth": 0.6,
-        "lines.linewidth": 1.6,
-        "lines.solid_capstyle": "round",
-    }
-    with matplotlib.rc_context(settings):
-        yield
-
-
-def _for_page(svg: str) -> str:
-    """Drop what a file needs and a page does not: prologue, fixed size, fonts, ids that nothing refers to."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r"<svg ", '<svg aria-hidden="true" ', svg, count=1)
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="[a-z0-9.]+_\d+"', "", svg)
-    svg = re.sub(r"font-family: [^;\"]+(; )?", "", svg)
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", svg)
-    for name, value in COLOURS.items():
-        svg = svg.replace(value, f"var(--{name})")
-    return svg

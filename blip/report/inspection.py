@@ -23,7 +23,7 @@ from blip.data.pairs import PairsDataset, Sample
 from blip.data.quarantine import NEAR_DUPLICATE, Quarantined, read_quarantine
 from blip.data.video import middle_frame
 from blip.errors import BlipError
-from blip.report.figures import COLOURS
+from blip.report.chart import COLOURS
 from blip.report.sheets import Cell, Section, sheet
 
 SAMPLES, COLUMNS = 24, 6

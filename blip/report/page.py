@@ -19,7 +19,7 @@ from blip.ports import HOST, PORTS
 from blip.report import figures, gallery, graph, provenance
 from blip.report.artefacts import Artefacts, Curve
 from blip.report.audit import Audit
-from blip.report.figures import Chart
+from blip.report.chart import Chart
 from blip.report.provenance import RunFacts
 from blip.report.results import result_table
 from blip.report.rounds import rounds_table

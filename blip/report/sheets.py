@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from blip.report.figures import COLOURS
+from blip.report.chart import COLOURS
 
 BOX = 220  # pixels of the square that a picture is fitted into
 GAP, MARGIN = 20, 32

@@ -12,9 +12,9 @@ from matplotlib.patches import Rectangle
 from blip.config import Settings
 from blip.report.artefacts import read_artefacts
 from blip.report.audit import BINS, Audit, bin_of, read_audit
+from blip.report.chart import COLOURS
 from blip.report.decision import log_odds
 from blip.report.figures import (
-    COLOURS,
     compare_charts,
     finetuning_charts,
     loss_charts,

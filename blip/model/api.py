@@ -28,7 +28,7 @@ from blip.model.generation import Decoding, Normalise, decoding_context, generat
 from blip.model.inference import keep_in, make_quick
 from blip.model.likelihood import mean_log_likelihood
 from blip.model.matching import match_pairs
-from blip.model.parts import require
+from blip.model.parts import lacks, require
 from blip.model.precision import autocast
 from blip.model.public import open_public
 from blip.model.ranking import most_likely
@@ -114,6 +114,11 @@ class Blip:
             warnings.warn(f"the model was saved without its temperature; {value:.2g} is used", stacklevel=2)
         return value
 
+    @property
+    def can_match(self) -> bool:
+        """Whether the model was saved with its matching head."""
+        return not lacks("match", self.card.missing)
+
     @torch.inference_mode()
     def encode_images(self, images: Any, batch_size: int = 64, first_only: bool = False) -> Tensor:
         """Image tokens ``[N, T, D]``, CLS first; of which `first_only` computes that one, ``[N, 1, D]``."""
@@ -151,6 +156,12 @@ class Blip:
         return (
             torch.cat(parts) if parts else torch.empty(0, self.network.config.projection, device=self.device)
         )
+
+    def cut_texts(self, texts: Sequence[str]) -> int:
+        """How many texts are longer than what the model reads, ``card.max_tokens``, and lose their end."""
+        longest = self.card.max_tokens
+        _, mask = self.tokenizer.encode([clean_caption(text) for text in texts], longest + 1)
+        return int((mask.sum(dim=1) > longest).sum())
 
     def match(self, images: Any, texts: Sequence[str], head: HeadName = "itm") -> Tensor:
         """Every image against every text ``[N, M]``: probability of a match (ITM) or cosine (ITC)."""

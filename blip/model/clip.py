@@ -7,7 +7,6 @@ The network is CLIPModel of `transformers`, opened from safetensors only; pictur
 directory's image processor says.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from blip.data.image_processor import ImageProcessor
 from blip.errors import BlipError
+from blip.model.config_json import read_values
 from blip.model.inference import keep_in
 from blip.model.precision import autocast
 
@@ -98,6 +98,12 @@ class Clip:
 
         return self._embed(texts, batch_size, features)
 
+    def cut_texts(self, texts: Sequence[str]) -> int:
+        """How many texts are longer than CLIP's positions, and lose their end."""
+        longest = self.max_tokens + 1
+        rows = self.tokenizer(list(texts), truncation=True, max_length=longest).input_ids if texts else []
+        return sum(len(row) == longest for row in rows)
+
     def match(self, images: Any, texts: Sequence[str], head: Literal["itc"] = "itc") -> Tensor:
         """The cosine of every image and every text, ``[N, M]``.
 
@@ -122,10 +128,7 @@ class Clip:
 
 
 def _check_files(directory: Path) -> None:
-    config = directory / "config.json"
-    if not config.is_file():
-        raise BlipError(f"{directory} is not a model directory: it has no config.json")
-    kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    kind = read_values(directory).get("model_type")
     if kind != "clip":
         other = "; blip.load opens it" if kind == "blip" else ""
         raise BlipError(f"{directory}: model_type is {kind!r}, not 'clip'{other}")

@@ -86,11 +86,11 @@ def config_values(config: BlipConfig, card: ModelCard, tokens: SpecialTokens) ->
     }
 
 
-def read_config(directory: Path) -> Values:
-    """The config.json of a BLIP model directory.
+def read_values(directory: Path) -> Values:
+    """What the config.json of a model directory says.
 
     Raises:
-        BlipError: there is none, it is no JSON object, or the model is of another kind.
+        BlipError: there is none, or it is no JSON object.
     """
     path = directory / "config.json"
     if not path.is_file():
@@ -100,6 +100,16 @@ def read_config(directory: Path) -> Values:
     except ValueError as error:
         raise BlipError(f"{path} is no JSON: {error}") from None
     Fields(values, str(path))
+    return values
+
+
+def read_config(directory: Path) -> Values:
+    """The config.json of a BLIP model directory.
+
+    Raises:
+        BlipError: there is none, it is no JSON object, or the model is of another kind.
+    """
+    values = read_values(directory)
     kind = values.get("model_type", "blip")
     if kind not in ("blip", "blip_nlvr"):
         other = "; blip.load_clip opens it" if kind == "clip" else ""

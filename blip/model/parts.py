@@ -45,15 +45,19 @@ def part_of(name: str) -> str:
     return name.partition(".")[0]
 
 
+def lacks(task: Task, missing: Collection[str]) -> list[str]:
+    """What a task needs of the `missing` parts."""
+    return [part for part in NEEDS[task][0] if part in missing]
+
+
 def require(task: Task, missing: Collection[str]) -> None:
     """Check that nothing a task needs is among the `missing` parts.
 
     Raises:
         BlipError: something is; it is named, with the kind of model that has it.
     """
-    parts, holder = NEEDS[task]
-    lacking = [part for part in parts if part in missing]
-    if lacking:
+    if lacking := lacks(task, missing):
+        holder = NEEDS[task][1]
         raise BlipError(
             f"this model cannot {task}: its weights have no {' and no '.join(lacking)}; open {holder}"
         )

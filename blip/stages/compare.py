@@ -7,17 +7,14 @@ bootstrapping gave, with an interval over the test pictures. Writes reports/comp
 metrics/compare.json.
 """
 
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from blip.atomic import atomic_path, write_json
 from blip.config import Settings
 from blip.config.places import REPORTS
+from blip.tasks.comparison import Evaluated, How, evaluate
 from blip.tasks.inputs import model_directory, open_model, read_samples
-from blip.tasks.ranking import ranks
 from blip.tasks.resampling import gain_half_width
-from blip.tasks.retrieval import encode_pictures, gather, metrics, search
 from blip.tasks.rounds import last_model
 from blip.tracking.measured import Scores, measured
 from blip.tracking.runs import StageRun
@@ -30,19 +27,7 @@ COMPARED = {"pretrain": "pretrain", "bootstrapped": "pretrain_bootstrapped", "fi
 HEADS = {"itc": "embeddings (ITC)", "itm": "re-ranked (ITC + ITM)"}
 
 Row = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A model on the test data.
-
-    Attributes:
-        heads: recall by head, each with `r1`: the mean of both directions' recall@1.
-        hits: of each picture, whether a text of its own is nearest by the embeddings.
-    """
-
-    heads: dict[str, Row]
-    hits: list[bool]
+Table = dict[str, dict[str, Row]]  # by model and head
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -53,7 +38,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     """
     models = {name: last_model(stage, settings) for name, stage in COMPARED.items()}
     evaluated = {name: _evaluate(settings, directory) for name, directory in models.items()}
-    table = {name: found.heads for name, found in evaluated.items()}
+    table = {name: _rows(found) for name, found in evaluated.items()}
     figure = draw(table)
     with atomic_path(REPORT) as temporary:
         temporary.mkdir()
@@ -71,23 +56,25 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
 def _evaluate(settings: Settings, directory: str) -> Evaluated:
     """A model on the test data."""
     task = settings.evaluate.retrieval
-    model = open_model(directory, settings.compute)
-    encode = partial(encode_pictures, model)
-    gallery = gather(read_samples(task.data), encode, settings.evaluate.batch_size)
-    found = search(model, gallery, task.rerank, task.rerank_by)
-    rows = {"itc": metrics(gallery, *found.itc), "itm": metrics(gallery, *found.reranked)}
-    heads = {head: row | {"r1": (row["i2t_r1"] + row["t2i_r1"]) / 2} for head, row in rows.items()}
-    return Evaluated(heads, (ranks(found.itc.image_to_text, gallery.positives_NM) == 1).tolist())
+    how = How(settings.evaluate.batch_size, task.rerank, task.rerank_by)
+    return evaluate(open_model(directory, settings.compute), read_samples(task.data), how)
+
+
+def _rows(found: Evaluated) -> dict[str, Row]:
+    """Recall by head, each with `r1`: the mean of both directions' recall@1."""
+    recalls = {head: answers.recalls for head, answers in found.heads.items()}
+    return {head: row | {"r1": (row["i2t_r1"] + row["t2i_r1"]) / 2} for head, row in recalls.items()}
 
 
 def _gain(before: Evaluated, after: Evaluated) -> Row:
     """What bootstrapping gave: image-to-text R@1 of the embeddings, half its interval, the number of images."""
-    gain = after.heads["itc"]["i2t_r1"] - before.heads["itc"]["i2t_r1"]
-    half = gain_half_width(before.hits, after.hits)
-    return {"compare.gain": gain, "compare.gain_half": half, "compare.images": float(len(after.hits))}
+    first, second = (found.hits("itc")["i2t_r1"] for found in (before, after))
+    gain = after.heads["itc"].recalls["i2t_r1"] - before.heads["itc"].recalls["i2t_r1"]
+    half = gain_half_width(first.numpy(), second.numpy())
+    return {"compare.gain": gain, "compare.gain_half": half, "compare.images": float(len(second))}
 
 
-def _flat(table: dict[str, dict[str, Row]]) -> dict[str, float]:
+def _flat(table: Table) -> dict[str, float]:
     prefixes = {"itm": "", "itc": "itc."}
     return {
         f"compare.{name}.{prefixes[head]}{metric}": value
@@ -97,7 +84,7 @@ def _flat(table: dict[str, dict[str, Row]]) -> dict[str, float]:
     }
 
 
-def draw(table: dict[str, dict[str, Row]]) -> "Figure":
+def draw(table: Table) -> "Figure":
     """Recall@1 of every model, one panel a direction, one bar a head."""
     from matplotlib.figure import Figure
 

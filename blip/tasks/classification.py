@@ -5,6 +5,7 @@ Each class name is put into every template; its embedding is the mean of theirs.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, pict
 from blip.tasks.ranking import ranks, recall_at
 
 SHOWN = 5
+WITHIN = (1, 5)  # of the ranks
 
 
 class ClassificationModel(Protocol):
@@ -40,6 +42,58 @@ def class_embeddings(model: ClassificationModel, labels: Sequence[str], template
     texts = [clean_caption(template.replace("{}", label)) for label in labels for template in templates]
     embeddings_RP = model.embed_texts(texts).float().cpu()
     return F.normalize(embeddings_RP.unflatten(0, (len(labels), len(templates))).mean(dim=1), dim=-1)
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Pictures among classes: N keys, C class names, which class each is of, and the cosines ``[N, C]``."""
+
+    keys: list[str]
+    classes: list[str]
+    target_N: Tensor
+    similarity_NC: Tensor
+
+    @cached_property
+    def ranks_N(self) -> Tensor:
+        """The rank of each picture's own class, int64."""
+        return ranks(self.similarity_NC, F.one_hot(self.target_N, len(self.classes)).bool())
+
+    @property
+    def within(self) -> dict[int, float]:
+        """The share of pictures whose own class is the first, and among the first five."""
+        return recall_at(self.ranks_N, WITHIN)
+
+    @property
+    def hits(self) -> dict[str, Tensor]:
+        """Which pictures have their own class first (``top1``) and among the first five (``top5``)."""
+        return {f"top{k}": self.ranks_N <= k for k in WITHIN}
+
+
+@torch.inference_mode()
+def classify(
+    model: ClassificationModel,
+    keys: Sequence[str],
+    embeddings_NP: Tensor,
+    labels: Mapping[str, str],
+    templates: Sequence[str],
+) -> Classified:
+    """Compare embedded pictures with all labels that occur; those without a label are left out.
+
+    Raises:
+        NothingToEvaluate: none has a label.
+    """
+    rows = [row for row, key in enumerate(keys) if clean_caption(labels.get(key, ""))]
+    if not rows:
+        raise NothingToEvaluate(
+            "classification needs labels (truth_label in the metadata, or captions), none was found"
+        )
+    own = [labels[keys[row]] for row in rows]
+    places: dict[str, int] = {}
+    target_N = torch.tensor([places.setdefault(clean_caption(label), len(places)) for label in own])
+    spelled = dict(reversed([(clean_caption(label), label) for label in own]))  # as it is written first
+    classes = [spelled[name] for name in places]
+    similarity_NC = embeddings_NP[rows].float().cpu() @ class_embeddings(model, classes, templates).T
+    return Classified([keys[row] for row in rows], classes, target_N, similarity_NC)
 
 
 @torch.inference_mode()
@@ -63,33 +117,27 @@ def evaluate(
     Raises:
         NothingToEvaluate: no sample has a label.
     """
-    named = {key: clean_caption(label) for key, label in labels.items()}
+    named = frozenset(key for key, label in labels.items() if clean_caption(label))
     keys: list[str] = []
     embeddings: list[Tensor] = []
-    for batch in batches((sample for sample in samples if named.get(sample.key)), batch_size):
+    for batch in batches((sample for sample in samples if sample.key in named), batch_size):
         keys += [sample.key for sample in batch]
         embeddings.append(model.embed_images([sample.media for sample in batch]).float().cpu())
-    if not keys:
-        raise NothingToEvaluate(
-            "classification needs labels (truth_label in the metadata, or captions), none was found"
-        )
-    places = {name: place for place, name in enumerate(dict.fromkeys(named[key] for key in keys))}
-    classes = [next(labels[key] for key in keys if named[key] == name) for name in places]
-    similarity_NC = torch.cat(embeddings) @ class_embeddings(model, classes, templates).T
-    target_N = torch.tensor([places[named[key]] for key in keys])
-    ranks_N = ranks(similarity_NC, F.one_hot(target_N, len(classes)).bool())
-    probability_NC = (similarity_NC / temperature).softmax(dim=1)
-    rows = [_row(*row) for row in zip(keys, target_N, ranks_N, probability_NC, repeat(classes), strict=False)]
-    chosen = choose((ranks_N == 1).tolist(), seed)
-    within = recall_at(ranks_N, (1, 5))
+    embeddings_NP = torch.cat(embeddings) if embeddings else torch.empty(0, 0)
+    found = classify(model, keys, embeddings_NP, labels, templates)
+    probability_NC = (found.similarity_NC / temperature).softmax(dim=1)
+    parts = (found.keys, found.target_N, found.ranks_N, probability_NC, repeat(found.classes))
+    rows = [_row(*row) for row in zip(*parts, strict=False)]
+    chosen = choose((found.ranks_N == 1).tolist(), seed)
+    top1, top5 = found.within.values()
     return Outcome(
         metrics={
-            "classification.top1": within[1],
-            "classification.top5": within[5],
-            "classification.classes": float(len(classes)),
+            "classification.top1": top1,
+            "classification.top5": top5,
+            "classification.classes": float(len(found.classes)),
         },
         examples={"examples": [_example(rows[row]) for row in chosen.rows]},
-        pictures=frozenset(keys[row] for row in chosen.rows),
+        pictures=frozenset(found.keys[row] for row in chosen.rows),
         selection=chosen,
         predictions=[_prediction(row) for row in rows],
     )

@@ -21,6 +21,7 @@ from blip.config.sections import (
     VideoEvaluation,
     VqaEvaluation,
 )
+from blip.data.pairs import PairsDataset
 from blip.data.sample import Sample
 from blip.errors import BadArguments, BlipError
 from blip.model import parts
@@ -131,7 +132,7 @@ def _classification(model: Blip, how: ClassificationEvaluation, where: Condition
     return classification.evaluate(
         model,
         where.pictures(how.data),
-        labels_of(where.datasets / how.data),
+        labels_of(PairsDataset.open(where.datasets / how.data)),
         templates=how.templates,
         temperature=model.temperature,
         batch_size=where.batch_size,

@@ -55,9 +55,9 @@ def samples_of(dataset: Path) -> Iterator[Sample]:
     return PairsDataset.open(dataset).samples(set_aside(dataset))
 
 
-def labels_of(dataset: Path) -> dict[str, str]:
+def labels_of(dataset: PairsDataset) -> dict[str, str]:
     """The class of every sample by key: `truth_label` where the source has one, else the first caption."""
-    table = PairsDataset.open(dataset).metadata()
+    table = dataset.metadata()
     column = "truth_label" if "truth_label" in table.column_names else "caption"
     keys, labels = table["key"].to_pylist(), table[column].to_pylist()
     known = ((key, "" if label is None else str(label)) for key, label in zip(keys, labels, strict=True))

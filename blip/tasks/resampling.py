@@ -1,6 +1,7 @@
 """How far a gain on one test set may be off: a bootstrap of its items, in pairs (Efron and Tibshirani, 1993).
 
     gain_half_width(before_N, after_N)          # 0.046: a gain of 12.5 points is 12.5 ± 4.6
+    gain_interval(before_N, after_N)            # (0.080, 0.172)
 
 It tells what other test items would have given, and nothing of what another seed of the training would have.
 """
@@ -14,12 +15,17 @@ DRAWS = 10_000
 EDGES = (0.025, 0.975)
 
 
-def gain_half_width(
-    before_N: Sequence[float] | NDArray[np.generic],
-    after_N: Sequence[float] | NDArray[np.generic],
-    seed: int = 0,
-) -> float:
-    """Half the width of the 95% interval of the mean gain, by the percentiles of `DRAWS` drawn test sets.
+Scores = Sequence[float] | NDArray[np.generic]
+
+
+def gain_half_width(before_N: Scores, after_N: Scores, seed: int = 0) -> float:
+    """Half the width of `gain_interval`."""
+    low, high = gain_interval(before_N, after_N, seed)
+    return (high - low) / 2
+
+
+def gain_interval(before_N: Scores, after_N: Scores, seed: int = 0) -> tuple[float, float]:
+    """The 95% interval of the mean gain, by the percentiles of `DRAWS` drawn test sets.
 
     Args:
         before_N: what each test item scored, such as 1 for a hit and 0 for a miss.
@@ -34,4 +40,4 @@ def gain_half_width(
     gains, counts = np.unique(after - before, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(before), counts / len(before), size=DRAWS)
     low, high = np.quantile(drawn @ gains / len(before), EDGES)
-    return float(high - low) / 2
+    return float(low), float(high)

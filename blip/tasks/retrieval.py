@@ -23,7 +23,7 @@ from blip.data.sample import Sample
 from blip.data.text import clean_caption
 from blip.tasks.batches import batches
 from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, picture_of
-from blip.tasks.ranking import RECALLS, chance_at, ranks, recall, recall_at, rerank, shortlist
+from blip.tasks.ranking import RECALLS, chance_at, ranks, recall_at, rerank, shortlist
 
 SHOWN = 5  # candidates of an example
 
@@ -84,13 +84,29 @@ class Gallery:
     tokens_NTD: Tensor
     embeddings_NP: Tensor
 
+    @property
+    def caption_image(self) -> Tensor:
+        """The image of every caption that was written, int64."""
+        return torch.arange(len(self.keys)).repeat_interleave(self.positives_NM.sum(dim=1))
+
     def text_of(self, image: int) -> str:
         """The first caption of an image."""
         return self.texts[int(self.positives_NM[image].nonzero()[0])]
 
+    def cosines(self, texts_MP: Tensor) -> Tensor:
+        """The cosine of every image and every text, float32 ``[N, M]``, on the CPU."""
+        return self.embeddings_NP.float().cpu() @ texts_MP.float().cpu().T
+
 
 class Scores(NamedTuple):
     """Scores of all candidates, comparable within a query: ``[N, M]`` and ``[M, N]``."""
+
+    image_to_text: Tensor
+    text_to_image: Tensor
+
+
+class QueryRanks(NamedTuple):
+    """The rank of every query's best candidate, int64: of N images, and of every caption that was written."""
 
     image_to_text: Tensor
     text_to_image: Tensor
@@ -141,22 +157,39 @@ def search(
     model: RetrievalModel, gallery: Gallery, rerank_size: int, rerank_by: RerankBy = "published"
 ) -> Found:
     """Score all texts for every image and all images for every text, in float32."""
-    texts_MP = model.embed_texts(gallery.texts).float().cpu()
-    similarity_NM = gallery.embeddings_NP.float().cpu() @ texts_MP.T
+    similarity_NM = gallery.cosines(model.embed_texts(gallery.texts))
+    return Found(
+        Scores(similarity_NM, similarity_NM.T),
+        reranked(model, gallery, similarity_NM, rerank_size, rerank_by),
+    )
+
+
+@torch.inference_mode()
+def reranked(
+    model: RetrievalModel, gallery: Gallery, similarity_NM: Tensor, rerank_size: int, rerank_by: RerankBy
+) -> Scores:
+    """The scores of both directions with the best `rerank_size` of each query scored by the ITM head."""
     texts_NK = shortlist(similarity_NM, rerank_size)
     images_MK = shortlist(similarity_NM.T, rerank_size)
     itm_NK, itm_MK = _score_shortlists(model, gallery, texts_NK, images_MK, rerank_by == "published")
     weighed_NM = similarity_NM / (model.temperature if rerank_by == "log_odds" else 1.0)
-    return Found(
-        Scores(similarity_NM, similarity_NM.T),
-        Scores(rerank(weighed_NM, texts_NK, itm_NK), rerank(weighed_NM.T, images_MK, itm_MK)),
-    )
+    return Scores(rerank(weighed_NM, texts_NK, itm_NK), rerank(weighed_NM.T, images_MK, itm_MK))
 
 
 def metrics(gallery: Gallery, image_to_text_NM: Tensor, text_to_image_MN: Tensor) -> dict[str, float]:
     """Recall@1, 5, 10: for an image any of its captions counts; every caption written is a query."""
-    of_images = recall(image_to_text_NM, gallery.positives_NM)
-    of_texts = recall_at(ranks(text_to_image_MN, gallery.positives_NM.T)[gallery.caption_text])
+    return recalls_of(query_ranks(gallery, image_to_text_NM, text_to_image_MN))
+
+
+def query_ranks(gallery: Gallery, image_to_text_NM: Tensor, text_to_image_MN: Tensor) -> QueryRanks:
+    """The rank of every query's best candidate."""
+    ranks_M = ranks(text_to_image_MN, gallery.positives_NM.T)
+    return QueryRanks(ranks(image_to_text_NM, gallery.positives_NM), ranks_M[gallery.caption_text])
+
+
+def recalls_of(found: QueryRanks) -> dict[str, float]:
+    """`metrics` of ranks that are known."""
+    of_images, of_texts = map(recall_at, found)
     return {f"i2t_r{k}": of_images[k] for k in RECALLS} | {f"t2i_r{k}": of_texts[k] for k in RECALLS}
 
 

@@ -11,69 +11,14 @@ import torch
 import torch.nn.functional as F
 import transformers
 from PIL import Image
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import blip
 from blip.errors import BlipError
 from blip.model.clip import Clip
+from tests.tiny_clip import processor_of, save, tokenizer
 
 TEXTS = ["a photo of a cat", "the dog", "it's 2 birds!", "a " * 40, ""]
 SHAPES = [(40, 40), (61, 33), (33, 61), (300, 47), (20, 24), (97, 96)]
-
-
-def tokenizer() -> transformers.CLIPTokenizer:
-    """Every byte, every byte at the end of a word, and a few merges."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    letters = list(bytes_to_unicode().values())
-    merges = [("t", "h"), ("th", "e</w>"), ("a", "t</w>"), ("c", "at</w>"), ("d", "o"), ("do", "g</w>")]
-    merged = ["".join(pair) for pair in merges]
-    entries = [*letters, *(letter + "</w>" for letter in letters), *merged]
-    entries += ["<|startoftext|>", "<|endoftext|>"]
-    return transformers.CLIPTokenizer({entry: n for n, entry in enumerate(entries)}, merges)
-
-
-@torch.no_grad()
-def network(width: int, layers: int, side: int = 32) -> transformers.CLIPModel:
-    tokens = tokenizer()
-    text: dict[str, Any] = {
-        "vocab_size": len(tokens),
-        "hidden_size": width,
-        "intermediate_size": 3 * width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 24,
-        "bos_token_id": tokens.bos_token_id,
-        "eos_token_id": tokens.eos_token_id,
-        "pad_token_id": tokens.pad_token_id,
-    }
-    vision: dict[str, Any] = {
-        "hidden_size": 48,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 6,
-        "image_size": side,
-        "patch_size": 8,
-    }
-    torch.manual_seed(width)
-    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=20)
-    made = transformers.CLIPModel(config).eval()
-    for parameter in made.parameters():
-        if parameter.ndim:
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return made
-
-
-def save(directory: Path, processor: CLIPImageProcessorPil, width: int = 32, layers: int = 2) -> Path:
-    network(width, layers).save_pretrained(directory)
-    tokenizer().save_pretrained(directory)
-    processor.save_pretrained(directory)
-    return directory
-
-
-def processor_of(**settings: Any) -> CLIPImageProcessorPil:
-    usual: dict[str, Any] = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    return CLIPImageProcessorPil(**(usual | settings))
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +114,14 @@ def test_embeddings_are_unit_vectors_whatever_the_batch(clip: Clip) -> None:
     assert clip.embed_images([]).shape == clip.embed_texts([]).shape == (0, 20)
 
 
+def test_texts_that_lose_their_end_are_counted(clip: Clip) -> None:
+    longest = "a " * 22  # 22 letters between a beginning and an end
+    assert clip.max_tokens == 24
+    assert clip.cut_texts(["the dog", longest, longest + "a", "a " * 40]) == 2
+    assert clip.cut_texts([]) == 0
+    assert torch.equal(clip.embed_texts([longest + "a"]), clip.embed_texts([longest + "b"]))
+
+
 def test_half_precision_is_nearly_the_same_and_float32(clip: Clip, saved: Path) -> None:
     half = blip.load_clip(str(saved), dtype="bfloat16").embed_texts(TEXTS)
     assert half.dtype == torch.float32
@@ -193,6 +146,12 @@ def test_a_directory_without_a_file_says_which(tmp_path: Path, lost: str, messag
     save(tmp_path, processor_of())
     (tmp_path / lost).unlink()
     with pytest.raises(BlipError, match=message):
+        blip.load_clip(str(tmp_path))
+
+
+def test_a_configuration_that_is_no_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(BlipError, match=r"config\.json is no JSON"):
         blip.load_clip(str(tmp_path))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blip.tasks.resampling import gain_half_width
+from blip.tasks.resampling import gain_half_width, gain_interval
 
 
 def hits(share: float, count: int, seed: int) -> np.ndarray:
@@ -17,6 +17,14 @@ def test_the_interval_is_that_of_test_sets_drawn_item_by_item():
     drawn = [gain[rng.integers(60, size=60)].mean() for _ in range(20_000)]
     low, high = np.quantile(drawn, [0.025, 0.975])
     assert gain_half_width(before, after) == pytest.approx((high - low) / 2, abs=0.01)
+
+
+def test_the_interval_lies_about_the_gain_and_the_half_width_is_half_of_it():
+    before, after = hits(0.4, 60, 1), hits(0.6, 60, 2)
+    low, high = gain_interval(before, after)
+    assert low < after.mean() - before.mean() < high
+    assert gain_half_width(before, after) == (high - low) / 2
+    assert gain_interval(after, before) == pytest.approx((-high, -low), abs=1.5 / 60)
 
 
 def test_many_items_have_the_interval_of_a_normal_distribution():

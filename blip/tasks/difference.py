@@ -1,0 +1,86 @@
+"""Two models on the same queries: how far they are apart, how sure that is, and on how many queries they disagree.
+
+found = difference("i2t_r1", first_Q, other_Q)
+found.gain, found.low, found.high          # 0.04, -0.01, 0.09: 95% of drawn test sets
+found.within_chance                        # True: the interval holds 0
+found.only_first, found.only_other         # 17 queries and 34
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from blip.tasks.comparison import Evaluated
+from blip.tasks.resampling import gain_interval
+from blip.tasks.retrieval import Head
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A measure of one model less that of the first.
+
+    Attributes:
+        low, high: the 95% interval of the gain by a paired bootstrap of the queries.
+        only_first, only_other: queries that one of the two alone gets right.
+    """
+
+    measure: str
+    gain: float
+    low: float
+    high: float
+    only_first: int
+    only_other: int
+
+    @property
+    def within_chance(self) -> bool:
+        """Whether other queries might as well have had the first ahead, or behind."""
+        return self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A head of one model beside a head of the first, measure by measure."""
+
+    first_head: Head
+    other: str
+    other_head: Head
+    differences: list[Difference]
+
+
+def compare(models: dict[str, Evaluated]) -> list[Compared]:
+    """Every other model beside the first one, head by head."""
+    (_, first), *others = models.items()
+    return [
+        Compared(own, name, head, list(_differences(first, own, other, head)))
+        for name, other in others
+        for own, head in _partners(first, other)
+    ]
+
+
+def difference(measure: str, first_Q: Tensor, other_Q: Tensor) -> Difference:
+    """From which queries each of the two gets right, bool ``[Q]``.
+
+    Raises:
+        ValueError: they are not of the same queries, or of none.
+    """
+    low, high = gain_interval(first_Q.numpy(), other_Q.numpy())
+    gain = float(other_Q.double().mean() - first_Q.double().mean())
+    return Difference(
+        measure, gain, low, high, int((first_Q & ~other_Q).sum()), int((other_Q & ~first_Q).sum())
+    )
+
+
+def _partners(first: Evaluated, other: Evaluated) -> Iterator[tuple[Head, Head]]:
+    """A head beside the same one; beside every head of the other where that has not its like."""
+    for head in other.heads:
+        for own in first.heads:
+            if own == head or own not in other.heads or head not in first.heads:
+                yield own, head
+
+
+def _differences(first: Evaluated, own: Head, other: Evaluated, head: Head) -> Iterator[Difference]:
+    before, after = first.hits(own), other.hits(head)
+    for measure in before:
+        if measure in after:
+            yield difference(measure, before[measure], after[measure])

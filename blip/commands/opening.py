@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from blip.model.api import Blip
+    from blip.model.clip import Clip
 
 Model = Annotated[str, typer.Option(help="A model directory, a .pth file, a hub id, or models:/NAME@ALIAS.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU when there is one.")]
@@ -25,6 +26,23 @@ def open_model(name: str, device: str) -> "Blip":
 
     use_own_cores()
     return blip.load(name, chosen_device(device))
+
+
+def open_either(name: str, device: str) -> "Blip | Clip":
+    """Open a BLIP or a CLIP, as its config.json says. Raises BlipError for what is neither."""
+    import blip
+    from blip.model.config_json import read_values
+    from blip.tracking.registry import resolve
+
+    path = resolve(name)
+    kind = "blip" if path.is_file() else read_values(path).get("model_type", "blip")
+    opened = {"blip": blip.load, "clip": blip.load_clip}.get(kind)
+    if opened is None:
+        raise BlipError(
+            f"{name}: model_type is {kind!r}, and what embeds pictures and texts here is 'blip' or 'clip'"
+        )
+    use_own_cores()
+    return opened(str(path), chosen_device(device))
 
 
 def use_own_cores() -> None:

@@ -18,6 +18,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP of transformers with random weights."""
+    import transformers
+
+    from tests import tiny_clip
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return tiny_clip.save(tmp_path_factory.mktemp("clip"), tiny_clip.processor_of())
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder with a red, a green and a blue picture, and a caption for each in its name."""

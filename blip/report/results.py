@@ -61,12 +61,8 @@ LABELS = {
     "filter.precision": ("Filter, right of the web texts kept", POOL),
     "filter.recall": ("Filter, kept of the right web texts", POOL),
 }
-CIDER: tuple[str, ...] = (
-    "captioning.cider",
-    "captioner.validation.cider",
-    "finetune.captioning.validation.cider",
-)
-SCALES: dict[str, float] = dict.fromkeys(CIDER, 10.0)  # the greatest possible value, where it is not 1
+CIDER = ("captioning.cider", "captioner.validation.cider", "finetune.captioning.validation.cider")
+CIDER_MOST = 10.0  # what it can be at the most
 MEASURED = (  # figure, the figure that is its baseline, what that is
     ("vqa.accuracy", "vqa.question_only", "question only"),
     ("vqa.open_accuracy", "vqa.question_only_open", "question only"),
@@ -88,9 +84,7 @@ AT_RANDOM = (  # figure, what an order at random is expected to reach, the count
     ("compare.pretrain.itc.i2t_r1", "retrieval.chance.i2t_r1", "retrieval.texts", "texts"),
     ("video.t2v_r1", "video.chance.t2v_r1", "video.clips", "clips"),
 )
-AUCS: tuple[str, ...] = ("filter.validation_auc", "capfilt.validation_auc", "filter.roc_auc")
-# Decimals of the figures that are no shares.
-DECIMALS = dict.fromkeys(AUCS, 3) | dict.fromkeys(CIDER, 2)
+AUCS = ("filter.validation_auc", "capfilt.validation_auc", "filter.roc_auc")
 
 
 @dataclass(frozen=True)
@@ -127,12 +121,13 @@ class Row:
 
     def share(self, value: float) -> str:
         """How far along its bar a value stands, as CSS says it: `66.3%`."""
-        return f"{100 * min(1.0, max(0.0, value / SCALES.get(self.name, 1.0))):.2f}%"
+        return f"{100 * min(1.0, max(0.0, value / (CIDER_MOST if self.name in CIDER else 1.0))):.2f}%"
 
     def shown(self, value: float) -> str:
         """A value as text: shares in percent, ROC AUC and CIDEr as they are."""
-        decimals = DECIMALS.get(self.name)
-        return f"{100 * value:.1f}%" if decimals is None else f"{value:.{decimals}f}"
+        if self.name in AUCS:
+            return f"{value:.3f}"
+        return f"{value:.2f}" if self.name in CIDER else f"{100 * value:.1f}%"
 
 
 def summary(found: Artefacts, seconds: float) -> dict[str, float]:

@@ -2,30 +2,35 @@
 
     do(Round(2, Path("models/pretrain_bootstrapped"), work), settings, run)
 
-Each of the four is done once: its figures, written when all else of it is in its place, say that it is.
+Each of the four is made once and measured once: a note says of what, and by which code and settings. What is made of
+something else now is made anew, and what would be measured otherwise is measured again.
 """
 
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from blip.atomic import write_json
+from blip.atomic import take_away, write_json
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Run, Settings
 from blip.config.places import CURVES, DATASETS, VALIDATED
-from blip.stages.bootstrapping import bootstrapped_scores, write_bootstrapped
-from blip.stages.filter import hand_over, train_members
+from blip.data import kept
+from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
+from blip.stages.filter import Train, hand_over, train_members
 from blip.stages.training import Job, digest_of, identity_of, run_job
 from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
-from blip.tasks.rounds import of_round, reading
+from blip.tasks.rounds import PARTS, of_round, reading
 from blip.tracking.lineage import digest
 from blip.tracking.measured import Scores, as_json, from_json
 from blip.tracking.runs import StageRun
 from blip.training.loop import finish
+
+CODE = ("capfilt", "data", "model", "stages", "tasks")  # what measures
+STAGES_OF = {part: stage for stage, part in PARTS.items()}
+Score = Callable[[str, Path, Settings], Scores]
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,16 @@ class Round:
         return Job(name, run, "pairs", start, self.models / part, prefix=f"{name}.")
 
 
+@dataclass(frozen=True)
+class Piece:
+    """One of the four: where it lies, what it is made of, how it is made unless it is there, how it is measured."""
+
+    place: Path
+    origins: Callable[[], dict[str, Any]]
+    make: Callable[[], object]
+    measure: Callable[[], Scores]
+
+
 def plan(start: Path, settings: Settings) -> dict[str, Any]:
     """What the rounds after the model `start` are made of, apart from how many there are."""
     how = settings.capfilt
@@ -69,33 +84,63 @@ def plan(start: Path, settings: Settings) -> dict[str, Any]:
 
 def do(now: Round, settings: Settings, run: StageRun) -> Scores:
     """Fine-tune twice, bootstrap, pre-train, as far as it is not done; the figures of all four."""
+    measured_by = kept.digest_of([kept.code_digest(*CODE), settings.seed, settings.validation.model_dump()])
+    found = Scores({}, {})
+    for part, piece in _pieces(now, settings, run).items():
+        found |= _done(now.work / "figures" / f"{now.number}.{part}.json", piece, measured_by)
+    return Scores(of_round(now.number, found.figures), of_round(now.number, found.measured))
+
+
+def _pieces(now: Round, settings: Settings, run: StageRun) -> dict[str, Piece]:
+    """By the names of the parts of a round, in their order."""
     on_kept = reading(settings.pretrain_bootstrapped, f"{now.work.name}/datasets/{now.number}")
     captioner = now.job("captioner", settings.captioner, now.start)
     judge = now.job("filter", settings.filter.of_member, now.start)
     pretrained = now.job("pretrained", on_kept, None)
-    train = partial(_train, run=run)
-    parts: dict[str, Callable[[], Scores]] = {
-        "captioner": lambda: caption_scores("captioner", train(captioner, settings), settings),
-        "filter": lambda: match_scores("filter", _train_filter(judge, settings, run), settings),
-        "capfilt": lambda: _bootstrap(now, settings, run),
-        "pretrained": lambda: retrieval_scores(
-            "pretrain_bootstrapped", train(pretrained, settings), settings
+    models = captioner.target, judge.target
+
+    def piece(job: Job, of: Run, score: Score, train: Train) -> Piece:
+        return Piece(
+            job.target,
+            lambda: identity_of(of, settings) | {"start": digest_of(job.start)},
+            lambda: train(job, settings, run),
+            lambda: score(STAGES_OF[job.target.name], job.target, settings),
+        )
+
+    return {
+        "captioner": piece(captioner, settings.captioner, caption_scores, _train),
+        "filter": piece(judge, settings.filter, match_scores, _train_filter),
+        "capfilt": Piece(
+            now.dataset,
+            lambda: order_of(*models, settings).identity(),
+            lambda: _bootstrap(now.dataset, *models, settings),
+            lambda: _told(now, *models, settings, run),
         ),
+        "pretrained": piece(pretrained, on_kept, retrieval_scores, _train),
     }
-    found = Scores({}, {})
-    for part, do in parts.items():
-        found |= _once(now.work / "figures" / f"{now.number}.{part}.json", do)
-    return Scores(of_round(now.number, found.figures), of_round(now.number, found.measured))
 
 
-def _once(file: Path, do: Callable[[], Scores]) -> Scores:
-    """The figures in the file, or those that come of doing it; they are written last, when all else is in its place."""
-    if file.is_file():
-        print(f"rounds  {file.stem} is finished already", flush=True)
-        return from_json(json.loads(file.read_text(encoding="utf-8")), "rounds")
-    scores = do()
-    write_json(file, as_json(scores))
-    return scores
+def _done(file: Path, piece: Piece, measured_by: str) -> Scores:
+    """The figures of a piece, made and measured as far as the note in the file does not say that it is.
+
+    One that is there without a note was made by a process that was ended before it wrote it.
+    """
+    made_of, note = kept.digest_of([piece.origins()]), _note(file)
+    if note.get("made_of", made_of) != made_of:
+        take_away(piece.place)
+        note = {}
+    piece.make()
+    if not note:
+        write_json(file, {"made_of": made_of})
+    if note.get("measured_by") != measured_by:
+        note = {"made_of": made_of, "measured_by": measured_by, "scores": as_json(piece.measure())}
+        write_json(file, note)
+    return from_json(note["scores"], "rounds")
+
+
+def _note(file: Path) -> dict[str, Any]:
+    """What a file says of a piece; nothing where there is none."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _train(job: Job, settings: Settings, run: StageRun) -> Path:
@@ -123,9 +168,12 @@ def _keep_curves(job: Job) -> None:
         shutil.move(curve, job.target.with_name(f"{job.target.name}{member}.csv"))
 
 
-def _bootstrap(now: Round, settings: Settings, run: StageRun) -> Scores:
-    models = now.models / "captioner", now.models / "filter"
-    if not now.dataset.is_dir():
-        write_bootstrapped(now.dataset, *models, settings)
+def _bootstrap(target: Path, captioner: Path, judge: Path, settings: Settings) -> None:
+    if not target.is_dir():
+        write_bootstrapped(target, captioner, judge, settings)
+
+
+def _told(now: Round, captioner: Path, judge: Path, settings: Settings, run: StageRun) -> Scores:
+    """Of the dataset of a round, whose audit the stage's run keeps."""
     run.log_artifact(now.dataset / AUDIT_FILE, f"rounds/{now.number}")
-    return bootstrapped_scores(now.dataset, *models, settings)
+    return bootstrapped_scores(now.dataset, captioner, judge, settings)

@@ -151,6 +151,30 @@ def test_kill_9_anywhere_costs_only_what_was_at_work(begun: Path, thrice: Path, 
     assert not work.exists()
 
 
+def test_what_is_of_other_code_is_made_anew_or_measured_again(
+    begun: Path, thrice: Path, tmp_path: Path
+) -> None:
+    """A dataset of other origins is; of a model whose origins are the same only the figures are."""
+    folder = tmp_path / "edited"
+    shutil.copytree(begun, folder)
+    assert start(folder, 2, "handover").returncode == -signal.SIGKILL
+    notes = folder / "data/datasets/.rounds.partial/figures"
+    for part, changes in {
+        "captioner": {"measured_by": "other code", "scores": {"captioner.exact_match": 2.0}},
+        "capfilt": {"made_of": "other code"},
+    }.items():
+        note = json.loads((notes / f"2.{part}.json").read_text())
+        (notes / f"2.{part}.json").write_text(json.dumps(note | changes))
+    done = start(folder, 2)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert [line for line in said if "step" in line] == [] and any("shard" in line for line in said)
+    now, then = (json.loads((made / "metrics/rounds.json").read_text()) for made in (folder, thrice))
+    assert now["rounds.2.captioner.exact_match"] == then["rounds.2.captioner.exact_match"]
+    assert contents(folder / "data/datasets/rounds/2") == contents(thrice / "data/datasets/rounds/2")
+    assert weights(folder, 2) == weights(thrice, 2)
+
+
 def test_other_settings_start_anew(begun: Path, tmp_path: Path) -> None:
     """What was finished with another model of the first round is of no use."""
     folder = tmp_path / "changed"

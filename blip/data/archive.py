@@ -50,12 +50,19 @@ class Member(NamedTuple):
     detail: str = ""
 
 
-def read_members(path: Path) -> Iterator[Member]:
-    """Yield the files of a tar in their order; a damaged end comes as one last member with a problem."""
+def read_members(path: Path, called: str | None = None) -> Iterator[Member]:
+    """Yield the files of a tar in their order; a damaged end comes as one last member with a problem.
+
+    `called` is what to call a tar that lies where it is for a while only.
+    """
+    called = called or str(path)
+    name = PurePosixPath(called).name
     compression = _compression(path)
     if compression:
-        detail = f"{path} is compressed ({compression}); unpack it to a plain tar, which is all that is read"
-        yield Member(path.name, problem=COMPRESSED, detail=detail)
+        detail = (
+            f"{called} is compressed ({compression}); unpack it to a plain tar, which is all that is read"
+        )
+        yield Member(name, problem=COMPRESSED, detail=detail)
         return
     total, last = path.stat().st_size, "its start"
     try:
@@ -67,7 +74,7 @@ def read_members(path: Path) -> Iterator[Member]:
                 yield member
                 last = member.name
     except DAMAGED as error:
-        yield Member(path.name, problem=TRUNCATED, detail=f"{path} cannot be read after {last}: {error}")
+        yield Member(name, problem=TRUNCATED, detail=f"{called} cannot be read after {last}: {error}")
 
 
 def is_unsafe_name(name: str) -> bool:

@@ -12,7 +12,7 @@ tars may number their samples alike. Only a tar's worth of keys is held at a tim
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -47,21 +47,53 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         BlipError: there is no such folder or no tar in it, a tar is compressed, or a name is a command.
     """
     found = dict(_tars(path))
-    distinct = not any(after.startswith(before) for before, after in pairwise(sorted(found)))
+    distinct = are_distinct(found)
     for name, tar in found.items():
         if path.is_dir() and not tar.resolve().is_relative_to(path.resolve()):
             yield Refused(key_of(name), UNSAFE, f"{name}.tar is a link that leads out of {path}")
             continue
-        seen: set[str] = set()
-        for item in _groups(tar):
-            if isinstance(item, Refused):
-                yield item
-                continue
-            key = key_of(item.key if distinct and item.key.startswith(name) else f"{name}/{item.key}")
-            yield from item.refused
-            if item.media or item.texts:
-                yield item.second(key) if key in seen else item.sample(key, source.origin)
-            seen.add(key)
+        yield from read_tar(tar, name, distinct, source.origin)
+
+
+def are_distinct(names: Iterable[str]) -> bool:
+    """Whether none of the tars' names begins another's, so that a key which begins with one is of that tar alone."""
+    return not any(after.startswith(before) for before, after in pairwise(sorted(names)))
+
+
+def read_tar(
+    tar: Path, name: str, distinct: bool, origin: str, called: str | None = None
+) -> Iterator[Sample | Refused]:
+    """The samples of one tar.
+
+    Args:
+        name: of the tar below its source, without `.tar`.
+        distinct: what `are_distinct` says of all tars of the source.
+        origin: who wrote the captions.
+        called: what to call a tar that lies where it is for a while only.
+    """
+    seen: set[str] = set()
+    for item in _groups(tar, called or str(tar)):
+        if isinstance(item, Refused):
+            yield item
+            continue
+        key = key_of(item.key if distinct and item.key.startswith(name) else f"{name}/{item.key}")
+        yield from item.refused
+        if item.media or item.texts:
+            yield item.second(key) if key in seen else item.sample(key, origin)
+        seen.add(key)
+
+
+def is_tar(name: str, place: str) -> bool:
+    """Whether a file of the source `place` is a tar to read.
+
+    Raises:
+        BlipError: it is a compressed one.
+    """
+    if name.lower().endswith(COMPRESSED):
+        raise BlipError(
+            f"source {place}: {name} is compressed; unpack it to a plain .tar, which is all that is read"
+        )
+    return name.endswith(".tar") and not PurePosixPath(name).name.startswith(MACOS)
 
 
 @dataclass
@@ -128,11 +160,7 @@ def _tars(path: Path) -> Iterator[tuple[str, Path]]:
     found = False
     for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        if name.lower().endswith(COMPRESSED):
-            raise BlipError(
-                f"source {path}: {name} is compressed; unpack it to a plain .tar, which is all that is read"
-            )
-        if not name.endswith(".tar") or file.name.startswith(MACOS):
+        if not is_tar(name, str(path)):
             continue
         if is_unsafe_name(name):
             raise BlipError(
@@ -144,12 +172,13 @@ def _tars(path: Path) -> Iterator[tuple[str, Path]]:
         raise BlipError(f"source {path}: there is no .tar in it")
 
 
-def _groups(tar: Path) -> Iterator[_Group | Refused]:
+def _groups(tar: Path, called: str) -> Iterator[_Group | Refused]:
     """Neighbouring members with the same key."""
     group: _Group | None = None
-    for member in read_members(tar):
+    shard = PurePosixPath(called).name
+    for member in read_members(tar, called):
         if member.problem:
-            yield Refused(key_of(member.name), member.problem, f"{tar.name}, {member.name}: {member.detail}")
+            yield Refused(key_of(member.name), member.problem, f"{shard}, {member.name}: {member.detail}")
             continue
         path = PurePosixPath(member.name)
         if path.name.startswith(MACOS):

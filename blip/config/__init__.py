@@ -5,7 +5,7 @@ settings = load_settings(recipe="base-14m")                  # infra/recipes/bas
 settings = load_settings(overrides={"pretrain.steps": 10})
 """
 
-from blip.config.data import Columns, Download, Ingest, Source, SourceKind, Validate, Vocabulary
+from blip.config.data import Columns, Download, Ingest, Source, SourceKind, Validate, Vocabulary, is_address
 from blip.config.loading import (
     NO_RECIPE,
     PARAMS,
@@ -45,6 +45,7 @@ __all__ = [
     "Validate",
     "Vocabulary",
     "Wish",
+    "is_address",
     "load_settings",
     "read_override",
     "read_section",

@@ -1,17 +1,20 @@
 """Settings of ingestion and validation, documented at their fields' names."""
 
+import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from blip.config.section import Section
+from blip.credentials import plain
 
 SourceKind = Literal[  # one file each in blip.ingest.sources
     "table", "folder", "imagefolder", "webdataset", "hf", "urls", "coco", "karpathy", "nocaps",
     "vqa", "vqav2", "visual_genome", "visdial", "nlvr2", "video", "msrvtt", "msvd", "pairs",
 ]  # fmt: skip
 Origin = Literal["human", "web", "synthetic"]  # who wrote a text
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[^/]*)*://")  # what the address of a store begins with
 
 
 class Columns(Section):
@@ -22,11 +25,12 @@ class Columns(Section):
 
 
 class Source(Section):
-    """Where a dataset comes from: a file or folder, its format, who wrote the texts and what they are for.
+    """Where a dataset comes from: a file, folder or store, its format, who wrote the texts and what they are for.
 
     `images` is the folder of the pictures that an annotation file names, where they are not beside it; `split`
     the part to read of a file or folder that holds several; `apart_from` the evaluation datasets of which a training
-    dataset must have no picture, all of them if it is null.
+    dataset must have no picture, all of them if it is null. Of an address `source` has what may be written down; the
+    rest of it, a password or a signature, `address` alone knows.
     """
 
     source: str
@@ -37,12 +41,39 @@ class Source(Section):
     split: str | None = None
     apart_from: list[str] | None = None
     columns: Columns | None = None
+    _address: str = PrivateAttr("")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _hide_secrets(cls, values: Any, handler: ModelWrapValidatorHandler["Source"]) -> "Source":
+        given = values.get("source") if isinstance(values, dict) else None
+        if not isinstance(given, str) or not is_address(given):
+            return handler(values)
+        source = handler(values | {"source": plain(given)})
+        if source.source != given:
+            source._address = given
+        return source
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it lies in a store or on another host."""
+        return is_address(self.source)
+
+    @property
+    def address(self) -> str:
+        """`source` as it was given, with the password and the query that it may have: for asking, not for writing."""
+        return self._address or self.source
 
     def kept_from(self, evaluation: Iterable[str]) -> tuple[str, ...]:
         """Of these evaluation datasets those of which it must have no picture."""
         if self.role == "evaluation":
             return ()
         return tuple(name for name in evaluation if self.apart_from is None or name in self.apart_from)
+
+
+def is_address(source: str) -> bool:
+    """Whether a source is the address of a store, as `s3://bucket/laion`, and no path."""
+    return ADDRESS.match(source) is not None
 
 
 class Vocabulary(Section):
@@ -89,6 +120,16 @@ class Ingest(Section):
     vocabulary: Vocabulary = Vocabulary()
     download: Download = Download.model_validate({})
     datasets: dict[str, Source]
+
+    @model_validator(mode="after")
+    def _without_secrets(self) -> "Ingest":
+        for name, source in self.datasets.items():
+            if source.address != source.source:
+                raise ValueError(
+                    f"datasets.{name}.source: {source.source} has a password, a query or a fragment, and settings are "
+                    "copied to dvc.lock and MLflow; leave it out: the store's own environment has credentials"
+                )
+        return self
 
     @model_validator(mode="after")
     def _apart_from_what_there_is(self) -> "Ingest":

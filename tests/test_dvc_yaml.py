@@ -85,7 +85,19 @@ def test_files_that_settings_name_and_dvc_does_not_watch_are_named(
     assert unwatched_files(load_settings()) == {}
 
 
-@pytest.mark.parametrize("place", ["elsewhere/pairs.csv", "somebody/flickr30k", "s3://bucket/pairs"])
+def test_a_store_is_watched_where_the_deps_name_it(project: Path) -> None:
+    change({"human": MINE | {"source": "s3://bucket/laion/", "kind": "webdataset"}})
+    assert unwatched(load_settings().ingest.datasets) == ["s3://bucket/laion/"]
+    pipeline = (
+        Path("dvc.yaml")
+        .read_text()
+        .replace("deps: [data/sample,", "deps: ['s3://bucket/laion', data/sample,")
+    )
+    Path("dvc.yaml").write_text(pipeline)
+    assert unwatched(load_settings().ingest.datasets) == []
+
+
+@pytest.mark.parametrize("place", ["elsewhere/pairs.csv", "somebody/flickr30k"])
 def test_a_source_that_is_not_there_is_named(project: Path, place: str) -> None:
     change({"human": MINE | {"source": place}})
     assert sources().state == "bad" and place in sources().text

@@ -21,11 +21,11 @@ Dataset = Annotated[Path, typer.Argument(metavar="DIR", help="A pairs dataset, a
 @app.command(rich_help_panel=PANEL)
 def ingest(
     sources: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Folders of images, tables, img2dataset's tars, lists of URLs, official annotation files, "
-            "Hugging Face data sets.",
+            help="Folders of images, tables, img2dataset's tars (s3://, gs://, az://, sftp://, https:// as well), "
+            "lists of URLs, official annotation files, Hugging Face data sets.",
         ),
     ],
     *,
@@ -60,11 +60,13 @@ def ingest(
 
     Example: [bold]blip ingest pairs.csv --images photos/ --column caption=words --out pairs/mine[/bold]
 
+    Example: [bold]blip ingest s3://bucket/laion/ --out pairs/laion --origin web[/bold]
+
     Example: [bold]blip ingest dataset_coco.json --images coco/ --split train --out pairs/coco[/bold]
 
     Example: [bold]blip ingest coco/ vg/region_descriptions.json --split train --out pairs/human[/bold]
     """
-    from blip.config import Columns, Ingest, Source, read_section
+    from blip.config import Columns, Ingest, Source, is_address, read_section
     from blip.data.jobs import open_pool
     from blip.ingest.ingestion import ingest_dataset
     from blip.ingest.sources.guess import kind_of
@@ -81,7 +83,8 @@ def ingest(
         "split": split,
         "columns": columns if column else None,
     }
-    described = [Source(source=str(path), kind=kind or kind_of(path, columns), **told) for path in sources]
+    places = [source if is_address(source) else str(Path(source)) for source in sources]
+    described = [Source(source=place, kind=kind or kind_of(place, columns), **told) for place in places]
     with open_pool(workers, dask) as pool:
         ingest_dataset(described, out, chosen, pool=pool)
     show_dataset(out, as_json)

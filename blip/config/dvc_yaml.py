@@ -59,15 +59,24 @@ def unmade(datasets: Mapping[str, Source]) -> list[str]:
 
 
 def unwatched(datasets: Mapping[str, Source]) -> list[str]:
-    """Sources on this disk that are not, and lie in nothing that is, among the deps of `ingest`."""
-    deps = [Path(_path_of(dep)).resolve() for dep in stage_spec("ingest").get("deps", ())]
+    """Sources, in stores or on this disk, that are not, and lie in nothing that is, among the deps of `ingest`."""
+    named = [_path_of(dep) for dep in stage_spec("ingest").get("deps", ())]
+    deps = [Path(dep).resolve() for dep in named]
     if not deps:
         return []
+    remote = [source.source for source in datasets.values() if source.is_remote]
+    unseen = [place for place in dict.fromkeys(remote) if not _lies_in(place, named)]
     places = dict.fromkeys(
         place for source in datasets.values() for place in (source.source, source.images) if place
     )
     there = {place: Path(place).resolve() for place in places if Path(place).exists()}
-    return [place for place, path in there.items() if not any(path.is_relative_to(dep) for dep in deps)]
+    return unseen + [
+        place for place, path in there.items() if not any(path.is_relative_to(dep) for dep in deps)
+    ]
+
+
+def _lies_in(address: str, deps: list[str]) -> bool:
+    return any(f"{address.rstrip('/')}/".startswith(f"{dep.rstrip('/')}/") for dep in deps)
 
 
 def pick(values: Any, path: list[str]) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,6 +29,8 @@ from blip.data.partial import begin, complete
 from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, train_vocabulary
 from blip.errors import BadArguments, BlipError
 from blip.ingest.references import References
+from blip.ingest.remote.ledger import FETCHED as FETCHED_FOLDER
+from blip.ingest.remote.ledger import LEDGER, count_shards
 from blip.ingest.shards import Item, ShardJob, cut, digest_of, write_shard
 from blip.ingest.shares import OF_FILES, Share, is_bad, shares_of_parts
 from blip.ingest.sources import Address, read
@@ -94,6 +97,8 @@ def _make(work: _Work, pool: Pool, before: Path | None) -> Iterator[int]:
     def jobs() -> Iterator[ShardJob]:
         return work.jobs(read(work.sources, work.settings.max_caption_chars))
 
+    if work.sources[0].is_remote:
+        return run_jobs(pool, write_shard, work.remote_jobs())
     if work.sources[0].kind != "urls":
         return run_jobs(pool, write_shard, jobs())
     from blip.ingest.download.shards import download
@@ -107,6 +112,10 @@ def _see_that_they_go_together(sources: Sequence[Source]) -> None:
         raise BadArguments("the sources of a dataset must have one origin; make a dataset of those of each")
     if len({source.kind == "urls" for source in sources}) > 1:
         raise BadArguments("lists of URLs cannot go into one dataset with pictures; make two datasets")
+    if len({source.is_remote for source in sources}) > 1:
+        raise BadArguments(
+            "what lies in a store cannot go into one dataset with what lies here; make two datasets"
+        )
 
 
 @dataclass(frozen=True)
@@ -130,10 +139,19 @@ class _Work:
             references.write(file)
         return cls(directory, sources, target, settings, file)
 
-    def jobs(self, items: Iterable[Item]) -> Iterator[ShardJob]:
-        """The shards that are still to be made."""
-        done = finished(self.directory)
-        for number, run in enumerate(cut(items, self.settings.samples_per_shard)):
+    def remote_jobs(self) -> Iterator[ShardJob]:
+        """The shards that are still to be made of sources in a store."""
+        from blip.ingest.remote.reading import Reading
+
+        reading = Reading(self.sources, self.directory, self.settings)
+        place = reading.place()
+        with closing(reading.items(place)) as items:
+            yield from self.jobs(items, place.part)
+
+    def jobs(self, items: Iterable[Item], first: int = 0) -> Iterator[ShardJob]:
+        """The shards that are still to be made, of which the first is that of the first item."""
+        done = {number: known for number, known in finished(self.directory).items() if number >= first}
+        for number, run in enumerate(cut(items, self.settings.samples_per_shard), first):
             digest = digest_of(run)
             known = done.pop(number, None)
             if known is None or known.items != digest:
@@ -185,7 +203,9 @@ class _Work:
         )
 
     def _packs(self) -> int:
-        """How many tars and tables there are in the sources that may end too early."""
+        """How many tars and tables there are in the sources that may end too early, or not come."""
+        if self.sources[0].is_remote:
+            return count_shards(self.directory)
         named = (place for source in self.sources for place in (source.source, source.images) if place)
         return sum(file.suffix.lower() in PACKS for place in set(named) for file in files_of(Path(place)))
 
@@ -233,7 +253,7 @@ class _Work:
         told = [source.model_dump(exclude_none=True) for source in self.sources]
         parameters = told[0] if len(told) == 1 else {"sources": told}
         assemble(self.directory, [source.source for source in self.sources], parameters | kept | more)
-        complete(self.directory, self.target, PARTS, REFERENCES)
+        complete(self.directory, self.target, PARTS, REFERENCES, LEDGER, FETCHED_FOLDER)
 
 
 def _listed(reasons: Counter[str]) -> str:
@@ -246,6 +266,8 @@ def plan_of(sources: Sequence[Source], settings: Ingest, references: References 
     What lies in the sources the digests of the shards tell, so a file that is repaired is no other plan.
     """
     limits = settings.model_dump(include={"samples_per_shard", "max_pixels"})
+    if sources[0].is_remote:  # what is finished is not read again, so no digest tells
+        limits["max_caption_chars"] = settings.max_caption_chars
     download = settings.download.model_dump(include=DECIDING) if sources[0].kind == "urls" else {}
     described = [source.model_dump(exclude={"role"}) for source in sources]
     told = {"sources": described, "references": references.digest if references else None}

@@ -112,13 +112,23 @@ def _file(target: Path) -> Path:
 
 def _origins(source: Source, settings: Ingest) -> dict[str, Any]:
     """All but the references."""
-    facts = _contents if source.kind == "urls" else _facts
     return {
         "plan": plan_of([source], settings, None),
         "max_caption_chars": settings.max_caption_chars,
-        "files": [digest_of(facts(place)) for place in dict.fromkeys(_places(source))],
+        "files": _files(source, settings),
         "format": FORMAT,
     }
+
+
+def _files(source: Source, settings: Ingest) -> list[str]:
+    """A digest of the files of each place; of a store what its list says of them."""
+    if source.is_remote:
+        from blip.ingest.remote.store import Store
+
+        shards = Store.open(source, settings.download).shards()
+        return [digest_of((shard.name, shard.size, shard.tag) for shard in shards)]
+    facts = _contents if source.kind == "urls" else _facts
+    return [digest_of(facts(place)) for place in dict.fromkeys(_places(source))]
 
 
 def _places(source: Source) -> Iterator[Path]:

@@ -4,7 +4,7 @@
     for share in shares_of(dataset, source.kind): share.is_over(limit)                      # of one that is finished
 
 Of a picture with ten questions, one without an answer, a tenth of the texts is refused and the picture is not. A tar or
-table that ends too early is neither: how many samples are lost with it nobody knows.
+table that ends too early, or does not come from its store, is neither: how many samples are lost with it nobody knows.
 """
 
 from collections import Counter
@@ -19,14 +19,14 @@ from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_batches
 from blip.data.part import PARTS, refusals
 from blip.data.quarantine import NEAR_DUPLICATE, read_quarantine
-from blip.ingest.sources.refused import NO_ANSWER, TOO_LONG
+from blip.ingest.sources.refused import NO_ANSWER, TOO_LONG, UNFETCHED
 from blip.ingest.sources.row import BROKEN_TABLE
 from blip.ingest.sources.screening import BROKEN, CONTROL, EMPTY
 from blip.ingest.sources.urls import MALFORMED
 
 OF_TEXTS = frozenset({EMPTY, NO_ANSWER})
 OF_EITHER = frozenset({BROKEN, CONTROL, TOO_LONG})  # of a text, where its sample is kept
-OF_FILES = frozenset({TRUNCATED, COMPRESSED, BROKEN_TABLE})
+OF_FILES = frozenset({TRUNCATED, COMPRESSED, BROKEN_TABLE, UNFETCHED})
 
 Refusals = Callable[[], Iterable[tuple[str, str]]]  # key and reason of each, as often as it is called
 

@@ -22,7 +22,7 @@ from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset, write_vocabulary
 from blip.ingest.origins import is_as_made, note_of, said_of
 from blip.ingest.references import References
-from blip.ingest.sources import look_into
+from blip.ingest.sources import read
 
 if TYPE_CHECKING:
     from blip.tracking.runs import StageRun
@@ -38,7 +38,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     ingest = settings.ingest
     _check_pipeline(ingest)
     for source in ingest.datasets.values():
-        look_into(source, ingest.max_caption_chars)
+        _look_into(source, ingest)
     with open_pool() as pool:
         evaluation = _ingest("evaluation", ingest, {}, pool)
         train = _ingest("train", ingest, evaluation, pool)
@@ -46,6 +46,16 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     for name in ingest.datasets:
         metrics |= _metrics(name, (evaluation | train)[name])
     return metrics
+
+
+def _look_into(source: Source, ingest: Ingest) -> None:
+    """List a store, or read the first sample of what lies here, for what is wrong to be said before work begins."""
+    if source.is_remote:
+        from blip.ingest.remote.store import Store
+
+        Store.open(source, ingest.download).names()
+    else:
+        next(read([source], ingest.max_caption_chars), None)
 
 
 def _ingest(

@@ -4,7 +4,7 @@ for item in read([source], max_caption_chars=10_000):
     if isinstance(item, Refused): ...
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -36,9 +36,11 @@ from blip.ingest.sources.refused import Refused, key_of
 from blip.ingest.sources.screening import MAX_CAPTION_CHARS, screened
 from blip.ingest.sources.urls import Address
 
-__all__ = ["Address", "Refused", "look_into", "read"]
+__all__ = ["Address", "Refused", "read"]
 
-KINDS: dict[SourceKind, Callable[[Source, Path], Iterator[Sample | Refused | Address]]] = {
+Item = Sample | Refused | Address
+
+KINDS: dict[SourceKind, Callable[[Source, Path], Iterator[Item]]] = {
     "table": table.read,
     "folder": folder.read,
     "imagefolder": imagefolder.read,
@@ -67,9 +69,7 @@ USES: dict[str, frozenset[str]] = {  # which kinds do something with an option
 }
 
 
-def read(
-    sources: Sequence[Source], max_caption_chars: int = MAX_CAPTION_CHARS
-) -> Iterator[Sample | Refused | Address]:
+def read(sources: Sequence[Source], max_caption_chars: int = MAX_CAPTION_CHARS) -> Iterator[Item]:
     """Read sources one after the other, keys and texts screened; nothing is decoded or fetched here.
 
     Of several sources each key begins with its source's name, so that they may number their samples alike.
@@ -78,17 +78,13 @@ def read(
         BadArguments: an option is given that none of the kinds uses.
         BlipError: a folder, a table or one of its columns is missing or unreadable.
     """
-    _see_that_options_are_used(sources)
-    items = chain.from_iterable(map(_named, sources, names_of(sources)))
+    see_that_options_are_used(sources)
+    each = (KINDS[source.kind](source, Path(source.source)) for source in sources)
+    items = chain.from_iterable(map(named, each, names_of(sources)))
     return screened(items, max_caption_chars)
 
 
-def look_into(source: Source, max_caption_chars: int = MAX_CAPTION_CHARS) -> None:
-    """Open a source and read its first sample, for what `read` raises to be said before work begins."""
-    next(read([source], max_caption_chars), None)
-
-
-def _see_that_options_are_used(sources: Sequence[Source]) -> None:
+def see_that_options_are_used(sources: Sequence[Source]) -> None:
     """Of sources that share an option, one must use it: it would be swallowed otherwise."""
     kinds = sorted({source.kind for source in sources})
     for option, users in USES.items():
@@ -109,6 +105,7 @@ def names_of(sources: Sequence[Source]) -> list[str]:
     return [f"{name}-" for name in again]
 
 
-def _named(source: Source, name: str) -> Iterator[Sample | Refused | Address]:
-    for item in KINDS[source.kind](source, Path(source.source)):
+def named(items: Iterable[Item], name: str) -> Iterator[Item]:
+    """The items of a source, each key with the source's name in front."""
+    for item in items:
         yield replace(item, key=name + item.key) if name else item

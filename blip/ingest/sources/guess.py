@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
-from blip.config import Columns, SourceKind
+from blip.config import Columns, SourceKind, is_address
 from blip.data.sample import IMAGE_EXTENSIONS
 from blip.errors import BadArguments, BlipError
 from blip.ingest.sources import columns, hf, msvd, pairs
@@ -49,13 +49,16 @@ LOOKED_AT = 1000  # files of a folder
 TABLES = (*EXTENSIONS, "ndjson", "xlsx", "xls", "ods")
 
 
-def kind_of(source: Path, given: Columns | None = None) -> SourceKind:
-    """The kind of a source; `given` are the names of its columns, where they are known.
+def kind_of(source: Path | str, given: Columns | None = None) -> SourceKind:
+    """The kind of a source; `given` are the names of its columns, where they are known. In stores only tars are read.
 
     Raises:
         BadArguments: there is nothing, or nothing known, or annotation files of several kinds, or pictures with a
             table beside them that has another name than those that are looked for.
     """
+    if isinstance(source, str) and is_address(source):
+        return "webdataset"
+    source = Path(source)
     if not source.exists():
         raise BadArguments(f"{source}: no such file or folder")
     if source.is_dir() and not any(source.iterdir()):

@@ -1,0 +1,14 @@
+"""Shards that lie in a store or on another host: `s3://bucket/laion`, `sftp://host/laion`, `https://host/00000.tar`.
+
+check(source)                                     # address.py: which stores are read, whose secrets are whose
+store = Store.open(source, settings.download)     # store.py: lists shards, fetches one
+Reading(sources, directory, settings)             # reading.py: their items in order, the next shards on their way
+Ledger(file).place(listed, receipts, comes)       # ledger.py: where a run that was ended goes on
+
+What is promised. A source is its list: names, sizes and the store's tag (ETag, generation, or time of change) of every
+shard; none is fetched to see whether it is the same. The dataset is the one that the same shards give on this disk. At
+most AHEAD + 2 of them lie in `.target.partial/fetched` at a time, each is removed when it is read, and a run that was
+ended fetches none again of which all samples are in finished shards. A shard that does not come, comes short or comes
+longer than it was listed is `not_fetched` in the quarantine, is one of the files of `ingest.max_bad_fraction`, and is
+asked for again by the next run. No password and no signature is written anywhere.
+"""

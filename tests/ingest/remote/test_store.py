@@ -1,0 +1,102 @@
+"""What a store lists, and what of it comes."""
+
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from blip.config import Ingest
+from blip.errors import BlipError
+from blip.ingest.remote import store as module
+from blip.ingest.remote.store import Shard, Stopped, Store, Unfetched
+
+from .conftest import SHARDS, Server, remote
+
+
+def opened(server: Server, settings: Ingest, name: str = "") -> Store:
+    return Store.open(remote(f"{server.url}{name}"), settings.download)
+
+
+def fetched(store: Store, shard: Shard, folder: Path) -> bytes:
+    store.fetch(shard, folder / "fetched.tar", Event())
+    return (folder / "fetched.tar").read_bytes()
+
+
+def test_a_page_lists_its_tars_with_sizes_and_versions(server: Server, settings: Ingest) -> None:
+    shards = opened(server, settings).shards()
+    assert [shard.name for shard in shards] == [f"{number:05d}.tar" for number in range(SHARDS)]
+    assert all(shard.size == (server.folder / shard.name).stat().st_size for shard in shards)
+    assert all(shard.tag.endswith("GMT") for shard in shards)  # this server knows Last-Modified only
+    assert not server.fetched
+
+
+def test_a_name_with_blanks_is_read_under_it(server: Server, settings: Ingest, tmp_path: Path) -> None:
+    (server.folder / "00000.tar").rename(server.folder / "a b%.tar")
+    store = opened(server, settings)
+    shard = store.shards()[-1]
+    assert shard.name == "a b%.tar"
+    assert fetched(store, shard, tmp_path) == (server.folder / "a b%.tar").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("nowhere/", "it cannot be listed: it is not there"),
+        ("00009.tar", "cannot be listed: it is not there"),
+    ],
+)
+def test_a_source_that_is_not_there_is_named(server: Server, settings: Ingest, name: str, why: str) -> None:
+    with pytest.raises(BlipError, match=f"source {server.url}{name}: .*{why}"):
+        opened(server, settings, name).names()
+
+
+def test_a_folder_without_tars_is_none(server: Server, settings: Ingest) -> None:
+    (server.folder / "empty").mkdir()
+    with pytest.raises(BlipError, match=r"empty/: there is no \.tar in it"):
+        opened(server, settings, "empty/").names()
+
+
+def test_compressed_tars_are_not_read(server: Server, settings: Ingest) -> None:
+    (server.folder / "00009.tar.gz").touch()
+    with pytest.raises(BlipError, match=r"00009\.tar\.gz is compressed"):
+        opened(server, settings).names()
+
+
+def test_a_server_that_is_not_there_is_named(settings: Ingest) -> None:
+    with pytest.raises(BlipError, match=r"source http://127\.0\.0\.1:1/laion/: it cannot be listed"):
+        Store.open(remote("http://127.0.0.1:1/laion/"), settings.download).names()
+
+
+def test_redirects_stay_with_the_host_that_was_named(
+    server: Server, settings: Ingest, tmp_path: Path
+) -> None:
+    store = opened(server, settings)
+    first, second, *_ = store.shards()
+    server.sent_to = {first.name: f"{server.url}00003.tar"}
+    assert fetched(store, first, tmp_path) == (server.folder / "00003.tar").read_bytes()
+    for address in ("http://127.0.0.2:80/", "http://10.0.0.1/", "http://169.254.169.254/latest/meta-data/"):
+        server.sent_to = {second.name: f"{address}?token=5ecret"}
+        with pytest.raises(Unfetched, match=r"is a .* address; ingest\.download\.networks allows") as refused:
+            fetched(store, second, tmp_path)
+        assert "5ecret" not in str(refused.value)
+
+
+def test_nothing_is_fetched_for_which_there_is_no_room(
+    server: Server, settings: Ingest, tmp_path: Path
+) -> None:
+    store = opened(server, settings)
+    huge = store.shards()[0]._replace(size=1 << 60)
+    with pytest.raises(BlipError, match=r"no room for 00000\.tar, 1,152,921,504,606,846,976 bytes"):
+        fetched(store, huge, tmp_path)
+    assert not server.fetched
+
+
+def test_a_shard_that_nobody_wants_any_more_is_left(
+    server: Server, settings: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 1024)
+    stop = Event()
+    stop.set()
+    store = opened(server, settings)
+    with pytest.raises(Stopped):
+        store.fetch(store.shards()[0], tmp_path / "fetched.tar", stop)

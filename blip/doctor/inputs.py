@@ -10,6 +10,8 @@ from blip.data.pairs import PairsDataset
 from blip.doctor.finding import GIB, Finding
 from blip.doctor.numbers import samples_of_epoch
 from blip.doctor.plan import Plan
+from blip.doctor.sources import listed_in
+from blip.errors import BlipError
 
 FLOAT = 4
 
@@ -45,6 +47,8 @@ def _dataset(plan: Plan, name: str) -> Finding:
     source = plan.settings.ingest.datasets.get(name)
     if source is None:
         return Finding(subject, "note", f"not there; an earlier stage makes {folder}")
+    if source.is_remote:
+        return _in_store(subject, source, plan)
     there, where = _reachable(source)
     if there:
         return Finding(subject, "note", f"not ingested yet; its source {where} is there")
@@ -53,11 +57,17 @@ def _dataset(plan: Plan, name: str) -> Finding:
     )
 
 
+def _in_store(subject: str, source: Source, plan: Plan) -> Finding:
+    try:
+        return Finding(subject, "note", f"not ingested yet; {listed_in(source, plan.settings.ingest)}")
+    except BlipError as error:
+        return Finding(subject, "bad", str(error))
+
+
 def _reachable(source: Source) -> tuple[bool, str]:
-    """Whether a source is where ingest reads: on this disk."""
+    """Whether a source is on this disk, and what of it is meant."""
     gone = [place for place in (source.source, source.images) if place and not Path(place).exists()]
-    remote = " (ingest reads this disk only: copy it here)" if any("://" in place for place in gone) else ""
-    return not gone, shown(gone[0] if gone else source.source) + remote
+    return not gone, shown(gone[0] if gone else source.source)
 
 
 def _enough(plan: Plan) -> Finding:

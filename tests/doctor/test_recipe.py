@@ -208,7 +208,7 @@ def test_a_source_that_ingest_does_not_read_is_told_and_not_fatal():
     changes = {"ingest.datasets.human.source": "s3://bucket/human"}
     found = examined(load_settings(PARAMS, "base-14m", changes))
     assert found["data human"].state == "bad"
-    assert "s3://bucket/human (ingest reads this disk only: copy it here)" in found["data human"].text
+    assert "s3://bucket/human: of a store only tars are read" in found["data human"].text
 
 
 def test_the_disk_has_to_hold_the_checkpoints_and_one_more():

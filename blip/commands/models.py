@@ -162,7 +162,7 @@ def explain(
 
     Example: [bold]blip explain cat.jpg "a cat on a chair" --out seen.png[/bold]
     """
-    from blip.commands.heatmaps import draw
+    from blip.serving.heatmaps import draw
 
     if out.suffix.lower() != ".png":
         raise BadArguments(f"--out {out}: a PNG is written; give a name that ends in .png")

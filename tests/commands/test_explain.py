@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blip.commands.heatmaps import draw
 from blip.model.explain import Explanation
+from blip.serving.heatmaps import draw
 
 
 def test_explain_draws_a_picture(blip, model: Path, pictures: Path, tmp_path: Path):

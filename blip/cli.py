@@ -14,7 +14,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from blip.commands import bench, capfilt, comparing, data, evaluating, gallery, importing, models, operations
+from blip.commands import (
+    bench,
+    capfilt,
+    comparing,
+    data,
+    evaluating,
+    exporting,
+    gallery,
+    importing,
+    models,
+    operations,
+)
 from blip.commands.options import Changes, Hostfile, Launcher, NodeRank, Recipe
 from blip.commands.output import JsonFlag, plain, show
 from blip.credentials import shown
@@ -84,7 +95,7 @@ def stage(
         print(UNKNOWN_TO_DVC.format(name=name), file=sys.stderr)
 
 
-for group in (data, capfilt, gallery, models, evaluating, comparing, importing, operations, bench):
+for group in (data, capfilt, gallery, models, evaluating, comparing, importing, exporting, operations, bench):
     app.add_typer(group.app)
     for command in group.app.registered_commands:
         command.help = paragraphs(command.callback.__doc__ or "")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from blip.commands.opening import Device, chosen_device
-from blip.commands.options import Changes, Dask, Recipe, Workers
+from blip.commands.options import Changes, Dask, Recipe, Workers, require_new
 from blip.commands.output import JsonFlag, columns, show
 from blip.errors import BadArguments
 
@@ -136,8 +136,7 @@ def capfilt(
 
 def check(target: Path, cut: float | dict[str, float], held_out: Path | None) -> None:
     """Raises BadArguments for options that do not go together, before a model is opened."""
-    if target.exists():
-        raise BadArguments(f"{target} exists already; name another folder, or remove it first")
+    require_new(target)
     if isinstance(cut, dict) and "precision" in cut and held_out is None:
         raise BadArguments(
             "--threshold precision=... is measured on human pairs: name a dataset with --held-out"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from blip.commands.options import require_new
 from blip.commands.output import JsonFlag, columns, show
-from blip.errors import BadArguments
 
 if TYPE_CHECKING:
     from blip.model.public import PublicModel
@@ -39,22 +39,18 @@ def import_(
 ) -> None:
     """Convert a public BLIP checkpoint to a model directory, which opens here and in transformers.
 
+    To work on with it: `blip export` writes any model, these files too, with a card, to be given away.
+
     Example: [bold]blip import model_base_retrieval_coco.pth models/coco --tokenizer vocab.txt[/bold]
     """
     from blip.data.vocabulary import find_tokenizer
-    from blip.model.checkpoints import save_model
-    from blip.model.nlvr import NlvrNetwork, save_nlvr
     from blip.model.public import open_public
+    from blip.serving.export import Opened, save
 
-    if directory.exists():
-        raise BadArguments(f"{directory} exists already; name another folder, or remove it first")
+    require_new(directory)
     opened = open_public(file, image_size)
-    network = opened.network
-    found = find_tokenizer(network.config.text.vocabulary, tokenizer, file.parent)
-    if isinstance(network, NlvrNetwork):
-        save_nlvr(network, found, directory, opened.card)
-    else:
-        save_model(network, found, directory, opened.card)
+    found = find_tokenizer(opened.network.config.text.vocabulary, tokenizer, file.parent)
+    save(Opened(opened.network, found, opened.card), directory)
     figures = {"file": str(file), "directory": str(directory), **describe(opened)}
     show(figures, as_json, [f"{file} -> {directory}", *(f"  {line}" for line in columns(lines(figures)))])
 

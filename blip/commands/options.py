@@ -1,8 +1,11 @@
 """Options that several commands have."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from blip.errors import BadArguments
 
 Workers = Annotated[
     int | None, typer.Option(min=1, envvar="BLIP_WORKERS", help="Processes; all cores when not given.")
@@ -24,3 +27,9 @@ Hostfile = Annotated[str | None, typer.Option(help="Nodes of a training run, a l
 NodeRank = Annotated[
     int | None, typer.Option(min=0, help="This node's line in the hostfile, where each is started by hand.")
 ]
+
+
+def require_new(directory: Path) -> None:
+    """Raises BadArguments if there is a file or folder of that name, which a command would write over."""
+    if directory.exists():
+        raise BadArguments(f"{directory} exists already; name another folder, or remove it first")

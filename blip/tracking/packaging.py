@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 PACKAGE = Path(blip.__file__).parent
-ANSWERS = ("__init__.py", "serving", "model", "data")  # of the package: what a served model answers with
+ANSWERS = (
+    "__init__.py",
+    "serving/pyfunc.py",
+    "model",
+    "data",
+)  # of the package: what a served model answers with
 WEIGHTS = ".safetensors"
 WHITE_PIXEL = (  # a PNG of one pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
@@ -63,7 +68,9 @@ def digest(directory: Path, task: str) -> str:
     found = hashlib.sha256(task.encode())
     beside = [(directory, file) for file in directory.rglob("*") if file.is_file() and file.suffix != WEIGHTS]
     code = [
-        (PACKAGE, file) for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts[0] in ANSWERS
+        (PACKAGE, file)
+        for file in PACKAGE.rglob("*.py")
+        if any(file.is_relative_to(PACKAGE / part) for part in ANSWERS)
     ]
     for folder, file in (*sorted(beside), *sorted(code)):
         found.update(f"\0{file.relative_to(folder).as_posix()}\0".encode())

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST, SERVED = "blip.digest", "blip.served"
 FIGURE, BEST, HOW = "figure.", "best.", "measured."
+LINEAGE = "blip."  # begins the tags of a version that say what it came from, and the two digests
 WEIGHTS = "*.safetensors"
 SCHEME = "models:/"
 CHECKPOINT = ".pth"
@@ -50,6 +51,7 @@ class Version:
             Later candidates are held against these: against the figures of the champion alone, each could fall behind
             the one before it.
         how: of every figure a digest of the data and settings that it was measured with; its best was measured alike.
+        lineage: what it came from, as `blip.tracking.lineage` names it.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Version:
     figures: dict[str, float]
     best: dict[str, float]
     how: dict[str, str]
+    lineage: dict[str, str] = field(default_factory=dict)
 
     def best_alike(self, how: Mapping[str, str]) -> dict[str, float]:
         """Its best of the figures that others, which were measured so, may be compared with."""
@@ -76,6 +79,28 @@ def find(name: str, digest: str, served: str | None = None) -> Version | None:
         if found.tags.get(DIGEST) == digest and served in (None, found.tags.get(SERVED)):
             return _version(found)
     return None
+
+
+def named(uri: str) -> Version:
+    """The version that models:/NAME@ALIAS or models:/NAME/VERSION names.
+
+    Raises:
+        BlipError: there is no registry here, or no such model, alias or version (the message lists what there is).
+    """
+    return _version(_find_uri(_client_for(uri), uri))
+
+
+def with_weights(digest: str) -> Version | None:
+    """The newest version of any model that has these weights; None where there is none, or no registry."""
+    if not is_here():
+        return None
+    found = store.client().search_model_versions(f"tags.`{DIGEST}` = '{digest}'")
+    return _version(max(found, key=lambda one: one.creation_timestamp)) if found else None
+
+
+def is_here() -> bool:
+    """Whether there is a registry: the project's own, or a server's."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or store.in_project(store.DATABASE).is_file()
 
 
 def weights_digest(directory: Path) -> str:
@@ -186,13 +211,18 @@ def resolve(model: str) -> Path:
     )
 
 
+def _client_for(uri: str) -> "MlflowClient":
+    """A client of the registry. Raises BlipError where there is none."""
+    if is_here():
+        return store.client()
+    raise BlipError(
+        f"{uri}: no model registry here ({store.in_project(store.DATABASE)} does not exist); run in the "
+        "project's folder, set MLFLOW_TRACKING_URI, or give a model directory"
+    )
+
+
 def _registered(uri: str) -> Path:
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not store.in_project(store.DATABASE).is_file():
-        raise BlipError(
-            f"{uri}: no model registry here ({store.in_project(store.DATABASE)} does not exist); run in the "
-            "project's folder, set MLFLOW_TRACKING_URI, or give a model directory"
-        )
-    client = store.client()
+    client = _client_for(uri)
     found = _find_uri(client, uri)
     folder = _fetch(client, found)
     weights = sorted(folder.rglob(f"artifacts/*/{WEIGHTS}"))
@@ -288,7 +318,12 @@ def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
 def _version(found: "ModelVersion") -> Version:
     figures, best = _numbers(found, FIGURE), _numbers(found, BEST)
     digest, how = found.tags.get(DIGEST, ""), _tags(found, HOW)
-    return Version(found.name, int(found.version), digest, figures, figures | best, how)
+    lineage = {
+        tag: value
+        for tag, value in sorted(found.tags.items())
+        if tag.startswith(LINEAGE) and tag not in (DIGEST, SERVED)
+    }
+    return Version(found.name, int(found.version), digest, figures, figures | best, how, lineage)
 
 
 def _numbers(found: "ModelVersion", kind: str) -> dict[str, float]:

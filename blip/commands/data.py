@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from blip.commands.options import Changes, Dask, Workers
+from blip.commands.options import Changes, Dask, Workers, require_new
 from blip.commands.output import JsonFlag, show
 from blip.config import SourceKind
 from blip.errors import BadArguments, BlipError
@@ -71,8 +71,7 @@ def ingest(
     from blip.ingest.ingestion import ingest_dataset
     from blip.ingest.sources.guess import kind_of
 
-    if out.exists():
-        raise BadArguments(f"{out} exists already; name another folder, or remove it first")
+    require_new(out)
     limits = {"samples_per_shard": samples_per_shard, "max_bad_fraction": max_bad_fraction}
     chosen = read_section(Ingest, {**limits, "datasets": {}}, lists_in(settings or []))
     columns = Columns.model_validate(named(column or []) or {})

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from blip.commands.opening import Device, Model, open_model, pictures_below, read_pictures, read_usable
+from blip.commands.opening import Device, Model, leave_out, open_model, read_pictures, read_usable
 from blip.commands.output import JsonFlag, columns, show
 from blip.errors import BadArguments, BlipError
 
@@ -53,19 +53,14 @@ def match(
 
     Example: [bold]blip match cat.jpg "a sleeping cat" "a dog"[/bold]
     """
-    from blip.data.text import clean_caption
+    from blip.serving.answers import matches
 
-    if empty := [text for text in texts if not clean_caption(text)]:
-        raise BadArguments(f"the text {empty[0]!r} has no word that could match")
-    opened, pictures = open_model(model, device), read_pictures([image])
-    itm, itc = (opened.match(pictures, texts, head=head)[0].tolist() for head in ("itm", "itc"))
-    found = list(zip(texts, itm, itc, strict=True))
+    found = matches(open_model(model, device), read_pictures([image])[0], texts)
     rows = [
         ("probability", "cosine", ""),
-        *((f"{p:.3f}", f"{cosine:.3f}", text) for text, p, cosine in found),
+        *((f"{one.probability:.3f}", f"{one.cosine:.3f}", one.text) for one in found),
     ]
-    names = ("text", "probability", "cosine")
-    show([dict(zip(names, one, strict=True)) for one in found], as_json, columns(rows))
+    show([one._asdict() for one in found], as_json, columns(rows))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -90,7 +85,10 @@ def answer(
 @app.command(rich_help_panel=PANEL)
 def search(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="A folder with pictures, in folders below it too.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="A folder with pictures, in folders below it too; or a pairs dataset."
+        ),
     ],
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
     *,
@@ -103,22 +101,12 @@ def search(
 
     Example: [bold]blip search photos/ "a red bicycle" --top 3[/bold]
     """
-    import torch
+    from blip.serving.collection import Collection
 
-    paths = pictures_below(folder)
     opened = open_model(model, device)
-    usable: list[Path] = []
-    vectors = []
-    for start in range(0, len(paths), BATCH):
-        names, pictures = read_usable(paths[start : start + BATCH])
-        usable += names
-        vectors.append(opened.embed_images(pictures))
-    if not usable:
-        raise BlipError(f"none of the {len(paths)} pictures of {folder} can be used")
-    scores = (torch.cat(vectors) @ opened.embed_texts([text]).T)[:, 0].float()
-    best = [(str(usable[at]), scores[at].item()) for at in scores.argsort(descending=True)[:top].tolist()]
-    rows = [(f"{score:.3f}", path) for path, score in best]
-    show([{"image": path, "cosine": score} for path, score in best], as_json, columns(rows))
+    found = Collection.of(folder, opened, leave_out).nearest(opened.embed_texts([text])[0], top)
+    rows = [(f"{cosine:.3f}", place.name) for cosine, place in found]
+    show([{"image": place.name, "cosine": cosine} for cosine, place in found], as_json, columns(rows))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -138,12 +126,9 @@ def classify(
     names = words(labels)
     if len(names) < 2 or "{}" not in template:
         raise BadArguments("classify needs two or more --labels, and a --template with {} in it")
-    opened = open_model(model, device)
-    cosines = opened.match(
-        read_pictures([image]), [template.replace("{}", name) for name in names], head="itc"
-    )[0]
-    shares = (cosines.float() / opened.temperature).softmax(dim=0).tolist()
-    ranked = sorted(zip(names, shares, strict=True), key=lambda pair: -pair[1])
+    from blip.serving.answers import shares
+
+    ranked = shares(open_model(model, device), read_pictures([image])[0], names, template)
     rows = [(f"{share:.3f}", name) for name, share in ranked]
     show([{"label": name, "probability": share} for name, share in ranked], as_json, columns(rows))
 

@@ -87,18 +87,10 @@ def read_usable(paths: Sequence[Path]) -> "tuple[list[Path], list[Image]]":
             pictures += read_pictures([path])
             usable.append(path)
         except BlipError as error:
-            print(f"left out: {plain(str(error))}", file=sys.stderr)
+            leave_out(str(error))
     return usable, pictures
 
 
-def pictures_below(folder: Path) -> list[Path]:
-    """The pictures of a folder and those below it. Raises BlipError if there is none."""
-    from blip.data.sample import IMAGE_EXTENSIONS
-
-    if not folder.is_dir():
-        raise BlipError(f"{folder}: no such folder")
-    found = (path for path in folder.rglob("*") if path.suffix[1:].lower() in IMAGE_EXTENSIONS)
-    paths = sorted(path for path in found if path.is_file())
-    if not paths:
-        raise BlipError(f"{folder} has no pictures ({', '.join(sorted(IMAGE_EXTENSIONS))})")
-    return paths
+def leave_out(why: str) -> None:
+    """Say on standard error why a picture is left out."""
+    print(f"left out: {plain(why)}", file=sys.stderr)

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from blip.commands import app as page
 from blip.commands import (
     bench,
     capfilt,
@@ -95,7 +96,19 @@ def stage(
         print(UNKNOWN_TO_DVC.format(name=name), file=sys.stderr)
 
 
-for group in (data, capfilt, gallery, models, evaluating, comparing, importing, exporting, operations, bench):
+for group in (
+    data,
+    capfilt,
+    gallery,
+    models,
+    evaluating,
+    comparing,
+    page,
+    importing,
+    exporting,
+    operations,
+    bench,
+):
     app.add_typer(group.app)
     for command in group.app.registered_commands:
         command.help = paragraphs(command.callback.__doc__ or "")

@@ -12,7 +12,7 @@ from blip.errors import BadArguments, BlipError, Preempted
 
 COMMANDS = (
     "stage", "ingest", "validate", "inspect", "capfilt", "gallery", "caption", "match", "answer", "search", "classify",
-    "explain", "evaluate", "compare", "import", "export", "settings", "promote", "doctor", "bench",
+    "explain", "evaluate", "compare", "app", "import", "export", "settings", "promote", "doctor", "bench",
 )  # fmt: skip
 
 

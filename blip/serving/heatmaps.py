@@ -1,6 +1,7 @@
 """The picture of `blip explain`: each word's heat map over the image."""
 
 import math
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,19 @@ NARROWEST = 0.8  # inches, for the title
 
 
 def draw(picture: "Image", explanation: "Explanation", target: Path) -> None:
-    """Write a PNG: the picture, then one panel a word; the maps share one scale, so cold words look cold."""
+    """Write the panels into a file."""
+    drawn = panels(picture, explanation)
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(drawn)
+
+
+def panels(picture: "Image", explanation: "Explanation") -> bytes:
+    """A PNG: the picture, then one panel a word; the maps share one scale, so cold words look cold."""
     from matplotlib.figure import Figure
 
-    panels = 1 + len(explanation.words)
-    columns, width, height = panel(picture.width / picture.height, panels)
-    rows = math.ceil(panels / columns)
+    count = 1 + len(explanation.words)
+    columns, width, height = panel(picture.width / picture.height, count)
+    rows = math.ceil(count / columns)
     figure = Figure(figsize=(width * columns, (height + TITLE) * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in grid:
@@ -36,12 +44,13 @@ def draw(picture: "Image", explanation: "Explanation", target: Path) -> None:
         axes.imshow(picture)
         axes.imshow(heat, cmap="inferno", alpha=0.6, vmin=0, vmax=1, extent=extent)
         axes.set_title(word, fontsize=9)
-    with atomic_path(target) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=130)
+    return drawn.getvalue()
 
 
-def panel(aspect: float, panels: int) -> tuple[int, float, float]:
+def panel(aspect: float, count: int) -> tuple[int, float, float]:
     """Panels a line, and the inches of one, for pictures so many times as wide as high."""
-    columns, width = (1, INCHES * COLUMNS) if aspect > LONG else (min(panels, COLUMNS), INCHES)
+    columns, width = (1, INCHES * COLUMNS) if aspect > LONG else (min(count, COLUMNS), INCHES)
     height = min(width / aspect, INCHES * LONG)
     return columns, max(height * aspect, NARROWEST), height

@@ -62,7 +62,7 @@ def compare(
     """Measure models on the same pictures and captions: BLIP or CLIP, what they find, what it costs, how sure it is.
 
     Retrieval both ways by the embeddings, for a BLIP re-ranked by its matching head as well. Differences come with 95%
-    intervals by a paired bootstrap of the queries. Texts are read as BLIP cleans them: lower case, 30 words. What
+    intervals by a paired bootstrap of the pictures. Texts are read as BLIP cleans them: lower case, 30 words. What
     validation set aside beside a dataset is left out.
 
     Example: [bold]blip compare pairs/test --model models/retrieval --model clip=openai/clip-dir --out compared[/bold]

@@ -21,7 +21,7 @@ class Difference:
     """A measure of one model less that of the first.
 
     Attributes:
-        low, high: the 95% interval of the gain by a paired bootstrap of the queries.
+        low, high: the 95% interval of the gain by a paired bootstrap of the pictures, each with all its queries.
         only_first, only_other: queries that one of the two alone gets right.
     """
 
@@ -58,13 +58,17 @@ def compare(models: dict[str, Evaluated]) -> list[Compared]:
     ]
 
 
-def difference(measure: str, first_Q: Tensor, other_Q: Tensor) -> Difference:
+def difference(measure: str, first_Q: Tensor, other_Q: Tensor, picture_Q: Tensor | None = None) -> Difference:
     """From which queries each of the two gets right, bool ``[Q]``.
+
+    Args:
+        picture_Q: where several queries are of one picture, which: a picture is drawn with all of them.
 
     Raises:
         ValueError: they are not of the same queries, or of none.
     """
-    low, high = gain_interval(first_Q.numpy(), other_Q.numpy())
+    group_Q = None if picture_Q is None else picture_Q.numpy()
+    low, high = gain_interval(first_Q.numpy(), other_Q.numpy(), group_N=group_Q)
     gain = float(other_Q.double().mean() - first_Q.double().mean())
     return Difference(
         measure, gain, low, high, int((first_Q & ~other_Q).sum()), int((other_Q & ~first_Q).sum())
@@ -83,4 +87,6 @@ def _differences(first: Evaluated, own: Head, other: Evaluated, head: Head) -> I
     before, after = first.hits(own), other.hits(head)
     for measure in before:
         if measure in after:
-            yield difference(measure, before[measure], after[measure])
+            of_captions = measure.startswith("t2i")
+            picture_Q = first.queries.caption_image if of_captions else None
+            yield difference(measure, before[measure], after[measure], picture_Q)

@@ -33,6 +33,19 @@ def test_gain_interval_and_counts_are_those_of_a_loop():
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.014)
 
 
+def test_the_captions_of_a_picture_are_drawn_together():
+    """Five captions that all say the same are one chance: the interval is that of the pictures, not a half of it."""
+    first, other = hits(0.4, 80, 1), hits(0.55, 80, 2)
+    by_picture = difference("i2t_r1", first, other)
+    picture = torch.arange(80).repeat_interleave(5)
+    five = difference("t2i_r1", first.repeat_interleave(5), other.repeat_interleave(5), picture)
+    assert (five.gain, five.low, five.high) == pytest.approx(
+        (by_picture.gain, by_picture.low, by_picture.high)
+    )
+    alone = difference("t2i_r1", first.repeat_interleave(5), other.repeat_interleave(5))
+    assert alone.high - alone.low < 0.6 * (five.high - five.low)
+
+
 @pytest.mark.parametrize(("share", "within"), [(0.42, True), (0.8, False), (0.05, False)])
 def test_a_difference_is_within_chance_where_its_interval_holds_none(share: float, within: bool):
     found = difference("t2i_r1", hits(0.4, 120, 1), hits(share, 120, 2))

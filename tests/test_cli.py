@@ -11,8 +11,9 @@ from blip import cli
 from blip.errors import BadArguments, BlipError, Preempted
 
 COMMANDS = (
-    "stage", "ingest", "validate", "inspect", "capfilt", "gallery", "caption", "match", "answer", "search", "classify",
-    "explain", "evaluate", "compare", "app", "import", "export", "settings", "promote", "doctor", "bench",
+    "stage", "ingest", "validate", "inspect", "capfilt", "calibrate", "ablate", "gallery",
+    "caption", "match", "answer", "search", "classify", "explain", "evaluate", "compare", "app", "import", "export",
+    "settings", "promote", "doctor", "bench",
 )  # fmt: skip
 
 

@@ -115,7 +115,11 @@ def test_the_figures_of_all_rounds_stand_side_by_side(thrice: Path) -> None:
 
 def test_the_figures_of_a_round_say_that_they_are_of_its_models(thrice: Path) -> None:
     measured = from_json(json.loads((thrice / "metrics/rounds.json").read_text()), "").measured
-    told = {"captioner": "exact_match", "filter": "validation_auc", "pretrained": "validation.itc.i2t_r1"}
+    told = {
+        "captioner": "validation.exact_match",
+        "filter": "validation_auc",
+        "pretrained": "validation.itc.i2t_r1",
+    }
     for number, part in product((2, 3), PARTS):
         of_it = weights_digest(thrice / f"models/rounds/{number}/{part}")
         assert measured[f"rounds.{number}.{part}.{told[part]}"].weights == (of_it,)
@@ -160,7 +164,7 @@ def test_what_is_of_other_code_is_made_anew_or_measured_again(
     assert start(folder, 2, "handover").returncode == -signal.SIGKILL
     notes = folder / "data/datasets/.rounds.partial/figures"
     for part, changes in {
-        "captioner": {"measured_by": "other code", "scores": {"captioner.exact_match": 2.0}},
+        "captioner": {"measured_by": "other code", "scores": {"captioner.validation.exact_match": 2.0}},
         "capfilt": {"made_of": "other code"},
     }.items():
         note = json.loads((notes / f"2.{part}.json").read_text())
@@ -170,7 +174,9 @@ def test_what_is_of_other_code_is_made_anew_or_measured_again(
     said = done.stdout.splitlines()
     assert [line for line in said if "step" in line] == [] and any("shard" in line for line in said)
     now, then = (json.loads((made / "metrics/rounds.json").read_text()) for made in (folder, thrice))
-    assert now["rounds.2.captioner.exact_match"] == then["rounds.2.captioner.exact_match"]
+    assert (
+        now["rounds.2.captioner.validation.exact_match"] == then["rounds.2.captioner.validation.exact_match"]
+    )
     assert contents(folder / "data/datasets/rounds/2") == contents(thrice / "data/datasets/rounds/2")
     assert weights(folder, 2) == weights(thrice, 2)
 

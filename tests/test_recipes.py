@@ -310,6 +310,20 @@ def test_another_figure_of_a_models_gate_takes_the_place_of_the_one_below(tmp_pa
     assert gate == before | {"blip-captioner": {"captioner.validation.cider": 1.0}}
 
 
+def test_a_shared_block_that_no_run_takes_is_refused_and_not_dropped(tmp_path: Path):
+    params = write(
+        tmp_path,
+        idle="training: {ranks: 8}",
+        taken="{training: &training {ranks: 8}, pretrain: {training: *training}}",
+        inherited="{training: &training {ranks: 8}, pretrain: {training: {<<: *training, batch_size: 5}}}",
+    )
+    with pytest.raises(
+        BadArguments, match=r"idle\.yaml: training at the top .* or name the run: `pretrain: \{training"
+    ):
+        load_settings(params, "idle")
+    assert {load_settings(params, name).pretrain.training.ranks for name in ("taken", "inherited")} == {8}
+
+
 def test_recipes_that_extend_each_other_in_a_circle_are_refused(tmp_path: Path):
     params = write(tmp_path, a="extends: b", b="extends: c", c="extends: b")
     with pytest.raises(BadArguments, match=r"c\.yaml: .* in a circle: b -> c -> b; take one extends out"):

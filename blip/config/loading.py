@@ -6,7 +6,7 @@ it differs.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,10 +104,39 @@ def read_section(
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadArguments(f"{path}: no such file; run from the project's folder, where params.yaml is")
+    text = path.read_text(encoding="utf-8")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values, tree = yaml.safe_load(text) or {}, yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise BadArguments(f"{path}: not valid YAML: {error}") from None
+    if idle := _idle_block(tree):
+        raise BadArguments(
+            f"{path}: {idle} at the top is a block for runs to share, and none takes it: give it an anchor, `{idle}: "
+            f"&{idle}`, and each run that is to have it `{idle}: *{idle}`, or name the run: `pretrain: {{{idle}: ...}}`"
+        )
+    return values
+
+
+def _idle_block(tree: yaml.Node | None) -> str:
+    """The first of the shared blocks of which no other part of the file takes anything; "" where there is none."""
+    parts = tree.value if isinstance(tree, yaml.MappingNode) else []
+    for key, block in parts:
+        others = (node for other, value in parts if other is not key for node in _nodes(value))
+        if key.value in ANCHORS and not {id(node) for node in _nodes(block)} & {id(node) for node in others}:
+            return key.value
+    return ""
+
+
+def _nodes(node: yaml.Node) -> Iterator[yaml.Node]:
+    """A node and all below it."""
+    yield node
+    if isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            for part in pair:
+                yield from _nodes(part)
+    elif isinstance(node, yaml.SequenceNode):
+        for part in node.value:
+            yield from _nodes(part)
 
 
 def _read_recipe(path: Path, root: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -10,6 +10,7 @@ the data that the project has now takes its place, and the way back is said.
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def _judge(
         return Outcome(verdict, champion.number, f"{STILL} v{champion.number}")
     if not verdict.good_enough:
         return Outcome(verdict, 0, "refused", champion, _otherwise(champion, digest, how))
-    told = _of_weights(scores, digest, settings)
+    told = _of_weights(scores, digest, settings, minimums)
     version, _ = registry.register(
         name,
         candidate.directory,
@@ -122,7 +123,7 @@ def _judge(
     verdict = gate.judge(minimums, scores.figures, _to_beat(champion, digest, how), tolerance)
     alias = registry.CHAMPION if verdict.passed else registry.CHALLENGER
     best = _best(
-        {metric: version.figures[metric] for metric in minimums}, champion.best_alike(how) if champion else {}
+        {metric: scores.figures[metric] for metric in minimums}, champion.best_alike(how) if champion else {}
     )
     registry.promote(name, version.number, alias, best)
     standing = f"{alias} v{version.number}"
@@ -138,12 +139,17 @@ def _unfit(measured: Measured | None, digest: str, settings: Settings) -> str:
     return problem and f"{problem}: run `blip stage {stage}`"
 
 
-def _of_weights(scores: Scores, digest: str, settings: Settings) -> Scores:
-    """All figures that tell of the model with these weights, with the settings of now; rounds have plain names."""
+def _of_weights(scores: Scores, digest: str, settings: Settings, minimums: Mapping[str, float]) -> Scores:
+    """The gate's figures, and all that tell of these weights alone, with the settings of now."""
     fit = {
         name: how
         for name, how in scores.measured.items()
-        if not how.problem(digest, settings) and not name.startswith(f"{ROUNDS}.")
+        if name in minimums
+        or (
+            how.weights == (digest,)
+            and not how.problem(digest, settings)
+            and not name.startswith(f"{ROUNDS}.")
+        )
     }
     return Scores({name: scores.figures[name] for name in fit}, fit)
 
@@ -171,7 +177,7 @@ def _otherwise(champion: registry.Version | None, digest: str, how: dict[str, st
     """The figures of another champion that cannot be compared."""
     if champion is None or champion.digest == digest:
         return ()
-    return tuple(metric for metric in how if metric in champion.best.keys() - champion.best_alike(how).keys())
+    return tuple(metric for metric in how if metric not in champion.best_alike(how))
 
 
 def _best(figures: dict[str, float], before: dict[str, float]) -> dict[str, float]:
@@ -198,8 +204,9 @@ def _print(outcomes: dict[str, Outcome]) -> None:
 
 def _replaced(name: str, number: int, otherwise: tuple[str, ...]) -> str:
     return (
-        f"{name}: the champion before, version {number}, was measured on other data or with other settings, so its "
-        f"{' and '.join(otherwise)} was not compared; `blip promote {name} {number}` brings it back"
+        f"{name}: the champion before, version {number}, was measured on other data or with other settings, or by "
+        f"other figures, so its {' and '.join(otherwise)} was not compared; "
+        f"`blip promote {name} {number}` brings it back"
     )
 
 

@@ -209,6 +209,30 @@ def test_a_version_carries_what_the_test_data_say_of_it_too_and_is_not_chosen_by
         assert champion.figures == {"finetune.vqa.validation.accuracy": validation, "vqa.accuracy": test}
 
 
+def test_a_champion_of_figures_that_the_gate_names_no_more_gives_way_and_that_is_said(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure(0.95, auc=0.93)
+    register_models(settings)
+    write_weights("vqa", 2.0)
+    note("finetune_vqa", {"finetune.vqa.validation.accuracy": 0.61}, "vqa")
+    gate = {"blip-vqa": {"finetune.vqa.validation.accuracy": 0.6}}
+    renamed = settings.model_copy(update={"register_": settings.register_.model_copy(update={"gate": gate})})
+    assert register_models(renamed)["register.blip-vqa.passed"] == 1.0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "by other figures, so its finetune.vqa.validation.accuracy was not compared; `blip promote" in said
+
+
+def test_a_version_has_no_figures_of_several_models_but_those_that_its_gate_names(settings: Settings) -> None:
+    measure(0.80, auc=None)
+    both = tuple(registry.weights_digest(Path("models", name)) for name in ("vqa", "filter"))
+    joint = Scores.of({"filter.roc_auc": 0.93, "capfilt.validation_auc": 0.9}, Measured(both, "ours", ()))
+    Path("metrics/capfilt.json").write_text(json.dumps(as_json(joint)))
+    register_models(settings)
+    figures = {name: champion.figures for name in GATE if (champion := registry.champion(name))}
+    assert figures == {"blip-vqa": {"vqa.accuracy": 0.80}, "blip-filter": {"filter.roc_auc": 0.93}}
+
+
 def test_a_gate_for_a_model_nobody_makes_is_refused(settings: Settings) -> None:
     gate = settings.register_.model_copy(update={"gate": {"blip-vga": {"vqa.accuracy": 0.6}}})
     with pytest.raises(BadArguments, match="no model 'blip-vga'; the pipeline makes: blip-base"):
@@ -227,8 +251,9 @@ def test_a_champion_that_was_measured_on_other_data_gives_way_and_the_way_back_i
             said = " ".join(capsys.readouterr().out.split())
             assert "champion v2 │ vqa.accuracy │ 0.650 │ 0.6 │ not compared" in said
             assert (
-                "blip-vqa: the champion before, version 1, was measured on other data or with other settings, so its "
-                "vqa.accuracy was not compared; `blip promote blip-vqa 1` brings it back" in said
+                "blip-vqa: the champion before, version 1, was measured on other data or with other settings, or by "
+                "other figures, so its vqa.accuracy was not compared; `blip promote blip-vqa 1` brings it back"
+                in said
             )
     assert passed == [1.0, 1.0, 0.0], "the third is held against the second"
     champion = registry.champion("blip-vqa")

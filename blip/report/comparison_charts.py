@@ -73,12 +73,13 @@ def _height(marks: list[Mark]) -> float:
 
 
 def _shares(found: Comparison, measure: str) -> Iterator[Mark]:
-    """A bar for every head of every model, with the 95% interval over the queries."""
+    """A bar for every head of every model, with the 95% interval over the pictures."""
     for place, (name, side) in enumerate(found.sides.items()):
         for head in side.found.heads:
             hits = side.found.hits(head).get(measure)
             if hits is not None:
-                low, high = gain_interval(np.zeros(len(hits)), hits.numpy())
+                group_Q = found.asked.caption_image.numpy() if measure.startswith("t2i") else None
+                low, high = gain_interval(np.zeros(len(hits)), hits.numpy(), group_N=group_Q)
                 strength = FAINT if head == "itc" and "itm" in side.found.heads else 1.0
                 value = 100 * float(hits.double().mean())
                 yield Mark(

@@ -21,7 +21,7 @@ from blip.data import kept
 from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
 from blip.stages.filter import Train, hand_over, train_members
 from blip.stages.training import Job, digest_of, identity_of, run_job
-from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
+from blip.stages.validation_scores import VALIDATION, caption_scores, match_scores, retrieval_scores
 from blip.tasks.rounds import PARTS, of_round, reading
 from blip.tracking.lineage import digest
 from blip.tracking.measured import Scores, as_json, from_json
@@ -84,7 +84,10 @@ def plan(start: Path, settings: Settings) -> dict[str, Any]:
 
 def do(now: Round, settings: Settings, run: StageRun) -> Scores:
     """Fine-tune twice, bootstrap, pre-train, as far as it is not done; the figures of all four."""
-    measured_by = kept.digest_of([kept.code_digest(*CODE), settings.seed, settings.validation.model_dump()])
+    data = digest(DATASETS / VALIDATION / "manifest.json"), digest(VALIDATED / f"{VALIDATION}.parquet")
+    measured_by = kept.digest_of(
+        [kept.code_digest(*CODE), settings.seed, settings.validation.model_dump(), data]
+    )
     found = Scores({}, {})
     for part, piece in _pieces(now, settings, run).items():
         found |= _done(now.work / "figures" / f"{now.number}.{part}.json", piece, measured_by)
@@ -123,15 +126,14 @@ def _pieces(now: Round, settings: Settings, run: StageRun) -> dict[str, Piece]:
 def _done(file: Path, piece: Piece, measured_by: str) -> Scores:
     """The figures of a piece, made and measured as far as the note in the file does not say that it is.
 
-    One that is there without a note was made by a process that was ended before it wrote it.
+    The note is written before anything is made: what is there without one is of nobody knows what.
     """
     made_of, note = kept.digest_of([piece.origins()]), _note(file)
-    if note.get("made_of", made_of) != made_of:
+    if note.get("made_of") != made_of:
         take_away(piece.place)
-        note = {}
+        note = dict[str, Any](made_of=made_of)
+        write_json(file, note)
     piece.make()
-    if not note:
-        write_json(file, {"made_of": made_of})
     if note.get("measured_by") != measured_by:
         note = {"made_of": made_of, "measured_by": measured_by, "scores": as_json(piece.measure())}
         write_json(file, note)

@@ -104,17 +104,10 @@ def read_section(
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadArguments(f"{path}: no such file; run from the project's folder, where params.yaml is")
-    text = path.read_text(encoding="utf-8")
     try:
-        values, tree = yaml.safe_load(text) or {}, yaml.compose(text, yaml.SafeLoader)
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise BadArguments(f"{path}: not valid YAML: {error}") from None
-    if idle := _idle_block(tree):
-        raise BadArguments(
-            f"{path}: {idle} at the top is a block for runs to share, and none takes it: give it an anchor, `{idle}: "
-            f"&{idle}`, and each run that is to have it `{idle}: *{idle}`, or name the run: `pretrain: {{{idle}: ...}}`"
-        )
-    return values
 
 
 def _idle_block(tree: yaml.Node | None) -> str:
@@ -147,6 +140,11 @@ def _read_recipe(path: Path, root: Path, above: tuple[Path, ...] = ()) -> dict[s
             f"{above[-1]}: recipes extend each other in a circle: {circle}; take one extends out"
         )
     values = _read_yaml(path)
+    if idle := _idle_block(yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)):
+        raise BadArguments(
+            f"{path}: {idle} at the top is a block for runs to share, and none takes it: give it an anchor, `{idle}: "
+            f"&{idle}`, and each run that is to have it `{idle}: *{idle}`, or name the run: `pretrain: {{{idle}: ...}}`"
+        )
     below = values.pop(EXTENDS, None)
     if below is None:
         return values

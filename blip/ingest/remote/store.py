@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import Event
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
@@ -47,6 +47,8 @@ TAGS = (
     "mtime",
 )
 FOR_GOOD = (FileNotFoundError, PermissionError)
+GONE = (404, 410)  # statuses of what is not there
+Answer = TypeVar("Answer")
 
 
 class Shard(NamedTuple):
@@ -64,7 +66,7 @@ class Shard(NamedTuple):
 
 
 class Unfetched(Exception):
-    """A shard that did not come; the message says why."""
+    """A shard, or what a store says of it, that did not come; the message says why, the cause is the last error."""
 
 
 class Stopped(Exception):
@@ -109,10 +111,10 @@ class Store:
         return [name for name, _ in self._tars()]
 
     def shards(self) -> list[Shard]:
-        """The tars with what tells whether they have changed.
+        """The tars with what tells whether they have changed; of one that is gone meanwhile nothing does.
 
         Raises:
-            BlipError: the store does not answer, or has no tar there.
+            BlipError: the store does not answer, for a folder or one of its tars, or has no tar there.
         """
         found = self._tars()
         with ThreadPoolExecutor(QUESTIONS) as threads:
@@ -136,17 +138,21 @@ class Store:
         """
         size = self._size_of(shard)
         _see_room(target.parent, shard.name, size)
+        self._patiently(lambda: self._copy(shard, size, target, stop), stop)
+
+    def _patiently(self, ask: Callable[[], Answer], stop: Event) -> Answer:
+        """What a question gives, asked several times if need be. Raises Unfetched from the last error, Stopped."""
         tries = self._patience.retries + 1
         for number in range(tries):
             try:
-                return self._copy(shard, size, target, stop)
+                return ask()
             except FOR_GOOD as error:
-                raise Unfetched(_why(error)) from None
+                raise Unfetched(_why(error)) from error
             except (BlipError, Stopped):
                 raise
             except Exception as error:  # each client raises its own
                 if number + 1 == tries or _is_final(error):
-                    raise Unfetched(f"{_why(error)} (asked {number + 1} time(s))") from None
+                    raise Unfetched(f"{_why(error)} (asked {number + 1} time(s))") from error
             wait = min(self._patience.backoff_seconds * 2**number, self._patience.max_wait_seconds)
             if stop.wait(wait):
                 raise Stopped
@@ -171,7 +177,7 @@ class Store:
         self._files.invalidate_cache()
         if is_one(self.source):
             name = self.source.source.rpartition("/")[2]
-            yield unquote(name) if self._by_http else name, self._files.info(self.root)
+            yield unquote(name) if self._by_http else name, self._info(self.root)
             return
         if self._by_http:
             infos = [{"name": path} for path in self._files.ls(f"{self.root}/", detail=False)]
@@ -188,19 +194,32 @@ class Store:
         if info.get("size") is not None or not self._by_http or is_unsafe_name(name):
             return info
         try:
-            return info | self._files.info(info["name"]) | {"name": info["name"]}
-        except Exception:  # who fetches it asks again, and says why
-            return info
+            return info | self._info(info["name"]) | {"name": info["name"]}
+        except Unfetched as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return info
+            raise _unreachable(self.source, error, name) from None
+
+    def _info(self, path: str) -> dict[str, Any]:
+        """What a store says of a file, with the patience of fetching. Raises Unfetched."""
+        return self._patiently(lambda: self._asked(path), Event())
+
+    def _asked(self, path: str) -> dict[str, Any]:
+        """Raises FileNotFoundError only where the store says so: fsspec says it of all that goes wrong by http."""
+        try:
+            return self._files.info(path)
+        except FileNotFoundError as error:
+            cause = error.__cause__
+            if isinstance(cause, Exception) and _status(cause) not in GONE:
+                raise cause from None
+            raise
 
     def _size_of(self, shard: Shard) -> int:
         """Bytes as they were listed. Raises Unfetched where they were not, with what the store says of it."""
-        if shard.size is not None:
-            return shard.size
-        try:
-            self._files.info(shard.path)
-        except Exception as error:  # each client raises its own
-            raise Unfetched(_why(error)) from None
-        raise Unfetched("its size was not told when it was listed")
+        if shard.size is None:
+            self._info(shard.path)
+            raise Unfetched("its size was not told when it was listed")
+        return shard.size
 
     def _copy(self, shard: Shard, size: int, target: Path, stop: Event) -> None:
         taken = 0
@@ -276,10 +295,12 @@ def _for_http(source: Source, patience: Download) -> dict[str, Any]:
     return {"get_client": client, "simple_links": False}
 
 
-def _unreachable(source: Source, error: Exception) -> BlipError:
+def _unreachable(source: Source, error: Exception, name: str = "") -> BlipError:
+    """That a source cannot be listed, at one of its tars if it is named."""
+    where = f"{name}: " if name else ""
     return BlipError(
-        f"source {source.source}: it cannot be listed: {_why(error)}; check the address, the network, and what the "
-        "store's own environment says of credentials"
+        f"source {source.source}: it cannot be listed: {where}{_why(error)}; check the address, the network, and what "
+        "the store's own environment says of credentials"
     )
 
 
@@ -302,6 +323,8 @@ def _refusal(error: Exception) -> RefusedAddress | None:
 
 def _why(error: Exception) -> str:
     """What went wrong, without the addresses that errors quote."""
+    if isinstance(error, Unfetched):
+        return str(error)
     if isinstance(error, FileNotFoundError):
         return "it is not there"
     if refused := _refusal(error):

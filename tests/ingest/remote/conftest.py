@@ -27,6 +27,7 @@ class Server:
         longer: names of which more comes than HEAD tells.
         gone: names that are listed and no longer there.
         answers: statuses instead of files.
+        busy: how often a name is still answered by 503, HEAD and GET alike.
         sent_to: where names are redirected to.
         held: names that wait for `free`.
         login: `user:password` that it asks for.
@@ -39,6 +40,7 @@ class Server:
     longer: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
     answers: dict[str, int] = field(default_factory=dict)
+    busy: Counter[str] = field(default_factory=Counter)
     sent_to: dict[str, str] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     free: threading.Event = field(default_factory=threading.Event)
@@ -60,13 +62,13 @@ class Handler(SimpleHTTPRequestHandler):
         pass
 
     def do_HEAD(self) -> None:
-        if self._may():
+        if self._may() and not self._is_busy():
             super().do_HEAD()
 
     def do_GET(self) -> None:
         name = self.path.partition("?")[0].rpartition("/")[2]
         self.told.seen[name] += 1
-        if not self._may():
+        if not self._may() or self._is_busy():
             return
         if name in self.told.held:
             self.told.free.wait(60)
@@ -97,6 +99,14 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(length or len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+    def _is_busy(self) -> bool:
+        name = self.path.partition("?")[0].rpartition("/")[2]
+        if self.told.busy[name] <= 0:
+            return False
+        self.told.busy[name] -= 1
+        self.send_error(503)
+        return True
 
     def _may(self) -> bool:
         wanted = "Basic " + base64.b64encode(self.told.login.encode()).decode()

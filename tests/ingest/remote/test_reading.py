@@ -211,6 +211,22 @@ def test_a_finished_dataset_is_as_made_until_an_object_changes(
     assert not is_as_made(tmp_path / "out", source, settings, None)
 
 
+def test_a_finished_dataset_is_as_made_whatever_a_server_cannot_say_for_a_moment(
+    server: Server, tmp_path: Path, settings: Ingest
+) -> None:
+    source = remote(server.url)
+    server.busy[NAMES[2]] = 2
+    note = note_of(source, settings, None)
+    made = ingest_dataset(source, tmp_path / "out", settings)
+    note(tmp_path / "out")
+    assert made.manifest.quarantined == {}
+    server.busy[NAMES[3]] = 2
+    assert is_as_made(tmp_path / "out", source, settings, None)
+    server.busy[NAMES[3]] = 99
+    with pytest.raises(BlipError, match=r"00003\.tar: the server answers 503"):
+        is_as_made(tmp_path / "out", source, settings, None)
+
+
 def test_other_limits_of_texts_begin_anew(server: Server, tmp_path: Path, settings: Ingest) -> None:
     interrupted(server, tmp_path / "out", settings)
     short = settings.model_copy(update={"max_caption_chars": 5, "max_bad_fraction": 1.0})

@@ -50,6 +50,34 @@ def test_a_source_that_is_not_there_is_named(server: Server, settings: Ingest, n
         opened(server, settings, name).names()
 
 
+@pytest.mark.parametrize("name", ["", "00002.tar"])
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(
+    server: Server, settings: Ingest, name: str
+) -> None:
+    healthy = opened(server, settings, name).shards()
+    server.busy["00002.tar"] = 2  # fsspec asks by HEAD, then by GET
+    assert opened(server, settings, name).shards() == healthy
+    assert server.busy["00002.tar"] == 0
+
+
+@pytest.mark.parametrize(("name", "where"), [("", r"00002\.tar: the server"), ("00002.tar", "the server")])
+def test_a_tar_of_which_nothing_is_told_leaves_no_list(
+    server: Server, settings: Ingest, name: str, where: str
+) -> None:
+    server.busy["00002.tar"] = 99
+    with pytest.raises(BlipError, match=rf"it cannot be listed: {where} answers 503 \(asked 3 time"):
+        opened(server, settings, name).shards()
+    assert server.busy["00002.tar"] == 99 - 2 * 3
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_tar_that_is_gone_is_listed_without_a_size(server: Server, settings: Ingest, status: int) -> None:
+    (server.folder / "00002.tar").unlink()
+    server.page = "".join(f'<a href="{number:05d}.tar">' for number in range(SHARDS))
+    server.answers["00002.tar"] = status
+    assert [shard.name for shard in opened(server, settings).shards() if shard.size is None] == ["00002.tar"]
+
+
 def test_a_folder_without_tars_is_none(server: Server, settings: Ingest) -> None:
     (server.folder / "empty").mkdir()
     with pytest.raises(BlipError, match=r"empty/: there is no \.tar in it"):

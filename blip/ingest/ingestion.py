@@ -69,7 +69,7 @@ def ingest_dataset(
         pool: who makes the shards.
         origins: what the manifest is to say of all that the dataset is made from, if anything.
         before: the same dataset as it was made of a list of URLs before, of which only what could not be reached is
-            asked for again.
+            asked for again; of a store all is fetched anew.
 
     Raises:
         BadArguments: the sources do not go together.

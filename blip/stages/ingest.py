@@ -23,6 +23,7 @@ from blip.ingest.ingestion import ingest_dataset, write_vocabulary
 from blip.ingest.origins import is_as_made, note_of, said_of
 from blip.ingest.references import References
 from blip.ingest.sources import read
+from blip.ingest.sources.refused import UNFETCHED
 
 if TYPE_CHECKING:
     from blip.tracking.runs import StageRun
@@ -95,12 +96,15 @@ def _ingest(
 
 
 def _lacks_what_may_come(name: str, source: Source, ingest: Ingest) -> bool:
-    """Whether it is to be asked once more for what a finished dataset of a list of URLs lacks."""
-    if source.kind != "urls" or not ingest.download.again:
+    """Whether it is to be asked once more for what a finished dataset of a list of URLs, or of a store, lacks."""
+    if not ingest.download.again or not (source.is_remote or source.kind == "urls"):
         return False
+    lacking = PairsDataset.open(DATASETS / name).manifest.quarantined
+    if source.is_remote:
+        return UNFETCHED in lacking
     from blip.ingest.download.lost import UNREACHED
 
-    return not UNREACHED.isdisjoint(PairsDataset.open(DATASETS / name).manifest.quarantined)
+    return not UNREACHED.isdisjoint(lacking)
 
 
 def _references(

@@ -6,9 +6,12 @@ Reading(sources, directory, settings)             # reading.py: their items in o
 Ledger(file).place(listed, receipts, comes)       # ledger.py: where a run that was ended goes on
 
 What is promised. A source is its list: names, sizes and the store's tag (ETag, generation, or time of change) of every
-shard; none is fetched to see whether it is the same. The dataset is the one that the same shards give on this disk. At
-most AHEAD + 2 of them lie in `.target.partial/fetched` at a time, each is removed when it is read, and a run that was
-ended fetches none again of which all samples are in finished shards. A shard that does not come, comes short or comes
-longer than it was listed is `not_fetched` in the quarantine, is one of the files of `ingest.max_bad_fraction`, and is
-asked for again by the next run. No password and no signature is written anywhere.
+shard; none is fetched to see whether it is the same. Who is silent about one is asked as often as `ingest.download`
+says, and cannot be listed then; only one that is gone (404, 410) is listed without size and tag. The dataset is the one
+that the same shards give on this disk. At most AHEAD + 2 of them lie in `.target.partial/fetched` at a time, each is
+removed when it is read, and a run that was ended fetches none again of which all samples are in finished shards. A
+shard that does not come, comes short or comes longer than it was listed is `not_fetched` in the quarantine, is one of
+the files of `ingest.max_bad_fraction`, and is asked for again by the run that goes on with a dataset that was not
+finished. A finished one stays as it is while the list is the same; with `ingest.download.again` the stage ingest makes
+it anew, of all its shards. No password and no signature is written anywhere.
 """

@@ -29,8 +29,9 @@ def project(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return server
 
 
-def run() -> dict[str, float]:
-    return ingest.run(load_settings(), None, None)  # pyright: ignore[reportArgumentType] - the run is not asked
+def run(**changes: object) -> dict[str, float]:
+    settings = load_settings(overrides={f"ingest.{name}": value for name, value in changes.items()})
+    return ingest.run(settings, None, None)  # pyright: ignore[reportArgumentType] - the run is not asked
 
 
 def test_the_doctor_lists_it(project: Server) -> None:
@@ -61,3 +62,18 @@ def test_the_stage_begins_nothing_where_a_store_does_not_answer(project: Server)
     with pytest.raises(BlipError, match="it cannot be listed: the server answers 503"):
         run()
     assert not DATASETS.exists()
+
+
+def test_the_stage_asks_again_for_a_shard_that_did_not_come_if_it_is_told_to(project: Server) -> None:
+    patience = {"retries": 0, "backoff_seconds": 0.01}
+    project.answers = {"00002.tar": 500}
+    assert run(max_bad_fraction=0.5, download=patience)["ingest.web.quarantined"] == 1
+    project.answers.clear()
+    project.seen.clear()
+    assert run(max_bad_fraction=0.5, download=patience)["ingest.web.quarantined"] == 1
+    assert project.fetched == {}
+    for _ in range(2):  # the second time there is nothing to ask for
+        assert run(max_bad_fraction=0.5, download=patience | {"again": True})["ingest.web.quarantined"] == 0
+        assert len(project.fetched) == SHARDS and set(project.fetched.values()) == {1}
+    assert len(PairsDataset.open(DATASETS / "web")) == SHARDS * PER_SHARD
+    assert PairsDataset.open(DATASETS / "web").verify() == []

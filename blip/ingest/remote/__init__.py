@@ -13,5 +13,5 @@ removed when it is read, and a run that was ended fetches none again of which al
 shard that does not come, comes short or comes longer than it was listed is `not_fetched` in the quarantine, is one of
 the files of `ingest.max_bad_fraction`, and is asked for again by the run that goes on with a dataset that was not
 finished. A finished one stays as it is while the list is the same; with `ingest.download.again` the stage ingest makes
-it anew, of all its shards. No password and no signature is written anywhere.
+one that lacks shards anew, and fetches all of them. No password and no signature is written anywhere.
 """

@@ -22,7 +22,6 @@ def project(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A project whose only dataset is the server's."""
     values = yaml.safe_load(Path("params.yaml").read_text())
     source = {"source": server.url, "kind": "webdataset", "origin": "web", "role": "train"}
-    del values["objective"]  # runs share it by its anchor, which is not written
     values["ingest"]["datasets"] = {"web": source}
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(values))

@@ -17,6 +17,8 @@ INCHES = 2.4  # width of one panel
 TITLE = 0.3  # inches above a panel
 LONG = 3  # times as long as the other side: of such a picture a panel takes the whole line, or is narrower
 NARROWEST = 0.8  # inches, for the title
+DPI = 130
+WIDEST = round(INCHES * COLUMNS * DPI)  # pixels, of the largest panel
 
 
 def draw(picture: "Image", explanation: "Explanation", target: Path) -> None:
@@ -37,15 +39,16 @@ def panels(picture: "Image", explanation: "Explanation") -> bytes:
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in grid:
         axes.set_axis_off()
-    grid[0].imshow(picture)
+    extent, small = (0, picture.width, picture.height, 0), picture.copy()
+    small.thumbnail((WIDEST, WIDEST))  # every panel keeps its own
+    grid[0].imshow(small, extent=extent)
     grid[0].set_title(f"match {explanation.probability:.2f}", fontsize=9)
-    extent = (0, picture.width, picture.height, 0)
     for axes, word, heat in zip(grid[1:], explanation.words, explanation.maps, strict=False):
-        axes.imshow(picture)
+        axes.imshow(small, extent=extent)
         axes.imshow(heat, cmap="inferno", alpha=0.6, vmin=0, vmax=1, extent=extent)
         axes.set_title(word, fontsize=9)
     drawn = BytesIO()
-    figure.savefig(drawn, format="png", dpi=130)
+    figure.savefig(drawn, format="png", dpi=DPI)
     return drawn.getvalue()
 
 

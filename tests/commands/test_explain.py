@@ -1,6 +1,8 @@
 """`blip explain`: what it says and what it draws."""
 
 import json
+import tracemalloc
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from PIL import Image
 
 from blip.model.explain import Explanation
-from blip.serving.heatmaps import draw
+from blip.serving.heatmaps import draw, panels
 
 
 def test_explain_draws_a_picture(blip, model: Path, pictures: Path, tmp_path: Path):
@@ -49,6 +51,18 @@ def test_heat_maps_have_the_shape_of_the_picture(tmp_path: Path, size, shape):
         pixels = np.asarray(drawn.convert("RGB"))
     assert all(side <= most for side, most in zip(drawn.size, shape, strict=True))
     assert (pixels != 255).any(axis=2).mean() > 0.1
+
+
+def test_panels_do_not_hold_the_picture_at_its_full_size_each():
+    picture, words = Image.new("RGB", (6000, 4000), "green"), ["apple"] * 11
+    explanation = Explanation(words, np.ones((len(words), 32, 32)), 0.5)
+    tracemalloc.start()
+    drawn = panels(picture, explanation)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * picture.width * picture.height * 3
+    with Image.open(BytesIO(drawn)) as image:
+        assert image.width == 1248
 
 
 def test_a_path_that_cannot_be_written_is_named(blip, model: Path, pictures: Path, tmp_path: Path):

@@ -264,7 +264,7 @@ def _told(answer: Callable[..., Any]) -> Callable[..., Any]:
 
 def _gallery(found: list[Found]) -> list[tuple[Image.Image, str]]:
     """Pictures with their scores and what is said of them."""
-    return [(one.place.picture(), f"{one.place.text or one.place.name} · {_scores(one)}") for one in found]
+    return [(one.picture, f"{one.place.text or one.place.name} · {_scores(one)}") for one in found]
 
 
 def _scores(found: Found) -> str:

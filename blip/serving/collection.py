@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from PIL.Image import Image
+from PIL.Image import Image, fromarray
 from torch import Tensor
 
 from blip.data.decode import BadMedia
-from blip.data.images import to_pil
+from blip.data.images import squash, to_pil
 from blip.data.manifest import MANIFEST
 from blip.data.pairs import PairsDataset
 from blip.data.sample import IMAGE_EXTENSIONS
@@ -48,14 +48,25 @@ class Place(NamedTuple):
         except OSError as error:
             raise BlipError(f"picture {self.name} cannot be read: {error.strerror}") from None
 
+    def squashed(self, size: int) -> Image:
+        """As a model of that image size sees it. Raises BlipError as `picture` does."""
+        return fromarray(squash(self.picture(), size))
+
+    def thumbnail(self, longest: int) -> Image:
+        """As a page shows it, no side longer than so many pixels. Raises BlipError as `picture` does."""
+        picture = self.picture()
+        picture.thumbnail((longest, longest))
+        return picture
+
 
 @dataclass(frozen=True)
 class Collection:
-    """Pictures with their embeddings ``[N, P]``, float32 on the CPU."""
+    """Pictures with their embeddings ``[N, P]``, float32 on the CPU; `left_out` is told of what cannot be used."""
 
     source: Path
     places: list[Place]
     vectors_NP: Tensor
+    left_out: Callable[[str], None]
 
     @classmethod
     def of(
@@ -73,17 +84,34 @@ class Collection:
         vectors: list[Tensor] = []
         waiting = islice(places_in(source), most)
         while batch := list(islice(waiting, BATCH)):
-            pictures = list(_readable(batch, left_out))
+            pictures = list(_readable(batch, lambda place: place.squashed(model.image_size), left_out))
             usable += (place for place, _ in pictures)
             vectors.append(model.embed_images([picture for _, picture in pictures]).float().cpu())
         if not usable:
             raise BlipError(f"none of the pictures of {source} can be used")
-        return cls(source, usable, torch.cat(vectors))
+        return cls(source, usable, torch.cat(vectors), left_out)
 
     def nearest(self, vector_P: Tensor, most: int) -> list[tuple[float, Place]]:
         """The pictures with the largest cosines, and these, best first."""
         cosines, chosen = (self.vectors_NP @ vector_P.float().cpu()).topk(min(most, len(self.places)))
         return list(zip(cosines.tolist(), (self.places[at] for at in chosen.tolist()), strict=True))
+
+    def readable(
+        self, places: Iterable[Place], read: Callable[[Place], Image]
+    ) -> Iterator[tuple[Place, Image]]:
+        """Places with what is read there, one after the other; those that have gone or broken since are left out.
+
+        Raises:
+            BlipError: none can be used.
+        """
+        found = _readable(places, read, self.left_out)
+        first = next(found, None)
+        if first is None:
+            raise BlipError(
+                f"none of the pictures of {self.source} that were found can be read any more; the terminal says why"
+            )
+        yield first
+        yield from found
 
 
 def places_in(source: Path) -> Iterator[Place]:
@@ -118,9 +146,12 @@ def _in_dataset(folder: Path) -> Iterator[Place]:
                 yield Place(sample.key, path, member.offset_data, member.size, text)
 
 
-def _readable(places: Iterable[Place], left_out: Callable[[str], None]) -> Iterator[tuple[Place, Image]]:
+def _readable(
+    places: Iterable[Place], read: Callable[[Place], Image], left_out: Callable[[str], None]
+) -> Iterator[tuple[Place, Image]]:
+    """Places with what is read there, one after the other; `left_out` is told of those that cannot be used."""
     for place in places:
         try:
-            yield place, place.picture()
+            yield place, read(place)
         except BlipError as error:
             left_out(str(error))

@@ -6,13 +6,15 @@
 A visitor is not one who may read this machine's files: pictures come as bytes, and are bounded before they are decoded.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 import blip
 from blip.data.decode import BadMedia, decode
@@ -36,7 +38,8 @@ MAX_PIXELS = 50_000_000
 LONGEST = 2_000  # characters of a text
 MOST_TEXTS, MOST_NAMES, MOST_CAPTIONS, MOST_FOUND = 50, 200, 8, 48
 MOST_PICTURES = 20_000  # that are embedded
-SHORTLIST = 64  # pictures that the matching head looks at, of those that the embeddings find
+SHORTLIST = 64  # pictures that the embeddings find, and the matching head looks at
+LONGEST_SIDE = 1024  # pixels, of a picture that was found
 
 
 class Served(NamedTuple):
@@ -54,9 +57,10 @@ class Served(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A picture that was found: cosine of the embeddings, and the matching head's probability if it was asked."""
+    """A picture that was found, made small: cosine of the embeddings, and the matching head's probability if asked."""
 
     place: Place
+    picture: Image.Image
     cosine: float
     probability: float | None = None
 
@@ -126,18 +130,30 @@ class Service:
         """The pictures that fit a text: of the nearest those first that both heads find likely, as retrieval ranks."""
         asked, count = _text("text", text), _whole("pictures", most, 1, MOST_FOUND)
         model = self._of("match")
-        near = self._collection.nearest(model.embed_texts([asked])[0], SHORTLIST)
-        tokens, row = model.encode_images([place.picture() for _, place in near]), torch.arange(len(near))
+        near = self._nearest(model.embed_texts([asked])[0])
+        seen = dict(self._collection.readable(near, lambda place: place.squashed(model.image_size)))
+        tokens, row = model.encode_images(list(seen.values())), torch.arange(len(seen))
         fits = model.score_pairs(tokens, row, [asked], torch.zeros_like(row))
-        both = fits.cpu() + torch.tensor([cosine for cosine, _ in near]) / model.temperature
-        order, probabilities = both.argsort(descending=True).tolist(), fits.sigmoid().tolist()
-        return [Found(near[at][1], near[at][0], probabilities[at]) for at in order[:count]]
+        both = fits.cpu() + torch.tensor([near[place] for place in seen]) / model.temperature
+        places, likely = list(seen), dict(zip(seen, fits.sigmoid().tolist(), strict=True))
+        ranked = [places[at] for at in both.argsort(descending=True).tolist()]
+        return [
+            Found(place, picture, near[place], likely[place]) for place, picture in self._shown(ranked, count)
+        ]
 
     def similar(self, data: bytes, most: Any) -> list[Found]:
         """The pictures that are nearest to one, by the embeddings."""
         count = _whole("pictures", most, 1, MOST_FOUND)
-        vector = self._of("match").embed_images([_picture(data)])[0]
-        return [Found(place, cosine) for cosine, place in self._collection.nearest(vector, count)]
+        near = self._nearest(self._of("match").embed_images([_picture(data)])[0])
+        return [Found(place, picture, near[place]) for place, picture in self._shown(near, count)]
+
+    def _nearest(self, vector_P: Tensor) -> dict[Place, float]:
+        """The shortlist with its cosines, best first."""
+        return {place: cosine for cosine, place in self._collection.nearest(vector_P, SHORTLIST)}
+
+    def _shown(self, places: Iterable[Place], count: int) -> Iterator[tuple[Place, Image.Image]]:
+        """The first so many that can be used, as the page shows them."""
+        return islice(self._collection.readable(places, lambda place: place.thumbnail(LONGEST_SIDE)), count)
 
     def _of(self, role: Role) -> Blip:
         return self.models[role].model

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +140,47 @@ def test_pictures_are_found_by_text_and_by_picture(client: Client, pictures: Pat
     assert len(found) == 2 and all(caption.fullmatch(one["caption"]) for one in found)
     similar = client.predict(handle_file(pictures / "green.png"), 3, api_name="/similar")
     assert similar[0]["caption"] == "green.png · cosine 1.00" and len(similar) == 3
+
+
+LARGE = 16 * 3000 * 2000 * 4  # bytes of the pictures below, decoded
+HELD = """
+import sys
+from pathlib import Path
+from blip.serving.service import Service
+from blip.training.memory import peak_bytes
+model, small, large = sys.argv[1:]
+Service.open({"match": model}, "cpu", Path(small), print).search("a red apple", 3)
+before = peak_bytes()
+service = Service.open({"match": model}, "cpu", Path(large), print)
+found = service.search("a red apple", 16)
+assert [max(one.picture.size) for one in found] == [1024] * 16
+print(peak_bytes() - before)
+"""
+
+
+def test_a_search_does_not_hold_its_pictures_at_their_full_size(model: Path, pictures: Path, tmp_path: Path):
+    Image.new("RGB", (3000, 2000), "red").save(tmp_path / "0.jpg")
+    for number in range(1, 16):
+        shutil.copy(tmp_path / "0.jpg", tmp_path / f"{number}.jpg")
+    command = [sys.executable, "-c", HELD, model, pictures, tmp_path]
+    held = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=ROOT).stdout
+    assert int(held) < LARGE / 2
+
+
+def test_a_picture_that_has_gone_or_broken_since_is_left_out(model: Path, pictures: Path, tmp_path: Path):
+    folder, told = tmp_path / "pictures", []
+    shutil.copytree(pictures, folder)
+    service = Service.open({"match": str(model)}, "cpu", folder, told.append)
+    (folder / "red.png").unlink()
+    for found in (service.search("a red apple", 3), service.similar((pictures / "red.png").read_bytes(), 2)):
+        assert {one.place.text for one in found} == {"green.png", "blue.png"}
+    assert told == [f"picture {folder / 'red.png'} cannot be read: No such file or directory"] * 2
+    for name in ("green", "blue"):
+        (folder / f"{name}.png").write_bytes(b"no picture")
+    with pytest.raises(
+        BlipError, match=f"none of the pictures of {folder} that were found can be read any more"
+    ):
+        service.search("a red apple", 3)
 
 
 def test_names_share_one(client: Client, pictures: Path):

@@ -35,6 +35,13 @@ def test_a_dataset_holds_what_the_folder_holds(blip, folder: Path, tmp_path: Pat
         assert np.array_equal(np.asarray(found.picture()), np.asarray(place.picture()))
 
 
+def test_embeddings_are_those_of_the_whole_picture(folder: Path):
+    model = tiny.blip()
+    found = Collection.of(folder, model, print)
+    whole = model.embed_images([place.picture() for place in found.places])
+    assert torch.equal(found.vectors_NP, whole)
+
+
 def test_what_cannot_be_used_is_left_out_and_said(folder: Path):
     (folder / "broken.jpg").write_bytes(b"no picture")
     told: list[str] = []

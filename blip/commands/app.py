@@ -111,7 +111,5 @@ def summary(service: "Service") -> list[tuple[str, str, str]]:
         for role, served in service.models.items()
     ]
     if service.collection:
-        rows.append(
-            ("search", str(service.collection.source), f"{len(service.collection.places):,} pictures")
-        )
+        rows.append(("search", str(service.collection.source), service.collection.extent))
     return rows

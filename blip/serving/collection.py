@@ -67,6 +67,14 @@ class Collection:
     places: list[Place]
     vectors_NP: Tensor
     left_out: Callable[[str], None]
+    cut: int | None = None  # how many were looked at, where there are more
+
+    @property
+    def extent(self) -> str:
+        """How many pictures are searched, in words."""
+        if self.cut is None:
+            return f"{len(self.places):,} pictures"
+        return f"the first {self.cut:,} pictures: there are more, which are not searched"
 
     @classmethod
     def of(
@@ -82,14 +90,15 @@ class Collection:
         """
         usable: list[Place] = []
         vectors: list[Tensor] = []
-        waiting = islice(places_in(source), most)
+        every = places_in(source)
+        waiting = islice(every, most)
         while batch := list(islice(waiting, BATCH)):
             pictures = list(_readable(batch, lambda place: place.squashed(model.image_size), left_out))
             usable += (place for place, _ in pictures)
             vectors.append(model.embed_images([picture for _, picture in pictures]).float().cpu())
         if not usable:
             raise BlipError(f"none of the pictures of {source} can be used")
-        return cls(source, usable, torch.cat(vectors), left_out)
+        return cls(source, usable, torch.cat(vectors), left_out, most if next(every, None) else None)
 
     def nearest(self, vector_P: Tensor, most: int) -> list[tuple[float, Place]]:
         """The pictures with the largest cosines, and these, best first."""

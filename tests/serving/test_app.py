@@ -14,11 +14,13 @@ from typing import NamedTuple
 import httpx
 import psutil
 import pytest
+from gradio import HTML
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
 from blip import load
+from blip.commands.app import summary
 from blip.errors import BlipError
 from blip.serving.app import Page, build
 from blip.serving.examples import asked, captioned
@@ -301,6 +303,20 @@ def test_a_tab_is_there_only_when_a_model_is(model: Path, pictures: Path):
     assert tabs({"answer": str(model)}, pictures) == ["Ask"]
     assert tabs({"match": str(model)}) == ["Match", "Explain", "Classify"]
     assert tabs({"match": str(model)}, pictures) == ["Match", "Explain", "Search", "Classify"]
+
+
+@pytest.mark.parametrize(
+    ("most", "said"),
+    [(2, "the first 2 pictures: there are more, which are not searched"), (3, "3 pictures")],
+)
+def test_a_folder_with_more_pictures_than_are_embedded_is_said(
+    model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, most: int, said: str
+):
+    monkeypatch.setattr("blip.serving.service.MOST_PICTURES", most)
+    service = Service.open({"match": str(model)}, "cpu", pictures, print)
+    assert summary(service)[-1] == ("search", str(pictures), said)
+    head = next(block for block in build(Page(service)).blocks.values() if isinstance(block, HTML))
+    assert f'<dd class="soft">{said}</dd>' in str(head.value)
 
 
 def test_all_that_asks_a_model_waits_for_its_turn(model: Path, pictures: Path):

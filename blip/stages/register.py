@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from blip.config import Settings
 from blip.config.places import MODELS
@@ -187,7 +187,8 @@ def _best(figures: dict[str, float], before: dict[str, float]) -> dict[str, floa
 def _print(outcomes: dict[str, Outcome]) -> None:
     """The figures as a table, and below it, a line each, why a model is not the champion."""
     console = Console()
-    table = Table("model", "outcome", "figure", "value", "minimum", "best champion", title="Registry")
+    figure = Column("figure", overflow="fold")
+    table = Table("model", "outcome", figure, "value", "minimum", "best champion", title="Registry")
     for name, outcome in outcomes.items():
         _add_rows(table, name, outcome)
     console.print(table)

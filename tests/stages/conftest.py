@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from blip.capfilt.jury import forget_models
 from blip.config import Settings, load_settings
 from blip.data.pairs import Caption, PairsWriter, Question, Sample
 from blip.data.text import Tokenizer, train_vocabulary
@@ -37,6 +38,14 @@ TOY_MODEL: dict[str, Any] = {  # settings of a network that trains in no time
 }
 SAMPLE = ROOT / "data/sample"
 MODELS = ("pretrain", "pretrain_bootstrapped", "retrieval", "captioning", "vqa")
+
+
+@pytest.fixture(autouse=True)
+def _models_of_this_folder() -> Iterator[None]:
+    """CapFilt keeps models open by their paths, and each test has another folder with models/filter in it."""
+    forget_models()
+    yield
+    forget_models()
 
 
 @pytest.fixture(scope="session")

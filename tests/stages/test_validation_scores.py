@@ -9,7 +9,7 @@ import torch
 
 from blip.capfilt.calibration import measure
 from blip.capfilt.inputs import Models, Pairs
-from blip.capfilt.jury import forget_models, jury_of
+from blip.capfilt.jury import jury_of
 from blip.config import CapFilt, Settings, load_settings
 from blip.data.pairs import Caption, Sample
 from blip.errors import BlipError
@@ -65,7 +65,6 @@ def test_the_members_of_a_filter_are_measured_together(settings: Settings) -> No
     tiny.save(judge / "members/2", 1)
     together = validation_scores.match_scores("filter", judge, settings)
     jury = jury_of(Models.of(judge, [judge], "cpu"), CapFilt(), None)
-    forget_models()
     found = measure(jury, Pairs(Path("data/datasets/validation")), settings.seed)
     assert len(jury.judges) == 2
     assert together.figures["filter.validation_auc"] == pytest.approx(found.roc_auc)

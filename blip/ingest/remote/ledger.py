@@ -126,11 +126,14 @@ def _line(entry: Entry) -> str:
 
 
 def _read(path: Path) -> list[Entry]:
-    """The lines of a file; one that was cut, and what follows, was not on disk yet."""
+    """The lines of a file; one that was cut, and what follows, was not on disk yet.
+
+    Raises OSError if the file is there and cannot be read: what it knows is not to be fetched again unasked.
+    """
     entries = []
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
             entries.append(Entry(**json.loads(line)))
-    except (OSError, ValueError, TypeError):
-        pass
+        except (ValueError, TypeError):
+            break
     return entries

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from blip.data.manifest import Shard
 from blip.data.part import Receipt
 from blip.ingest.remote.ledger import END, LEDGER, Entry, Ledger, Place, count_shards
@@ -89,3 +91,9 @@ def test_a_line_that_was_cut_is_none(tmp_path: Path) -> None:
     ledger.cut(2)
     ledger.append(replace(LISTED[2], start=14))
     assert count_shards(tmp_path) == 3
+
+
+def test_a_ledger_that_cannot_be_read_is_said_and_not_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / LEDGER).mkdir()
+    with pytest.raises(IsADirectoryError):
+        Ledger(tmp_path / LEDGER)

@@ -123,5 +123,6 @@ def test_a_caller_that_is_killed_takes_the_command_along_but_lets_it_save(tmp_pa
         assert p.stdout is not None
         pid = int(p.stdout.readline())
         p.kill()
+        p.wait()  # before the block ends, which kills all of a process that has not ended yet
     assert gone(pid)
     assert saved.read_text() == "done"

@@ -191,8 +191,7 @@ def measure(settings: Settings, model: Blip) -> dict[str, float]:
         model,
         read_samples(how.retrieval.data),
         batch_size=batch,
-        rerank_size=how.retrieval.rerank,
-        rerank_by=how.retrieval.rerank_by,
+        rerank_size=0,
     )
     write = partial(model.caption, **how.captioning.decoding)
     outcome = captioning.evaluate(write, read_samples(how.captioning.data), batch_size=batch, seed=0)

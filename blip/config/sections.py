@@ -160,6 +160,10 @@ class RetrievalEvaluation(Reranking):
     data: str
 
 
+class RetrievalValidation(Reranking):
+    data: str = "validation"
+
+
 class Captioning(Section):
     beams: int = Field(3, ge=1)
     min_tokens: int = Field(5, ge=1)
@@ -189,6 +193,10 @@ class CaptioningEvaluation(Captioning):
     data: str
 
 
+class CaptioningValidation(Captioning):
+    data: str = "validation"
+
+
 class Answering(Section):
     """`train` is the dataset whose answers are counted, of which the `candidates` likeliest are ranked."""
 
@@ -198,6 +206,10 @@ class Answering(Section):
 
 class VqaEvaluation(Answering):
     data: str
+
+
+class VqaValidation(Answering):
+    data: str = "vqa_validation"
 
 
 def _with_a_place(template: str) -> str:
@@ -239,11 +251,12 @@ class Validation(Section):
     """How a training stage measures what it made, on the validation style.
 
     Apart from `evaluate`: these figures are the training stage's own, which DVC runs again when they would be others.
+    `data` names another dataset than that of dvc.yaml, for a stage that is run by hand.
     """
 
-    retrieval: Reranking = Reranking.model_validate({})
-    captioning: Captioning = Captioning.model_validate({})
-    vqa: Answering = Answering.model_validate({})
+    retrieval: RetrievalValidation = RetrievalValidation.model_validate({})
+    captioning: CaptioningValidation = CaptioningValidation.model_validate({})
+    vqa: VqaValidation = VqaValidation.model_validate({})
 
 
 class Evaluate(Section):

@@ -115,6 +115,12 @@ class Blip:
         return value
 
     @property
+    def can_embed(self) -> bool:
+        """Whether the model was saved with both of its projections."""
+        missing = self.card.missing
+        return not lacks("embed images", missing) and not lacks("embed texts", missing)
+
+    @property
     def can_match(self) -> bool:
         """Whether the model was saved with its matching head."""
         return not lacks("match", self.card.missing)

@@ -33,9 +33,12 @@ LEARNS: dict[str, tuple[str, ...]] = {
     "statements": ("text_encoder",),
 }
 
+HEADS = ("vision_projection", "text_projection", "temperature", "itm_head", "lm_head")
+"""Of a new network: what nothing but its loss gives a meaning, whatever images and texts start from."""
+
 
 def still_missing(missing: Collection[str], losses: Collection[str]) -> tuple[str, ...]:
-    """What of the `missing` parts of a starting model training by these losses has not made real."""
+    """What of the `missing` parts of a network training by these losses has not made real."""
     learnt = {part for loss in losses for part in LEARNS[loss]}
     return tuple(part for part in missing if part not in learnt)
 

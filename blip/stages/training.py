@@ -27,7 +27,7 @@ from blip.model.checkpoints import ModelCard, save_model
 from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrNetwork, pre_trained, save_nlvr
 from blip.model.objectives import ObjectiveConfig, PairObjective
-from blip.model.parts import still_missing
+from blip.model.parts import HEADS, still_missing
 from blip.model.starting import load_starting_text, load_starting_vision
 from blip.model.statements import StatementObjective
 from blip.model.text import TextConfig

@@ -17,30 +17,33 @@ VALIDATION = "validation"
 
 
 def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
-    """Recall both ways, by embeddings alone (``.itc``) and re-ranked."""
+    """Recall both ways, by embeddings alone (``.itc``) and re-ranked, as far as the model has learnt it."""
     task = settings.validation.retrieval
+    model = open_directory(directory, settings.compute)
+    if not model.can_embed:
+        print(f"{prefix}: it learns no embeddings (objective.itc is 0), so there are no figures of retrieval")
+        return Scores({}, {})
     found = retrieval.recalls(
-        open_directory(directory, settings.compute),
-        read_samples(VALIDATION),
+        model,
+        read_samples(task.data),
         batch_size=settings.evaluate.batch_size,
-        rerank_size=task.rerank,
+        rerank_size=task.rerank if model.can_match else 0,
         rerank_by=task.rerank_by,
     )
     scores = {f"{prefix}.validation.itc.{name}": value for name, value in found["itc"].items()}
-    scores |= {f"{prefix}.validation.{name}": value for name, value in found["itm"].items()}
-    return Scores.of(scores, measured([directory], VALIDATION, settings, "validation.retrieval"))
+    scores |= {f"{prefix}.validation.{name}": value for name, value in found.get("itm", {}).items()}
+    return Scores.of(scores, measured([directory], task.data, settings, "validation.retrieval"))
 
 
 def caption_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     """Exact match and the usual caption figures."""
-    write = partial(
-        open_directory(directory, settings.compute).caption, **settings.validation.captioning.decoding
-    )
+    task = settings.validation.captioning
+    write = partial(open_directory(directory, settings.compute).caption, **task.decoding)
     outcome = captioning.evaluate(
-        write, read_samples(VALIDATION), batch_size=settings.evaluate.batch_size, seed=settings.seed
+        write, read_samples(task.data), batch_size=settings.evaluate.batch_size, seed=settings.seed
     )
     scores = _named(f"{prefix}.validation", outcome)
-    return Scores.of(scores, measured([directory], VALIDATION, settings, "validation.captioning"))
+    return Scores.of(scores, measured([directory], task.data, settings, "validation.captioning"))
 
 
 def match_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
@@ -63,14 +66,14 @@ def question_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     how = settings.validation.vqa
     outcome = vqa.evaluate(
         open_directory(directory, settings.compute),
-        read_samples("vqa_validation"),
+        read_samples(how.data),
         vqa.QuestionOnly.count(read_samples(how.train)),
         keep=how.candidates,
         batch_size=settings.evaluate.batch_size,
         seed=settings.seed,
     )
     scores = _named(f"{prefix}.validation", outcome)
-    return Scores.of(scores, measured([directory], "vqa_validation", settings, "validation.vqa"))
+    return Scores.of(scores, measured([directory], how.data, settings, "validation.vqa"))
 
 
 def statement_scores(prefix: str, directory: Path, settings: Settings) -> Scores:

@@ -201,10 +201,14 @@ def recalls(
     rerank_size: int,
     rerank_by: RerankBy = "published",
 ) -> dict[Head, dict[str, float]]:
-    """`metrics` by embeddings alone (``itc``), and re-ranked by the ITM head (``itm``)."""
+    """`metrics` by embeddings alone (``itc``), and re-ranked by the ITM head (``itm``) unless `rerank_size` is 0."""
     gallery = gather(samples, partial(encode_pictures, model), batch_size)
-    found = search(model, gallery, rerank_size, rerank_by)
-    return {"itc": metrics(gallery, *found.itc), "itm": metrics(gallery, *found.reranked)}
+    with torch.inference_mode():
+        similarity_NM = gallery.cosines(model.embed_texts(gallery.texts))
+    found: dict[Head, dict[str, float]] = {"itc": metrics(gallery, similarity_NM, similarity_NM.T)}
+    if rerank_size:
+        found["itm"] = metrics(gallery, *reranked(model, gallery, similarity_NM, rerank_size, rerank_by))
+    return found
 
 
 def chance(gallery: Gallery) -> dict[str, float]:

@@ -296,6 +296,21 @@ class Settings(Section):
     evaluate: Evaluate
     register_: Register = Field(alias="register")
 
+    @model_validator(mode="after")
+    def _test_data_choose_nothing(self) -> "Settings":
+        for task in Finetune.model_fields:
+            run, tested = getattr(self.finetune, task), getattr(self.evaluate, task)
+            if run and tested and run.candidates > 1 and tested.data == self._validated_on(task):
+                raise ValueError(
+                    f"finetune.{task}.candidates: the best of {run.candidates} would be chosen on {tested.data}, the "
+                    "test data; give it validation data of its own, or 1"
+                )
+        return self
+
+    def _validated_on(self, task: str) -> str:
+        held_out = getattr(self.evaluate, task)
+        return held_out.validation if isinstance(held_out, HeldOut) else getattr(self.validation, task).data
+
     @property
     def runs(self) -> dict[str, Run]:
         """The training runs by their names here, as `pretrain` and `finetune.vqa`."""

@@ -183,13 +183,16 @@ class Run(Section):
 
     `data` names datasets, each taken once an epoch; or maps them to how often (`{human: 2.0, web: 0.2}`: every human
     sample twice, and a fifth of the web's, another one each epoch). `distractors` names datasets whose texts are shown
-    as texts that match no image: a noisy pool's, to a filter that is to tell them from captions.
+    as texts that match no image: a noisy pool's, to a filter that is to tell them from captions. Of `candidates`
+    models, saved at as many evenly spaced steps, the one that does best on the validation data is kept; with 1 that of
+    the last step (blip.stages.choosing).
     """
 
     data: Annotated[list[str], Field(min_length=1)] | Annotated[dict[str, Weight], Field(min_length=1)]
     distractors: list[str] = Field(default_factory=list)
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
+    candidates: int = Field(1, ge=1)
     model: Model | None = None
     training: Training
     optimiser: Optimiser
@@ -205,6 +208,12 @@ class Run(Section):
     def _distractors_are_of_the_rank(self) -> "Run":
         if self.distractors and self.objective.itm_negatives == "global":
             raise ValueError("distractors are drawn by each rank for itself; they need itm_negatives: local")
+        return self
+
+    @model_validator(mode="after")
+    def _a_step_for_each_candidate(self) -> "Run":
+        if self.steps is not None and self.candidates > self.steps:
+            raise ValueError(f"candidates: {self.candidates} models of {self.steps} steps")
         return self
 
     @property

@@ -129,15 +129,17 @@ def vocabulary(plan: Plan) -> Finding:
 
 
 def disk(plan: Plan) -> Finding:
-    """Room for the checkpoints, one more than are kept while it is written, and the model at the end."""
+    """Room for the checkpoints, one more than are kept while it is written, and for the models."""
     state, training = plan.footprint.state, plan.run.training
     weights = FLOAT * sum(p.numel() for p in plan.objective.parameters())
     each = weights + _moments(plan) + state["twin and queue"] + state.get("average", 0.0)
     count = training.keep_checkpoints + 1 + (training.keep_best is not None)
-    need = count * each + weights
+    models = plan.run.candidates + (plan.run.candidates > 1)  # the one that is kept is a copy
+    need = count * each + models * weights
     place = next(path for path in (RUNS, Path.cwd()) if path.exists())
     free = shutil.disk_usage(place).free
-    text = f"{need / GIB:.1f} of {free / GIB:.1f} GiB free, for {count} checkpoints of {each / GIB:.1f} and the model"
+    saved = f"{models} models" if models > 1 else "the model"
+    text = f"{need / GIB:.1f} of {free / GIB:.1f} GiB free, for {count} checkpoints of {each / GIB:.1f} and {saved}"
     figures = {"needed_gib": need / GIB, "free_gib": free / GIB, "checkpoint_gib": each / GIB}
     if need > free:
         return Finding("disk", "bad", f"{text}; make room or lower keep_checkpoints", figures)

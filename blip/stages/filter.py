@@ -15,7 +15,8 @@ from blip.atomic import atomic_path, put_in_place, write_json
 from blip.config import Settings
 from blip.config.places import CURVES, MODELS
 from blip.data.partial import begin, discard
-from blip.stages.training import Job, digest_of, identity_of, run_job
+from blip.stages.choosing import train_best
+from blip.stages.training import Job, digest_of, identity_of
 from blip.stages.validation_scores import match_scores
 from blip.tasks.matching import MEMBERS
 from blip.tracking.runs import StageRun
@@ -38,7 +39,12 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     return figures
 
 
-def train_members(first: Job, settings: Settings, run: StageRun, train: Train = run_job) -> Path:
+def train_member(job: Job, settings: Settings, run: StageRun) -> Path:
+    """Train one of the members, for itself."""
+    return train_best(job, settings, run, match_scores)
+
+
+def train_members(first: Job, settings: Settings, run: StageRun, train: Train = train_member) -> Path:
     """Train what is not trained yet of the members; the directory of the first, with the others in it.
 
     It lies beside the place of the first, where a run that was ended finds what there is, until `hand_over`.

@@ -3,7 +3,8 @@
 from blip.config import Settings
 from blip.config.places import MODELS
 from blip.errors import BadArguments
-from blip.stages.training import Job, run_job
+from blip.stages.choosing import train_best
+from blip.stages.training import Job
 from blip.stages.validation_scores import (
     caption_scores,
     dialog_scores,
@@ -44,5 +45,6 @@ def job(settings: Settings, variant: str | None) -> Job:
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Train and validate."""
     planned = job(settings, variant)
-    model, score = run_job(planned, settings, run), SCORES[str(variant)]
+    score = SCORES[str(variant)]
+    model = train_best(planned, settings, run, score)
     return run.note(score(planned.name.replace("@", "."), model, settings))

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from blip.config import Run, Settings
 from blip.config.places import CURVES, DATASETS, VALIDATED
 from blip.data import kept
 from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
+from blip.stages.choosing import Score, train_best
 from blip.stages.filter import Train, hand_over, train_members
-from blip.stages.training import Job, digest_of, identity_of, run_job
+from blip.stages.training import Job, digest_of, identity_of
 from blip.stages.validation_scores import VALIDATION, caption_scores, match_scores, retrieval_scores
 from blip.tasks.rounds import PARTS, of_round, reading
 from blip.tracking.lineage import digest
@@ -30,7 +32,6 @@ from blip.training.loop import finish
 
 CODE = ("capfilt", "data", "model", "stages", "tasks")  # what measures
 STAGES_OF = {part: stage for stage, part in PARTS.items()}
-Score = Callable[[str, Path, Settings], Scores]
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,10 @@ def plan(start: Path, settings: Settings) -> dict[str, Any]:
 
 def do(now: Round, settings: Settings, run: StageRun) -> Scores:
     """Fine-tune twice, bootstrap, pre-train, as far as it is not done; the figures of all four."""
-    data = digest(DATASETS / VALIDATION / "manifest.json"), digest(VALIDATED / f"{VALIDATION}.parquet")
+    names = (VALIDATION, settings.validation.retrieval.data, settings.validation.captioning.data)
+    data = [
+        (digest(DATASETS / name / "manifest.json"), digest(VALIDATED / f"{name}.parquet")) for name in names
+    ]
     measured_by = kept.digest_of(
         [kept.code_digest(*CODE), settings.seed, settings.validation.model_dump(), data]
     )
@@ -111,7 +115,7 @@ def _pieces(now: Round, settings: Settings, run: StageRun) -> dict[str, Piece]:
         )
 
     return {
-        "captioner": piece(captioner, settings.captioner, caption_scores, _train),
+        "captioner": piece(captioner, settings.captioner, caption_scores, partial(_train, caption_scores)),
         "filter": piece(judge, settings.filter, match_scores, _train_filter),
         "capfilt": Piece(
             now.dataset,
@@ -119,7 +123,7 @@ def _pieces(now: Round, settings: Settings, run: StageRun) -> dict[str, Piece]:
             lambda: _bootstrap(now.dataset, *models, settings),
             lambda: _told(now, *models, settings, run),
         ),
-        "pretrained": piece(pretrained, on_kept, retrieval_scores, _train),
+        "pretrained": piece(pretrained, on_kept, retrieval_scores, partial(_train, retrieval_scores)),
     }
 
 
@@ -145,12 +149,12 @@ def _note(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def _train(job: Job, settings: Settings, run: StageRun) -> Path:
+def _train(score: Score, job: Job, settings: Settings, run: StageRun) -> Path:
     """Train a model that is not there yet; its curve goes beside it."""
     if job.target.is_dir():
         finish(job.name)
     else:
-        run_job(job, settings, run)
+        train_best(job, settings, run, score)
     _keep_curves(job)
     return job.target
 

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from hashlib import file_digest
 from itertools import islice
 from pathlib import Path
@@ -151,6 +152,13 @@ def train_here(job: Job, settings: Settings) -> None:
         network.vision.requires_grad_(False)  # locked: no gradient, no optimiser state, no twin of its own
     loader = _loader(job, settings, network.config.vision.image_size, rank, world)
     objective, collate = _objective(job, network, tokenizer, model, settings.seed)
+    card = ModelCard(
+        job.name,
+        job.run.objective.prompt,
+        model.text.max_tokens,
+        missing=still_missing(missing, _losses(job)),
+    )
+    export = partial(_save, objective, tokenizer, card)
     torch.manual_seed(settings.seed + rank)
     identity = identity_of(job.run, settings) | {"start": digest_of(job.start)}
     plan = Plan(
@@ -162,18 +170,21 @@ def train_here(job: Job, settings: Settings) -> None:
         settings.compute,
         identity,
         pair_flops=published_flops(job, network, model),
+        export=export,
         patience=(settings.launch.hang_timeout, settings.launch.start_timeout),
         run_id=job.run_id,
     )
     train(plan)
     if rank == 0:
-        left = still_missing(missing, _losses(job))
-        card = ModelCard(job.name, job.run.objective.prompt, model.text.max_tokens, missing=left)
-        if isinstance(objective, StatementObjective):
-            save_nlvr(objective.network, tokenizer, job.target, card)
-        else:
-            save_model(objective.network, tokenizer, job.target, card)
+        export(job.target)
         write_json(RUNS / job.name / "saved.json", {"model": str(job.target)})
+
+
+def _save(objective: Objectives, tokenizer: Tokenizer, card: ModelCard, directory: Path) -> None:
+    if isinstance(objective, StatementObjective):
+        save_nlvr(objective.network, tokenizer, directory, card)
+    else:
+        save_model(objective.network, tokenizer, directory, card)
 
 
 def published_flops(job: Job, network: Network, model: Model) -> float:
@@ -248,7 +259,8 @@ def _network(job: Job, settings: Settings, model: Model) -> tuple[Network, Token
     """A new network of the settings' sizes; or that of the starting model, with the settings' pixels and rates.
 
     Returns:
-        the network, its tokenizer, and the parts that hold initial values because the starting model has none.
+        the network, its tokenizer, and the parts that hold initial values: those that a starting model lacks, or all
+        heads of a new one.
     """
     if job.start is not None:
         opened, vision = Blip.open(job.start, learns=True), model.vision
@@ -264,7 +276,7 @@ def _network(job: Job, settings: Settings, model: Model) -> tuple[Network, Token
         load_starting_vision(network, Path(model.start))
     if model.text_start:
         load_starting_text(network, Path(model.text_start))
-    return network, tokenizer, ()
+    return network, tokenizer, HEADS
 
 
 def network_config(model: Model, vocabulary: int) -> BlipConfig:

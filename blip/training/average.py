@@ -2,10 +2,14 @@
 
     average = WeightAverage.of(objective, decay=0.9999)   # before the engine is built
     average.update(objective)                             # after every step
+    with average.in_place(objective): ...                 # meanwhile the objective holds it
     average.copy_to(objective)                            # after the last
 
 It is another average than the momentum twin's, which moves faster, gives ITC its keys and is not saved.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +53,18 @@ class WeightAverage(nn.Module):
         """Put the average in the place of the weights, which must be whole."""
         for weight, average in zip(*self._pairs(objective), strict=True):
             weight.copy_(average)
+
+    @contextmanager
+    def in_place(self, objective: nn.Module) -> Iterator[None]:
+        """A region in which the average stands in the place of the weights, which must be whole."""
+        weights, _ = self._pairs(objective)
+        before = [weight.detach().clone() for weight in weights]
+        self.copy_to(objective)
+        try:
+            yield
+        finally:
+            for weight, value in zip(weights, before, strict=True):
+                weight.data.copy_(value)
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self.steps)

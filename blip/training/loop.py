@@ -9,9 +9,11 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
@@ -21,8 +23,9 @@ from blip.atomic import atomic_path, write_json
 from blip.config import Compute, Run
 from blip.config.places import CURVES, RUNS
 from blip.data.loader import Batch, PairLoader
-from blip.errors import Preempted
+from blip.errors import BlipError, Preempted
 from blip.model.precision import autocast
+from blip.model.ranks import whole
 from blip.training.accumulation import losses_of_step
 from blip.training.average import WeightAverage
 from blip.training.checkpoint import LONGEST_WAIT, CheckpointStore
@@ -42,6 +45,7 @@ from blip.training.unread import Unread
 from blip.training.vote import Vote
 
 CURVE, SUMMARY, WARNINGS = "curve.csv", "summary.json", "warnings.jsonl"  # of a run, in its folder
+CANDIDATES = "candidates"  # models of some steps, in folders called by the step
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Plan:
         run_id: of the MLflow run, which a checkpoint remembers.
         log: called on rank 0 with the step and the figures every few steps.
         pair_flops: the published work of a pair (`blip.training.flops`), for MFU; None where it is not known.
+        export: writes the objective's model as a directory; a run of several candidates calls it on rank 0.
         patience: seconds that a step may take and the first may take, before a run in one process ends itself with
             the stacks of its threads; 0: for ever. Ranks have an agent, which watches them.
     """
@@ -69,6 +74,7 @@ class Plan:
     identity: dict[str, Any]
     log: Callable[[int, dict[str, float]], None] = lambda step, means: None
     pair_flops: float | None = None
+    export: Callable[[Path], None] = lambda directory: None
     patience: tuple[float, float] = (0.0, 0.0)
     run_id: str = ""
 
@@ -125,6 +131,7 @@ class Trainer:
         self.optimiser = cast(torch.optim.Optimizer, self.engine.optimizer)
         self.peaks = [group["lr"] for group in self.optimiser.param_groups]  # a checkpoint brings its own
         self.schedule = schedule_of(plan.run, plan.loader.batches_per_epoch)
+        self.candidates = candidate_steps(self.schedule.steps, plan.run.candidates)
         self.guard = Guard(
             plan.name, self.engine, self.folder, training.max_skipped, scaled=scale is not None
         )
@@ -154,8 +161,10 @@ class Trainer:
                     step, progress = back, self._progress(back)
                     batches = beat.watched(iter(plan.loader))
                     continue
-                if due or stopping:
+                if due or stopping or step in self.candidates:
                     beat.mark("save")
+                if step in self.candidates:
+                    self._keep_candidate(step)
                 if step == steps:
                     self._summarise()
                 if stopping:
@@ -211,6 +220,23 @@ class Trainer:
         if self.spikes:
             state["spikes"] = self.spikes.state_dict()
         self.store.save(self.engine, step, state)
+
+    def _keep_candidate(self, step: int) -> None:
+        """Save the model as it would be if this were the last step; all ranks, before the step's checkpoint."""
+        objective = self.plan.objective
+        with whole(list(objective.parameters())):
+            if self.rank == 0:
+                with self.average.in_place(objective) if self.average else nullcontext():
+                    self._export(candidate(self.plan.name, step))
+
+    def _export(self, directory: Path) -> None:
+        try:
+            self.plan.export(directory)
+        except OSError as error:
+            raise BlipError(
+                f"{self.plan.name}: the model of a step could not be written to {directory} ({error}); make room and "
+                "run the stage again: it goes on from the last checkpoint"
+            ) from error
 
     def _stop(self, step: int) -> NoReturn:
         """Save and end; not behind a spike, which the next step would have gone back from."""
@@ -286,6 +312,16 @@ def finish(name: str) -> None:
     """Forget the checkpoints of a run whose model is saved and whose stage is done; another process may train it."""
     shutil.rmtree(RUNS / name, ignore_errors=True)
     give_up(RUNS / name)
+
+
+def candidate(name: str, step: int) -> Path:
+    """Where the model lies that a run of that name has saved at a step."""
+    return RUNS / name / CANDIDATES / f"{step:06d}"
+
+
+def candidate_steps(steps: int, candidates: int) -> list[int]:
+    """The steps, evenly spaced and before the last, after which a run of that many candidates saves its model."""
+    return sorted({round(steps * number / candidates) for number in range(1, candidates)} - {0, steps})
 
 
 def schedule_of(run: Run, batches_per_epoch: int) -> Schedule:

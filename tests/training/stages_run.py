@@ -1,6 +1,7 @@
 """The same few steps with other engines, in one process a rank: `python -m tests.training.stages_run FOLDER RANKS`.
 
-Writes FOLDER/CASE.json with the losses of rank 0 and FOLDER/CASE.pt with the network that it would save.
+Writes FOLDER/CASE.json with the losses of rank 0 and FOLDER/CASE.pt with the network that it would save; and of the
+model of half the steps, which is a candidate, its weights and the average of them at that step as CASE.candidate.pt.
 """
 
 import json
@@ -46,18 +47,25 @@ def run(case: Case, ranks: int) -> None:
     planned, losses = plan(STEPS, ranks=ranks, zero_stage=case.stage, batch_size=8 // ranks), []
     optimiser = planned.run.optimiser.model_copy(update=case.optimiser)
     training = planned.run.training.model_copy(update={"average": 0.5, "checkpoint_every": 100})
-    changed = planned.run.model_copy(update={"optimiser": optimiser, "training": training})
+    changed = planned.run.model_copy(update={"optimiser": optimiser, "training": training, "candidates": 2})
     before = {
         name: value.clone() for name, value in planned.objective.state_dict().items() if "network" in name
     }
     # of every step, those that are left out too
     planned.objective.register_forward_hook(lambda _, given, found: losses.append(found["loss"].item()))
     torch.manual_seed(5 + int(os.environ.get("RANK", "0")))
+
+    def export(directory: Path) -> None:
+        state = planned.objective.state_dict()
+        torch.save({name: value.clone() for name, value in state.items()}, f"{case.name}.candidate.pt")
+        assert directory.name == f"{STEPS // 2:06d}"
+
     train(
         replace(
             planned,
             name=case.name,
             run=changed,
+            export=export,
             compute=Compute.model_validate({"dtype": case.dtype}),
         )
     )

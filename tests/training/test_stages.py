@@ -52,6 +52,19 @@ def test_every_stage_has_the_same_losses_and_saves_the_same_averaged_weights(
         torch.testing.assert_close(saved[name], weight, atol=1e-6, rtol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize("case", ["adamw-0", "adamw-1", "adamw-2", "adamw-3", "float16-3"])
+def test_a_candidate_of_any_stage_has_the_averaged_weights_of_its_step(folder: Path, case: str) -> None:
+    report(folder, case)
+    saved = weights(folder, f"{case}.candidate")
+    averaged = {name for name in saved if name.startswith("average.") and "extra_state" not in name}
+    assert len(averaged) > 20
+    for name in averaged:
+        own = name.removeprefix("average.").replace("/", ".")
+        torch.testing.assert_close(saved[own], saved[name].to(saved[own].dtype), atol=0, rtol=0, msg=name)
+    final = weights(folder, case)
+    assert any(not torch.equal(saved[name], value) for name, value in final.items())
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_adamw_alone_is_clipped_alike_in_every_stage(folder: Path, stage: int) -> None:
     """The rounding of the norm differs, and Muon's steps make more of it."""

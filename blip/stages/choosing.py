@@ -1,0 +1,92 @@
+"""Train, and keep the best of the run's candidates: which of their models does best on the validation data.
+
+    model = train_best(job, settings, run, retrieval_scores)    # a run with `candidates: 6` has six
+
+As published, retrieval is judged by the mean of its six recalls, captions by CIDEr and BLEU-4 together. Of equal ones
+the later is kept. What the validation data say of the one that is kept is a little too good, as they have chosen it.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from blip.atomic import atomic_path
+from blip.config import Settings
+from blip.config.places import RUNS
+from blip.errors import BlipError
+from blip.stages.training import Job, run_job
+from blip.stages.validation_scores import (
+    caption_scores,
+    dialog_scores,
+    match_scores,
+    question_scores,
+    retrieval_scores,
+    statement_scores,
+)
+from blip.tracking.measured import Scores
+from blip.tracking.runs import StageRun
+from blip.training.loop import CANDIDATES, SUMMARY, candidate, candidate_steps
+
+Score = Callable[[str, Path, Settings], Scores]
+
+LAST = "last"
+RECALLS = tuple(f".validation.{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10))
+CRITERIA: Mapping[Score, tuple[str, ...]] = {
+    retrieval_scores: RECALLS,
+    caption_scores: (".validation.cider", ".validation.bleu4"),
+    question_scores: (".validation.accuracy",),
+    statement_scores: (".validation.accuracy",),
+    dialog_scores: (".validation.mrr",),
+    match_scores: (".validation_auc",),
+}
+"""The figures, by the ends of their names, whose mean a candidate is judged by."""
+
+
+def train_best(job: Job, settings: Settings, run: StageRun, score: Score) -> Path:
+    """Train as `run_job` does; of several candidates the best by `score` is put in the target's place.
+
+    All lie in the folder of the run until the stage is done: one that is ended in between finds them again.
+
+    Raises:
+        BlipError: as `run_job`; or the validation data give no figure to choose by.
+    """
+    if job.run.candidates == 1:
+        return run_job(job, settings, run)
+    last = run_job(replace(job, target=RUNS / job.name / CANDIDATES / LAST), settings, run)
+    steps = json.loads((RUNS / job.name / SUMMARY).read_text(encoding="utf-8"))["steps"]
+    before = candidate_steps(steps, job.run.candidates)
+    models = {step: candidate(job.name, step) for step in before} | {steps: last}
+    judged = {step: _judge(job, step, model, settings, run, score) for step, model in models.items()}
+    best = max(judged, key=lambda step: (judged[step], step))
+    for step, value in judged.items():
+        kept = "  <- kept" if step == best else ""
+        print(f"{job.name}  after step {step} of {steps}: {_criterion(score)} {value:.4f}{kept}", flush=True)
+    run.figures[f"{_prefix(job)}.training.kept_step"] = best
+    with atomic_path(job.target) as copy:  # a copy: what is moved away would not be found again
+        shutil.copytree(models[best], copy)
+    return job.target
+
+
+def _judge(job: Job, step: int, model: Path, settings: Settings, run: StageRun, score: Score) -> float:
+    """The mean of the figures that decide; MLflow has all of them, as curves over the steps."""
+    figures = score(_prefix(job), model, settings).figures
+    run.log_metrics({f"candidates.{name}": value for name, value in figures.items()}, step)
+    names = [f"{_prefix(job)}{end}" for end in CRITERIA[score]]
+    if lacking := [name for name in names if name not in figures]:
+        raise BlipError(
+            f"{job.name}: candidates are chosen by {_criterion(score)}, and the validation data give no {lacking[0]}; "
+            "set candidates to 1"
+        )
+    return sum(figures[name] for name in names) / len(names)
+
+
+def _criterion(score: Score) -> str:
+    """What decides, as a person would say it."""
+    names = [end.lstrip(".").removeprefix("validation").lstrip("._") for end in CRITERIA[score]]
+    return names[0] if len(names) == 1 else f"mean of {', '.join(names)}"
+
+
+def _prefix(job: Job) -> str:
+    return job.name.replace("@", ".")

@@ -1,0 +1,159 @@
+"""Of a run's candidates the one is kept that does best on the validation data."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blip.config import Settings, load_settings
+from blip.errors import BadArguments, BlipError
+from blip.model.api import Blip
+from blip.stages import choosing
+from blip.stages.choosing import train_best
+from blip.stages.training import Job
+from blip.tracking import store
+from blip.tracking.measured import Scores
+from blip.tracking.registry import weights_digest
+from blip.tracking.runs import StageRun
+from tests import tiny
+
+from .captioner_run import make_project
+from .conftest import ROOT, TOY_MODEL, train_apart
+
+TRAINED = {1: 0.5, 2: 0.7, 3: 0.6}  # the figure of the model with that seed
+
+
+class Noted(StageRun):
+    """A stage's run without MLflow behind it."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+        self.points: list[tuple[int | None, dict[str, float]]] = []
+
+    def log_metrics(self, metrics: Any, step: int | None = None, again: bool = False) -> None:
+        self.points.append((step, dict(metrics)))
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """Of three candidates, whose training saves models of three seeds."""
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(ROOT / "params.yaml", overrides={"captioner.candidates": 3})
+
+    def train(planned: Job, settings: Settings, run: StageRun) -> Path:
+        folder = Path("runs") / planned.name
+        for seed in (1, 2):
+            tiny.save(folder / f"candidates/{100 * seed:06d}", seed)
+        (folder / "summary.json").write_text(json.dumps({"steps": 300}))
+        return tiny.save(planned.target, 3)
+
+    monkeypatch.setattr(choosing, "run_job", train)
+    return Job("captioner", settings.captioner, "pairs", None, Path("models/captioner"))
+
+
+def choose(
+    job: Job, monkeypatch: pytest.MonkeyPatch, figures: dict[int, float], name: str = "right"
+) -> Noted:
+    """Run `train_best` with a score that knows the models by their seeds."""
+    by_digest = {weights_digest(tiny.save(Path("known") / str(seed), seed)): seed for seed in (1, 2, 3)}
+
+    def score(prefix: str, directory: Path, settings: Settings) -> Scores:
+        return Scores({f"{prefix}.validation.{name}": figures[by_digest[weights_digest(directory)]]}, {})
+
+    monkeypatch.setitem(choosing.CRITERIA, score, (".validation.right",))  # pyright: ignore[reportArgumentType]
+    run = Noted()
+    assert train_best(job, load_settings(ROOT / "params.yaml"), run, score) == Path("models/captioner")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("figures", "best"),
+    [
+        ({1: 0.5, 2: 0.7, 3: 0.6}, 2),
+        ({1: 0.5, 2: 0.7, 3: 0.7}, 3),
+        ({1: 0.7, 2: 0.7, 3: 0.5}, 2),
+        ({1: 9, 2: 0, 3: 0}, 1),
+    ],
+)
+def test_the_best_is_kept_and_of_equal_ones_the_later(
+    job: Job,
+    monkeypatch: pytest.MonkeyPatch,
+    figures: dict[int, float],
+    best: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = choose(job, monkeypatch, figures)
+    assert weights_digest(job.target) == weights_digest(Path("known") / str(best))
+    assert run.figures == {"captioner.training.kept_step": 100 * best}
+    assert run.points == [
+        (100 * seed, {"candidates.captioner.validation.right": value}) for seed, value in figures.items()
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.endswith("<- kept") for line in lines] == [seed == best for seed in (1, 2, 3)]
+    assert lines[0].startswith(f"captioner  after step 100 of 300: right {figures[1]:.4f}")
+    choose(job, monkeypatch, figures)  # ended behind it, the stage begins again, and finds what it had
+    assert weights_digest(job.target) == weights_digest(Path("known") / str(best))
+
+
+def test_a_criterion_that_was_not_measured_is_named(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        BlipError, match=r"chosen by right, and the validation data give no captioner\.validation\.right"
+    ):
+        choose(job, monkeypatch, TRAINED, name="other")
+    assert not job.target.exists()
+
+
+def test_the_stage_keeps_one_of_the_steps_it_was_validated_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    steps = (3, 6, 9)
+    figures = train_apart(
+        "captioner",
+        TOY_MODEL
+        | {"captioner.steps": 9, "captioner.candidates": 3, "validation.captioning.beams": 1}
+        | {
+            f"captioner.training.{name}": value
+            for name, value in {"batch_size": 4, "ranks": 2, "log_every": 1}.items()
+        },
+    )
+    run = store.client().search_runs([store.client().get_experiment_by_name("blip").experiment_id])  # pyright: ignore
+    (stage,) = [one for one in run if one.data.tags.get("blip.stage") == "captioner"]
+
+    def curve(name: str) -> dict[int, float]:
+        history = store.client().get_metric_history(
+            stage.info.run_id, f"candidates.captioner.validation.{name}"
+        )
+        return {point.step: point.value for point in history}
+
+    both = {step: curve("cider")[step] + curve("bleu4")[step] for step in steps}
+    best = max(steps, key=lambda step: (both[step], step))
+    assert tuple(curve("cider")) == steps
+    assert figures["captioner.training.kept_step"] == best
+    assert figures["captioner.validation.cider"] == curve("cider")[best]
+    assert Blip.open(Path("models/captioner")).card.task == "captioner"
+    assert not Path("runs/captioner").exists()
+
+
+def test_the_test_data_choose_nothing() -> None:
+    both = {"finetune.retrieval.candidates": 2, "validation.retrieval.data": "test"}
+    with pytest.raises(BadArguments, match=r"the best of 2 would be chosen on test, the test data"):
+        load_settings(ROOT / "params.yaml", overrides=both)
+    alone = load_settings(ROOT / "params.yaml", overrides={"finetune.retrieval.candidates": 2})
+    assert alone.finetune.retrieval.candidates == 2
+
+
+def test_a_run_has_a_step_for_every_candidate() -> None:
+    with pytest.raises(BadArguments, match=r"candidates: 9 models of 8 steps"):
+        load_settings(ROOT / "params.yaml", overrides={"captioner.steps": 8, "captioner.candidates": 9})
+
+
+def test_a_job_with_one_is_trained_into_its_place(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = replace(job, run=job.run.model_copy(update={"candidates": 1}))
+    run = Noted()
+    assert train_best(one, load_settings(ROOT / "params.yaml"), run, choosing.caption_scores) == one.target
+    assert weights_digest(one.target) == weights_digest(tiny.save(Path("third"), 3)) and run.figures == {}

@@ -71,10 +71,11 @@ def leave(client: "MlflowClient", pipeline: Pipeline, *, finished: bool) -> None
 
 
 def settle(client: "MlflowClient", pipeline: Pipeline, *, finished: bool) -> bool:
-    """Give the parent the status its stages add up to; False when one of them is still running.
+    """Give the parent the status its stages add up to; False, and RUNNING, when one of them is still running.
 
-    Runs of processes that are gone (kill -9) become KILLED when the pipeline is finished. An unfinished
-    pipeline in which nothing went wrong stays RUNNING: its next stage is still to come.
+    Runs of processes that are gone (kill -9) become KILLED when the pipeline is finished. Between two stages the
+    parent is FINISHED: whether another comes nobody knows (`dvc repro pretrain`, the flow of a phase), and the next one
+    that does has it RUNNING again.
     """
     latest: dict[str, Run] = {}
     for run in stage_runs(client, pipeline):
@@ -87,8 +88,7 @@ def settle(client: "MlflowClient", pipeline: Pipeline, *, finished: bool) -> boo
                 client.set_terminated(run.info.run_id, "KILLED")
     states = {"KILLED" if run.info.status == "RUNNING" else run.info.status for run in latest.values()}
     outcome = next((bad for bad in ("FAILED", "KILLED") if bad in states), "FINISHED")
-    if finished or outcome != "FINISHED":
-        client.set_terminated(pipeline.run_id, outcome)
+    client.set_terminated(pipeline.run_id, outcome)
     return True
 
 

@@ -119,6 +119,13 @@ def test_a_pipeline_whose_stage_failed_and_then_passed_is_finished(settings: Set
     }
 
 
+def test_a_pipeline_runs_while_a_stage_of_it_does(settings: Settings) -> None:
+    for stage in ("ingest", "validate"):
+        with stage_run(stage, settings):
+            assert runs_by_name()["pipeline"] == ["RUNNING"]
+        assert runs_by_name()["pipeline"] == ["FINISHED"]
+
+
 def test_a_failed_branch_fails_the_pipeline_even_when_the_other_went_on(settings: Settings) -> None:
     with pytest.raises(BlipError), stage_run("captioner", settings):
         raise BlipError("loss is not a number at step 20")
@@ -197,7 +204,7 @@ def test_branches_that_start_at_once_share_the_parent_and_the_store(project: Pat
     (project / "mlflow.db").unlink()
     stages = [start_stage(name, 1, project) for name in ("captioner", "filter", "ingest")]
     assert [stage.wait() for stage in stages] == [0, 0, 0]
-    expected = {"pipeline": ["RUNNING"], **{name: ["FINISHED"] for name in ("captioner", "filter", "ingest")}}
+    expected = {"pipeline": ["FINISHED"], **{name: ["FINISHED"] for name in ("captioner", "filter", "ingest")}}
     assert runs_by_name() == expected
 
 

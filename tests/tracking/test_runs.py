@@ -204,7 +204,10 @@ def test_branches_that_start_at_once_share_the_parent_and_the_store(project: Pat
     (project / "mlflow.db").unlink()
     stages = [start_stage(name, 1, project) for name in ("captioner", "filter", "ingest")]
     assert [stage.wait() for stage in stages] == [0, 0, 0]
-    expected = {"pipeline": ["FINISHED"], **{name: ["FINISHED"] for name in ("captioner", "filter", "ingest")}}
+    expected = {
+        "pipeline": ["FINISHED"],
+        **{name: ["FINISHED"] for name in ("captioner", "filter", "ingest")},
+    }
     assert runs_by_name() == expected
 
 

@@ -179,14 +179,15 @@ class Store:
             name = self.source.source.rpartition("/")[2]
             yield unquote(name) if self._by_http else name, self._info(self.root)
             return
-        if self._by_http:
-            infos = [{"name": path} for path in self._files.ls(f"{self.root}/", detail=False)]
-        else:
-            infos = list(cast(dict[str, dict[str, Any]], self._files.find(self.root, detail=True)).values())
-        for info in infos:
+        for info in self._patiently(self._below, Event()):
             inside = info["name"].startswith(f"{self.root}/")
             name = info["name"][len(self.root) + 1 :] if inside else f"../{info['name']}"
             yield unquote(name) if self._by_http else name, info
+
+    def _below(self) -> list[dict[str, Any]]:
+        if self._by_http:
+            return [{"name": path} for path in self._files.ls(f"{self.root}/", detail=False)]
+        return list(cast(dict[str, dict[str, Any]], self._files.find(self.root, detail=True)).values())
 
     def _told(self, found: tuple[str, dict[str, Any]]) -> dict[str, Any]:
         """What a store says of a file, where its list did not; of one that is gone meanwhile nothing."""

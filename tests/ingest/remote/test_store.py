@@ -60,6 +60,16 @@ def test_a_server_that_is_busy_for_a_moment_is_asked_again(
     assert server.busy["00002.tar"] == 0
 
 
+def test_a_page_that_is_not_given_at_once_is_asked_for_again(server: Server, settings: Ingest) -> None:
+    healthy = opened(server, settings).names()
+    server.busy[""] = 2
+    assert opened(server, settings).names() == healthy
+    server.busy[""] = 99
+    with pytest.raises(BlipError, match=r"it cannot be listed: the server answers 503 \(asked 3 time"):
+        opened(server, settings).names()
+    assert server.busy[""] == 99 - 3
+
+
 @pytest.mark.parametrize(("name", "where"), [("", r"00002\.tar: the server"), ("00002.tar", "the server")])
 def test_a_tar_of_which_nothing_is_told_leaves_no_list(
     server: Server, settings: Ingest, name: str, where: str

@@ -79,7 +79,7 @@ class Interval:
 
 def run_arm(settings: Settings, arm: str, seed: int, steps: int) -> dict[str, float]:
     """Pre-train on an arm and measure the model on the test data."""
-    changes = {"data": mixture(settings, arm), "steps": steps, "epochs": None}
+    changes = {"data": mixture(settings, arm), "steps": steps, "epochs": None, "candidates": 1}
     run = settings.pretrain_bootstrapped.model_copy(update=changes)
     seeded = settings.model_copy(update={"seed": seed})
     target = TRAINED / f"{arm}-{seed}"

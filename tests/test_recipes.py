@@ -347,7 +347,7 @@ def test_the_best_epoch_is_kept_where_the_reference_code_keeps_it():
     settings = of("base-14m")
     tuned = settings.finetune
     assert (settings.captioner.candidates, settings.captioner.epochs) == (5, 5)
-    assert (tuned.captioning.candidates, tuned.retrieval.candidates) == (5, 6)
+    assert (tuned.captioning.candidates, tuned.retrieval.candidates, settings.filter.candidates) == (5, 6, 1)
     assert tuned.nlvr and tuned.nlvr.candidates == 15
     assert {run.candidates for run in (settings.pretrain, settings.pretrain_bootstrapped, tuned.vqa)} == {1}
     assert of("visdial").finetune.visdial.candidates == 1, "its validation data are its test data"

@@ -3,6 +3,7 @@
 check_models(models)                   # BlipError: captioner: models/clip: model_type is 'clip', not 'blip' ...
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from blip.capfilt.inputs import Models
@@ -17,23 +18,24 @@ def check_models(models: Models) -> None:
     Raises:
         BlipError: one cannot be opened, or has no weights for its part; the part and the directory are named.
     """
-    _check("captioner", models.captioner, models, "caption")
+    _check("captioner", models.captioner, models, ["caption"])
     if _answers(models.captioner, models):
         raise BlipError(
             f"captioner: {models.captioner} answers questions, its decoder reads them and no image; "
             "name a model that was trained to write captions"
         )
     for directory in models.filters:
-        _check("filter", directory, models, "match")
+        _check("filter", directory, models, ["match", "embed images", "embed texts"])
 
 
-def _check(role: str, directory: Path, models: Models, task: Task) -> None:
+def _check(role: str, directory: Path, models: Models, tasks: Sequence[Task]) -> None:
     try:
         model = models.open(directory)
     except BlipError as error:
         raise BlipError(f"{role}: {error}") from None
     try:
-        require(task, model.card.missing)
+        for task in tasks:
+            require(task, model.card.missing)
     except BlipError as error:
         raise BlipError(f"{role}: {directory}: {error}") from None
 

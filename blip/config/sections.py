@@ -15,6 +15,17 @@ View = Annotated[float, Field(ge=0.1, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
+CHOSEN_BY = {"pretrain": "retrieval", "pretrain_bootstrapped": "retrieval", "captioner": "captioning"}
+"""The task on whose validation data the candidates of a run are judged, where it is not the run's own."""
+HEADS = {
+    "filter": ("pretrain", ("itc", "itm")),
+    "captioner": ("pretrain", ("lm",)),
+    "finetune.retrieval": ("pretrain_bootstrapped", ("itc", "itm")),
+    "finetune.captioning": ("pretrain_bootstrapped", ("lm",)),
+}
+"""Of runs whose models are asked for something: the run that they go on from, and the losses that one must have."""
+
+
 def check_lengths(shortest: int, longest: int) -> None:
     """Raises ValueError if a caption cannot end: up to its shortest length it may not, at its longest it has to."""
     if shortest >= longest:
@@ -298,13 +309,26 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _test_data_choose_nothing(self) -> "Settings":
-        for task in Finetune.model_fields:
-            run, tested = getattr(self.finetune, task), getattr(self.evaluate, task)
-            if run and tested and run.candidates > 1 and tested.data == self._validated_on(task):
+        for name, run in self.runs.items():
+            task = CHOSEN_BY.get(name, name.removeprefix("finetune."))
+            tested = getattr(self.evaluate, task, None)
+            if tested and run.candidates > 1 and tested.data == self._validated_on(task):
                 raise ValueError(
-                    f"finetune.{task}.candidates: the best of {run.candidates} would be chosen on {tested.data}, the "
-                    "test data; give it validation data of its own, or 1"
+                    f"{name}.candidates: the best of {run.candidates} would be chosen on {tested.data}, the test data; "
+                    "give it validation data of its own, or 1"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _heads_are_trained(self) -> "Settings":
+        runs = self.runs
+        for name, (start, losses) in HEADS.items():
+            for loss in losses:
+                if not getattr(runs[name].objective, loss) and not getattr(runs[start].objective, loss):
+                    raise ValueError(
+                        f"{name}.objective.{loss} is 0, and {start}.objective.{loss} too: nothing would train the head "
+                        "that the model is then asked for; give one of the two a weight"
+                    )
         return self
 
     def _validated_on(self, task: str) -> str:

@@ -34,7 +34,7 @@ LEARNS: dict[str, tuple[str, ...]] = {
 }
 
 HEADS = ("vision_projection", "text_projection", "temperature", "itm_head", "lm_head")
-"""Of a new network: what nothing but its loss gives a meaning, whatever images and texts start from."""
+"""Of a new network: what has no meaning until its loss has trained it; BERT's head, of texts alone, writes none."""
 
 
 def still_missing(missing: Collection[str], losses: Collection[str]) -> tuple[str, ...]:

@@ -8,14 +8,15 @@ the later is kept. What the validation data say of the one that is kept is a lit
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from blip.atomic import atomic_path
-from blip.config import Settings
-from blip.config.places import RUNS
-from blip.errors import BlipError
+from blip.config import Run, Settings
+from blip.config.places import DATASETS, RUNS, VALIDATED
 from blip.stages.training import Job, run_job
 from blip.stages.validation_scores import (
     caption_scores,
@@ -25,6 +26,7 @@ from blip.stages.validation_scores import (
     retrieval_scores,
     statement_scores,
 )
+from blip.tracking.lineage import digest
 from blip.tracking.measured import Scores
 from blip.tracking.runs import StageRun
 from blip.training.loop import CANDIDATES, SUMMARY, candidate, candidate_steps
@@ -50,7 +52,7 @@ def train_best(job: Job, settings: Settings, run: StageRun, score: Score) -> Pat
     All lie in the folder of the run until the stage is done: one that is ended in between finds them again.
 
     Raises:
-        BlipError: as `run_job`; or the validation data give no figure to choose by.
+        BlipError: as `run_job`.
     """
     if job.run.candidates == 1:
         return run_job(job, settings, run)
@@ -59,6 +61,12 @@ def train_best(job: Job, settings: Settings, run: StageRun, score: Score) -> Pat
     before = candidate_steps(steps, job.run.candidates)
     models = {step: candidate(job.name, step) for step in before} | {steps: last}
     judged = {step: _judge(job, step, model, settings, run, score) for step, model in models.items()}
+    if None in judged.values():
+        print(
+            f"warning: {job.name}: the validation data give no {_criterion(score)}: the last model is kept",
+            file=sys.stderr,
+        )
+        judged = dict.fromkeys(judged, 0.0)
     best = max(judged, key=lambda step: (judged[step], step))
     for step, value in judged.items():
         kept = "  <- kept" if step == best else ""
@@ -69,17 +77,28 @@ def train_best(job: Job, settings: Settings, run: StageRun, score: Score) -> Pat
     return job.target
 
 
-def _judge(job: Job, step: int, model: Path, settings: Settings, run: StageRun, score: Score) -> float:
-    """The mean of the figures that decide; MLflow has all of them, as curves over the steps."""
+def validated_by(run: Run, settings: Settings) -> dict[str, Any]:
+    """What has a say in which weights of a run are kept, beside what it is made of; nothing where the last are."""
+    if run.candidates == 1:
+        return {}
+    names = {"validation", settings.validation.retrieval.data, settings.validation.captioning.data}
+    lists = {name: digest(VALIDATED / f"{name}.parquet") for name in sorted(names)}
+    data = {name: digest(DATASETS / name / "manifest.json") for name in lists}
+    return {"validation": settings.validation.model_dump(mode="json"), "on": data, "without": lists}
+
+
+def _judge(job: Job, step: int, model: Path, settings: Settings, run: StageRun, score: Score) -> float | None:
+    """The mean of the figures that decide, None where one is lacking; MLflow has all, as curves over the steps."""
     figures = score(_prefix(job), model, settings).figures
     run.log_metrics({f"candidates.{name}": value for name, value in figures.items()}, step)
-    names = [f"{_prefix(job)}{end}" for end in CRITERIA[score]]
-    if lacking := [name for name in names if name not in figures]:
-        raise BlipError(
-            f"{job.name}: candidates are chosen by {_criterion(score)}, and the validation data give no {lacking[0]}; "
-            "set candidates to 1"
-        )
-    return sum(figures[name] for name in names) / len(names)
+    names = [_figure(job, end, figures) for end in CRITERIA[score]]
+    return sum(figures[name] for name in names) / len(names) if figures.keys() >= set(names) else None
+
+
+def _figure(job: Job, end: str, figures: Mapping[str, float]) -> str:
+    """The name of a figure; that of the embeddings alone where a model has no head to re-rank by."""
+    name = f"{_prefix(job)}{end}"
+    return name if name in figures else name.replace(".validation.", ".validation.itc.")
 
 
 def _criterion(score: Score) -> str:

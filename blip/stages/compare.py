@@ -56,8 +56,9 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
 def _evaluate(settings: Settings, directory: str) -> Evaluated:
     """A model on the test data."""
     task = settings.evaluate.retrieval
-    how = How(settings.evaluate.batch_size, task.rerank, task.rerank_by)
-    return evaluate(open_model(directory, settings.compute), read_samples(task.data), how)
+    model = open_model(directory, settings.compute)
+    how = How(settings.evaluate.batch_size, task.rerank if model.can_match else 0, task.rerank_by)
+    return evaluate(model, read_samples(task.data), how)
 
 
 def _rows(found: Evaluated) -> dict[str, Row]:
@@ -94,8 +95,10 @@ def draw(table: Table) -> "Figure":
         panels, (("i2t_r1", "image to text"), ("t2i_r1", "text to image")), strict=True
     ):
         for place, (head, label) in enumerate(HEADS.items()):
-            heights = [100 * heads[head][metric] for heads in table.values()]
-            bars = panel.bar([n + 0.4 * place for n in range(len(table))], heights, 0.38, label=label)
+            heights = {
+                n: 100 * heads[head][metric] for n, heads in enumerate(table.values()) if head in heads
+            }
+            bars = panel.bar([n + 0.4 * place for n in heights], list(heights.values()), 0.38, label=label)
             panel.bar_label(bars, fmt="%.1f", fontsize=8)
         panel.set_xticks([n + 0.2 for n in range(len(table))], list(table))
         panel.set(title=f"{title}, recall@1 in %", ylim=(0, 105))

@@ -15,7 +15,7 @@ from blip.atomic import atomic_path, put_in_place, write_json
 from blip.config import Settings
 from blip.config.places import CURVES, MODELS
 from blip.data.partial import begin, discard
-from blip.stages.choosing import train_best
+from blip.stages.choosing import train_best, validated_by
 from blip.stages.training import Job, digest_of, identity_of
 from blip.stages.validation_scores import match_scores
 from blip.tasks.matching import MEMBERS
@@ -50,6 +50,7 @@ def train_members(first: Job, settings: Settings, run: StageRun, train: Train = 
     It lies beside the place of the first, where a run that was ended finds what there is, until `hand_over`.
     """
     identity = identity_of(settings.filter, settings) | {"start": digest_of(first.start)}
+    identity |= validated_by(settings.filter, settings)
     work = begin(first.target, identity, what="model")
     numbers = range(1, settings.filter.members + 1)
     for number in numbers:

@@ -20,7 +20,7 @@ from blip.config import Run, Settings
 from blip.config.places import CURVES, DATASETS, VALIDATED
 from blip.data import kept
 from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
-from blip.stages.choosing import Score, train_best
+from blip.stages.choosing import Score, train_best, validated_by
 from blip.stages.filter import Train, hand_over, train_members
 from blip.stages.training import Job, digest_of, identity_of
 from blip.stages.validation_scores import VALIDATION, caption_scores, match_scores, retrieval_scores
@@ -109,7 +109,7 @@ def _pieces(now: Round, settings: Settings, run: StageRun) -> dict[str, Piece]:
     def piece(job: Job, of: Run, score: Score, train: Train) -> Piece:
         return Piece(
             job.target,
-            lambda: identity_of(of, settings) | {"start": digest_of(job.start)},
+            lambda: identity_of(of, settings) | {"start": digest_of(job.start)} | validated_by(of, settings),
             lambda: train(job, settings, run),
             lambda: score(STAGES_OF[job.target.name], job.target, settings),
         )

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from blip.config import Settings
+from blip.config.section import Section
 from blip.model.device import device_of
 from blip.model.dialogs import answer_ranker
 from blip.model.two_images import TwoImages
@@ -32,7 +33,7 @@ def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> Scores
     )
     scores = {f"{prefix}.validation.itc.{name}": value for name, value in found["itc"].items()}
     scores |= {f"{prefix}.validation.{name}": value for name, value in found.get("itm", {}).items()}
-    return Scores.of(scores, measured([directory], task.data, settings, "validation.retrieval"))
+    return Scores.of(scores, measured([directory], task.data, settings, *_settings_of("retrieval", task)))
 
 
 def caption_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
@@ -43,7 +44,7 @@ def caption_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
         write, read_samples(task.data), batch_size=settings.evaluate.batch_size, seed=settings.seed
     )
     scores = _named(f"{prefix}.validation", outcome)
-    return Scores.of(scores, measured([directory], task.data, settings, "validation.captioning"))
+    return Scores.of(scores, measured([directory], task.data, settings, *_settings_of("captioning", task)))
 
 
 def match_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
@@ -73,7 +74,7 @@ def question_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
         seed=settings.seed,
     )
     scores = _named(f"{prefix}.validation", outcome)
-    return Scores.of(scores, measured([directory], how.data, settings, "validation.vqa"))
+    return Scores.of(scores, measured([directory], how.data, settings, *_settings_of("vqa", how)))
 
 
 def statement_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
@@ -104,6 +105,11 @@ def dialog_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     )
     scores = _named(f"{prefix}.validation", outcome)
     return Scores.of(scores, measured([directory], how.validation, settings, "evaluate.visdial"))
+
+
+def _settings_of(task: str, how: Section) -> list[str]:
+    """Those that decide a figure, but for the name of the data, whose digest tells more."""
+    return [f"validation.{task}.{name}" for name in type(how).model_fields if name != "data"]
 
 
 def _named(prefix: str, outcome: Outcome) -> dict[str, float]:

@@ -30,7 +30,7 @@ SAID = {
     "data": "waiting for data",
     "step": "computing, or waiting for the other ranks in it",
     "vote": "waiting for the other ranks after it",
-    "save": "saving a checkpoint",
+    "save": "saving a checkpoint, or the model of a step",
     "finished": "saving what was made, after the last step",
 }
 WIDTH = 64

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from blip.atomic import atomic_path, write_json
@@ -232,7 +233,7 @@ class Trainer:
     def _export(self, directory: Path) -> None:
         try:
             self.plan.export(directory)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise BlipError(
                 f"{self.plan.name}: the model of a step could not be written to {directory} ({error}); make room and "
                 "run the stage again: it goes on from the last checkpoint"

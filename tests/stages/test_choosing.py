@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from blip.config import Settings, load_settings
-from blip.errors import BadArguments, BlipError
+from blip.errors import BadArguments
 from blip.model.api import Blip
 from blip.stages import choosing
 from blip.stages.choosing import train_best
@@ -97,12 +97,23 @@ def test_the_best_is_kept_and_of_equal_ones_the_later(
     assert weights_digest(job.target) == weights_digest(Path("known") / str(best))
 
 
-def test_a_criterion_that_was_not_measured_is_named(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        BlipError, match=r"chosen by right, and the validation data give no captioner\.validation\.right"
-    ):
-        choose(job, monkeypatch, TRAINED, name="other")
-    assert not job.target.exists()
+def test_without_a_figure_to_choose_by_the_last_is_kept_and_that_is_said(
+    job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = choose(job, monkeypatch, TRAINED, name="other")
+    assert weights_digest(job.target) == weights_digest(Path("known/3"))
+    assert run.figures == {"captioner.training.kept_step": 300}
+    assert (
+        "warning: captioner: the validation data give no right: the last model is kept"
+        in capsys.readouterr().err
+    )
+
+
+def test_embeddings_alone_choose_where_no_head_can_rank_again(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = choose(job, monkeypatch, TRAINED, name="itc.right")
+    assert run.figures == {"captioner.training.kept_step": 200}
 
 
 def test_the_stage_keeps_one_of_the_steps_it_was_validated_at(
@@ -143,6 +154,10 @@ def test_the_test_data_choose_nothing() -> None:
     both = {"finetune.retrieval.candidates": 2, "validation.retrieval.data": "test"}
     with pytest.raises(BadArguments, match=r"the best of 2 would be chosen on test, the test data"):
         load_settings(ROOT / "params.yaml", overrides=both)
+    with pytest.raises(BadArguments, match=r"captioner\.candidates: the best of 2 would be chosen on test"):
+        load_settings(
+            ROOT / "params.yaml", overrides={"captioner.candidates": 2, "validation.captioning.data": "test"}
+        )
     alone = load_settings(ROOT / "params.yaml", overrides={"finetune.retrieval.candidates": 2})
     assert alone.finetune.retrieval.candidates == 2
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from blip.errors import BlipError
+from blip.config import load_settings
+from blip.errors import BadArguments, BlipError
 from blip.model.api import Blip
 from tests import tiny
 
 from .captioner_run import make_project
-from .conftest import TOY_MODEL, train_apart
+from .conftest import ROOT, TOY_MODEL, train_apart
 
 LOSSES = ("itc", "itm", "lm")
 
@@ -53,3 +54,10 @@ def test_three_losses_leave_nothing_out(tmp_path: Path, monkeypatch: pytest.Monk
     figures, model = trained(tmp_path, monkeypatch, *LOSSES)
     assert {"pretrain.validation.i2t_r1", "pretrain.validation.itc.i2t_r1"} <= measured(figures)
     assert model.card.missing == ()
+
+
+def test_a_head_that_nothing_would_train_and_something_asks_for_is_refused() -> None:
+    both = {"filter.objective.itm": 0.0, "pretrain.objective.itm": 0.0}
+    with pytest.raises(BadArguments, match=r"filter\.objective\.itm is 0, and pretrain\.objective\.itm too"):
+        load_settings(ROOT / "params.yaml", overrides=both)
+    load_settings(ROOT / "params.yaml", overrides={"pretrain.objective.itm": 0.0})

@@ -6,6 +6,9 @@
     finished(directory)                          # {12: Receipt(...)}
     assemble(directory, parents=[...], parameters={...})
 
+    shards/00012.tar        its samples
+    quarantine/00012.tar    the bytes of those that were refused; there is none where none are kept
+
 A part is finished when its receipt is there, which is written last. Parts know nothing of each other, so any
 number of processes may write them; `assemble` joins their tables and writes the manifest.
 """
@@ -28,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blip.atomic import atomic_path, flush, write_json
-from blip.data.archive import add_member
+from blip.data.archive import MEMBER_LIMIT, add_member
 from blip.data.manifest import Manifest, Shard, write_manifest
 from blip.data.media import look_at
 from blip.data.metadata import METADATA, Row, join_schemas, row_of, schema_for, table_of
@@ -61,19 +64,22 @@ class PartWriter:
         self._keys: set[str] = set()
         self._refused: list[dict[str, str]] = []
         self._tables: dict[str, pa.Table] = {}
+        self._payloads: tarfile.TarFile | None = None
         self.url = f"{SHARDS}/{number:05d}.tar"
 
     def __enter__(self) -> PartWriter:
         for folder in (SHARDS, QUARANTINE, PARTS):
             (self._directory / folder).mkdir(parents=True, exist_ok=True)
         forget(self._directory, self._number)
-        self._tar = tarfile.open(self._directory / self.url, "w", format=tarfile.GNU_FORMAT)
+        self._tar = _new_tar(self._directory / self.url)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._tar.close()
+        if self._payloads is not None:
+            self._payloads.close()
         if error is None:
             self._finish()
 
@@ -112,14 +118,25 @@ class PartWriter:
         self._rows.append(row_of(sample, self.url, phash, self._origin))
 
     def quarantine(self, key: str, reason: str, detail: str, payload: bytes | None = None) -> None:
-        """Note a refused sample with a reason code; `payload`, its bytes, is kept in a file of its own."""
+        """Note a refused sample with a reason code.
+
+        `payload`, its bytes, is kept in the part's tar of these, unless it is larger than a member that is read.
+        """
         file = ""
-        if payload is not None:
-            plain = "".join(c if plain_key(c) else "_" for c in key[-80:])
-            file = f"{self._number:05d}-{len(self._refused):04d}-{plain}"
-            (self._directory / QUARANTINE / file).write_bytes(payload)
+        if payload is not None and len(payload) <= MEMBER_LIMIT:
+            file = self._keep(key, payload)
         told = {"key": key, "reason": reason, "detail": detail, "file": file}
         self._refused.append({name: _writable(text) for name, text in told.items()})
+
+    def _keep(self, key: str, payload: bytes) -> str:
+        """Append bytes to the tar of those refused, which begins with the first; TAR/MEMBER, for the index."""
+        path = _payload_tar(self._directory, self._number)
+        if self._payloads is None:
+            self._payloads = _new_tar(path)
+        plain = "".join(c if plain_key(c) else "_" for c in key[-80:])
+        member = f"{len(self._refused):04d}-{plain}"
+        add_member(self._payloads, member, payload)
+        return f"{path.name}/{member}"
 
     def attach(self, name: str, table: pa.Table) -> None:
         """A table of the part's own, which `assemble` joins to NAME.parquet."""
@@ -128,6 +145,8 @@ class PartWriter:
     def _finish(self) -> None:
         reasons = Counter(row["reason"] for row in self._refused)
         receipt = Receipt(self._finish_shard(), dict(sorted(reasons.items())), self._items)
+        if self._payloads is not None:
+            flush(_payload_tar(self._directory, self._number))
         if self._refused:
             self._tables[QUARANTINE] = pa.Table.from_pylist(self._refused, schema=QUARANTINE_SCHEMA)
         for name, table in self._tables.items():
@@ -166,7 +185,7 @@ def finished(directory: Path) -> dict[int, Receipt]:
 def forget(directory: Path, number: int) -> None:
     """Remove a part, its receipt first and its shard last, or what is there of it.
 
-    The folders, which have files of every part, are not read through where none was begun.
+    The folder of the receipts, which has files of every part, is not read through where none was begun.
     """
     shard = directory / SHARDS / f"{number:05d}.tar"
     signs = (_receipt(directory, number), shard, _table(directory, number, QUARANTINE))
@@ -174,7 +193,7 @@ def forget(directory: Path, number: int) -> None:
         return
     signs[0].unlink(missing_ok=True)
     for left in [
-        *(directory / QUARANTINE).glob(f"{number:05d}-*"),
+        _payload_tar(directory, number),
         *(directory / PARTS).glob(f"{number:05d}.*"),
         shard,
     ]:
@@ -254,6 +273,14 @@ def _check_keys(metadata: Path) -> None:
 def _write(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path)
     flush(path)
+
+
+def _new_tar(path: Path) -> tarfile.TarFile:
+    return tarfile.open(path, "w", format=tarfile.GNU_FORMAT)
+
+
+def _payload_tar(directory: Path, number: int) -> Path:
+    return directory / QUARANTINE / f"{number:05d}.tar"
 
 
 def _table(directory: Path, number: int, name: str) -> Path:

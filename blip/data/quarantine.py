@@ -1,41 +1,84 @@
 """The quarantine of a pairs dataset: what ingest refused, a row each, and the bytes that it kept.
 
 for refused in read_quarantine(Path("data/datasets/web")):
-    print(refused.key, refused.reason, refused.detail, refused.payload)
+    print(refused.key, refused.reason, refused.detail)
+    if refused.payload:
+        use(refused.payload.read())
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from blip.data.archive import read_member
 from blip.data.parquet import read_rows
 from blip.data.part import INDEX, QUARANTINE
+from blip.errors import BlipError
 
-__all__ = ["INDEX", "NEAR_DUPLICATE", "Quarantined", "read_quarantine"]
+__all__ = ["INDEX", "NEAR_DUPLICATE", "Payload", "Quarantined", "read_quarantine"]
 
 NEAR_DUPLICATE = "near_duplicate"  # the reason of a training picture that looks like an evaluation picture
 COLUMNS = ["key", "reason", "detail", "file"]
+_PLACE = re.compile(r"(?:([0-9]+\.tar)/)?([A-Za-z0-9_\-]+)")
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Where the bytes of a refused sample are: a member of a tar, or a file, as in datasets of earlier versions."""
+
+    path: Path
+    member: str = ""
+
+    def read(self) -> bytes:
+        """The bytes, in memory; each call looks through the tar's headers up to the member.
+
+        Raises:
+            BlipError: they are not there, or the tar is damaged.
+        """
+        if not self.member:
+            return _read_file(self.path)
+        found = read_member(self.path, self.member)
+        if found is None or found.problem:
+            raise BlipError(found.detail if found else f"{self.path} has no {self.member}")
+        return found.data
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A sample that was left out: its reason code, what was found, and the file with its bytes, if kept."""
+    """A sample that was left out: its reason code, what was found, and where its bytes are, if kept."""
 
     key: str
     reason: str
     detail: str
-    payload: Path | None
+    payload: Payload | None
 
 
 def read_quarantine(directory: Path) -> Iterator[Quarantined]:
-    """Stream the quarantine of the dataset in `directory`, in the order of the index.
+    """Stream the quarantine of the dataset in `directory`, in the order of the index; no tar is opened.
 
     Raises:
-        BlipError: the index is missing or cannot be read.
+        BlipError: the index is missing, cannot be read, or names a file that is not the quarantine's.
     """
     folder = directory / QUARANTINE
     for row in read_rows(folder / INDEX, COLUMNS):
-        payload = folder / Path(row["file"]).name if row["file"] else None
+        payload = _payload(folder, row["file"]) if row["file"] else None
         yield Quarantined(row["key"], row["reason"], row["detail"], payload)
+
+
+def _payload(folder: Path, file: str) -> Payload:
+    """Where `00012.tar/0003-KEY` is. Nothing but such plain names is followed, so that none leads elsewhere."""
+    place = _PLACE.fullmatch(file)
+    if place is None:
+        raise BlipError(f"{folder / INDEX} names {file!r}, which is no place in a quarantine")
+    tar, name = place.groups()
+    return Payload(folder / tar, name) if tar else Payload(folder / name)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BlipError(f"{path} cannot be read: {error}") from None

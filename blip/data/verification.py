@@ -2,8 +2,8 @@
 
 problems = verify(PairsDataset.open("data/datasets/human"), on_shard=lambda shard: bar.advance(shard.bytes))
 
-Each shard is read for its digest, and again sample by sample beside the table's rows. Only 8 bytes a sample
-are held for all of them, to find keys that stand twice.
+Each shard is read for its digest, and again sample by sample beside the table's rows; each tar of the quarantine once,
+beside the rows of the index. Only 8 bytes a sample are held for all of them, to find keys that stand twice.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from blip.data.archive import read_members
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
 from blip.data.parquet import read_batches, read_column, read_rows
@@ -141,21 +142,13 @@ def _repeated(path: Path, twice: frozenset[int]) -> Iterator[str]:
 
 
 def _quarantine(dataset: PairsDataset) -> Iterator[str]:
-    """The index must be readable, count what the manifest counts, and name files that are there."""
-    counts: Counter[str] = Counter()
-    payloads = 0
+    """The index must be readable, count what the manifest counts, and name the bytes that are there and no others."""
     try:
-        for refused in read_quarantine(dataset.path):
-            counts[refused.reason] += 1
-            payloads += refused.payload is not None
+        counts = Counter(refused.reason for refused in read_quarantine(dataset.path))
     except BlipError as error:
         yield str(error)
         return
-    lost = (
-        f"the bytes of {refused.key} ({refused.payload.name}) are missing"
-        for refused in read_quarantine(dataset.path)
-        if refused.payload and not refused.payload.is_file()
-    )
+    lost = (problem for path, named in _payloads(dataset) for problem in _payload_problems(path, named))
     yield from _first(lost, QUARANTINE)
     told = dataset.manifest.quarantined
     for reason in sorted(told.keys() | counts.keys()):
@@ -165,8 +158,35 @@ def _quarantine(dataset: PairsDataset) -> Iterator[str]:
                 f"the manifest says {told.get(reason, 0):,}"
             )
     files = sum(1 for file in (dataset.path / QUARANTINE).iterdir() if file.name != INDEX)
-    if files > payloads:
-        yield f"{QUARANTINE} has {files - payloads:,} files that its index does not name"
+    named = sum(path.is_file() for path, _ in _payloads(dataset))
+    if files > named:
+        yield f"{QUARANTINE} has {files - named:,} files that its index does not name"
+
+
+def _payloads(dataset: PairsDataset) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Each file that the index names, with the keys of the members it names of it: a part's rows are neighbours."""
+    kept = ((one.key, one.payload) for one in read_quarantine(dataset.path) if one.payload)
+    for path, group in groupby(kept, key=lambda one: one[1].path):
+        yield path, {payload.member: key for key, payload in group}
+
+
+def _payload_problems(path: Path, named: dict[str, str]) -> Iterator[str]:
+    """Where the index and a file of payloads differ; of a tar one member at a time is held."""
+    if not path.is_file():
+        first, *others = named.values()
+        more = f" and {len(others):,} more" if others else ""
+        yield f"{path.name} is missing, with the bytes of {first}{more}"
+        return
+    if "" in named:  # a file of its own, as earlier versions kept them
+        return
+    for member in read_members(path, path.name):
+        key = named.pop(member.name, None)
+        if member.problem:
+            yield member.detail if member.name == path.name else f"{path.name}/{member.name}: {member.detail}"
+        elif key is None:
+            yield f"{path.name} has {member.name}, which the index does not name"
+    for name, key in named.items():
+        yield f"the bytes of {key} ({path.name}/{name}) are missing"
 
 
 def _unknown_files(dataset: PairsDataset) -> Iterator[str]:

@@ -182,9 +182,12 @@ def _evaluation_samples(directory: Path, wanted: list[tuple[str, str]]) -> dict[
 
 def _kept(entry: Quarantined) -> Image.Image | None:
     """What ingest kept of a refused sample, if that is a picture or clip; of a truncated one what there is."""
-    if entry.payload is None or not entry.payload.is_file():
+    if entry.payload is None:
         return None
-    data = entry.payload.read_bytes()
+    try:
+        data = entry.payload.read()
+    except BlipError:  # `blip validate` says what is wrong with it
+        return None
     try:
         clip = data[4:8] == b"ftyp" or data[:4] == b"\x1a\x45\xdf\xa3"
         return Image.fromarray(middle_frame(data) if clip else decode(data))

@@ -71,7 +71,7 @@ def test_what_ingest_and_validation_left_out_stands_by_reason(tmp_path: Path) ->
         ("validation", "min_side", 1, 1),
     ]
     assert (groups[0].examples[0].key, groups[0].examples[0].detail) == ("bad-1", "detail 1")
-    assert groups[1].examples[0].payload.read_bytes() == b"x"
+    assert groups[1].examples[0].payload.read() == b"x"
     assert (groups[2].examples[0].key, groups[2].examples[0].detail) == ("key-00001", "short_side 20")
 
 

@@ -14,6 +14,7 @@ import webdataset
 from blip.data.decode import BadImage
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Question, Sample, excluded_keys
 from blip.data.phash import phash
+from blip.data.quarantine import read_quarantine
 from blip.errors import BlipError
 
 from .conftest import draw, encoded, sample
@@ -132,8 +133,10 @@ def test_quarantined_samples_are_counted_with_reason_and_payload(tmp_path: Path)
         ("../evil name", "truncated", "ends early"),
         ("gone", "missing_file", "listed only"),
     ]
-    assert (dataset.path / "quarantine" / rows[0]["file"]).read_bytes() == b"half a picture"
-    assert rows[1]["file"] == ""
+    assert [row["file"] for row in rows] == ["00000.tar/0000-___evil_name", ""]
+    kept, gone = read_quarantine(dataset.path)
+    assert kept.payload and kept.payload.read() == b"half a picture"
+    assert gone.payload is None
 
 
 def test_an_exception_while_writing_leaves_nothing(tmp_path: Path) -> None:

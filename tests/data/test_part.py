@@ -1,14 +1,21 @@
 """The parts of a dataset: in the order of their numbers, and nothing of one that was given up stays."""
 
+import signal
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from blip.data import archive
 from blip.data import part as module
+from blip.data.archive import Member, read_members
 from blip.data.metadata import METADATA
 from blip.data.pairs import Caption, PairsDataset, Sample
 from blip.data.part import PartWriter, assemble, finished, forget
+from blip.data.quarantine import read_quarantine
 from blip.data.verification import verify
 
 BEYOND_FIVE_DIGITS = [100_000, 9_999, 10_001, 10_000]
@@ -69,6 +76,86 @@ def test_an_empty_part_that_was_ended_before_its_receipt_leaves_nothing(
             part.quarantine("bad", "truncated", "ends early", b"bytes")
     forget(tmp_path, 3)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_bytes_of_refused_samples_are_in_one_tar_a_part(tmp_path: Path) -> None:
+    with PartWriter(tmp_path, 12) as part:
+        part.add(sample("key"), phash=1)
+        part.quarantine("bad", "truncated", "ends early", b"half")
+        part.quarantine("gone", "missing_file", "listed only")
+        part.quarantine("bad", "empty", "no bytes", b"")
+    write(tmp_path, 13)
+    assert [path.name for path in (tmp_path / "quarantine").iterdir()] == ["00012.tar"]
+    members = [Member("0000-bad", b"half"), Member("0002-bad", b"")]
+    assert [*read_members(tmp_path / "quarantine/00012.tar")] == members
+    assemble(tmp_path, [], {})
+    files = pq.read_table(tmp_path / "quarantine/index.parquet")["file"].to_pylist()
+    assert files == ["00012.tar/0000-bad", "", "00012.tar/0002-bad"]
+
+
+def test_refused_bytes_are_not_held_and_are_on_disk_before_the_receipt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[str, int]] = []
+
+    def note(path: Path) -> None:
+        assert not finished(tmp_path)
+        flushed.append((path.relative_to(tmp_path).as_posix(), path.stat().st_size))
+
+    monkeypatch.setattr(module, "flush", note)
+    tracemalloc.start()
+    with PartWriter(tmp_path, 0) as part:
+        for number in range(32):
+            part.quarantine(f"bad-{number}", "corrupt", "noise", bytes(1 << 20))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+    assert finished(tmp_path).keys() == {0}
+    assert ("quarantine/00000.tar", (tmp_path / "quarantine/00000.tar").stat().st_size) in flushed
+
+
+def test_refused_bytes_that_no_tar_is_read_for_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (module, archive):
+        monkeypatch.setattr(place, "MEMBER_LIMIT", 4)
+    with PartWriter(tmp_path, 0) as part:
+        part.quarantine("large", "unsupported_format", "film.avi", b"large")
+        part.quarantine("fits", "unsupported_format", "film.avi", b"fits")
+    assemble(tmp_path, [], {})
+    assert [one.payload and one.payload.read() for one in read_quarantine(tmp_path)] == [None, b"fits"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from blip.data.part import PartWriter
+
+with PartWriter(Path(sys.argv[1]), 7) as part:
+    for number in range(20):
+        part.quarantine(f"bad-{number}", "corrupt", "noise", bytes(10_000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("refuse", [True, False])
+def test_a_part_that_is_repeated_after_a_kill_has_nothing_of_the_first_try(
+    tmp_path: Path, refuse: bool
+) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "d")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "d/quarantine/00007.tar").stat().st_size > 10_000
+    write(tmp_path / "d", 7, refuse)
+    write(tmp_path / "undisturbed", 7, refuse)
+    for directory in (tmp_path / "d", tmp_path / "undisturbed"):
+        assemble(directory, [], {})
+    assert contents(tmp_path / "d") == contents(tmp_path / "undisturbed")
+    assert (tmp_path / "d/quarantine/00007.tar").exists() == refuse
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in files}
 
 
 def test_a_part_that_nobody_began_is_not_searched_for(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -10,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from blip.data.archive import add_member, read_members
 from blip.data.manifest import Shard
 from blip.data.pairs import PairsDataset, PairsWriter
+from blip.data.quarantine import read_quarantine
 from blip.data.verification import verify
 
 from .conftest import draw, encoded, sample
@@ -134,25 +137,83 @@ def test_a_table_that_cannot_be_read_or_lacks_a_column_is_named(make_dataset: Ma
     assert any("metadata.parquet cannot be read: " in problem for problem in verify(dataset))
 
 
-def test_a_quarantine_that_does_not_add_up_is_named(tmp_path: Path) -> None:
-    with PairsWriter(tmp_path / "d", samples_per_shard=4, parents=[], parameters={}) as writer:
+def refuse(directory: Path) -> PairsDataset:
+    """A dataset with two payloads."""
+    with PairsWriter(directory, samples_per_shard=4, parents=[], parameters={}) as writer:
         writer.add(sample(0))
         writer.quarantine("bad", "truncated", "ends early", b"half")
         writer.quarantine("worse", "corrupt", "noise", b"noise")
+    return PairsDataset.open(directory)
+
+
+def write_payloads(dataset: PairsDataset, members: dict[str, bytes]) -> None:
+    """Another tar in place of the one that the index describes."""
+    with tarfile.open(dataset.path / "quarantine/00000.tar", "w") as tar:
+        for name, data in members.items():
+            add_member(tar, name, data)
+
+
+def test_a_quarantine_that_does_not_add_up_is_named(tmp_path: Path) -> None:
+    dataset = refuse(tmp_path / "d")
     path = tmp_path / "d/manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"quarantined": {"truncated": 2, "corrupt": 1}}))
-    (tmp_path / "d/quarantine/00000-0000-bad").unlink()
+    write_payloads(dataset, {"0001-worse": b"noise"})
     (tmp_path / "d/quarantine/stray").write_bytes(b"")
     (tmp_path / "d/quarantine/other").write_bytes(b"")
     assert verify(PairsDataset.open(tmp_path / "d")) == [
-        "quarantine: the bytes of bad (00000-0000-bad) are missing",
+        "quarantine: the bytes of bad (00000.tar/0000-bad) are missing",
         "quarantine/index.parquet has 1 of reason truncated, the manifest says 2",
-        "quarantine has 1 files that its index does not name",
+        "quarantine has 2 files that its index does not name",
     ]
     (tmp_path / "d/quarantine/index.parquet").unlink()
     (problem,) = verify(PairsDataset.open(tmp_path / "d"))
     assert "quarantine/index.parquet cannot be read" in problem
+
+
+def test_a_payload_that_the_index_does_not_name_is_named(tmp_path: Path) -> None:
+    dataset = refuse(tmp_path / "d")
+    write_payloads(dataset, {"0000-bad": b"half", "0001-worse": b"noise", "0002-more": b""})
+    (dataset.path / "quarantine/00001.tar").write_bytes(b"")
+    assert verify(dataset) == [
+        "quarantine: 00000.tar has 0002-more, which the index does not name",
+        "quarantine has 1 files that its index does not name",
+    ]
+
+
+def test_a_cut_and_a_missing_tar_of_payloads_are_named(tmp_path: Path) -> None:
+    dataset = refuse(tmp_path / "d")
+    os.truncate(dataset.path / "quarantine/00000.tar", 2 * 512 + 512 + 2)
+    assert verify(dataset) == [
+        "quarantine: 00000.tar cannot be read after 0000-bad: the last 3 bytes of 0001-worse are missing",
+        "quarantine: the bytes of worse (00000.tar/0001-worse) are missing",
+    ]
+    (dataset.path / "quarantine/00000.tar").unlink()
+    assert verify(dataset) == ["quarantine: 00000.tar is missing, with the bytes of bad and 1 more"]
+
+
+def test_payloads_in_files_of_their_own_are_verified_too(tmp_path: Path) -> None:
+    """Of datasets that an earlier version made."""
+    dataset = refuse(tmp_path / "d")
+    spread_payloads(dataset)
+    assert verify(dataset) == []
+    assert [one.payload.read() for one in read_quarantine(dataset.path) if one.payload] == [b"half", b"noise"]
+    (dataset.path / "quarantine/00000-0000-bad").unlink()
+    (dataset.path / "quarantine/stray").write_bytes(b"")
+    assert verify(dataset) == [
+        "quarantine: 00000-0000-bad is missing, with the bytes of bad",
+        "quarantine has 1 files that its index does not name",
+    ]
+
+
+def spread_payloads(dataset: PairsDataset) -> None:
+    folder = dataset.path / "quarantine"
+    table = pq.read_table(folder / "index.parquet")
+    for member in read_members(folder / "00000.tar"):
+        (folder / f"00000-{member.name}").write_bytes(member.data)
+    (folder / "00000.tar").unlink()
+    rows = [row | {"file": row["file"].replace(".tar/", "-")} for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / "index.parquet")
 
 
 def test_files_that_are_no_part_of_it_are_named(make_dataset: Make) -> None:

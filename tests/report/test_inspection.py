@@ -76,6 +76,13 @@ def test_refused_pictures_are_shown_where_they_can_be_decoded(tmp_path: Path) ->
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
+def test_refused_pictures_whose_bytes_are_gone_are_boxes_without_a_picture(tmp_path: Path) -> None:
+    refused = [("large", "too_large", "48 x 48 pixels", picture("red"))]
+    directory = write(tmp_path / "d", {"key": picture("blue")}, refused)
+    (directory / "quarantine/00000.tar").unlink()
+    assert share(quarantine_sheet(inspect_dataset(directory)), "red") == 0
+
+
 def test_what_validation_set_aside_is_shown_from_its_shard(tmp_path: Path) -> None:
     write(tmp_path / "d", {"good": picture("red"), "odd": picture("blue")}, [])
     (tmp_path / "validated").mkdir()

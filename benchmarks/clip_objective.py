@@ -69,14 +69,14 @@ def do(project: Path, folder: Path, changes: dict[str, Any]) -> None:
     subprocess.run(command, cwd=folder, env=environment, check=True, stdout=sys.stderr)
 
 
-def measure(project: Path, folder: Path, settings: Settings, has_head: bool) -> Figures:
+def measure(project: Path, folder: Path, settings: Settings) -> Figures:
     """Retrieval and classification on the test style; re-ranked where the matching head has been trained."""
     task, classes = settings.evaluate.retrieval, settings.evaluate.classification
-    rerank = task.rerank if has_head else 0
-    how = How(settings.evaluate.batch_size, rerank, task.rerank_by, classes.templates)
     dataset = PairsDataset.open(project / DATASETS / task.data)
     samples = dataset.samples(excluded_keys(project / VALIDATED, task.data))
     model = open_directory(folder / MODELS / "pretrain", settings.compute)
+    rerank = task.rerank if model.can_match else 0
+    how = How(settings.evaluate.batch_size, rerank, task.rerank_by, classes.templates)
     found = evaluate(model, samples, how, labels_of(dataset))
     return {
         f"{head}.{measure}": float(hits.double().mean())
@@ -125,7 +125,7 @@ def main() -> None:
         for arm in how.arm:
             folder = how.work.resolve() / "-".join([arm, str(seed), str(how.steps), *how.data])
             do(project, folder, changes_of(arm, seed, how.steps, how.data))
-            results[arm].append(measure(project, folder, settings, ARMS[arm].get("itm") != 0))
+            results[arm].append(measure(project, folder, settings))
     for row in table(results):
         print(f"| {' | '.join(row)} |")
     print(f"\nIn %, means with 95% intervals over {how.seeds} seeds of {how.steps} steps.")

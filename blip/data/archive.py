@@ -77,19 +77,6 @@ def read_members(path: Path, called: str | None = None) -> Iterator[Member]:
         yield Member(name, problem=TRUNCATED, detail=f"{called} cannot be read after {last}: {error}")
 
 
-def read_member(path: Path, name: str) -> Member | None:
-    """One file of a tar, found by the headers alone; None if it has none of that name.
-
-    A tar that is gone or damaged comes as a member with a problem.
-    """
-    try:
-        with tarfile.open(path, "r:") as tar:
-            found = next((info for info in tar if info.name == name), None)
-            return found and _read_member(tar, found)
-    except DAMAGED as error:
-        return Member(name, problem=TRUNCATED, detail=f"{path} cannot be read: {error}")
-
-
 def is_unsafe_name(name: str) -> bool:
     """Whether a file name is none, or could lead out of the folder it belongs to."""
     if _PLAIN_NAME.fullmatch(name):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from blip.data.archive import read_member
+from blip.data.archive import read_members
 from blip.data.parquet import read_rows
 from blip.data.part import INDEX, QUARANTINE
 from blip.errors import BlipError
@@ -33,17 +33,22 @@ class Payload:
     member: str = ""
 
     def read(self) -> bytes:
-        """The bytes, in memory; each call looks through the tar's headers up to the member.
+        """The bytes, in memory; each call reads the tar up to the member.
 
         Raises:
             BlipError: they are not there, or the tar is damaged.
         """
         if not self.member:
             return _read_file(self.path)
-        found = read_member(self.path, self.member)
-        if found is None or found.problem:
-            raise BlipError(found.detail if found else f"{self.path} has no {self.member}")
-        return found.data
+        if not self.path.is_file():
+            raise BlipError(f"{self.path} is not there")
+        why = f"{self.path} has no {self.member}"
+        for found in read_members(self.path):
+            if found.problem and found.name in (self.member, self.path.name):
+                why = found.detail
+            elif found.name == self.member:
+                return found.data
+        raise BlipError(why)
 
 
 @dataclass(frozen=True)

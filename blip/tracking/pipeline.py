@@ -65,6 +65,8 @@ def enter(client: "MlflowClient", settings: Settings) -> Pipeline:
 def leave(client: "MlflowClient", pipeline: Pipeline, *, finished: bool) -> None:
     """A stage has ended; the last one (`report`, `finished`) closes the parent by the outcome of all."""
     with store.locked("pipeline"):
+        if not _is_there(client, pipeline):  # deleted meanwhile: nobody wants to hear how it went
+            return
         if settle(client, pipeline, finished=finished) and finished:
             _log_summary(client, pipeline)
             STATE_FILE.unlink(missing_ok=True)

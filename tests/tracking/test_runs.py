@@ -126,6 +126,13 @@ def test_a_pipeline_runs_while_a_stage_of_it_does(settings: Settings) -> None:
         assert runs_by_name()["pipeline"] == ["FINISHED"]
 
 
+def test_a_stage_whose_pipeline_was_deleted_meanwhile_has_not_failed(settings: Settings) -> None:
+    with stage_run("ingest", settings) as run:
+        parent = run.client.get_run(run.run_id).data.tags["mlflow.parentRunId"]
+        run.client.delete_run(parent)
+    assert run.client.get_run(run.run_id).info.status == "FINISHED"
+
+
 def test_a_failed_branch_fails_the_pipeline_even_when_the_other_went_on(settings: Settings) -> None:
     with pytest.raises(BlipError), stage_run("captioner", settings):
         raise BlipError("loss is not a number at step 20")

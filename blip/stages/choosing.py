@@ -19,6 +19,7 @@ from blip.config import Run, Settings
 from blip.config.places import DATASETS, RUNS, VALIDATED
 from blip.stages.training import Job, run_job
 from blip.stages.validation_scores import (
+    VALIDATION,
     caption_scores,
     dialog_scores,
     match_scores,
@@ -61,30 +62,44 @@ def train_best(job: Job, settings: Settings, run: StageRun, score: Score) -> Pat
     before = candidate_steps(steps, job.run.candidates)
     models = {step: candidate(job.name, step) for step in before} | {steps: last}
     judged = {step: _judge(job, step, model, settings, run, score) for step, model in models.items()}
-    if None in judged.values():
-        print(
-            f"warning: {job.name}: the validation data give no {_criterion(score)}: the last model is kept",
-            file=sys.stderr,
-        )
-        judged = dict.fromkeys(judged, 0.0)
-    best = max(judged, key=lambda step: (judged[step], step))
-    for step, value in judged.items():
-        kept = "  <- kept" if step == best else ""
-        print(f"{job.name}  after step {step} of {steps}: {_criterion(score)} {value:.4f}{kept}", flush=True)
+    best = _best(job, judged, _criterion(score))
     run.figures[f"{_prefix(job)}.training.kept_step"] = best
     with atomic_path(job.target) as copy:  # a copy: what is moved away would not be found again
         shutil.copytree(models[best], copy)
     return job.target
 
 
-def validated_by(run: Run, settings: Settings) -> dict[str, Any]:
+def _best(job: Job, judged: Mapping[int, float | None], criterion: str) -> int:
+    """The step of the best model, and of equal ones of the last; said with what each reached."""
+    known = {step: value for step, value in judged.items() if value is not None}
+    if len(known) < len(judged):
+        best, lacking = max(judged), f"the validation data give no {criterion}: the last model is kept"
+        print(f"warning: {job.name}: {lacking}", file=sys.stderr)
+    else:
+        best = max(known, key=lambda step: (known[step], step))
+    for step in judged:
+        value = f"{known[step]:.4f}" if step in known else "not measured"
+        kept = "  <- kept" if step == best else ""
+        print(f"{job.name}  after step {step} of {max(judged)}: {criterion} {value}{kept}", flush=True)
+    return best
+
+
+def validated_by(run: Run, settings: Settings, score: Score) -> dict[str, Any]:
     """What has a say in which weights of a run are kept, beside what it is made of; nothing where the last are."""
     if run.candidates == 1:
         return {}
-    names = {"validation", settings.validation.retrieval.data, settings.validation.captioning.data}
-    lists = {name: digest(VALIDATED / f"{name}.parquet") for name in sorted(names)}
-    data = {name: digest(DATASETS / name / "manifest.json") for name in lists}
-    return {"validation": settings.validation.model_dump(mode="json"), "on": data, "without": lists}
+    if score is retrieval_scores:
+        how = settings.validation.retrieval
+    elif score is caption_scores:
+        how = settings.validation.captioning
+    else:
+        how = None  # the filter, judged on the validation pairs, with no setting
+    name = how.data if how else VALIDATION
+    return {
+        "validation": how.model_dump(mode="json") if how else {},
+        "on": digest(DATASETS / name / "manifest.json"),
+        "without": digest(VALIDATED / f"{name}.parquet"),
+    }
 
 
 def _judge(job: Job, step: int, model: Path, settings: Settings, run: StageRun, score: Score) -> float | None:

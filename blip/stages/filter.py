@@ -50,7 +50,7 @@ def train_members(first: Job, settings: Settings, run: StageRun, train: Train = 
     It lies beside the place of the first, where a run that was ended finds what there is, until `hand_over`.
     """
     identity = identity_of(settings.filter, settings) | {"start": digest_of(first.start)}
-    identity |= validated_by(settings.filter, settings)
+    identity |= validated_by(settings.filter, settings, match_scores)
     work = begin(first.target, identity, what="model")
     numbers = range(1, settings.filter.members + 1)
     for number in numbers:

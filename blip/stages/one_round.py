@@ -109,7 +109,11 @@ def _pieces(now: Round, settings: Settings, run: StageRun) -> dict[str, Piece]:
     def piece(job: Job, of: Run, score: Score, train: Train) -> Piece:
         return Piece(
             job.target,
-            lambda: identity_of(of, settings) | {"start": digest_of(job.start)} | validated_by(of, settings),
+            lambda: (
+                identity_of(of, settings)
+                | {"start": digest_of(job.start)}
+                | validated_by(of, settings, score)
+            ),
             lambda: train(job, settings, run),
             lambda: score(STAGES_OF[job.target.name], job.target, settings),
         )

@@ -33,7 +33,9 @@ def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> Scores
     )
     scores = {f"{prefix}.validation.itc.{name}": value for name, value in found["itc"].items()}
     scores |= {f"{prefix}.validation.{name}": value for name, value in found.get("itm", {}).items()}
-    return Scores.of(scores, measured([directory], task.data, settings, *_settings_of("retrieval", task)))
+    return Scores.of(
+        scores, measured([directory], task.data, settings, *_settings_of(prefix, "retrieval", task))
+    )
 
 
 def caption_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
@@ -44,7 +46,9 @@ def caption_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
         write, read_samples(task.data), batch_size=settings.evaluate.batch_size, seed=settings.seed
     )
     scores = _named(f"{prefix}.validation", outcome)
-    return Scores.of(scores, measured([directory], task.data, settings, *_settings_of("captioning", task)))
+    return Scores.of(
+        scores, measured([directory], task.data, settings, *_settings_of(prefix, "captioning", task))
+    )
 
 
 def match_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
@@ -74,7 +78,7 @@ def question_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
         seed=settings.seed,
     )
     scores = _named(f"{prefix}.validation", outcome)
-    return Scores.of(scores, measured([directory], how.data, settings, *_settings_of("vqa", how)))
+    return Scores.of(scores, measured([directory], how.data, settings, *_settings_of(prefix, "vqa", how)))
 
 
 def statement_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
@@ -107,9 +111,14 @@ def dialog_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     return Scores.of(scores, measured([directory], how.validation, settings, "evaluate.visdial"))
 
 
-def _settings_of(task: str, how: Section) -> list[str]:
-    """Those that decide a figure, but for the name of the data, whose digest tells more."""
-    return [f"validation.{task}.{name}" for name in type(how).model_fields if name != "data"]
+def _settings_of(prefix: str, task: str, how: Section) -> list[str]:
+    """Those that decide a figure; the name of the data of fine-tuned models alone, which are one dataset's.
+
+    Whoever registers for one dataset has no use for a model that was fine-tuned and validated on another, but for the
+    pre-trained one that both began from.
+    """
+    names = [name for name in type(how).model_fields if name != "data" or prefix.startswith("finetune.")]
+    return [f"validation.{task}.{name}" for name in names]
 
 
 def _named(prefix: str, outcome: Outcome) -> dict[str, float]:

@@ -8,6 +8,7 @@ It stands beside the figures in metrics/STAGE.json, as a list, which `dvc metric
     {"vqa.accuracy": 0.75, "measured": [{"figures": ["vqa.accuracy"], "weights": [...], "data": ..., "settings": ...}]}
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from blip.tracking import registry
 from blip.tracking.lineage import flatten
 
 MEASURED = "measured"
+VALIDATION_DATA = re.compile(r"validation\..*\.data")
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class Measured:
 
     @property
     def how(self) -> str:
-        """A digest of data and settings; figures may be compared where it is the same."""
-        return digest_of([self.data, self.settings])
+        """A digest of data and settings, but for a name of the data; figures may be compared where it is the same."""
+        settings = [one for one in self.settings if not VALIDATION_DATA.fullmatch(one[0])]
+        return digest_of([self.data, settings])
 
     def problem(self, weights: str, settings: Settings) -> str:
         """Why the figure is not what a model with these weights reaches with these settings; "" where it is."""

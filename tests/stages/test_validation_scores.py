@@ -109,3 +109,14 @@ def test_a_model_is_validated_on_the_device_of_the_settings(
     for score in ("match_scores", "retrieval_scores", "caption_scores"):
         getattr(validation_scores, score)("filter", Path("models/filter"), on_gpu)
     assert asked == ["cuda"] * 3
+
+
+@pytest.mark.parametrize(("prefix", "named"), [("finetune.captioning", True), ("captioner", False)])
+def test_the_data_of_a_fine_tuned_model_are_named_with_its_figures(
+    settings: Settings, prefix: str, named: bool
+) -> None:
+    write(Path(), "validation", captioned("red apple", "dog"))
+    found = validation_scores.caption_scores(prefix, Path("models/filter"), settings).measured
+    noted = dict(found[f"{prefix}.validation.cider"].settings)
+    assert noted["validation.captioning.beams"] == "3"
+    assert noted.get("validation.captioning.data") == ("validation" if named else None)

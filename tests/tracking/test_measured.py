@@ -89,3 +89,14 @@ def test_figures_of_another_model_or_of_other_settings_are_found_out(
     changed = load_settings(overrides={"evaluate.captioning.beams": 5})
     said = "measured with evaluate.captioning.beams 3, which is 5 now"
     assert how.problem(weights_digest(MODEL), changed) == said
+
+
+def test_a_name_of_validation_data_is_looked_at_and_compared_by_what_is_in_them(
+    how: Measured, settings: Settings
+) -> None:
+    names = ("validation.captioning.beams", "validation.captioning.data")
+    before, now = (measured([MODEL], "test", settings, *names[:count]) for count in (1, 2))
+    assert now.how == before.how, "a champion of before the name was noted is still compared with"
+    other = load_settings(overrides={"validation.captioning.data": "flickr"})
+    said = "measured with validation.captioning.data validation, which is flickr now"
+    assert now.problem(weights_digest(MODEL), other) == said

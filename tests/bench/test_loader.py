@@ -6,7 +6,6 @@ from random import Random
 
 import cv2
 import numpy as np
-import pytest
 import simplejpeg
 
 from blip.bench import loader
@@ -53,10 +52,3 @@ def test_the_table_has_a_row_a_side(blip) -> None:
     assert shown[0].startswith("loader, batch 2, JPEGs of 340 x 256 px and 2")
     assert [line.split("  ")[0] for line in shown[-3:]] == list(loader.SIDES.values())
     assert all(line.endswith("x as fast") for line in shown[-2:])
-
-
-@pytest.mark.alone
-def test_the_loader_is_no_slower_than_it_was() -> None:
-    figures = loader.measure(repeats=3, batches=3)
-    assert figures.ratios["bare"] > 0.75
-    assert figures.ratios["webdataset"] > 1.4

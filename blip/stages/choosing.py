@@ -63,7 +63,7 @@ def train_best(job: Job, settings: Settings, run: StageRun, score: Score) -> Pat
     models = {step: candidate(job.name, step) for step in before} | {steps: last}
     judged = {step: _judge(job, step, model, settings, run, score) for step, model in models.items()}
     best = _best(job, judged, _criterion(score))
-    run.figures[f"{_prefix(job)}.training.kept_step"] = best
+    run.figures[f"{job.figures}.training.kept_step"] = best
     with atomic_path(job.target) as copy:  # a copy: what is moved away would not be found again
         shutil.copytree(models[best], copy)
     return job.target
@@ -104,7 +104,7 @@ def validated_by(run: Run, settings: Settings, score: Score) -> dict[str, Any]:
 
 def _judge(job: Job, step: int, model: Path, settings: Settings, run: StageRun, score: Score) -> float | None:
     """The mean of the figures that decide, None where one is lacking; MLflow has all, as curves over the steps."""
-    figures = score(_prefix(job), model, settings).figures
+    figures = score(job.figures, model, settings).figures
     run.log_metrics({f"candidates.{name}": value for name, value in figures.items()}, step)
     names = [_figure(job, end, figures) for end in CRITERIA[score]]
     return sum(figures[name] for name in names) / len(names) if figures.keys() >= set(names) else None
@@ -112,7 +112,7 @@ def _judge(job: Job, step: int, model: Path, settings: Settings, run: StageRun, 
 
 def _figure(job: Job, end: str, figures: Mapping[str, float]) -> str:
     """The name of a figure; that of the embeddings alone where a model has no head to re-rank by."""
-    name = f"{_prefix(job)}{end}"
+    name = f"{job.figures}{end}"
     return name if name in figures else name.replace(".validation.", ".validation.itc.")
 
 
@@ -120,7 +120,3 @@ def _criterion(score: Score) -> str:
     """What decides, as a person would say it."""
     names = [end.lstrip(".").removeprefix("validation").lstrip("._") for end in CRITERIA[score]]
     return names[0] if len(names) == 1 else f"mean of {', '.join(names)}"
-
-
-def _prefix(job: Job) -> str:
-    return job.name.replace("@", ".")

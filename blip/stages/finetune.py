@@ -47,4 +47,4 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     planned = job(settings, variant)
     score = SCORES[str(variant)]
     model = train_best(planned, settings, run, score)
-    return run.note(score(planned.name.replace("@", "."), model, settings))
+    return run.note(score(planned.figures, model, settings))

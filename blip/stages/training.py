@@ -74,6 +74,11 @@ class Job:
     prefix: str = ""
     run_id: str = ""
 
+    @property
+    def figures(self) -> str:
+        """What its figures' names begin with: ``finetune.vqa`` of ``finetune@vqa``."""
+        return self.name.replace("@", ".")
+
 
 JOB = TypeAdapter(Job)
 
@@ -106,8 +111,7 @@ def run_job(job: Job, settings: Settings, run: StageRun) -> Path:
 def training_figures(job: Job) -> dict[str, float]:
     """Speed, MFU, memory and wait of the training run, as figures of its stage: ``pretrain.training.mfu``."""
     summary = json.loads((RUNS / job.name / SUMMARY).read_text(encoding="utf-8"))
-    name = job.name.replace("@", ".")
-    return {f"{name}.training.{key}": float(f"{value:.6g}") for key, value in summary.items()}
+    return {f"{job.figures}.training.{key}": float(f"{value:.6g}") for key, value in summary.items()}
 
 
 def warnings_of(job: Job) -> dict[str, str]:

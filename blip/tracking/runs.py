@@ -203,9 +203,8 @@ def _open(client: "MlflowClient", parent: pipeline.Pipeline, stage: str, setting
         tags["mlflow.source.git.commit"] = commit
     with store.locked("pipeline"):
         last = next(iter(pipeline.stage_runs(client, parent, stage)), None)
-        client.update_run(
-            parent.run_id, status="RUNNING"
-        )  # another stage may have ended since it was entered
+        # another stage may have ended since the parent was entered
+        client.update_run(parent.run_id, status="RUNNING")
         if last is None or not _resumable(last, parameters(stage, settings)):
             return client.create_run(parent.experiment_id, tags=tags, run_name=stage).info.run_id
         tags["blip.attempt"] = str(int(last.data.tags.get("blip.attempt", "1")) + 1)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from blip.config import Source, load_settings
+from blip.config import Ingest, load_settings
 from blip.config.dvc_yaml import has_stage, settings_read, stage_spec, unmade, unwatched, unwatched_files
 from blip.doctor.sources import sources
 from blip.errors import BlipError
@@ -42,14 +42,14 @@ MINE = {"source": "mine", "kind": "table", "origin": "human", "role": "train"}
 
 
 def test_the_projects_own_settings_are_whole_and_watched(project: Path) -> None:
-    datasets = load_settings().ingest.datasets
-    assert unmade(datasets) == unwatched(datasets) == []
+    ingest = load_settings().ingest
+    assert unmade(ingest) == unwatched(ingest.datasets) == []
     assert sources().state == "good"
 
 
 def test_datasets_that_later_stages_need_are_missed_before_anything_is_read(project: Path) -> None:
     change({"video": None, "vqa_test": None})
-    assert unmade(load_settings().ingest.datasets) == ["vqa_test", "video"]
+    assert unmade(load_settings().ingest) == ["vqa_test", "video"]
     assert sources().state == "bad" and "vqa_test, video" in sources().text
     with pytest.raises(BlipError, match=r"has no vqa_test, video, and dvc\.yaml has stages that read"):
         run_stage("ingest", load_settings())
@@ -107,8 +107,8 @@ def test_without_a_pipeline_there_is_nothing_to_hold_against(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    datasets = {"human": Source.model_validate(MINE)}
-    assert unmade(datasets) == unwatched(datasets) == []
+    ingest = Ingest.model_validate({"datasets": {"human": MINE}})
+    assert unmade(ingest) == unwatched(ingest.datasets) == []
     assert not has_stage("ingest")
 
 

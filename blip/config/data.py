@@ -112,6 +112,8 @@ class Download(Section):
 
 
 class Ingest(Section):
+    """`datasets` that are null are left out: `without` has their names, and what reads them has to be left out too."""
+
     samples_per_shard: int = Field(1000, ge=1)
     max_bad_fraction: float = Field(0.02, ge=0, le=1)
     max_pixels: int = Field(100_000_000, ge=1)
@@ -120,6 +122,17 @@ class Ingest(Section):
     vocabulary: Vocabulary = Vocabulary()
     download: Download = Download.model_validate({})
     datasets: dict[str, Source]
+    without: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_nulls_aside(cls, values: Any) -> Any:
+        datasets = values.get("datasets") if isinstance(values, dict) else None
+        if not isinstance(datasets, dict):
+            return values
+        null = [name for name, source in datasets.items() if source is None]
+        kept = {name: source for name, source in datasets.items() if source is not None}
+        return values | {"datasets": kept, "without": (*values.get("without", ()), *null)}
 
     @model_validator(mode="after")
     def _without_secrets(self) -> "Ingest":

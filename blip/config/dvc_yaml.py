@@ -3,7 +3,8 @@
 stage_spec("finetune@vqa")["deps"]     # ["data/datasets/vqa_train", ...], with ${key} and ${item.*} filled in
 settings_read("evaluate@vqa")          # ["seed", "compute", "evaluate.batch_size", "evaluate.vqa"]
 has_stage("finetune@vqa")              # True
-unmade(settings.ingest.datasets)       # ["video"]: later stages wait for it and no source is named
+unmade(settings.ingest)                # ["video"]: later stages wait for it and no source is named
+outputs("finetune@vqa")                # ["models/vqa", "metrics/curves/finetune_vqa.csv"]
 unwatched(settings.ingest.datasets)    # ["/data/mine/noisy"]: DVC will not see when it changes
 unwatched_files(settings)              # {"bert.safetensors": ("pretrain", ...)}: nor when this does
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from blip.config.data import Source
+from blip.config.data import Ingest, Source
 from blip.config.places import DATASETS, VOCABULARY
 from blip.config.sections import Settings
 
@@ -51,11 +52,21 @@ def settings_read(stage: str) -> list[str]:
     return names
 
 
-def unmade(datasets: Mapping[str, Source]) -> list[str]:
-    """Datasets that dvc.yaml has `ingest` make and the settings name no source for."""
-    outs = [Path(_path_of(out)) for out in stage_spec("ingest").get("outs", ())]
-    names = [out.name for out in outs if out.parent == DATASETS and out != VOCABULARY]
-    return [name for name in names if name not in datasets]
+def outputs(stage: str) -> list[Path]:
+    """What dvc.yaml says that a stage makes, its metrics apart."""
+    spec = stage_spec(stage)
+    return [Path(_path_of(out)) for out in (*spec.get("outs", ()), *spec.get("plots", ()))]
+
+
+def unmade(ingest: Ingest) -> list[str]:
+    """Datasets that dvc.yaml has `ingest` make and the settings neither name a source for nor leave out."""
+    names = [out.name for out in outputs("ingest") if out.parent == DATASETS and out != VOCABULARY]
+    return [name for name in names if name not in (*ingest.datasets, *ingest.without)]
+
+
+def left_out(ingest: Ingest) -> list[str]:
+    """Datasets that dvc.yaml has `ingest` make and the settings leave out."""
+    return [out.name for out in outputs("ingest") if out.parent == DATASETS and out.name in ingest.without]
 
 
 def unwatched(datasets: Mapping[str, Source]) -> list[str]:
@@ -87,7 +98,7 @@ def pick(values: Any, path: list[str]) -> Any:
 
 
 def unwatched_files(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """Files that settings name and that are not, and lie in nothing that is, among the deps of the stages they list."""
+    """What settings name that is not, and lies in nothing that is, among the deps of the stages they list."""
     starts = ("pretrain", "pretrain_bootstrapped", "rounds")
     read = {
         settings.model.start: starts,
@@ -98,7 +109,7 @@ def unwatched_files(settings: Settings) -> dict[str, tuple[str, ...]]:
     found = {
         file: tuple(stage for stage in stages if has_stage(stage) and not _lies_in_deps(Path(file), stage))
         for file, stages in read.items()
-        if file and Path(file).is_file()
+        if file and Path(file).exists()
     }
     return {file: stages for file, stages in found.items() if stages}
 
@@ -123,7 +134,7 @@ def _fill(value: Any, key: str, item: Any) -> Any:
     if isinstance(value, list):
         return [_fill(entry, key, item) for entry in value]
     if isinstance(value, dict):
-        return {name: _fill(entry, key, item) for name, entry in value.items()}
+        return {_fill(name, key, item): _fill(entry, key, item) for name, entry in value.items()}
     if not isinstance(value, str):
         return value
 

@@ -144,11 +144,11 @@ class CapFilt(Section):
 
 
 class Finetune(Section):
-    """The runs of the tasks; those for which the sample has no data may be left out."""
+    """The runs of the tasks; those that are null are left out, as are all for which the sample has no data."""
 
     retrieval: Run
     captioning: Run
-    vqa: Run
+    vqa: Run | None = None
     nlvr: Run | None = None
     visdial: Run | None = None
 
@@ -271,12 +271,14 @@ class Validation(Section):
 
 
 class Evaluate(Section):
+    """What is asked of the models on test data; tasks that are null are left out."""
+
     batch_size: int = Field(64, ge=1)
     retrieval: RetrievalEvaluation
     captioning: CaptioningEvaluation
-    vqa: VqaEvaluation
-    classification: ClassificationEvaluation
-    video: VideoEvaluation
+    vqa: VqaEvaluation | None = None
+    classification: ClassificationEvaluation | None = None
+    video: VideoEvaluation | None = None
     nlvr: HeldOut | None = None
     visdial: HeldOut | None = None
 
@@ -308,6 +310,20 @@ class Settings(Section):
     register_: Register = Field(alias="register")
 
     @model_validator(mode="after")
+    def _what_is_left_out_is_not_read(self) -> "Settings":
+        if self.evaluate.vqa and not self.finetune.vqa:
+            raise ValueError(
+                "evaluate.vqa: finetune.vqa is null, so no model would answer; make this null too"
+            )
+        for name, read in self._reads().items():
+            if gone := [dataset for dataset in read if dataset in self.ingest.without]:
+                raise ValueError(
+                    f"{name} reads {', '.join(gone)}, null in ingest.datasets; give it a source, or make {name} null "
+                    "if it may be"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _test_data_choose_nothing(self) -> "Settings":
         for name, run in self.runs.items():
             task = CHOSEN_BY.get(name, name.removeprefix("finetune."))
@@ -321,8 +337,8 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _heads_are_trained(self) -> "Settings":
-        runs = self.runs
-        for name, (start, losses) in HEADS.items():
+        runs = {} if self.model.starts_whole else self.runs  # a whole BLIP has heads that were trained before
+        for name, (start, losses) in HEADS.items() if runs else ():
             for loss in losses:
                 if not getattr(runs[name].objective, loss) and not getattr(runs[start].objective, loss):
                     raise ValueError(
@@ -331,9 +347,29 @@ class Settings(Section):
                     )
         return self
 
+    def _reads(self) -> dict[str, list[str]]:
+        """The datasets that runs and evaluations name, by the setting that may be null."""
+        reads = {name: [*dict(run.mixture), *run.distractors] for name, run in self.runs.items()}
+        tasks = {name: getattr(self.evaluate, name) for name in Evaluate.model_fields if name != "batch_size"}
+        reads |= {f"evaluate.{name}": [task.data] for name, task in tasks.items() if task}
+        if self.finetune.vqa:
+            reads["finetune.vqa"] += [self.validation.vqa.data, self.validation.vqa.train]
+        return reads | {"capfilt": [self.capfilt.web, self.capfilt.human, self.capfilt.held_out]}
+
     def _validated_on(self, task: str) -> str:
         held_out = getattr(self.evaluate, task)
         return held_out.validation if isinstance(held_out, HeldOut) else getattr(self.validation, task).data
+
+    @property
+    def gate(self) -> dict[str, dict[str, float]]:
+        """The minimums of `register.gate` for the models that are made: of a task that is left out there is none."""
+        left_out = tuple(f"finetune.{name}." for name, run in self.finetune if run is None)
+        minimums = self.register_.gate
+        return {
+            model: of
+            for model, of in minimums.items()
+            if not any(figure.startswith(left_out) for figure in of)
+        }
 
     @property
     def runs(self) -> dict[str, Run]:

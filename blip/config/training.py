@@ -34,7 +34,11 @@ class TextSize(Section):
 
 
 class Model(Section):
-    """Sizes of the network, and what a new one starts from: an image encoder's weights, and BERT's for the texts."""
+    """Sizes of the network, and what a new one starts from.
+
+    `start` is an image encoder's weights (safetensors), and `text_start` BERT's for the texts; or `start` is a whole
+    BLIP, a model directory or a published ``.pth``, whose sizes these have to be and whose vocabulary stays.
+    """
 
     image_size: int
     patch_size: int
@@ -43,6 +47,20 @@ class Model(Section):
     projection: int = 256
     start: str | None = None
     text_start: str | None = None
+
+    @model_validator(mode="after")
+    def _texts_start_once(self) -> "Model":
+        if self.starts_whole and self.text_start:
+            raise ValueError(
+                f"start: {self.start} is no .safetensors file, so a whole BLIP, which has its texts' weights already; "
+                "text_start has to be null"
+            )
+        return self
+
+    @property
+    def starts_whole(self) -> bool:
+        """Whether `start` is a whole BLIP, and not an image encoder."""
+        return self.start is not None and not self.start.endswith(".safetensors")
 
 
 class Optimiser(Section):
@@ -58,8 +76,8 @@ class Optimiser(Section):
     """
 
     name: Literal["muon", "adamw"] = "adamw"
-    lr: float
-    adam_lr: float
+    lr: float = Field(gt=0)
+    adam_lr: float = Field(gt=0)
     vision_lr: float = Field(1.0, ge=0)
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.999)

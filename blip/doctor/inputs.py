@@ -12,6 +12,8 @@ from blip.doctor.numbers import samples_of_epoch
 from blip.doctor.plan import Plan
 from blip.doctor.sources import listed_in
 from blip.errors import BlipError
+from blip.model.starting import open_start
+from blip.stages.training import network_config
 
 FLOAT = 4
 
@@ -98,7 +100,14 @@ def start(plan: Plan) -> Finding:
 
 
 def _new_start(model: Model) -> Finding:
-    """What the towers of a new model start from."""
+    """What a new model, or its towers, start from."""
+    if model.start and model.starts_whole:
+        try:
+            opened = open_start(Path(model.start), network_config(model, vocabulary=1))
+        except BlipError as error:
+            return Finding("start", "bad", str(error))
+        lacking = f", without {', '.join(opened.card.missing)}" if opened.card.missing else ""
+        return Finding("start", "good", f"the whole of {model.start}{lacking}")
     named = {"start": model.start, "text_start": model.text_start}
     for setting, path in named.items():
         if path and not Path(path).is_file():
@@ -119,6 +128,8 @@ def _new_start(model: Model) -> Finding:
 
 def vocabulary(plan: Plan) -> Finding:
     """The vocabulary of a run that starts a new model."""
+    if plan.model.start and plan.model.starts_whole:
+        return Finding("vocabulary", "good", f"that of {plan.model.start}, {plan.vocabulary:,} entries")
     named = plan.settings.ingest.vocabulary.file
     path = Path(named or VOCABULARY / "vocab.txt")
     if path.is_file():

@@ -14,7 +14,7 @@ import torch
 from blip.config import Model, Run, Settings
 from blip.config.places import VOCABULARY
 from blip.data.text import SpecialTokens, Tokenizer
-from blip.errors import BadArguments
+from blip.errors import BadArguments, BlipError
 from blip.machine import usable_cores, usable_memory
 from blip.model.blip import BlipNetwork
 from blip.model.dialogs import DialogObjective
@@ -105,7 +105,10 @@ class Plan:
 
     @cached_property
     def vocabulary(self) -> int:
-        """Entries of the vocabulary, or what it will have: BERT's where a file is named."""
+        """Entries of the vocabulary, or what it will have: BERT's where a file or a published model is named."""
+        model = self.model
+        if model.start and model.starts_whole:
+            return _entries_of(Path(model.start))
         wanted = self.settings.ingest.vocabulary
         path = Path(wanted.file or VOCABULARY / "vocab.txt")
         if path.is_file():
@@ -205,6 +208,14 @@ def make_plan(settings: Settings, stage: str, devices: Devices) -> Plan:
     threads = threads_of(job.run, settings)
     cores = usable_cores()
     return Plan(stage, job, settings, "cpu", _own_cpu(settings, threads, cores), max(cores // threads, 1))
+
+
+def _entries_of(model: Path) -> int:
+    """Entries of a model directory's vocabulary; BERT's of a published file, and of what the start's check refuses."""
+    try:
+        return len(Tokenizer.from_directory(model)) if model.is_dir() else BERT
+    except BlipError:
+        return BERT
 
 
 def _count(devices: Devices, here: int) -> int:

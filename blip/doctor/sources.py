@@ -13,9 +13,11 @@ def sources() -> Finding:
         return Finding("sources", "note", "no params.yaml here")
     settings = load_settings()
     datasets = settings.ingest.datasets
-    if left_out := unmade(datasets):
-        text = f"ingest.datasets has no {', '.join(left_out)}, which stages of dvc.yaml read"
-        return Finding("sources", "bad", f"{text}; leave these lines of params.yaml as they are")
+    if missing := unmade(settings.ingest):
+        text = f"ingest.datasets has no {', '.join(missing)}, which stages of dvc.yaml read"
+        return Finding(
+            "sources", "bad", f"{text}; leave these lines of params.yaml as they are, or make them null"
+        )
     gone = [
         source.source
         for source in datasets.values()

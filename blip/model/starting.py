@@ -1,20 +1,23 @@
-"""What a new network starts from, as published: an image encoder of ImageNet and BERT.
+"""What a new network starts from: as published an image encoder of ImageNet and BERT, or a whole BLIP.
 
 load_starting_vision(network, Path("deit_base_patch16_224.fb_in1k/model.safetensors"))
 load_starting_text(network, Path("bert-base-uncased/model.safetensors"))
+open_start(Path("model_base_capfilt_large.pth"), config)
 
 Unimodal encoder and decoder both start as BERT's layers, embeddings and the head of the language model as BERT's own.
 Cross-attention has no counterpart, nor have the tokens that BLIP adds behind BERT's vocabulary. BERT's token types,
 which BLIP does without, stay away.
 """
 
+from operator import attrgetter
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from blip.errors import BlipError
-from blip.model.blip import BlipNetwork
+from blip.model.api import Blip
+from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.checkpoints import find_fused, read_weights, rename
 from blip.model.public import public_vision
 from blip.model.vision import positions_for
@@ -24,6 +27,16 @@ ROWS = (
     "text_decoder.embeddings.word.weight",
     "lm_head.bias",
 )  # one a token
+SIZES = {
+    "patch_size": "vision.patch_size",
+    "vision.width": "vision.width",
+    "vision.layers": "vision.layers",
+    "vision.heads": "vision.heads",
+    "text.width": "text.width",
+    "text.layers": "text.layers",
+    "text.heads": "text.heads",
+    "projection": "projection",
+}  # of the settings of `model`, and where a network's configuration has them
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
@@ -75,6 +88,31 @@ def load_starting_text(network: BlipNetwork, path: Path) -> None:
             f"{path} does not fit the model's text settings; "
             + "; ".join(filter(None, (_listed("it lacks", missing), _listed("other sizes:", misfits))))
         )
+
+
+def open_start(path: Path, wanted: BlipConfig) -> Blip:
+    """Open a whole BLIP to be trained further, a model directory or a published ``.pth``.
+
+    Args:
+        wanted: the network that the settings describe. Its pixels, rates and vocabulary may be others.
+
+    Raises:
+        BlipError: it is no BLIP, or one of other sizes.
+    """
+    if not path.exists():
+        raise BlipError(
+            f"{path}: there is nothing; model.start names a whole BLIP (a model directory or a .pth), an image encoder "
+            "(a .safetensors file), or is null"
+        )
+    opened = Blip.open(path, learns=True)
+    theirs, ours = _sizes(opened.network.config), _sizes(wanted)
+    if differing := [f"{name}: {size}" for name, size in theirs.items() if size != ours[name]]:
+        raise BlipError(f"{path} has other sizes than model; write there {', '.join(differing)}")
+    return opened
+
+
+def _sizes(config: BlipConfig) -> dict[str, int]:
+    return {name: attrgetter(path)(config) for name, path in SIZES.items()}
 
 
 def _fill(own: Tensor, theirs: Tensor, by_token: bool) -> bool:

@@ -45,11 +45,13 @@ class Artefacts:
         stages: the figures of each stage that has run, by its name in dvc.yaml.
         curves: the losses of each training run, by stage.
         examples: by task.
+        left_out: the stages that the settings leave out, which write no figure, not even their seconds.
     """
 
     stages: dict[str, dict[str, float]]
     curves: dict[str, Curve]
     examples: dict[str, Examples]
+    left_out: frozenset[str] = frozenset()
 
     @property
     def figures(self) -> dict[str, float]:
@@ -79,14 +81,16 @@ def read_artefacts(root: Path) -> Artefacts:
     metrics = {stage: root / METRICS / f"{file}.json" for stage, file in files.items()}
     curves = {stage: root / CURVES / f"{file}.csv" for stage, file in files.items()}
     folders = {task: root / EVALUATED / task for task in TASKS}
+    figures = {stage: _read_figures(path) for stage, path in metrics.items() if path.is_file()}
     return Artefacts(
-        stages={stage: _read_figures(path) for stage, path in metrics.items() if path.is_file()},
+        stages={stage: found for stage, found in figures.items() if found},
         curves={stage: _read_curve(path) for stage, path in curves.items() if path.is_file()},
         examples={
             task: _read_examples(folder)
             for task, folder in folders.items()
             if (folder / "examples.json").is_file()
         },
+        left_out=frozenset(stage for stage, found in figures.items() if not found),
     )
 
 

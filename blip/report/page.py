@@ -99,7 +99,7 @@ def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: Run
             headline=headline(settings, found, facts),
             graph=Markup(graph.draw(provenance.cells(found, facts))),
             datasets=provenance.datasets(settings, found),
-            results=result_table(found, settings.register_.gate),
+            results=result_table(found, settings.gate),
             rounds=rounds_table(found.figures),
             audit=audit,
             groups=groups(audit) if audit else [],
@@ -120,7 +120,7 @@ def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: Run
 
 def headline(settings: Settings, found: Artefacts, facts: RunFacts) -> str:
     """What one wants to know first: did all of it run, how long did it take, did the models pass."""
-    stages = [stage for stage in graph.NODES if stage != "report"]
+    stages = [stage for stage in graph.NODES if stage != "report" and stage not in found.left_out]
     done = sum(stage in found.stages for stage in stages)
     models = provenance.models(settings, found, facts)
     judged = [model for model in models if model.passed is not None]

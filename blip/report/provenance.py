@@ -122,7 +122,7 @@ def models(settings: Settings, found: Artefacts, facts: RunFacts) -> list[Model]
     """Every model that the gate names, with its figures."""
     figures = found.figures
     judged = []
-    for name, minimums in settings.register_.gate.items():
+    for name, minimums in settings.gate.items():
         passed = figures.get(f"register.{name}.passed")
         gates = tuple((figure, low, figures.get(figure)) for figure, low in minimums.items())
         version = int(figures.get(f"register.{name}.version", 0))
@@ -153,6 +153,8 @@ def cells(found: Artefacts, facts: RunFacts) -> dict[str, Cell]:
     for bar in times(found, facts):
         if bar.stage == "report":
             nodes[bar.stage] = Cell("this page")
+        elif bar.stage in found.left_out:
+            nodes[bar.stage] = Cell("left out", "missing")
         elif bar.seconds is None:
             nodes[bar.stage] = Cell("has not run", "missing")
         else:

@@ -18,10 +18,12 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, cast
 
-from blip.atomic import write_json
+from blip.atomic import atomic_path, write_json
 from blip.config import Settings
+from blip.config.dvc_yaml import outputs
 from blip.config.places import METRICS, RUNS
 from blip.errors import BadArguments
 from blip.tracking.measured import Scores, as_json
@@ -99,6 +101,7 @@ def find_stage(name: str) -> Stage:
 def run_stage(name: str, settings: Settings) -> dict[str, float]:
     """Run one stage under its MLflow run, and write its figures with the `seconds` it took.
 
+    Of a task that the settings leave out it makes what DVC waits for, empty.
     On another node than the first, do what that says, and no more; the seconds are the only figure.
 
     Raises:
@@ -106,6 +109,8 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
         BlipError: what the stage says of its inputs; or another process trains it.
     """
     stage = find_stage(name)
+    if is_left_out(name, settings):
+        return leave_out(name)
     place = find_place(settings.launch, os.environ) if stage.has_ranks else Place()
     if place.node:
         return _follow(place, settings)
@@ -116,6 +121,27 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
         _alone(stage, name),
     ):  # from here on the other nodes hear what goes wrong
         return _run_here(name, stage, settings)
+
+
+def is_left_out(name: str, settings: Settings) -> bool:
+    """Whether a stage of the graph has nothing to do, as its task is null in the settings."""
+    group, _, task = name.partition("@")
+    tasks = {"finetune": settings.finetune, "evaluate": settings.evaluate}
+    return group in tasks and not STAGES[name].by_hand and getattr(tasks[group], task) is None
+
+
+def leave_out(name: str) -> dict[str, float]:
+    """Make the outputs of a stage, empty, and a file of metrics without any."""
+    for path in outputs(name):
+        with atomic_path(path) as made:
+            made.touch() if path.suffix else made.mkdir()
+    write_json(_metrics_of(name), {})
+    print(f"{name}: left out, as {name.replace('@', '.')} is null in the settings", flush=True)
+    return {"seconds": 0.0}
+
+
+def _metrics_of(name: str) -> Path:
+    return METRICS / f"{name.replace('@', '_')}.json"
 
 
 def _run_here(name: str, stage: Stage, settings: Settings) -> dict[str, float]:
@@ -130,7 +156,7 @@ def _run_here(name: str, stage: Stage, settings: Settings) -> dict[str, float]:
         run.tag_weights()
         if stage.keeps_metrics:
             written = as_json(Scores(figures, run.measured))
-            write_json(METRICS / f"{name.replace('@', '_')}.json", written)
+            write_json(_metrics_of(name), written)
         _forget_checkpoints(run.trained)
     return figures
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from blip.atomic import take_away
 from blip.config import Ingest, Settings, Source
-from blip.config.dvc_yaml import unmade, unwatched
+from blip.config.dvc_yaml import left_out, unmade, unwatched
 from blip.config.places import DATASETS, VOCABULARY
 from blip.data.jobs import Pool, open_pool
 from blip.data.kept import code_digest, is_kept, keep, put_aside, take_back
@@ -40,6 +40,8 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     _check_pipeline(ingest)
     for source in ingest.datasets.values():
         _look_into(source, ingest)
+    for name in left_out(ingest):
+        _leave_out(name)
     with open_pool() as pool:
         evaluation = _ingest("evaluation", ingest, {}, pool)
         train = _ingest("train", ingest, evaluation, pool)
@@ -57,6 +59,14 @@ def _look_into(source: Source, ingest: Ingest) -> None:
         Store.open(source, ingest.download).names()
     else:
         next(read([source], ingest.max_caption_chars), None)
+
+
+def _leave_out(name: str) -> None:
+    """Put an empty folder in a dataset's place: for DVC there has to be something."""
+    put_aside(DATASETS / name)
+    (DATASETS / name).mkdir(parents=True)
+    take_back(DATASETS / name)  # the one before goes
+    print(f"{name}: left out", flush=True)
 
 
 def _ingest(
@@ -137,11 +147,11 @@ def _vocabulary(ingest: Ingest, train: dict[str, PairsDataset]) -> int:
 
 
 def _check_pipeline(ingest: Ingest) -> None:
-    if left_out := unmade(ingest.datasets):
+    if missing := unmade(ingest):
         raise BlipError(
-            f"ingest.datasets has no {', '.join(left_out)}, and dvc.yaml has stages that read such datasets; leave "
-            "those lines of params.yaml as they are (they read the sample), or take these datasets and what reads them "
-            "out of dvc.yaml"
+            f"ingest.datasets has no {', '.join(missing)}, and dvc.yaml has stages that read such datasets; leave "
+            "those lines of params.yaml as they are (they read the sample), or make them null and with them what reads "
+            "them, as the recipe own-data does"
         )
     if ignored := unwatched(ingest.datasets):
         print(

@@ -81,8 +81,8 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     scores = Scores(of_last_round(found.figures), of_last_round(found.measured))
     metrics: dict[str, float] = {}
     outcomes: dict[str, Outcome] = {}
-    _warn_of_sentences(settings.register_.gate, scores.figures)
-    for name, minimums in settings.register_.gate.items():
+    _warn_of_sentences(settings.gate, scores.figures)
+    for name, minimums in settings.gate.items():
         outcome = outcomes[name] = _judge(name, minimums, scores, settings, run)
         metrics[f"register.{name}.passed"] = float(outcome.verdict.passed)
         metrics[f"register.{name}.version"] = float(outcome.version)

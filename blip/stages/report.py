@@ -56,7 +56,7 @@ def gather_facts(settings: Settings, run: StageRun) -> RunFacts:
     this = client.get_run(run.run_id)
     tags = dict(this.data.tags)
     parent = Pipeline(tags["mlflow.parentRunId"], this.info.experiment_id, pipeline_started())
-    champions = {name: registry.champion(name) for name in settings.register_.gate}
+    champions = {name: registry.champion(name) for name in settings.gate}
     return RunFacts(
         started=datetime.fromtimestamp(parent.started).astimezone(),
         seconds=time.time() - parent.started,

@@ -29,7 +29,7 @@ from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrNetwork, pre_trained, save_nlvr
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.parts import HEADS, still_missing
-from blip.model.starting import load_starting_text, load_starting_vision
+from blip.model.starting import load_starting_text, load_starting_vision, open_start
 from blip.model.statements import StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
@@ -266,8 +266,8 @@ def _network(job: Job, settings: Settings, model: Model) -> tuple[Network, Token
         the network, its tokenizer, and the parts that hold initial values: those that a starting model lacks, or all
         heads of a new one.
     """
-    if job.start is not None:
-        opened, vision = Blip.open(job.start, learns=True), model.vision
+    if opened := _starting_model(job, model):
+        vision = model.vision
         network = untie(opened.network) if job.task == "questions" else opened.network
         network = adapted(
             network, model.image_size, vision.drop_path, vision.patch_dropout, model.text.dropout
@@ -281,6 +281,15 @@ def _network(job: Job, settings: Settings, model: Model) -> tuple[Network, Token
     if model.text_start:
         load_starting_text(network, Path(model.text_start))
     return network, tokenizer, HEADS
+
+
+def _starting_model(job: Job, model: Model) -> Blip | None:
+    """What the job goes on from: an earlier stage's model, or the whole BLIP that the settings name; or none."""
+    if job.start is not None:
+        return Blip.open(job.start, learns=True)
+    if model.start and model.starts_whole:
+        return open_start(Path(model.start), network_config(model, vocabulary=1))
+    return None
 
 
 def network_config(model: Model, vocabulary: int) -> BlipConfig:

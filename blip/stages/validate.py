@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from blip.config import Settings, Validate
+from blip.config.dvc_yaml import left_out
 from blip.config.places import DATA_DOCS, DATASETS, VALIDATED
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
@@ -34,7 +35,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     run.set_tags({"blip.data_docs": f"{DATA_DOCS.name}/index.html"})  # a place among the run's artifacts
     _print(verdicts)
     try:
-        write_validated(VALIDATED, verdicts)
+        write_validated(VALIDATED, verdicts, left_out(settings.ingest))
     except BlipError as error:
         raise BlipError(f"{error}\nEvery finding: {DATA_DOCS / 'index.html'}") from None
     return _metrics(verdicts)

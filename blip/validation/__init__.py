@@ -112,8 +112,10 @@ def validate(
     return verdicts
 
 
-def write_validated(directory: Path, verdicts: Sequence[Verdict]) -> None:
+def write_validated(directory: Path, verdicts: Sequence[Verdict], left_out: Sequence[str] = ()) -> None:
     """Write the gate: NAME.parquet (key, expectation, detail) of the samples set aside, and gate.json.
+
+    Of datasets that are `left_out` the files are there, too, and empty.
 
     Raises:
         BlipError: a dataset did not pass, which the gate says then, too; the message lists every reason.
@@ -125,6 +127,8 @@ def write_validated(directory: Path, verdicts: Sequence[Verdict]) -> None:
             with pq.ParquetWriter(folder / f"{verdict.name}.parquet", SCHEMA) as file:
                 for finding in verdict.findings:
                     file.write_table(_table(finding))
+        for name in left_out:
+            pq.write_table(SCHEMA.empty_table(), folder / f"{name}.parquet")
         summaries = {verdict.name: _summary(verdict) for verdict in verdicts}
         write_json(folder / GATE, {"passed": not refused, "datasets": summaries})
     if refused:

@@ -18,6 +18,7 @@ from blip.doctor import Finding
 from blip.doctor.plan import Devices, make_plan
 from blip.doctor.recipe import examine_recipe
 from blip.errors import BadArguments
+from tests import tiny
 from tests.training.tiny_run import write_dataset
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -65,13 +66,14 @@ def examined(
     return {finding.subject: finding for finding in examine_recipe(of, stage, devices, **more)}
 
 
-def test_what_a_run_has_and_what_it_lacks():
+def test_what_a_run_has_and_what_it_lacks(empty_folder: Path):
     found = examined(settings(), samples=14e6)
     assert {name for name, finding in found.items() if finding.state == "bad"} == {
         "data human", "data regions", "data web", "start", "vocabulary",
     }  # fmt: skip
     assert "deit_base" in found["start"].text
-    vision = settings(model__start=str(PARAMS))  # any file
+    (empty_folder / "vit.safetensors").touch()
+    vision = settings(model__start="vit.safetensors")
     assert (
         "bert-base-uncased/model.safetensors is not there (model.text_start)"
         in examined(vision)["start"].text
@@ -80,6 +82,23 @@ def test_what_a_run_has_and_what_it_lacks():
     assert found["batch"].figures == {"pairs_per_step": 2880}
     assert found["steps"].figures == {"steps": 97220, "pairs": 97220 * 2880}
     assert "data/full/human" in found["data human"].text
+
+
+def test_a_whole_blip_is_opened_and_held_against_the_sizes(empty_folder: Path) -> None:
+    start = tiny.save(empty_folder / "mine", seed=0)
+    whole = {"model__start": str(start), "model__text_start": None}
+    found = examined(settings(**whole))
+    assert (found["start"].state, found["vocabulary"].state) == ("bad", "good")
+    assert "write there patch_size: 8, vision.width: 64" in found["start"].text
+    like_it = whole | {
+        "model__patch_size": 8,
+        "model__vision": {"width": 64, "layers": 2, "heads": 4},
+        "model__text": {"width": 64, "layers": 2, "heads": 4},
+        "model__projection": 32,
+    }
+    found = examined(settings(**like_it))
+    assert (found["start"].state, found["start"].text) == ("good", f"the whole of {start}")
+    assert found["vocabulary"].text == f"that of {start}, {len(tiny.tokenizer()):,} entries"
 
 
 def test_too_few_devices_are_told_with_what_keeps_the_step():

@@ -1,0 +1,90 @@
+"""Pre-training that goes on from a whole BLIP, as it was published or as a project has made it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from blip.config import load_settings
+from blip.errors import BadArguments, BlipError
+from blip.model.api import Blip
+from blip.model.starting import open_start
+from tests import public_files, tiny
+
+from .captioner_run import make_project
+from .conftest import ROOT, TOY_MODEL, train_apart
+
+SIZES = public_files.Sizes(vision=128)
+LIKE_IT = TOY_MODEL | {
+    "model.patch_size": SIZES.patch,
+    "model.vision": {"width": SIZES.vision, "layers": SIZES.layers, "heads": 2},
+    "model.text": {"width": SIZES.text, "layers": SIZES.layers, "heads": 2, "max_tokens": 16, "dropout": 0.0},
+    "model.projection": SIZES.projection,
+}
+STILL = {f"pretrain.optimiser.{rate}": 1e-12 for rate in ("lr", "adam_lr")} | {
+    "pretrain.optimiser.vision_lr": 1.0
+}
+FEW = {"pretrain.steps": 1, "pretrain.training.batch_size": 4, "pretrain.data": ["human"]}
+
+
+def published(folder: Path, kind: str) -> Path:
+    """A file as the reference code leaves it, its vocabulary beside it."""
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(tiny.tokenizer().vocabulary), encoding="utf-8")
+    return public_files.write(folder / "model_base.pth", public_files.state_of(kind, SIZES))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def pretrained(start: Path, **more: object) -> tuple[dict[str, float], Blip]:
+    """A step of pre-training that moves nothing to speak of; its figures and the model that it saves."""
+    figures = train_apart(
+        "pretrain",
+        LIKE_IT | STILL | FEW | {"validation.retrieval.rerank": 4, "model.start": str(start)} | more,
+    )
+    return figures, Blip.open("models/pretrain", learns=True)
+
+
+def test_weights_and_vocabulary_are_those_of_the_published_file(project: Path) -> None:
+    start = published(project / "published", "pretrain")
+    figures, made = pretrained(start)
+    given = Blip.open(start, learns=True)
+    assert made.tokenizer.vocabulary == given.tokenizer.vocabulary
+    expected, found = given.network.state_dict(), made.network.state_dict()
+    for name, weights in expected.items():
+        if name != "temperature":  # which the objective sets
+            torch.testing.assert_close(found[name], weights, atol=1e-7, rtol=0, msg=name)
+    assert "pretrain.validation.i2t_r1" in figures
+
+
+def test_a_part_that_the_file_lacks_is_missing_until_it_is_trained(project: Path) -> None:
+    start = published(project / "published", "retrieval")
+    _, made = pretrained(start, **{"pretrain.objective.lm": 0.0})
+    assert any("lm_head" in part for part in made.card.missing)
+    _, made = pretrained(start)
+    assert made.card.missing == ()
+
+
+def test_other_pixels_are_taken_and_other_sizes_are_told(project: Path) -> None:
+    start = published(project / "published", "pretrain")
+    _, made = pretrained(start, **{"model.image_size": 48})
+    assert made.image_size == 48
+    config = tiny.network().config
+    with pytest.raises(
+        BlipError, match=r"has other sizes than model; write there vision\.width: 128, vision"
+    ):
+        open_start(start, config)
+    with pytest.raises(BlipError, match=r"there is nothing; model\.start names a whole BLIP"):
+        open_start(project / "none.pth", config)
+
+
+def test_a_whole_blip_and_berts_texts_are_one_too_many() -> None:
+    both = {"model.start": "model_base.pth", "model.text_start": "bert/model.safetensors"}
+    with pytest.raises(BadArguments, match=r"a whole BLIP.*text_start has to be null"):
+        load_settings(ROOT / "params.yaml", overrides=both)

@@ -1,4 +1,4 @@
-"""The end of a run: its figures beside their bars, for the terminal and as Prefect artifacts."""
+"""The end of a run: its figures, for the terminal and as Prefect artifacts; the sample's beside their bars."""
 
 import json
 from dataclasses import dataclass
@@ -17,23 +17,24 @@ PAGE = REPORT / "index.html"
 PICTURES, OUTCOMES = GALLERY / "index.html", GALLERY / "summary.md"
 SERVED = {"Prefect": "prefect", "MLflow": "mlflow", "report and Data Docs": "reports"}  # pages by address
 
+SAMPLE = Path("data/sample")  # of whose data the bars are
 TEST, POOL = "test data, which no training has read", "the web pool, read in pre-training"
 DECIMALS = {"captioning.cider": 2, "filter.roc_auc": 3}  # of the figures that are no shares
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A key of metrics/summary.json, what it says, what it should reach (None: shown only), and the data it is of."""
+    """A key of metrics/summary.json, what it says, what it should reach on the sample (or None), of what data."""
 
     key: str
     label: str
     bar: float | None = None
     data: str = TEST
 
-    def row(self, value: float, half: float | None) -> dict[str, str]:
+    def row(self, value: float, half: float | None, with_bar: bool) -> dict[str, str]:
         """The figure as a line of the table; `half` is half the width of its interval over the test data, if known."""
         bar, reached = "", ""
-        if self.bar is not None:
+        if with_bar and self.bar is not None:
             bar, reached = f"≥ {self.shown(self.bar)}", "yes" if value >= self.bar else "no"
         shown = self.shown(value) if half is None else f"{100 * value:.1f} ± {100 * half:.1f} %"
         return {"figure": self.label, "value": shown, "bar": bar, "reached": reached, "data": self.data}
@@ -74,27 +75,41 @@ def rows() -> list[dict[str, str]]:
     figures = json.loads(SUMMARY.read_text(encoding="utf-8"))
     if {"bootstrap.r1_noisy", "bootstrap.r1_bootstrapped"} <= figures.keys():
         figures["bootstrap.gain"] = figures["bootstrap.r1_bootstrapped"] - figures["bootstrap.r1_noisy"]
+    with_bar = tests_the_sample()
     return [
-        figure.row(figures[figure.key], figures.get(f"{figure.key}_half"))
+        figure.row(figures[figure.key], figures.get(f"{figure.key}_half"), with_bar)
         for figure in FIGURES
         if figure.key in figures
     ]
 
 
+def tests_the_sample() -> bool:
+    """Whether the test data are the sample's, of which the bars are."""
+    settings = load_settings()
+    return Path(settings.ingest.datasets[settings.evaluate.retrieval.data].source).is_relative_to(SAMPLE)
+
+
+def title() -> str:
+    """Of the table."""
+    return "Figures and their bars" if tests_the_sample() else "Figures"
+
+
 def result_table() -> Table:
     """The figures for the terminal."""
-    table = Table(title="Figures and their bars", title_justify="left")
+    table = Table(title=title(), title_justify="left")
     table.add_column("figure")
     table.add_column("value", justify="right")
-    table.add_column("bar", justify="right")
-    table.add_column("reached")
+    if with_bar := tests_the_sample():
+        table.add_column("bar", justify="right")
+        table.add_column("reached")
     for data, group in groupby(rows(), lambda row: row["data"]):
         table.add_section()
         if data:
             table.add_row(data, style="bold")
         for row in group:
-            style = {"yes": "green", "no": "bold red"}.get(row["reached"], "dim")
-            table.add_row(row["figure"], row["value"], row["bar"], row["reached"], style=style)
+            style = {"yes": "green", "no": "bold red"}.get(row["reached"], "dim" if with_bar else "")
+            beside = (row["bar"], row["reached"]) if with_bar else ()
+            table.add_row(row["figure"], row["value"], *beside, style=style)
     return table
 
 
@@ -110,7 +125,7 @@ def show_results(seconds: float, message: str, with_figures: bool) -> None:
 
 def publish_results() -> None:
     """The same figures and the way to the report as artifacts of the Prefect run."""
-    create_table_artifact(table=rows(), key="results", description="Figures and their bars")
+    create_table_artifact(table=rows(), key="results", description=title())
     create_link_artifact(
         link=link_to(PAGE), link_text="report of the run (served by `make ui`)", key="report"
     )

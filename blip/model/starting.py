@@ -101,8 +101,8 @@ def open_start(path: Path, wanted: BlipConfig) -> Blip:
     """
     if not path.exists():
         raise BlipError(
-            f"{path}: there is nothing; model.start names a whole BLIP (a model directory or a .pth), an image encoder "
-            "(a .safetensors file), or is null"
+            f"{path}: no such file or folder; model.start names a whole BLIP (a model directory or a .pth), an image "
+            "encoder (a .safetensors file), or is null"
         )
     opened = Blip.open(path, learns=True)
     theirs, ours = _sizes(opened.network.config), _sizes(wanted)

@@ -146,12 +146,23 @@ def summary(found: Artefacts, seconds: float) -> dict[str, float]:
     measured = {name: value for name, value in values.items() if value is not None}
     stages = {f"seconds.{stage.replace('@', '_')}": spent for stage, spent in found.seconds.items()}
     spent = found.seconds | {REPORT: seconds}
-    total = {"seconds.total": round(sum(spent.values()), 1)} if spent.keys() >= NODES.keys() else {}
+    total = (
+        {"seconds.total": round(sum(spent.values()), 1)}
+        if spent.keys() >= NODES.keys() - found.left_out
+        else {}
+    )
     return measured | total | stages
 
 
+def _is_left_out(figure: str, found: Artefacts) -> bool:
+    """Whether no stage is to measure the figure."""
+    group = figure.removeprefix("finetune.").split(".")[0]
+    stage = f"finetune@{group}" if figure.startswith("finetune.") else f"evaluate@{group}"
+    return stage in found.left_out
+
+
 def result_table(found: Artefacts, gates: Mapping[str, Mapping[str, float]]) -> list[Row]:
-    """A row for every figure, in the order of LABELS, and for every further figure that a gate names.
+    """A row for every figure of LABELS, in their order, but of what is left out; and for every other that a gate names.
 
     Args:
         gates: `register.gate` of the settings, model to figure to minimum.
@@ -161,7 +172,8 @@ def result_table(found: Artefacts, gates: Mapping[str, Mapping[str, float]]) -> 
     }
     figures = found.figures
     known = baselines(figures)
-    names = [*LABELS, *(figure for figure in by_figure if figure not in LABELS)]
+    names = [name for name in LABELS if not _is_left_out(name, found)]
+    names += [figure for figure in by_figure if figure not in LABELS]
     return [
         Row(
             name,

@@ -137,7 +137,7 @@ def leave_out(name: str) -> dict[str, float]:
             made.touch() if path.suffix else made.mkdir()
     write_json(_metrics_of(name), {})
     print(f"{name}: left out, as {name.replace('@', '.')} is null in the settings", flush=True)
-    return {"seconds": 0.0}
+    return {}
 
 
 def _metrics_of(name: str) -> Path:

@@ -2,19 +2,23 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from blip.atomic import write_text
-from flows.results import FIGURES, result_table, rows, where_to_look
+from flows.results import FIGURES, result_table, rows, title, where_to_look
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 
 @pytest.fixture
 def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """metrics/summary.json of the current folder."""
     (tmp_path / "metrics").mkdir()
+    shutil.copy(PARAMS, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "metrics/summary.json"
 
@@ -69,6 +73,17 @@ def test_what_is_of_the_pool_stands_apart_from_what_no_training_has_read(summary
         "filter against the known noise, ROC AUC",
         "filter, kept of the right web texts",
     ]
+
+
+def test_figures_of_other_test_data_have_no_bars(summary):
+    assert title() == "Figures and their bars"
+    mine = PARAMS.read_text().replace("{source: data/sample/test,", "{source: data/mine/test,")
+    Path("params.yaml").write_text(mine)
+    summary.write_text(json.dumps({"retrieval.i2t_r1": 0.44}))
+
+    assert (row("image to text, R@1")["bar"], row("image to text, R@1")["reached"]) == ("", "")
+    assert [column.header for column in result_table().columns] == ["figure", "value"]
+    assert title() == "Figures"
 
 
 def test_figures_that_are_not_there_are_left_out(summary):

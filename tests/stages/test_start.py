@@ -80,7 +80,7 @@ def test_other_pixels_are_taken_and_other_sizes_are_told(project: Path) -> None:
         BlipError, match=r"has other sizes than model; write there vision\.width: 128, vision"
     ):
         open_start(start, config)
-    with pytest.raises(BlipError, match=r"there is nothing; model\.start names a whole BLIP"):
+    with pytest.raises(BlipError, match=r"no such file or folder; model\.start names a whole BLIP"):
         open_start(project / "none.pth", config)
 
 

@@ -36,8 +36,9 @@ class TextSize(Section):
 class Model(Section):
     """Sizes of the network, and what a new one starts from.
 
-    `start` is an image encoder's weights (safetensors), and `text_start` BERT's for the texts; or `start` is a whole
-    BLIP, a model directory or a published ``.pth``, whose sizes these have to be and whose vocabulary stays.
+    `start` is an image encoder's weights (a ``.safetensors`` file), and `text_start` BERT's for the texts; or `start`
+    is a whole BLIP (a model directory, a published ``.pth``, an id of the hub, ``models:/NAME@ALIAS``), whose sizes
+    these have to be and whose vocabulary stays.
     """
 
     image_size: int

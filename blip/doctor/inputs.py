@@ -12,8 +12,7 @@ from blip.doctor.numbers import samples_of_epoch
 from blip.doctor.plan import Plan
 from blip.doctor.sources import listed_in
 from blip.errors import BlipError
-from blip.model.starting import open_start
-from blip.stages.training import network_config
+from blip.stages.training import whole_start
 
 FLOAT = 4
 
@@ -101,9 +100,9 @@ def start(plan: Plan) -> Finding:
 
 def _new_start(model: Model) -> Finding:
     """What a new model, or its towers, start from."""
-    if model.start and model.starts_whole:
+    if model.starts_whole:
         try:
-            opened = open_start(Path(model.start), network_config(model, vocabulary=1))
+            opened = whole_start(model)
         except BlipError as error:
             return Finding("start", "bad", str(error))
         lacking = f", without {', '.join(opened.card.missing)}" if opened.card.missing else ""
@@ -128,7 +127,7 @@ def _new_start(model: Model) -> Finding:
 
 def vocabulary(plan: Plan) -> Finding:
     """The vocabulary of a run that starts a new model."""
-    if plan.model.start and plan.model.starts_whole:
+    if plan.model.starts_whole:
         return Finding("vocabulary", "good", f"that of {plan.model.start}, {plan.vocabulary:,} entries")
     named = plan.settings.ingest.vocabulary.file
     path = Path(named or VOCABULARY / "vocab.txt")

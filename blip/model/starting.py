@@ -99,11 +99,6 @@ def open_start(path: Path, wanted: BlipConfig) -> Blip:
     Raises:
         BlipError: it is no BLIP, or one of other sizes.
     """
-    if not path.exists():
-        raise BlipError(
-            f"{path}: no such file or folder; model.start names a whole BLIP (a model directory or a .pth), an image "
-            "encoder (a .safetensors file), or is null"
-        )
     opened = Blip.open(path, learns=True)
     theirs, ours = _sizes(opened.network.config), _sizes(wanted)
     if differing := [f"{name}: {size}" for name, size in theirs.items() if size != ours[name]]:

@@ -35,6 +35,7 @@ from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.model.vqa import AnswerObjective, untie
 from blip.tracking.following import following
+from blip.tracking.registry import resolve
 from blip.tracking.runs import StageRun
 from blip.training.collate import DialogCollate, PairCollate, QuestionCollate, StatementCollate
 from blip.training.engine import choose_device
@@ -287,9 +288,20 @@ def _starting_model(job: Job, model: Model) -> Blip | None:
     """What the job goes on from: an earlier stage's model, or the whole BLIP that the settings name; or none."""
     if job.start is not None:
         return Blip.open(job.start, learns=True)
-    if model.start and model.starts_whole:
-        return open_start(Path(model.start), network_config(model, vocabulary=1))
-    return None
+    return whole_start(model) if model.starts_whole else None
+
+
+def whole_start(model: Model) -> Blip:
+    """The whole BLIP that the settings name: a directory, a published file, an id of the hub, or one of the registry.
+
+    Raises:
+        BlipError: there is none, or it is one of other sizes.
+    """
+    try:
+        path = resolve(str(model.start))
+    except BlipError as error:
+        raise BlipError(f"model.start: {error}") from None
+    return open_start(path, network_config(model, vocabulary=1))
 
 
 def network_config(model: Model, vocabulary: int) -> BlipConfig:

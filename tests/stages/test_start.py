@@ -9,6 +9,7 @@ from blip.config import load_settings
 from blip.errors import BadArguments, BlipError
 from blip.model.api import Blip
 from blip.model.starting import open_start
+from blip.stages.training import whole_start
 from tests import public_files, tiny
 
 from .captioner_run import make_project
@@ -80,8 +81,11 @@ def test_other_pixels_are_taken_and_other_sizes_are_told(project: Path) -> None:
         BlipError, match=r"has other sizes than model; write there vision\.width: 128, vision"
     ):
         open_start(start, config)
-    with pytest.raises(BlipError, match=r"no such file or folder; model\.start names a whole BLIP"):
-        open_start(project / "none.pth", config)
+    nowhere = load_settings(ROOT / "params.yaml", overrides={"model.start": "none.pth"}).model
+    with pytest.raises(
+        BlipError, match=r"model\.start: none\.pth: no such file; public checkpoints are listed"
+    ):
+        whole_start(nowhere)
 
 
 def test_a_whole_blip_and_berts_texts_are_one_too_many() -> None:

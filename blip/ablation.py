@@ -29,6 +29,7 @@ from blip.data.kept import code_digest, digest_of
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.model.api import Blip
+from blip.model.checkpoints import WEIGHTS
 from blip.stages.training import Job, threads_of, train_here
 from blip.tasks import captioning, retrieval
 from blip.tasks.inputs import open_directory, read_samples
@@ -124,11 +125,14 @@ def _identity(settings: Settings) -> dict[str, str]:
     """What results depend on beside arm, seed and steps: data, files, settings and code."""
     parts = (settings.model, settings.pretrain_bootstrapped, settings.evaluate, settings.compute)
     told = json.dumps([part.model_dump(mode="json") for part in parts])
-    files = [settings.ingest.vocabulary.file or VOCABULARY, settings.model.start, settings.model.text_start]
+    words = settings.ingest.vocabulary.file or VOCABULARY / "vocab.txt"
+    starts = [Path(name) for name in (settings.model.start, settings.model.text_start) if name]
     return {
         "bootstrapped": PairsDataset.open(DATASETS / "bootstrapped").digest,
         "datasets": digest_of(_datasets(settings)),
-        "files": digest_of(digest(Path(name)) for name in files if name),
+        "files": digest_of(
+            digest(path / WEIGHTS if path.is_dir() else path) for path in (Path(words), *starts)
+        ),
         "settings": sha256(told.encode()).hexdigest(),
         "code": code_digest("capfilt", "data", "model", "tasks", "training"),
     }

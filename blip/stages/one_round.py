@@ -22,7 +22,7 @@ from blip.data import kept
 from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
 from blip.stages.choosing import Score, train_best, validated_by
 from blip.stages.filter import Train, hand_over, train_members
-from blip.stages.training import Job, digest_of, identity_of
+from blip.stages.training import Job, digest_of, identity_of, start_of
 from blip.stages.validation_scores import VALIDATION, caption_scores, match_scores, retrieval_scores
 from blip.tasks.rounds import PARTS, of_round, reading
 from blip.tracking.lineage import digest
@@ -111,7 +111,7 @@ def _pieces(now: Round, settings: Settings, run: StageRun) -> dict[str, Piece]:
             job.target,
             lambda: (
                 identity_of(of, settings)
-                | {"start": digest_of(job.start)}
+                | {"start": start_of(job, settings)}
                 | validated_by(of, settings, score)
             ),
             lambda: train(job, settings, run),

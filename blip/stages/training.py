@@ -24,7 +24,7 @@ from blip.errors import BlipError
 from blip.model.adapt import adapted
 from blip.model.api import Blip
 from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.checkpoints import ModelCard, save_model
+from blip.model.checkpoints import WEIGHTS, ModelCard, save_model
 from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrNetwork, pre_trained, save_nlvr
 from blip.model.objectives import ObjectiveConfig, PairObjective
@@ -35,6 +35,7 @@ from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.model.vqa import AnswerObjective, untie
 from blip.tracking.following import following
+from blip.tracking.lineage import digest
 from blip.tracking.registry import resolve
 from blip.tracking.runs import StageRun
 from blip.training.collate import DialogCollate, PairCollate, QuestionCollate, StatementCollate
@@ -165,7 +166,7 @@ def train_here(job: Job, settings: Settings) -> None:
     )
     export = partial(_save, objective, tokenizer, card)
     torch.manual_seed(settings.seed + rank)
-    identity = identity_of(job.run, settings) | {"start": digest_of(job.start)}
+    identity = identity_of(job.run, settings) | {"start": start_of(job, settings)}
     plan = Plan(
         job.name,
         objective,
@@ -241,11 +242,20 @@ def digest_of(directory: Path | None) -> str | None:
     """SHA-256 of a model's weights; None for no model. Raises BlipError if they are not there."""
     if directory is None:
         return None
-    path = directory / "model.safetensors"
+    path = directory / WEIGHTS
     if not path.is_file():
         raise BlipError(f"{directory} is missing; run the stage that makes it first (`dvc repro`)")
     with path.open("rb") as handle:
         return file_digest(handle, "sha256").hexdigest()
+
+
+def start_of(job: Job, settings: Settings) -> str | None:
+    """SHA-256 of the weights that a job goes on from; None where it starts a new model."""
+    model = job.run.model or settings.model
+    if job.start is not None or not model.starts_whole:
+        return digest_of(job.start)
+    path = resolve(str(model.start))
+    return digest(path / WEIGHTS if path.is_dir() else path)
 
 
 def open_dataset(name: str) -> tuple[PairsDataset, frozenset[str]]:

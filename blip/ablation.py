@@ -29,8 +29,7 @@ from blip.data.kept import code_digest, digest_of
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.model.api import Blip
-from blip.model.checkpoints import WEIGHTS
-from blip.stages.training import Job, threads_of, train_here
+from blip.stages.training import Job, start_weights, threads_of, train_here
 from blip.tasks import captioning, retrieval
 from blip.tasks.inputs import open_directory, read_samples
 from blip.tracking.lineage import digest
@@ -126,13 +125,13 @@ def _identity(settings: Settings) -> dict[str, str]:
     parts = (settings.model, settings.pretrain_bootstrapped, settings.evaluate, settings.compute)
     told = json.dumps([part.model_dump(mode="json") for part in parts])
     words = settings.ingest.vocabulary.file or VOCABULARY / "vocab.txt"
-    starts = [Path(name) for name in (settings.model.start, settings.model.text_start) if name]
+    model = settings.model
+    named = [] if model.starts_whole else [Path(name) for name in (model.start, model.text_start) if name]
+    starts = [start_weights(model)] if model.starts_whole else named
     return {
         "bootstrapped": PairsDataset.open(DATASETS / "bootstrapped").digest,
         "datasets": digest_of(_datasets(settings)),
-        "files": digest_of(
-            digest(path / WEIGHTS if path.is_dir() else path) for path in (Path(words), *starts)
-        ),
+        "files": digest_of(digest(path) for path in (Path(words), *starts)),
         "settings": sha256(told.encode()).hexdigest(),
         "code": code_digest("capfilt", "data", "model", "tasks", "training"),
     }

@@ -12,6 +12,7 @@ from rich.table import Table
 from blip.config import load_settings
 from blip.config.places import GALLERY, REPORT, REPORTS, SUMMARY
 from flows.addresses import address
+from flows.project import settings_in_use
 
 PAGE = REPORT / "index.html"
 PICTURES, OUTCOMES = GALLERY / "index.html", GALLERY / "summary.md"
@@ -85,8 +86,9 @@ def rows() -> list[dict[str, str]]:
 
 def tests_the_sample() -> bool:
     """Whether the test data are the sample's, of which the bars are."""
-    settings = load_settings()
-    return Path(settings.ingest.datasets[settings.evaluate.retrieval.data].source).is_relative_to(SAMPLE)
+    settings = settings_in_use()
+    source = settings.ingest.datasets.get(settings.evaluate.retrieval.data)
+    return source is not None and Path(source.source).is_relative_to(SAMPLE)
 
 
 def title() -> str:

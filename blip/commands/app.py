@@ -95,6 +95,8 @@ def models_for(named: "dict[Role, str | None]") -> "dict[Role, str]":
             found[role] = name
         elif (own / "config.json").is_file():
             found[role] = str(own)
+        elif own.is_dir():  # empty: the project leaves the task out
+            continue
         elif registry.is_here() and registry.champion(f"blip-{TRAINED[role]}"):
             found[role] = f"{registry.SCHEME}blip-{TRAINED[role]}@{registry.CHAMPION}"
     if not found:

@@ -109,7 +109,7 @@ def unwatched_files(settings: Settings) -> dict[str, tuple[str, ...]]:
     found = {
         file: tuple(stage for stage in stages if has_stage(stage) and not _lies_in_deps(Path(file), stage))
         for file, stages in read.items()
-        if file and Path(file).exists()
+        if file and (Path(file).is_file() or (file == settings.model.start and Path(file).is_dir()))
     }
     return {file: stages for file, stages in found.items() if stages}
 

@@ -15,6 +15,7 @@ View = Annotated[float, Field(ge=0.1, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
+VALIDATION = "validation"  # the dataset by which a filter is judged
 CHOSEN_BY = {"pretrain": "retrieval", "pretrain_bootstrapped": "retrieval", "captioner": "captioning"}
 """The task on whose validation data the candidates of a run are judged, where it is not the run's own."""
 HEADS = {
@@ -337,23 +338,40 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _heads_are_trained(self) -> "Settings":
-        runs = {} if self.model.starts_whole else self.runs  # a whole BLIP has heads that were trained before
-        for name, (start, losses) in HEADS.items() if runs else ():
-            for loss in losses:
-                if not getattr(runs[name].objective, loss) and not getattr(runs[start].objective, loss):
-                    raise ValueError(
-                        f"{name}.objective.{loss} is 0, and {start}.objective.{loss} too: nothing would train the head "
-                        "that the model is then asked for; give one of the two a weight"
-                    )
+        if not self.model.starts_whole:  # of which only its file says what was trained before
+            for name, start, loss in self.untrained():
+                raise ValueError(
+                    f"{name}.objective.{loss} is 0, and {start}.objective.{loss} too: nothing would train the head "
+                    "that the model is then asked for; give one of the two a weight"
+                )
         return self
+
+    def untrained(self) -> list[tuple[str, str, str]]:
+        """Runs asked for what neither they nor the run that they go on from train, with that run and the loss."""
+        runs = self.runs
+        return [
+            (name, start, loss)
+            for name, (start, losses) in HEADS.items()
+            for loss in losses
+            if not getattr(runs[name].objective, loss) and not getattr(runs[start].objective, loss)
+        ]
 
     def _reads(self) -> dict[str, list[str]]:
         """The datasets that runs and evaluations name, by the setting that may be null."""
         reads = {name: [*dict(run.mixture), *run.distractors] for name, run in self.runs.items()}
         tasks = {name: getattr(self.evaluate, name) for name in Evaluate.model_fields if name != "batch_size"}
-        reads |= {f"evaluate.{name}": [task.data] for name, task in tasks.items() if task}
+        reads |= {
+            f"evaluate.{name}": [
+                getattr(task, key) for key in ("data", "train", "validation") if hasattr(task, key)
+            ]
+            for name, task in tasks.items()
+            if task
+        }
         if self.finetune.vqa:
             reads["finetune.vqa"] += [self.validation.vqa.data, self.validation.vqa.train]
+        reads["filter"].append(VALIDATION)
+        for name in ("retrieval", "captioning"):
+            reads[f"validation.{name}"] = [getattr(self.validation, name).data]
         return reads | {"capfilt": [self.capfilt.web, self.capfilt.human, self.capfilt.held_out]}
 
     def _validated_on(self, task: str) -> str:

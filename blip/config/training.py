@@ -37,7 +37,7 @@ class Model(Section):
     """Sizes of the network, and what a new one starts from.
 
     `start` is an image encoder's weights (a ``.safetensors`` file), and `text_start` BERT's for the texts; or `start`
-    is a whole BLIP (a model directory, a published ``.pth``, an id of the hub, ``models:/NAME@ALIAS``), whose sizes
+    is a whole BLIP (a model directory, a published ``.pth``, an id of the hub, ``models:/NAME/VERSION``), whose sizes
     these have to be and whose vocabulary stays.
     """
 
@@ -55,6 +55,15 @@ class Model(Section):
             raise ValueError(
                 f"start: {self.start} is no .safetensors file, so a whole BLIP, which has its texts' weights already; "
                 "text_start has to be null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _starts_from_what_stays(self) -> "Model":
+        if self.starts_whole and "@" in str(self.start):
+            raise ValueError(
+                f"start: {self.start} is another model after each promotion, this pipeline's own among them, so that a "
+                "run would go on from what it made itself; give a version, as models:/blip-base/3"
             )
         return self
 

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from blip.config import Model, Source
+from blip.config import Model, Settings, Source
 from blip.config.places import DATASETS, RUNS, VOCABULARY
 from blip.credentials import shown
 from blip.data.pairs import PairsDataset
@@ -30,22 +30,16 @@ def datasets(plan: Plan) -> list[Finding]:
 def _dataset(plan: Plan, name: str) -> Finding:
     """What there is of one: the dataset itself, or what it will be made of."""
     subject, folder = f"data {name}", DATASETS / name
+    source = plan.settings.ingest.datasets.get(name)
     if (folder / "manifest.json").is_file():
         dataset = PairsDataset.open(folder)
-        shards, size = dataset.manifest.shards, dataset.manifest.bytes
+        shards = dataset.manifest.shards
         missing = [shard.url for shard in shards if not (folder / shard.url).is_file()]
         if missing:
             return Finding(
                 subject, "bad", f"{len(missing)} of {len(shards)} shards are missing, {missing[0]} first"
             )
-        figures = {"samples": float(len(dataset)), "shards": float(len(shards)), "bytes": float(size)}
-        return Finding(
-            subject,
-            "good",
-            f"{len(dataset):,} samples in {len(shards):,} shards, {size / GIB:.1f} GiB",
-            figures,
-        )
-    source = plan.settings.ingest.datasets.get(name)
+        return _made(subject, dataset, source)
     if source is None:
         return Finding(subject, "note", f"not there; an earlier stage makes {folder}")
     if source.is_remote:
@@ -55,6 +49,24 @@ def _dataset(plan: Plan, name: str) -> Finding:
         return Finding(subject, "note", f"not ingested yet; its source {where} is there")
     return Finding(
         subject, "bad", f"neither {folder} nor its source {where} is there; see the head of the recipe"
+    )
+
+
+def _made(subject: str, dataset: PairsDataset, source: Source | None) -> Finding:
+    """What there is in a dataset that has all its shards, and whether it is of the source that the settings name."""
+    shards, size = dataset.manifest.shards, dataset.manifest.bytes
+    figures = {"samples": float(len(dataset)), "shards": float(len(shards)), "bytes": float(size)}
+    text = f"{len(dataset):,} samples in {len(shards):,} shards, {size / GIB:.1f} GiB"
+    made_of = dataset.manifest.parameters.get("source")
+    if source is None or made_of in (None, source.source):
+        return Finding(subject, "good", text, figures)
+    there = source.is_remote or _reachable(source)[0]
+    now = f"the settings now name {source.source}" + ("" if there else ", which is not there")
+    return Finding(
+        subject,
+        "note" if there else "bad",
+        f"{text}, made of {shown(str(made_of))}; {now}: ingest again",
+        figures,
     )
 
 
@@ -95,14 +107,14 @@ def start(plan: Plan) -> Finding:
         if (plan.job.start / "model.safetensors").is_file():
             return Finding("start", "good", f"{plan.job.start}")
         return Finding("start", "note", f"{plan.job.start} is not there; an earlier stage makes it")
-    return _new_start(plan.model)
+    return _new_start(plan.model, plan.settings)
 
 
-def _new_start(model: Model) -> Finding:
+def _new_start(model: Model, settings: Settings) -> Finding:
     """What a new model, or its towers, start from."""
     if model.starts_whole:
         try:
-            opened = whole_start(model)
+            opened = whole_start(model, settings)
         except BlipError as error:
             return Finding("start", "bad", str(error))
         lacking = f", without {', '.join(opened.card.missing)}" if opened.card.missing else ""
@@ -127,8 +139,10 @@ def _new_start(model: Model) -> Finding:
 
 def vocabulary(plan: Plan) -> Finding:
     """The vocabulary of a run that starts a new model."""
-    if plan.model.starts_whole:
-        return Finding("vocabulary", "good", f"that of {plan.model.start}, {plan.vocabulary:,} entries")
+    if plan.settings.model.starts_whole:
+        return Finding(
+            "vocabulary", "good", f"that of {plan.settings.model.start}, {plan.vocabulary:,} entries"
+        )
     named = plan.settings.ingest.vocabulary.file
     path = Path(named or VOCABULARY / "vocab.txt")
     if path.is_file():

@@ -23,7 +23,7 @@ from blip.model.objectives import PairObjective
 from blip.model.statements import StatementObjective
 from blip.model.vqa import AnswerObjective, untie
 from blip.stages import STAGES
-from blip.stages.training import Job, Objectives, network_config, objective_config, threads_of
+from blip.stages.training import Job, Objectives, network_config, objective_config, threads_of, whole_start
 from blip.training.activations import Texts
 from blip.training.footprint import Footprint, footprint
 from blip.training.peak import device_peak
@@ -106,9 +106,8 @@ class Plan:
     @cached_property
     def vocabulary(self) -> int:
         """Entries of the vocabulary, or what it will have: BERT's where a file or a published model is named."""
-        model = self.model
-        if model.start and model.starts_whole:
-            return _entries_of(Path(model.start))
+        if self.settings.model.starts_whole:
+            return _entries_of(self.settings)
         wanted = self.settings.ingest.vocabulary
         path = Path(wanted.file or VOCABULARY / "vocab.txt")
         if path.is_file():
@@ -210,10 +209,10 @@ def make_plan(settings: Settings, stage: str, devices: Devices) -> Plan:
     return Plan(stage, job, settings, "cpu", _own_cpu(settings, threads, cores), max(cores // threads, 1))
 
 
-def _entries_of(model: Path) -> int:
-    """Entries of a model directory's vocabulary; BERT's of a published file, and of what the start's check refuses."""
+def _entries_of(settings: Settings) -> int:
+    """Entries of the starting model's vocabulary; BERT's if the check of the start is going to refuse it."""
     try:
-        return len(Tokenizer.from_directory(model)) if model.is_dir() else BERT
+        return len(whole_start(settings.model, settings).tokenizer)
     except BlipError:
         return BERT
 

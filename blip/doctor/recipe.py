@@ -11,6 +11,7 @@ from blip.config import Settings
 from blip.doctor import devices, inputs, numbers, services, speed
 from blip.doctor.finding import Finding, found
 from blip.doctor.plan import Devices, Plan, make_plan
+from blip.doctor.sources import sources_of
 
 Check = Callable[[Plan], Finding]
 
@@ -38,6 +39,7 @@ def examine_recipe(
     yield from (devices.devices(plan), network)
     if network.state != "bad":
         yield from _of(plan, devices.memory, numbers.batch, numbers.length(samples))
+    yield from found([update_wrapper(partial(sources_of, settings), sources_of)])
     yield from inputs.datasets(plan)
     yield from _of(plan, inputs.start, inputs.vocabulary)
     if network.state != "bad":

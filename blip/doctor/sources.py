@@ -2,16 +2,20 @@
 
 from pathlib import Path
 
-from blip.config import PARAMS, Ingest, Source, load_settings
+from blip.config import PARAMS, Ingest, Settings, Source, load_settings
 from blip.config.dvc_yaml import unmade, unwatched, unwatched_files
 from blip.doctor.finding import Finding
 
 
 def sources() -> Finding:
-    """Of params.yaml, held against dvc.yaml, this disk and the stores. Raises BlipError if a store cannot be listed."""
+    """Those of params.yaml, held against dvc.yaml, this disk, the stores. Raises BlipError if one cannot be listed."""
     if not PARAMS.is_file():
         return Finding("sources", "note", "no params.yaml here")
-    settings = load_settings()
+    return sources_of(load_settings())
+
+
+def sources_of(settings: Settings) -> Finding:
+    """The same of settings that a recipe is laid over."""
     datasets = settings.ingest.datasets
     if missing := unmade(settings.ingest):
         text = f"ingest.datasets has no {', '.join(missing)}, which stages of dvc.yaml read"

@@ -7,8 +7,12 @@ open_start(Path("model_base_capfilt_large.pth"), config)
 Unimodal encoder and decoder both start as BERT's layers, embeddings and the head of the language model as BERT's own.
 Cross-attention has no counterpart, nor have the tokens that BLIP adds behind BERT's vocabulary. BERT's token types,
 which BLIP does without, stay away.
+
+A model that was fine-tuned for one task has one text transformer only, encoder or decoder. The other begins as the
+same, as both do as BERT, and they share all but self-attention from then on, as in pre-training.
 """
 
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -37,6 +41,7 @@ SIZES = {
     "text.heads": "text.heads",
     "projection": "projection",
 }  # of the settings of `model`, and where a network's configuration has them
+TOWERS = ("text_encoder", "text_decoder")
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
@@ -99,11 +104,31 @@ def open_start(path: Path, wanted: BlipConfig) -> Blip:
     Raises:
         BlipError: it is no BLIP, or one of other sizes.
     """
-    opened = Blip.open(path, learns=True)
+    opened = _with_both_towers(Blip.open(path, learns=True))
     theirs, ours = _sizes(opened.network.config), _sizes(wanted)
     if differing := [f"{name}: {size}" for name, size in theirs.items() if size != ours[name]]:
         raise BlipError(f"{path} has other sizes than model; write there {', '.join(differing)}")
     return opened
+
+
+def _with_both_towers(opened: Blip) -> Blip:
+    """The model itself if it has both text transformers; else one whose other one begins as the one that there is."""
+    lacking = [tower for tower in TOWERS if tower in opened.card.missing]
+    if len(lacking) != 1:
+        return opened
+    (there,) = set(TOWERS) - set(lacking)
+    given = opened.network.state_dict()
+    made = BlipNetwork(replace(opened.network.config, tied=True))
+    made.load_state_dict(
+        {
+            name: given[
+                name.replace(f"{lacking[0]}.", f"{there}.", 1) if name.startswith(lacking[0]) else name
+            ]
+            for name in made.state_dict()
+        }
+    )
+    missing = tuple(part for part in opened.card.missing if part not in lacking)
+    return Blip(made, opened.tokenizer, replace(opened.card, missing=missing))
 
 
 def _sizes(config: BlipConfig) -> dict[str, int]:

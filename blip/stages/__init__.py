@@ -101,15 +101,19 @@ def find_stage(name: str) -> Stage:
 def run_stage(name: str, settings: Settings) -> dict[str, float]:
     """Run one stage under its MLflow run, and write its figures with the `seconds` it took.
 
-    Of a task that the settings leave out it makes what DVC waits for, empty.
+    Under DVC a task that the settings leave out makes what DVC waits for, empty.
     On another node than the first, do what that says, and no more; the seconds are the only figure.
 
     Raises:
-        BadArguments: there is no such stage.
+        BadArguments: there is no such stage, or without DVC it is one that the settings leave out.
         BlipError: what the stage says of its inputs; or another process trains it.
     """
     stage = find_stage(name)
     if is_left_out(name, settings):
+        if "DVC_STAGE" not in os.environ:
+            raise BadArguments(
+                f"{name}: {name.replace('@', '.')} is null in the settings, so there is nothing to do"
+            )
         return leave_out(name)
     place = find_place(settings.launch, os.environ) if stage.has_ranks else Place()
     if place.node:

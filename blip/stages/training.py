@@ -28,7 +28,7 @@ from blip.model.checkpoints import WEIGHTS, ModelCard, save_model
 from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrNetwork, pre_trained, save_nlvr
 from blip.model.objectives import ObjectiveConfig, PairObjective
-from blip.model.parts import HEADS, still_missing
+from blip.model.parts import HEADS, LEARNS, still_missing
 from blip.model.starting import load_starting_text, load_starting_vision, open_start
 from blip.model.statements import StatementObjective
 from blip.model.text import TextConfig
@@ -254,8 +254,7 @@ def start_of(job: Job, settings: Settings) -> str | None:
     model = job.run.model or settings.model
     if job.start is not None or not model.starts_whole:
         return digest_of(job.start)
-    path = resolve(str(model.start))
-    return digest(path / WEIGHTS if path.is_dir() else path)
+    return digest(start_weights(model))
 
 
 def open_dataset(name: str) -> tuple[PairsDataset, frozenset[str]]:
@@ -277,7 +276,7 @@ def _network(job: Job, settings: Settings, model: Model) -> tuple[Network, Token
         the network, its tokenizer, and the parts that hold initial values: those that a starting model lacks, or all
         heads of a new one.
     """
-    if opened := _starting_model(job, model):
+    if opened := _starting_model(job, settings, model):
         vision = model.vision
         network = untie(opened.network) if job.task == "questions" else opened.network
         network = adapted(
@@ -294,24 +293,37 @@ def _network(job: Job, settings: Settings, model: Model) -> tuple[Network, Token
     return network, tokenizer, HEADS
 
 
-def _starting_model(job: Job, model: Model) -> Blip | None:
+def _starting_model(job: Job, settings: Settings, model: Model) -> Blip | None:
     """What the job goes on from: an earlier stage's model, or the whole BLIP that the settings name; or none."""
     if job.start is not None:
         return Blip.open(job.start, learns=True)
-    return whole_start(model) if model.starts_whole else None
+    return whole_start(model, settings) if model.starts_whole else None
 
 
-def whole_start(model: Model) -> Blip:
+def whole_start(model: Model, settings: Settings) -> Blip:
     """The whole BLIP that the settings name: a directory, a published file, an id of the hub, or one of the registry.
 
     Raises:
-        BlipError: there is none, or it is one of other sizes.
+        BlipError: there is none, it has other sizes, or it lacks a head that the settings ask for and never train.
     """
     try:
         path = resolve(str(model.start))
     except BlipError as error:
         raise BlipError(f"model.start: {error}") from None
-    return open_start(path, network_config(model, vocabulary=1))
+    opened = open_start(path, network_config(model, vocabulary=1))
+    for name, start, loss in settings.untrained():
+        if lacking := [part for part in LEARNS[loss] if part in opened.card.missing]:
+            raise BlipError(
+                f"{path} has no {' and no '.join(lacking)}, and {name}.objective.{loss} and {start}.objective.{loss} "
+                "are 0, so nothing would train it; give one of the two a weight"
+            )
+    return opened
+
+
+def start_weights(model: Model) -> Path:
+    """The file of the weights of the whole BLIP that the settings name."""
+    path = resolve(str(model.start))
+    return path / WEIGHTS if path.is_dir() else path
 
 
 def network_config(model: Model, vocabulary: int) -> BlipConfig:

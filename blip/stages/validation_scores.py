@@ -5,6 +5,7 @@ from pathlib import Path
 
 from blip.config import Settings
 from blip.config.section import Section
+from blip.config.sections import VALIDATION
 from blip.model.device import device_of
 from blip.model.dialogs import answer_ranker
 from blip.model.two_images import TwoImages
@@ -13,8 +14,6 @@ from blip.tasks import captioning, matching, nlvr, retrieval, visdial, vqa
 from blip.tasks.inputs import open_directory, read_samples
 from blip.tasks.outcome import Outcome
 from blip.tracking.measured import Scores, measured
-
-VALIDATION = "validation"
 
 
 def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> Scores:

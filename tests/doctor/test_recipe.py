@@ -69,7 +69,7 @@ def examined(
 def test_what_a_run_has_and_what_it_lacks(empty_folder: Path):
     found = examined(settings(), samples=14e6)
     assert {name for name, finding in found.items() if finding.state == "bad"} == {
-        "data human", "data regions", "data web", "start", "vocabulary",
+        "sources", "data human", "data regions", "data web", "start", "vocabulary",
     }  # fmt: skip
     assert "deit_base" in found["start"].text
     (empty_folder / "vit.safetensors").touch()

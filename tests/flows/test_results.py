@@ -84,6 +84,10 @@ def test_figures_of_other_test_data_have_no_bars(summary):
     assert (row("image to text, R@1")["bar"], row("image to text, R@1")["reached"]) == ("", "")
     assert [column.header for column in result_table().columns] == ["figure", "value"]
     assert title() == "Figures"
+    Path("params.yaml").write_text(
+        PARAMS.read_text().replace("log_odds, data: test}", "log_odds, data: by_hand}")
+    )
+    assert title() == "Figures"
 
 
 def test_figures_that_are_not_there_are_left_out(summary):

@@ -47,10 +47,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_its_stages_make_empty_outputs_and_no_figure(
-    project: Path, capsys: pytest.CaptureFixture[str], stage: str, made: list[str]
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stage: str,
+    made: list[str],
 ) -> None:
     before = project / made[0] / "of an earlier run"
     before.mkdir(parents=True)
+    with pytest.raises(BadArguments, match=r"is null in the settings, so there is nothing to do"):
+        run_stage(stage, settings_of())
+    assert before.is_dir(), "what lies there was perhaps trained by hand"
+    monkeypatch.setenv("DVC_STAGE", stage)
     assert run_stage(stage, settings_of()) == {}
     folder, *files = map(Path, made)
     assert list(folder.iterdir()) == [] and all(file.read_bytes() == b"" for file in files)
@@ -106,6 +114,10 @@ def test_settings_that_were_written_down_leave_out_the_same() -> None:
         ({"evaluate__vqa": {"data": "test"}}, r"evaluate\.vqa: finetune\.vqa is null"),
         ({"evaluate__video": {"data": "video"}}, r"evaluate\.video reads video, null in ingest\.datasets"),
         ({"ingest__datasets__web": None}, r"pretrain reads web, null in ingest\.datasets; give it a source"),
+        (
+            {"ingest__datasets__validation": None, "capfilt__held_out": "test"},
+            r"filter reads validation, null",
+        ),
         ({"finetune__retrieval": None}, r"finetune\.retrieval"),
     ],
 )

@@ -72,6 +72,37 @@ def test_a_part_that_the_file_lacks_is_missing_until_it_is_trained(project: Path
     assert made.card.missing == ()
 
 
+@pytest.mark.parametrize("kind", ["retrieval", "captioning"])
+def test_of_a_model_of_one_task_both_text_transformers_begin_as_the_one_it_has(
+    tmp_path: Path, kind: str
+) -> None:
+    start = published(tmp_path / "published", kind)
+    config, missing = Blip.open(start, learns=True).network.config, Blip.open(start, learns=True).card.missing
+    opened = open_start(start, config)
+    assert {"text_encoder", "text_decoder"} & set(missing) and opened.network.config.tied
+    assert not {"text_encoder", "text_decoder"} & set(opened.card.missing)
+    encoder, decoder = opened.network.text_encoder.state_dict(), opened.network.text_decoder.state_dict()
+    assert encoder and all(torch.equal(decoder[name], weights) for name, weights in encoder.items())
+    network = opened.network
+    assert network.text_encoder.layers[0].cross_attention is network.text_decoder.layers[0].cross_attention
+
+
+def test_a_start_without_a_head_that_nothing_trains_is_refused(tmp_path: Path) -> None:
+    start = published(tmp_path / "published", "captioning")
+    never = {"pretrain.objective.itm": 0.0, "filter.objective.itm": 0.0, "model.start": str(start)}
+    settings = load_settings(ROOT / "params.yaml", overrides=LIKE_IT | never | {"model.projection": 256})
+    with pytest.raises(
+        BlipError, match=r"has no itm_head, and filter\.objective\.itm and pretrain\.objective\.itm"
+    ):
+        whole_start(settings.model, settings)
+
+
+def test_an_alias_which_moves_is_no_start() -> None:
+    with pytest.raises(BadArguments, match=r"another model after each promotion.*give a version"):
+        load_settings(ROOT / "params.yaml", overrides={"model.start": "models:/blip-base@champion"})
+    load_settings(ROOT / "params.yaml", overrides={"model.start": "models:/blip-base/3"})
+
+
 def test_other_pixels_are_taken_and_other_sizes_are_told(project: Path) -> None:
     start = published(project / "published", "pretrain")
     _, made = pretrained(start, **{"model.image_size": 48})
@@ -81,11 +112,11 @@ def test_other_pixels_are_taken_and_other_sizes_are_told(project: Path) -> None:
         BlipError, match=r"has other sizes than model; write there vision\.width: 128, vision"
     ):
         open_start(start, config)
-    nowhere = load_settings(ROOT / "params.yaml", overrides={"model.start": "none.pth"}).model
+    nowhere = load_settings(ROOT / "params.yaml", overrides={"model.start": "none.pth"})
     with pytest.raises(
         BlipError, match=r"model\.start: none\.pth: no such file; public checkpoints are listed"
     ):
-        whole_start(nowhere)
+        whole_start(nowhere.model, nowhere)
 
 
 def test_a_whole_blip_and_berts_texts_are_one_too_many() -> None:

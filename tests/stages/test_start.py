@@ -11,6 +11,7 @@ from blip.model.api import Blip
 from blip.model.starting import open_start
 from blip.stages.training import whole_start
 from tests import public_files, tiny
+from tests.model import theirs
 
 from .captioner_run import make_project
 from .conftest import ROOT, TOY_MODEL, train_apart
@@ -85,6 +86,21 @@ def test_of_a_model_of_one_task_both_text_transformers_begin_as_the_one_it_has(
     assert encoder and all(torch.equal(decoder[name], weights) for name, weights in encoder.items())
     network = opened.network
     assert network.text_encoder.layers[0].cross_attention is network.text_decoder.layers[0].cross_attention
+
+
+@pytest.mark.parametrize("kind", ["BlipForImageTextRetrieval", "BlipForConditionalGeneration"])
+@pytest.mark.parametrize("size", ["even", "widths apart"])
+def test_so_does_one_of_transformers(tmp_path: Path, kind: str, size: str) -> None:
+    given = Blip.open(theirs.save(theirs.make(kind, size), tmp_path / "theirs"), learns=True)
+    opened = open_start(tmp_path / "theirs", given.network.config)
+    assert opened.network.config.tied and not given.network.config.tied
+    assert set(opened.card.missing) == set(given.card.missing) - {"text_encoder", "text_decoder"}
+    there = "text_decoder" if "text_encoder" in given.card.missing else "text_encoder"
+    expected = getattr(given.network, there).state_dict()
+    for tower in (opened.network.text_encoder, opened.network.text_decoder):
+        found = tower.state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], weights) for name, weights in expected.items())
 
 
 def test_a_start_without_a_head_that_nothing_trains_is_refused(tmp_path: Path) -> None:

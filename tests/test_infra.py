@@ -109,6 +109,9 @@ def test_the_batch_script_is_one_and_asks_for_a_warning_in_time() -> None:
     text = script.read_text()
     assert f"PREEMPTED={PREEMPTED}\n" in text and f"TERMINATED={TERMINATED} " in text
     assert "#SBATCH --signal=B:USR1@120" in text and Launch.model_validate({}).stop_timeout <= 110
+    assert text.index("\ntrap ") < text.index("\nsrun "), (
+        "or a signal ends the script before it can pass it on"
+    )
 
 
 @pytest.mark.parametrize("code", [PREEMPTED, TERMINATED])

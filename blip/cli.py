@@ -86,12 +86,10 @@ def stage(
     as_recorded = by_dvc and not recipe and not overrides and WRITTEN.is_file()
     chosen = read_written() if as_recorded else load_settings(recipe=recipe, overrides=overrides)
     figures = run_stage(name, chosen)
-    done = (
-        f"{name}: done in {figures['seconds']:.1f} s, {len(figures)} figures in {METRICS}/"
-        if figures
-        else None
-    )
-    show(figures, as_json, [done] if done else [])
+    lines = []
+    if figures:  # of a task that is left out there are none
+        lines = [f"{name}: done in {figures['seconds']:.1f} s, {len(figures)} figures in {METRICS}/"]
+    show(figures, as_json, lines)
     follows = figures.keys() == {"seconds"}  # a node of several that is not the first
     if not by_dvc and has_stage(name) and not follows:
         print(UNKNOWN_TO_DVC.format(name=name), file=sys.stderr)

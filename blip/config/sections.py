@@ -318,10 +318,12 @@ class Settings(Section):
             )
         for name, read in self._reads().items():
             if gone := [dataset for dataset in read if dataset in self.ingest.without]:
-                raise ValueError(
-                    f"{name} reads {', '.join(gone)}, null in ingest.datasets; give it a source, or make {name} null "
-                    "if it may be"
+                way = (
+                    f"give it a source, or make {name} null"
+                    if self._may_be_null(name)
+                    else "give it a source"
                 )
+                raise ValueError(f"{name} reads {', '.join(gone)}, null in ingest.datasets; {way}")
         return self
 
     @model_validator(mode="after")
@@ -355,6 +357,11 @@ class Settings(Section):
             for loss in losses
             if not getattr(runs[name].objective, loss) and not getattr(runs[start].objective, loss)
         ]
+
+    def _may_be_null(self, name: str) -> bool:
+        section, _, task = name.partition(".")
+        fields = {"finetune": Finetune.model_fields, "evaluate": Evaluate.model_fields}.get(section, {})
+        return task in fields and not fields[task].is_required()
 
     def _reads(self) -> dict[str, list[str]]:
         """The datasets that runs and evaluations name, by the setting that may be null."""

@@ -73,6 +73,7 @@ def styled(salt: str) -> Iterator[None]:
     ink, soft, line = COLOURS["ink"], COLOURS["soft"], COLOURS["line"]
     settings: Any = {  # names that matplotlib's stubs list one by one
         "svg.fonttype": "none",
+        "text.parse_math": False,  # a name may have dollars in it
         "svg.hashsalt": salt,
         "font.size": 8.5,
         "text.color": ink,

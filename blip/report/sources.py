@@ -7,11 +7,13 @@ for source in sources.largest(20): source.name, source.web_share
 
 import re
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from heapq import nlargest
 
 from blip.report.decision import Decision
 
 LARGEST = 20
+LONGEST = 80  # characters of a source's name in a metric's
 HELD = 100_000  # sources counted by name at once; hosts of the web are more
 UNKNOWN = "not known"
 
@@ -93,7 +95,7 @@ class Sources:
         """The shares of the largest sources under names that MLflow takes; none where there is only one."""
         found: dict[str, float] = {}
         for source in self._cut(most, Source("")) if len(self) > 1 else ():
-            name = re.sub(r"[^\w.-]+", "_", source.name)
+            name = _for_metric(source.name)
             shares = {
                 "web_kept": source.web_share,
                 "synthetic_kept": source.synthetic_share,
@@ -110,3 +112,9 @@ class Sources:
             if source.name not in chosen:
                 others.add(source)
         return ordered
+
+
+def _for_metric(name: str) -> str:
+    """A name that MLflow takes in a metric's, which may have 250 characters; a cut one ends in a digest of it all."""
+    safe = re.sub(r"[^\w.-]+", "_", name)
+    return safe if len(safe) <= LONGEST else f"{safe[:LONGEST]}_{sha256(name.encode()).hexdigest()[:8]}"

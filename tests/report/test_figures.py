@@ -13,7 +13,7 @@ from blip.config import Settings
 from blip.report.artefacts import read_artefacts
 from blip.report.audit import BINS, Audit, bin_of, read_audit
 from blip.report.chart import COLOURS
-from blip.report.decision import log_odds
+from blip.report.decision import Decision, log_odds
 from blip.report.figures import (
     compare_charts,
     finetuning_charts,
@@ -23,6 +23,7 @@ from blip.report.figures import (
     thin,
 )
 from blip.report.page import draw_charts
+from blip.report.pool import Known
 from blip.report.sources import Sources
 
 
@@ -65,6 +66,14 @@ def test_every_source_has_a_bar_for_each_of_its_shares(finished: Path) -> None:
     assert widths[:3] == pytest.approx(shares)
     assert len(widths) == 6
     assert [label.get_text() for label in axes.get_yticklabels()] == ["artist 0", "artist 1", "artist 2"]
+
+
+def test_a_name_with_dollars_is_no_formula() -> None:
+    sources = Sources()
+    for name in ("Ca$h_Money_$", "Ke$ha & A$AP"):
+        sources.count(Decision("key", (), "kept", "", Known(name)))
+    chart = source_chart(sources)
+    assert chart is not None and "Ca$h_Money_$" in chart.svg and "Ke$ha &amp; A$AP" in chart.svg
 
 
 def test_one_source_is_not_drawn() -> None:

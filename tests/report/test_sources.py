@@ -64,3 +64,11 @@ def test_figures_have_names_that_mlflow_takes() -> None:
     found = counted(["a|b.example", "c"]).figures()  # type: ignore[arg-type]
     assert found["capfilt.web_kept.a_b.example"] == 1.0
     assert found["capfilt.images_dropped.c"] == 0.0
+
+
+def test_figures_of_long_names_are_told_apart_and_not_too_long_for_mlflow() -> None:
+    sources = Sources()
+    for ending in ("one", "other"):
+        sources.count(decision(f"{'J. Doe, ' * 60}{ending}", [""], ["no_match"]))
+    names = sources.figures()
+    assert len(names) == 6 and max(map(len, names)) <= 120

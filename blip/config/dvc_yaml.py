@@ -3,6 +3,7 @@
 stage_spec("finetune@vqa")["deps"]     # ["data/datasets/vqa_train", ...], with ${key} and ${item.*} filled in
 settings_read("evaluate@vqa")          # ["seed", "compute", "evaluate.batch_size", "evaluate.vqa"]
 has_stage("finetune@vqa")              # True
+dependencies("finetune@vqa")           # [data/datasets/vqa_train, ...]
 unmade(settings.ingest)                # ["video"]: later stages wait for it and no source is named
 outputs("finetune@vqa")                # ["models/vqa", "metrics/curves/finetune_vqa.csv"]
 unwatched(settings.ingest.datasets)    # ["/data/mine/noisy"]: DVC will not see when it changes
@@ -56,6 +57,11 @@ def outputs(stage: str) -> list[Path]:
     """What dvc.yaml says that a stage makes, its metrics apart."""
     spec = stage_spec(stage)
     return [Path(_path_of(out)) for out in (*spec.get("outs", ()), *spec.get("plots", ()))]
+
+
+def dependencies(stage: str) -> list[Path]:
+    """What dvc.yaml says that a stage reads, addresses apart."""
+    return [Path(dep) for dep in map(_path_of, stage_spec(stage).get("deps", ())) if "://" not in dep]
 
 
 def unmade(ingest: Ingest) -> list[str]:

@@ -26,6 +26,7 @@ from blip.config import Settings
 from blip.config.dvc_yaml import outputs
 from blip.config.places import METRICS, RUNS
 from blip.errors import BadArguments
+from blip.stages.unsaved import Made, Unsaved, forget_but
 from blip.tracking.measured import Scores, as_json
 from blip.tracking.runs import StageRun, stage_run
 from blip.training.launch.place import Place, find_place
@@ -149,20 +150,41 @@ def _metrics_of(name: str) -> Path:
 
 
 def _run_here(name: str, stage: Stage, settings: Settings) -> dict[str, float]:
-    module = cast(StageModule, importlib.import_module(stage.module))
-    prepare_random_numbers(settings)
     with stage_run(name, settings) as run:
-        began = time.monotonic()
-        figures = module.run(settings, run, stage.variant)
-        figures = _finite(name, figures | run.figures)
-        figures["seconds"] = round(time.monotonic() - began, 2)
-        run.log_metrics(figures)
+        scores, trained = _made_once(name, stage, settings, run)
+        run.measured |= scores.measured
+        run.log_metrics(scores.figures)
         run.tag_weights()
         if stage.keeps_metrics:
-            written = as_json(Scores(figures, run.measured))
-            write_json(_metrics_of(name), written)
-        _forget_checkpoints(run.trained)
-    return figures
+            write_json(_metrics_of(name), as_json(scores))
+        _forget_checkpoints(trained)
+    return scores.figures
+
+
+def _made_once(name: str, stage: Stage, settings: Settings, run: StageRun) -> Made:
+    """What the stage makes; under DVC, of one that trains or bootstraps, what it made before DVC could save it."""
+    if "DVC_STAGE" not in os.environ:
+        return _make(name, stage, settings, run)
+    forget_but(name)
+    if not stage.has_ranks:
+        return _make(name, stage, settings, run)
+    unsaved = Unsaved.of(name, settings)
+    if made := unsaved.take_up():
+        print(f"{name}: was done already, and ended before DVC had saved it", flush=True)
+        return made
+    made = _make(name, stage, settings, run)
+    unsaved.keep(made)
+    return made
+
+
+def _make(name: str, stage: Stage, settings: Settings, run: StageRun) -> Made:
+    module = cast(StageModule, importlib.import_module(stage.module))
+    prepare_random_numbers(settings)
+    began = time.monotonic()
+    figures = module.run(settings, run, stage.variant)
+    figures = _finite(name, figures | run.figures)
+    figures["seconds"] = round(time.monotonic() - began, 2)
+    return Made(Scores(figures, run.measured), run.trained)
 
 
 @contextmanager

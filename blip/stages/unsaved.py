@@ -1,0 +1,115 @@
+"""What a stage has made and DVC has not saved yet, so that a stage that is ended in between is not done again.
+
+    forget_but("pretrain")
+    unsaved = Unsaved.of("pretrain", settings)
+    made = unsaved.take_up()                    # None: there is nothing, or it was made of something else
+    if made is None:
+        made = ...                              # days of training
+        unsaved.keep(made)
+
+DVC removes the outputs of a stage before it runs it, and counts them as made when it has hashed and stored them: of a
+large dataset minutes after the stage is done. Until the next stage starts they are kept here too, as hard links, which
+take no room. On a file system without such links nothing is kept.
+
+    .blip/unsaved/STAGE/made.json    figures, and what it was made of
+                        0, 1, ...    the outputs, in dvc.yaml's order
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from blip.atomic import atomic_path, flush, take_away, write_json
+from blip.config import Settings
+from blip.config.dvc_yaml import dependencies, outputs
+from blip.data.kept import digest_of, files_of
+from blip.tracking.lineage import parameters
+from blip.tracking.measured import Scores, as_json, from_json
+from blip.tracking.store import STATE
+
+FOLDER, NOTE, LOCK = STATE / "unsaved", "made.json", Path("dvc.lock")
+CACHE = "__pycache__"
+
+
+class Made(NamedTuple):
+    """Figures of a stage that is done, and the training runs of it whose checkpoints are still there."""
+
+    scores: Scores
+    trained: list[str]
+
+
+def forget_but(stage: str) -> None:
+    """Remove what other stages kept: DVC has saved it, or it would not run this one."""
+    for folder in FOLDER.glob("*"):
+        if folder.name != stage:
+            take_away(folder)
+
+
+@dataclass(frozen=True)
+class Unsaved:
+    """The place for the outputs of a stage that runs under DVC, and a digest of what it makes them of."""
+
+    stage: str
+    origins: str
+
+    @classmethod
+    def of(cls, stage: str, settings: Settings) -> "Unsaved":
+        """For a stage that starts now."""
+        return cls(stage, digest_of([_saved(stage), parameters(stage, settings), *_stamps(stage)]))
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return FOLDER / self.stage
+
+    def take_up(self) -> Made | None:
+        """Put the outputs in their places again; None where there are none that were made of the same."""
+        try:
+            noted = json.loads((self.folder / NOTE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if noted.pop("origins") != self.origins:
+            take_away(self.folder)
+            return None
+        for number, target in enumerate(outputs(self.stage)):
+            with atomic_path(target) as temporary:
+                _link(self.folder / str(number), temporary)
+        return Made(from_json(noted["scores"], self.stage), noted["trained"])
+
+    def keep(self, made: Made) -> None:
+        """Link the outputs, and note the figures with them."""
+        try:
+            with atomic_path(self.folder) as temporary:
+                temporary.mkdir()
+                for number, target in enumerate(outputs(self.stage)):
+                    flush(target)
+                    _link(target.resolve(), temporary / str(number))
+                note = {"origins": self.origins, "trained": made.trained, "scores": as_json(made.scores)}
+                write_json(temporary / NOTE, note)
+        except OSError:
+            take_away(self.folder)
+
+
+def _link(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=os.link)
+    else:
+        os.link(source, target)
+
+
+def _saved(stage: str) -> Any:
+    """What DVC last saved of the stage: another entry means that it has saved what was made since."""
+    if not LOCK.is_file():
+        return None
+    return (yaml.safe_load(LOCK.read_text(encoding="utf-8")) or {}).get("stages", {}).get(stage)
+
+
+def _stamps(stage: str) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of change of all files that the stage reads."""
+    files = (file for place in dependencies(stage) for file in files_of(place) if CACHE not in file.parts)
+    return sorted((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)

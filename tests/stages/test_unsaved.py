@@ -1,0 +1,151 @@
+"""A stage that is ended between its work and DVC's noting of it is not done again."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from blip import stages
+from blip.config import Settings, load_settings
+from blip.stages import Stage, run_stage, unsaved
+from blip.tracking.measured import Measured, from_json
+
+ROOT = Path(__file__).parents[2]
+HOW = Measured(("a digest",), "of data", (("seed", "1"),))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A project with one stage, `bake`, which makes a folder and a file of `flour`; run as DVC runs it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("DVC_STAGE", "bake")
+    monkeypatch.chdir(tmp_path)
+    spec = {"deps": ["flour"], "params": ["seed"], "outs": ["cake"], "plots": [{"heat.csv": {"x": "step"}}]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"bake": spec}}))
+    Path("flour").mkdir()
+    Path("flour/bag").write_text("white")
+    return load_settings(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def baked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What each time was baked of."""
+    times: list[str] = []
+
+    def run(settings: Settings, run: stages.StageRun, variant: str | None) -> dict[str, float]:
+        times.append(Path("flour/bag").read_text())
+        Path("cake/layers").mkdir(parents=True)
+        Path("cake/layers/1").write_text(times[-1])
+        Path("heat.csv").write_text("step,loss\n")
+        run.measured["weight"] = HOW
+        return {"weight": 2.5}
+
+    module = ModuleType("bake")
+    module.run = run
+    monkeypatch.setitem(sys.modules, "bake", module)
+    monkeypatch.setitem(stages.STAGES, "bake", Stage("bake", trains=True))
+    return times
+
+
+def remove_outputs() -> None:
+    """As DVC does before it runs the stage."""
+    shutil.rmtree("cake")
+    Path("heat.csv").unlink()
+    shutil.rmtree("metrics", ignore_errors=True)
+
+
+def test_a_stage_that_was_done_and_not_saved_is_not_done_again(settings: Settings, baked: list[str]) -> None:
+    first = run_stage("bake", settings)
+    remove_outputs()
+    again = run_stage("bake", settings)
+
+    assert (baked, again) == (["white"], first)
+    assert Path("cake/layers/1").read_text() == "white" and Path("heat.csv").is_file()
+    written = json.loads(Path("metrics/bake.json").read_text())
+    assert from_json(written, "bake").measured == {"weight": HOW}
+
+
+def test_one_that_was_killed_before_its_figures_were_told_tells_them_then(
+    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(run: stages.StageRun) -> None:
+        raise SystemExit(143)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages.StageRun, "tag_weights", killed)
+        with pytest.raises(SystemExit):
+            run_stage("bake", settings)
+    remove_outputs()
+    figures = run_stage("bake", settings)
+
+    (run,) = MlflowClient().search_runs(["1"], "tags.`blip.stage` = 'bake'")
+    assert (baked, run.info.status, run.data.tags["blip.weights"]) == (["white"], "FINISHED", "a digest")
+    points = MlflowClient().get_metric_history(run.info.run_id, "weight")
+    assert [point.value for point in points] == [figures["weight"]]
+
+
+def new_flour(settings: Settings) -> Settings:
+    Path("flour/bag").write_text("brown")
+    return settings
+
+
+def other_seed(settings: Settings) -> Settings:
+    return settings.model_copy(update={"seed": 8})
+
+
+def saved(settings: Settings) -> Settings:
+    """DVC has noted the stage, and runs it again as someone forces it."""
+    Path("dvc.lock").write_text(
+        yaml.safe_dump({"stages": {"bake": {"outs": [{"path": "cake", "md5": "1"}]}}})
+    )
+    return settings
+
+
+@pytest.mark.parametrize("change", [new_flour, other_seed, saved])
+def test_it_is_done_again_of_something_else_or_once_it_is_saved(
+    settings: Settings, baked: list[str], change: Callable[[Settings], Settings]
+) -> None:
+    run_stage("bake", settings)
+    remove_outputs()
+    run_stage("bake", change(settings))
+    assert len(baked) == 2 and Path("cake/layers/1").read_text() == baked[-1]
+
+
+def test_without_dvc_it_is_done_whenever_it_is_called(
+    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_STAGE")
+    run_stage("bake", settings)
+    remove_outputs()
+    run_stage("bake", settings)
+    assert len(baked) == 2 and not unsaved.FOLDER.exists()
+
+
+def test_the_next_stage_takes_what_was_kept_away(
+    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_stage("bake", settings)
+    assert (unsaved.FOLDER / "bake").is_dir()
+    module = ModuleType("taste")
+    module.run = lambda settings, run, variant: {}
+    monkeypatch.setitem(sys.modules, "taste", module)
+    monkeypatch.setitem(stages.STAGES, "taste", Stage("taste"))
+    run_stage("taste", settings)
+    assert not any(unsaved.FOLDER.iterdir())
+
+
+def test_where_files_cannot_be_linked_the_stage_is_done_all_the_same(
+    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*paths: object, **how: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(unsaved.os, "link", refused)
+    assert run_stage("bake", settings)["weight"] == 2.5
+    assert Path("cake/layers/1").is_file() and not any(unsaved.FOLDER.iterdir())

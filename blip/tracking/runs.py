@@ -47,6 +47,7 @@ class StageRun:
         self.client = client
         logged = client.get_run(run_id).data
         self._parameters = dict(logged.params)
+        self._results = dict(logged.metrics)
         self._last_steps = {name: self._last_step(name) for name in logged.metrics if "system/" not in name}
         self.figures: dict[str, float] = {}  # of what was done in the stage, to stand beside its own figures
         self.measured: dict[str, Measured] = {}  # how figures of the stage were measured
@@ -60,8 +61,9 @@ class StageRun:
         Points at or before the last one of a curve are left out, for a resumed stage repeats some, unless they come
         `again` with other values.
         """
-        if step is None:
-            self._add(metrics, 0)
+        if step is None:  # a stage that was ended behind its results has them again
+            self._add({n: value for n, value in metrics.items() if self._results.get(n) != value}, 0)
+            self._results.update(metrics)
         else:
             self._add(
                 {n: value for n, value in metrics.items() if again or step > self._last_steps.get(n, -1)},

@@ -81,9 +81,8 @@ class Pairs:
         return np.fromiter((stable_id(key) for key in keys if key not in excluded), np.int64)
 
     def spread(self, limit: int) -> tuple[list[Shard], int]:
-        """Shards from all over the dataset, and of how many samples of each to take the first, for `limit` in all."""
-        shards = PairsDataset.open(self.dataset).manifest.shards
-        return shards[:: max(1, len(shards) // limit)], max(1, limit // max(len(shards), 1))
+        """As `PairsDataset.spread`."""
+        return PairsDataset.open(self.dataset).spread(limit)
 
     def shards(self) -> Iterator[tuple[Shard, dict[str, int]]]:
         """The shards, each with the perceptual hashes of its pictures by key: one pass over the metadata.

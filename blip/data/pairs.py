@@ -89,6 +89,12 @@ class PairsDataset:
         if count != shard.samples:
             raise BlipError(f"shard {path}: {count} samples, the manifest says {shard.samples}; {_AGAIN}")
 
+    def spread(self, limit: int) -> tuple[list[Shard], int]:
+        """Shards from all over the dataset, and of how many samples of each to take the first, for `limit` in all."""
+        shards = self.manifest.shards
+        chosen = min(len(shards), limit)
+        return [shards[n * len(shards) // chosen] for n in range(chosen)], limit // max(chosen, 1)
+
     def metadata(self, columns: list[str] | None = None) -> pa.Table:
         """The metadata table, or some of its columns.
 

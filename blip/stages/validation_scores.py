@@ -15,6 +15,8 @@ from blip.tasks.inputs import open_directory, read_samples
 from blip.tasks.outcome import Outcome
 from blip.tracking.measured import Scores, measured
 
+RERANKING = (".rerank", ".rerank_by")
+
 
 def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     """Recall both ways, by embeddings alone (``.itc``) and re-ranked, as far as the model has learnt it."""
@@ -30,10 +32,14 @@ def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> Scores
         rerank_size=task.rerank if model.can_match else 0,
         rerank_by=task.rerank_by,
     )
-    scores = {f"{prefix}.validation.itc.{name}": value for name, value in found["itc"].items()}
-    scores |= {f"{prefix}.validation.{name}": value for name, value in found.get("itm", {}).items()}
-    return Scores.of(
-        scores, measured([directory], task.data, settings, *_settings_of(prefix, "retrieval", task))
+    itc = {f"{prefix}.validation.itc.{name}": value for name, value in found["itc"].items()}
+    itm = {f"{prefix}.validation.{name}": value for name, value in found.get("itm", {}).items()}
+    names = _settings_of(prefix, "retrieval", task)
+    of_data = [
+        name for name in names if not name.endswith(RERANKING)
+    ]  # which embeddings alone know nothing of
+    return Scores.of(itc, measured([directory], task.data, settings, *of_data)) | Scores.of(
+        itm, measured([directory], task.data, settings, *names)
     )
 
 
@@ -60,9 +66,9 @@ def match_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
         BlipError: the validation data have no two pictures with different texts.
     """
     filters = [open_directory(path, settings.compute) for path in matching.with_members(directory)]
-    found = matching.evaluate(filters, *open_dataset(VALIDATION), settings.seed)
+    found = matching.evaluate(filters, *open_dataset(VALIDATION))
     scores = {f"{prefix}.validation_{name}": value for name, value in found.items()}
-    return Scores.of(scores, measured([directory], VALIDATION, settings, "seed"))
+    return Scores.of(scores, measured([directory], VALIDATION, settings))
 
 
 def question_scores(prefix: str, directory: Path, settings: Settings) -> Scores:

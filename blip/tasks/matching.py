@@ -1,6 +1,6 @@
 """Telling matching texts from others: what a filter is asked about held-out pairs, and its figures.
 
-    evaluate(models, held_out, frozenset(), seed=0)      # {"auc": 0.95, "accuracy": 0.88, "itc_auc": 0.91}
+    evaluate(models, held_out, frozenset())      # {"auc": 0.95, "accuracy": 0.88, "itc_auc": 0.91}
 
 Each picture is asked about with its own text and with those of others. The figures are of the models as they are
 trained: by the ITM head, and by the embeddings, each of the whole picture. By what CapFilt lets them decide,
@@ -46,18 +46,17 @@ def with_members(directory: Path) -> list[Path]:
     return [directory, *sorted(members, key=lambda path: int(path.name))]
 
 
-def evaluate(
-    models: Sequence[Blip], held_out: PairsDataset, exclude: frozenset[str], seed: int
-) -> dict[str, float]:
+def evaluate(models: Sequence[Blip], held_out: PairsDataset, exclude: frozenset[str]) -> dict[str, float]:
     """ROC AUC, and accuracy at a probability of 0.5, of the ITM head; ROC AUC of the embeddings' cosine.
 
-    Several models decide by the mean of their log-odds, and of their cosines.
+    Several models decide by the mean of their log-odds, and of their cosines. The texts of others are the same ones
+    whatever the seed of the run, so that models of two runs can be compared.
 
     Raises:
         BlipError: there are not two pairs with different texts, or a score is no finite number.
     """
     scores, matched = [], []
-    for asked in ask(held_out, exclude, seed):
+    for asked in ask(held_out, exclude):
         scores.append(torch.stack([_scores(model, asked) for model in models]).mean(0))
         matched.append(asked.matched)
     matched_N, (itm_N, itc_N) = torch.cat(matched), torch.cat(scores, 1)
@@ -81,6 +80,8 @@ def _scores(model: Blip, asked: Asked) -> Tensor:
 def ask(held_out: PairsDataset, exclude: frozenset[str], seed: int = 0, limit: int = 2000) -> Iterator[Asked]:
     """At most `limit` pairs that match, in batches, with `OTHERS` texts of other pictures for each picture.
 
+    Of a larger dataset they are from all over it: in order it may be one source after the other.
+
     Raises:
         BlipError: there are not two pairs with different texts.
     """
@@ -89,7 +90,7 @@ def ask(held_out: PairsDataset, exclude: frozenset[str], seed: int = 0, limit: i
         raise BlipError(
             f"{held_out.path}: a filter is measured on pairs with different texts; it has {len(texts)}"
         )
-    for batch in batches(islice(_with_texts(held_out.samples(exclude)), limit), BATCH):
+    for batch in batches(_spread(held_out, exclude, limit), BATCH):
         own = [[clean_caption(caption.text) for caption in sample.captions] for sample in batch]
         first = [(place, mine[0]) for place, mine in enumerate(own)]
         others = [
@@ -98,6 +99,13 @@ def ask(held_out: PairsDataset, exclude: frozenset[str], seed: int = 0, limit: i
             for text in _others(texts, set(mine), Random(f"{seed}/{sample.key}"))
         ]
         yield Asked(batch, [*first, *others])
+
+
+def _spread(held_out: PairsDataset, exclude: frozenset[str], limit: int) -> Iterator[Sample]:
+    """Samples with texts: all of them, or the first of each of many shards."""
+    shards, each = held_out.spread(limit) if len(held_out) > limit else (held_out.manifest.shards, limit)
+    for shard in shards:
+        yield from islice(_with_texts(held_out.shard_samples(shard, exclude)), each)
 
 
 def _with_texts(samples: Iterable[Sample]) -> Iterator[Sample]:

@@ -90,10 +90,14 @@ def measured(models: Iterable[Path], dataset: str, settings: Settings, *names: s
 
 
 def data_digest(dataset: Path) -> str:
-    """Digest of the samples of a dataset without those that validation set aside. Raises BlipError if there is none."""
+    """Digest of the samples of a dataset without those that validation set aside. Raises BlipError if there is none.
+
+    It is of the shards, not of the manifest, which also says where they came from and what was kept out of training.
+    """
     from blip.data.pairs import PairsDataset, set_aside  # slow; who reads figures needs none of them
 
-    return digest_of([PairsDataset.open(dataset).digest, *sorted(set_aside(dataset))])
+    shards = PairsDataset.open(dataset).manifest.shards
+    return digest_of([*(shard.sha256 for shard in shards), *sorted(set_aside(dataset))])
 
 
 def as_json(scores: Scores) -> dict[str, Any]:

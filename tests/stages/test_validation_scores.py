@@ -65,7 +65,7 @@ def test_the_members_of_a_filter_are_measured_together(settings: Settings) -> No
     tiny.save(judge / "members/2", 1)
     together = validation_scores.match_scores("filter", judge, settings)
     jury = jury_of(Models.of(judge, [judge], "cpu"), CapFilt(), None)
-    found = measure(jury, Pairs(Path("data/datasets/validation")), settings.seed)
+    found = measure(jury, Pairs(Path("data/datasets/validation")))
     assert len(jury.judges) == 2
     assert together.figures["filter.validation_auc"] == pytest.approx(found.roc_auc)
     assert together.figures["filter.validation_accuracy"] == found.accuracy
@@ -81,7 +81,28 @@ def test_what_a_filter_has_learnt_is_measured_whatever_capfilt_makes_of_it(setti
     other = settings.model_copy(update={"capfilt": how})
     one, two = (validation_scores.match_scores("filter", Path("models/filter"), s) for s in (settings, other))
     assert one == two and not Path("data/datasets/human").exists()
-    assert one.measured["filter.validation_auc"].settings == (("seed", str(settings.seed)),)
+    assert one.measured["filter.validation_auc"].settings == ()
+
+
+def test_filters_of_runs_with_other_seeds_are_compared(settings: Settings) -> None:
+    write(Path(), "validation", captioned("red apple", "dog", "the table", "green apple"))
+    other = settings.model_copy(update={"seed": settings.seed + 1})
+    one, two = (validation_scores.match_scores("filter", Path("models/filter"), s) for s in (settings, other))
+    assert one == two
+
+
+def test_embeddings_are_compared_however_much_is_re_ranked(settings: Settings) -> None:
+    write(Path(), "validation", captioned("red apple", "dog"))
+    how = settings.validation.retrieval.model_copy(update={"rerank": 1})
+    other = settings.model_copy(
+        update={"validation": settings.validation.model_copy(update={"retrieval": how})}
+    )
+    one, two = (
+        validation_scores.retrieval_scores("pretrain", Path("models/filter"), s).measured
+        for s in (settings, other)
+    )
+    assert one["pretrain.validation.itc.i2t_r1"].how == two["pretrain.validation.itc.i2t_r1"].how
+    assert one["pretrain.validation.i2t_r1"].how != two["pretrain.validation.i2t_r1"].how
 
 
 def test_one_caption_alone_cannot_validate_a_filter(settings: Settings) -> None:

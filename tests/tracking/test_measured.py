@@ -25,8 +25,10 @@ def picture() -> bytes:
     return file.getvalue()
 
 
-def write_dataset(*texts: str) -> None:
-    with PairsWriter(Path("data/datasets/test"), samples_per_shard=8, parents=[], parameters={}) as writer:
+def write_dataset(*texts: str, source: str = "here") -> None:
+    with PairsWriter(
+        Path("data/datasets/test"), samples_per_shard=8, parents=[source], parameters={}
+    ) as writer:
         for number, text in enumerate(texts):
             writer.add(Sample(f"s{number}", picture(), "png", (Caption(text, "human"),), (), 32, 32))
 
@@ -74,6 +76,11 @@ def test_other_samples_are_measured_otherwise(how: Measured, settings: Settings)
     assert again(settings).how == how.how != without_one
     write_dataset("a cat", "a horse")
     assert again(settings).how not in (how.how, without_one)
+
+
+def test_the_same_samples_from_elsewhere_are_measured_alike(how: Measured, settings: Settings) -> None:
+    write_dataset("a cat", "a dog", source="another place")
+    assert again(settings).how == how.how
 
 
 def test_other_settings_are_measured_otherwise(how: Measured) -> None:

@@ -29,7 +29,7 @@ from blip.capfilt.judge import Jury
 from blip.capfilt.jury import forget_models, jury_of
 from blip.capfilt.limit import Limit, bad_in
 from blip.capfilt.shard import AUDIT, BAD_SHARD, ShardJob, Tally, Thresholds, bootstrap_shard
-from blip.config import Wish
+from blip.config import CapFilt, Wish
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_batches
@@ -163,11 +163,30 @@ def _cut(order: Order, near: Path | None, beat: Heartbeat) -> dict[str, Any]:
         measured = measure(jury, order.held_out, order.seed, beat=beat) if order.held_out else None
         if isinstance(cut, Wish):
             cut = find_threshold(cut, settings.noise, jury, order.web, measured, beat)
+            _tell(cut, settings, measured)
     given = settings.synthetic_threshold
     found = {"threshold": cut, "synthetic_threshold": cut if given is None else given, "asked": order.asked}
     if measured is None:
         return found
     return found | {"validation_auc": measured.roc_auc, "validation_accuracy": measured.accuracy}
+
+
+def _tell(cut: float, settings: CapFilt, measured: Measured | None) -> None:
+    """What a threshold that was looked for gives, and how sure that is."""
+    said = f"capfilt  web texts are kept from {cut:.4g} on"
+    if measured:
+        low, high = measured.interval(cut, settings.noise)
+        said += (
+            f": of them {measured.at(cut, settings.noise).precision:.1%} match ({low:.1%} to {high:.1%}, by "
+            f"{len(measured.matched):,} held-out pairs) where {settings.noise:.0%} of all are wrong"
+        )
+    print(said, flush=True)
+    if settings.neighbours and settings.synthetic_threshold is None:
+        print(
+            "capfilt  note: captions that are written here are judged without neighbours, so that share is not theirs: "
+            "give them a synthetic_threshold, as 0.5",
+            flush=True,
+        )
 
 
 def _neighbours(work: Path, order: Order) -> Path | None:

@@ -3,6 +3,7 @@
     measured = measure(jury, held_out, seed=0)
     measured.curve(noise=0.5)                    # points: threshold, precision, recall, kept share
     measured.threshold_for(0.95, noise=0.5)      # the lowest threshold with that precision
+    measured.interval(0.4, noise=0.5)            # (0.937, 0.962): what the precision of a threshold may well be
 
 The matching pairs are held-out human ones; each image is also judged with other images' texts. How often web texts
 are wrong is not known: `noise` assumes it, and precision depends on it.
@@ -50,6 +51,10 @@ ROUND = (
     0.998,
 )
 """Thresholds to show: evenly spread log-odds, for a trained filter is sure of most texts."""
+DRAWS, EDGES = (
+    1000,
+    (0.025, 0.975),
+)  # sets of pictures drawn for an interval, and the part of them that it holds
 
 
 class Point(NamedTuple):
@@ -68,12 +73,18 @@ class Point(NamedTuple):
 class Measured:
     """Probabilities of matching: of pairs that match, and of images with another image's text.
 
+    Attributes:
+        matched: of every picture with its own text.
+        mismatched: of pictures with texts of others.
+        picture: of each of these the place of its picture in `matched`; None: each is of another picture, in turn.
+
     Raises:
         BlipError: one of them is no number.
     """
 
     matched: Scores
     mismatched: Scores
+    picture: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         _require_numbers(np.concatenate([self.matched, self.mismatched]))
@@ -100,6 +111,25 @@ class Measured:
         right, wrong = (1 - noise) * recall, noise * passed
         kept = right + wrong
         return Point(threshold, right / kept if kept else math.nan, recall, kept)
+
+    def interval(self, threshold: float, noise: float, seed: int = 0) -> tuple[float, float]:
+        """Where 95% of the precisions lie that other pictures would have given, each drawn with all its texts.
+
+        It knows nothing of how far the noise is from what was assumed. No numbers where nothing is kept.
+        """
+        pictures = len(self.matched)
+        picture = np.arange(len(self.mismatched)) % pictures if self.picture is None else self.picture
+        asked = np.bincount(picture, minlength=pictures)
+        passed = np.bincount(picture, self.mismatched >= threshold, minlength=pictures)
+        chances = np.full(pictures, 1 / pictures)
+        drawn = np.random.default_rng(seed).multinomial(pictures, chances, size=DRAWS)
+        right = (1 - noise) * (drawn @ (self.matched >= threshold)) / pictures
+        wrong = noise * (drawn @ passed) / (drawn @ asked)
+        kept = right + wrong
+        if not kept.any():
+            return math.nan, math.nan
+        low, high = np.quantile((right / kept.clip(1e-12))[kept > 0], EDGES)
+        return float(low), float(high)
 
     def curve(self, noise: float, thresholds: Iterable[float] = ROUND) -> list[Point]:
         """The points of some thresholds."""
@@ -132,12 +162,13 @@ def measure(
         BlipError: there are not two pairs with different texts.
     """
     dataset = PairsDataset.open(held_out.dataset)
-    matched, mismatched = [], []
+    matched, mismatched, pictures = [], [], []
     for asked in beat.watched(ask(dataset, excluded_in(held_out.excluded), seed, limit)):
-        scores = judge_texts(jury, *asked)
-        matched += scores[: len(asked.samples)]
-        mismatched += scores[len(asked.samples) :]
-    return Measured(np.array(matched), np.array(mismatched))
+        scores, own = judge_texts(jury, *asked), len(asked.samples)
+        pictures += [len(matched) + place for place, _ in asked.texts[own:]]
+        matched += scores[:own]
+        mismatched += scores[own:]
+    return Measured(np.array(matched), np.array(mismatched), np.array(pictures))
 
 
 def judge_texts(jury: Jury, samples: list[Sample], texts: list[tuple[int, str]]) -> list[float]:

@@ -207,13 +207,20 @@ def calibrate(
         draw(measured, noise, png)
     points = measured.curve(noise)
     title = f"{held_out}: {len(measured.matched):,} pairs, ROC AUC {measured.roc_auc:.3f}; {noise:.0%} wrong assumed"
-    right = [f"{p.precision:.3f}" if p.kept else "-" for p in points]
+    sure = [measured.interval(p.threshold, noise) for p in points]
+    right = [
+        f"{p.precision:.3f} ({low:.3f}-{high:.3f})" if p.kept else "-"
+        for p, (low, high) in zip(points, sure, strict=True)
+    ]
     rows = [
         (f"{p.threshold:g}", shown, f"{p.recall:.3f}", f"{p.kept:.3f}")
         for p, shown in zip(points, right, strict=True)
     ]
-    table = columns([("threshold", "precision", "recall", "kept"), *rows])
-    told = [p._asdict() | {"precision": p.precision if p.kept else None} for p in points]
+    table = columns([("threshold", "precision (95%)", "recall", "kept"), *rows])
+    told = [
+        p._asdict() | {"precision": p.precision if p.kept else None, "interval": edges if p.kept else None}
+        for p, edges in zip(points, sure, strict=True)
+    ]
     show({"roc_auc": measured.roc_auc, "points": told}, as_json, [title, *table])
 
 

@@ -53,6 +53,27 @@ def test_a_precision_out_of_reach_says_what_can_be_had() -> None:
         measured.threshold_for(0.99, noise=0.5)
 
 
+def test_the_interval_of_a_precision_is_that_of_other_held_out_pictures() -> None:
+    """Of many sets of pictures, each with its texts, 95% have their precision in it."""
+    rng = np.random.default_rng(1)
+    sure = rng.random(300)  # a picture whose own text is doubted also takes others' texts for its own
+    matched = (rng.random(300) < 0.3 + 0.7 * sure).astype(float)
+    mismatched = (rng.random((300, 8)) < 0.5 * (1 - sure[:, None])).astype(float)
+    picture = np.repeat(np.arange(300), 8)
+    low, high = Measured(matched, mismatched.ravel(), picture).interval(0.5, noise=0.5)
+    drawn = (rng.integers(300, size=300) for _ in range(1000))
+    precisions = [Measured(matched[of], mismatched[of].ravel()).at(0.5, 0.5).precision for of in drawn]
+    assert (low, high) == pytest.approx(np.quantile(precisions, (0.025, 0.975)), abs=0.01)
+    by_themselves = Measured(matched, mismatched.ravel(), np.arange(2400) % 300).interval(0.5, noise=0.5)
+    assert high - low > 1.1 * (by_themselves[1] - by_themselves[0]), (
+        "texts of a picture are no chances of their own"
+    )
+
+
+def test_where_nothing_is_kept_there_is_no_interval() -> None:
+    assert all(map(math.isnan, MEASURED.interval(0.95, noise=0.5)))
+
+
 def test_probabilities_that_are_no_numbers_give_no_threshold() -> None:
     with pytest.raises(
         BlipError, match=r"2 of 3 probabilities of the filter are no numbers.*judge in float32"
@@ -71,6 +92,7 @@ def test_every_held_out_pair_is_judged_with_its_own_and_with_other_texts(
     jury = jury_of(models, CapFilt.model_validate({}), None)
     one, two, other = (measure(jury, Pairs(held_out.path), seed) for seed in (0, 0, 1))
     assert (len(one.matched), len(one.mismatched)) == (4, 4 * OTHERS)
+    assert one.picture is not None and np.bincount(one.picture).tolist() == [OTHERS] * 4
     assert one.mismatched.tolist() == two.mismatched.tolist() != other.mismatched.tolist()
     assert one.matched.tolist() == other.matched.tolist()
 

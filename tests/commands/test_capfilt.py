@@ -119,7 +119,7 @@ def test_calibrate_prints_and_draws_the_curve(blip, model: Path, dataset: Path, 
     ended = blip("calibrate", dataset, "--filter", model, "--png", tmp_path / "curve.png", "--device", "cpu")
 
     assert ended.code == 0
-    assert ended.out.splitlines()[1].split() == ["threshold", "precision", "recall", "kept"]
+    assert ended.out.splitlines()[1].split() == ["threshold", "precision", "(95%)", "recall", "kept"]
     assert len(ended.out.splitlines()) == 20
     with Image.open(tmp_path / "curve.png") as drawn:
         assert drawn.format == "PNG"

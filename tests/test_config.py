@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from blip.config import load_settings, read_override
+from blip.config.sections import Register
 from blip.errors import BadArguments
 
 ROOT = Path(__file__).parents[1]
@@ -263,3 +264,13 @@ def test_an_override_is_read_as_yaml(text: str, value: object):
 def test_an_override_without_name_or_value_is_refused(text: str):
     with pytest.raises(BadArguments, match="NAME=VALUE"):
         read_override(text)
+
+
+def test_a_figure_that_is_no_share_has_a_tolerance_of_its_own() -> None:
+    values = {"gate": {}, "tolerances": {"cider": 0.1, "captioner.validation.cider": 0.2, "itc.i2t_r1": 0.03}}
+    register = Register.model_validate(values)
+    figures = ("finetune.captioning.validation.cider", "captioner.validation.cider", "a.validation.i2t_r1")
+    assert [register.tolerance_of(figure) for figure in figures] == [0.1, 0.2, 0.02]
+    assert register.tolerance_of("a.validation.itc.i2t_r1") == 0.03
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        Register.model_validate({"gate": {}, "tolerances": {"cider": -1}})

@@ -285,9 +285,20 @@ class Evaluate(Section):
 
 
 class Register(Section):
+    """Which figures a model must reach to be its name's champion, and how far below the best of them it may fall.
+
+    `tolerances` has those of other figures than shares, by their names or the ends of these: ``cider: 0.1``.
+    """
+
     experiment: str = "blip"
     gate: dict[str, dict[str, float]]
     tolerance: float = Field(0.02, ge=0)
+    tolerances: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+
+    def tolerance_of(self, figure: str) -> float:
+        """How far a candidate may fall below the best champion by this figure."""
+        ends = (name for name in self.tolerances if f".{figure}".endswith(f".{name}"))
+        return self.tolerances.get(max(ends, key=len, default=""), self.tolerance)
 
 
 class Settings(Section):

@@ -96,7 +96,8 @@ def _judge(
     if name not in CANDIDATES:
         raise BadArguments(f"register.gate: no model {name!r}; the pipeline makes: {', '.join(CANDIDATES)}")
     candidate = CANDIDATES[name].of_last_round(settings)
-    digest, tolerance = registry.weights_digest(candidate.directory), settings.register_.tolerance
+    digest = registry.weights_digest(candidate.directory)
+    tolerance = {metric: settings.register_.tolerance_of(metric) for metric in minimums}
     unfit = {
         metric: why for metric in minimums if (why := _unfit(scores.measured.get(metric), digest, settings))
     }

@@ -1,7 +1,7 @@
 """The promotion gate: which figures a model must reach, and how they stand against the champions'.
 
 scores = read_scores()
-verdict = judge({"retrieval.i2t_r1": 0.30}, scores.figures, best={"retrieval.i2t_r1": 0.66}, tolerance=0.02)
+verdict = judge({"retrieval.i2t_r1": 0.30}, scores.figures, {"retrieval.i2t_r1": 0.66}, {"retrieval.i2t_r1": 0.02})
 verdict.passed, verdict.reasons
 """
 
@@ -79,18 +79,21 @@ def judge(
     minimums: Mapping[str, float],
     figures: Mapping[str, float],
     best: Mapping[str, float],
-    tolerance: float,
+    tolerance: Mapping[str, float],
     unfit: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Hold a candidate's figures against the minimums, and against the champions' best less the tolerance.
 
     Args:
+        tolerance: of each figure of `minimums`.
         unfit: the figures that tell nothing of the candidate, and why.
     """
     unfit = unfit or {}
     return Verdict(
         tuple(
-            _check(metric, figures.get(metric), minimum, best.get(metric), tolerance, unfit.get(metric))
+            _check(
+                metric, figures.get(metric), minimum, best.get(metric), tolerance[metric], unfit.get(metric)
+            )
             for metric, minimum in minimums.items()
         )
     )

@@ -32,6 +32,7 @@ GPU_ROWS = {
     "recipe": ("pre-training step, batch 480, 224 px", ["step", "--batch", "480", *ALONE]),
     "greedy-2048": ("captions, greedy, batch 2,048, 384 px", ["caption", "--batch", "2048", *ALONE]),
     "step-128": ("pre-training step, batch 128, 224 px", ["step", "--batch", "128", *FILLING]),
+    "step-64": ("pre-training step, batch 64, 224 px", ["step", "--batch", "64", *FILLING]),
     "greedy-512": ("captions, greedy, batch 512, 384 px", ["caption", "--batch", "512", *FILLING]),
 }
 

@@ -74,12 +74,13 @@ def write_dataset(folder: Path, pictures: int) -> int:
     return total
 
 
-def settings_of(recipe: str, steps: int, batch: int | None, workers: int | None, device: str) -> Settings:
-    """The recipe's, over this dataset alone, from random weights."""
-    params = load_settings(ROOT / "params.yaml", recipe)
-    run, training = params.pretrain, params.pretrain.training
-    batch, workers = batch or training.batch_size, training.workers if workers is None else workers
-    changed = {"log_every": LOG_EVERY, "checkpoint_every": 10**9, "batch_size": batch, "workers": workers}
+def settings_of(chosen: argparse.Namespace) -> Settings:
+    """The recipe's, with what was chosen besides, over this dataset alone, from random weights."""
+    params = load_settings(ROOT / "params.yaml", chosen.recipe)
+    run, training, steps, device = params.pretrain, params.pretrain.training, chosen.steps, chosen.device
+    own = {"batch_size": chosen.batch, "accumulate": chosen.accumulate, "workers": chosen.workers}
+    changed = {"log_every": LOG_EVERY, "checkpoint_every": 10**9}
+    changed |= {name: value for name, value in own.items() if value is not None}
     run = run.model_copy(
         update={
             "data": ["web"],
@@ -120,11 +121,12 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=16_384)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch", type=int, help="of a forward; the recipe's")
+    parser.add_argument("--accumulate", type=int, help="forwards of a step; the recipe's")
     parser.add_argument("--workers", type=int, help="that make pictures; the recipe's")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--warm-up", type=float, default=60.0, help="seconds that do not count")
     chosen = parser.parse_args()
-    settings = settings_of(chosen.recipe, chosen.steps, chosen.batch, chosen.workers, chosen.device)
+    settings = settings_of(chosen)
     job = Job("pretrain", settings.pretrain, "pairs", None, Path("models/pretrain"))
     training = job.run.training
     keep_freed_memory()

@@ -28,7 +28,13 @@ def keep_in(network: nn.Module, dtype: torch.dtype) -> None:
 
 
 def make_quick(network: nn.Module, compiled: bool) -> None:
-    """Compile the layers, or keep the weights as a CPU multiplies with them: a compiler knows only ordinary ones."""
+    """Compile the layers, or keep the weights as a CPU multiplies with them: a compiler knows only ordinary ones.
+
+    On a GPU attention is left to others than cuDNN, which plans anew for each shape: captions that are written have
+    another one after every token, and no two batches of texts that are judged have the same.
+    """
+    if any(parameter.is_cuda for parameter in network.parameters()):
+        torch.backends.cuda.enable_cudnn_sdp(False)
     if compiled:
         compile_layers(network)
     else:
@@ -46,6 +52,6 @@ def pack(network: nn.Module) -> None:
             part.packed = PackedWeight(part.weight, part.bias)
     if isinstance(network, BlipNetwork):
         head, words = network.lm_head, network.word_embedding
-        words = words if head.kept is None else head.kept
+        words = words if head.kept is None else head.kept[: len(head.bias)]
         if can_pack(words):
             head.packed = PackedWeight(words, head.bias)

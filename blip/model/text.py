@@ -283,7 +283,7 @@ class LanguageModelHead(nn.Module):
 
     def keep(self, word_VD: Tensor) -> None:
         """Multiply with this copy of the word embedding from now on, which is in the type of inference."""
-        self.kept = word_VD
+        self.kept = _aligned(word_VD)
 
     def forward(self, x_MD: Tensor, word_VD: Tensor) -> Tensor:
         x_MD = self.norm(self.dense.gelu(x_MD))
@@ -293,15 +293,22 @@ class LanguageModelHead(nn.Module):
 
 
 def aligned_linear(x_MD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
-    """``F.linear``; on a GPU with zero rows behind the weight's, up to a multiple of 8.
+    """``F.linear``; on a GPU with zero rows behind the weight's, up to a multiple of 8, if it has none yet.
 
     BERT's vocabulary with BLIP's two tokens is 30,524, whose rows of logits have no alignment that fast kernels want.
     """
-    rows = len(weight_VD)
-    missing = -rows % 8 if x_MD.is_cuda else 0
+    rows = len(bias_V)
+    if len(weight_VD) == rows and x_MD.is_cuda:
+        weight_VD = _aligned(weight_VD)
+    missing = len(weight_VD) - rows
     if not missing:
         return F.linear(x_MD, weight_VD, bias_V)
-    return F.linear(x_MD, F.pad(weight_VD, (0, 0, 0, missing)), F.pad(bias_V, (0, missing)))[:, :rows]
+    return F.linear(x_MD, weight_VD, F.pad(bias_V, (0, missing)))[:, :rows]
+
+
+def _aligned(weight_VD: Tensor) -> Tensor:
+    missing = -len(weight_VD) % 8
+    return F.pad(weight_VD, (0, 0, 0, missing)) if missing else weight_VD
 
 
 def attention_mask(

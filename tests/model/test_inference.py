@@ -96,6 +96,17 @@ def test_matrices_take_half_the_memory_and_norms_stay_precise() -> None:
     )
 
 
+def test_words_that_are_kept_with_rows_behind_them_have_no_logits_more() -> None:
+    network = tiny.network()
+    words, head = network.word_embedding.detach().to(BFLOAT16), network.lm_head
+    states = torch.randn(3, words.shape[1])
+    with torch.inference_mode(), autocast("cpu", BFLOAT16):
+        expected = head(states, words)
+        keep_in(network, BFLOAT16)
+        assert head.kept is not None and len(head.kept) % 8 == 0 and len(head.kept) > len(words)
+        assert torch.equal(head(states, network.word_embedding), expected)
+
+
 def test_float32_is_left_as_it_is() -> None:
     network = tiny.network()
     keep_in(network, torch.float32)

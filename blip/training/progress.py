@@ -78,13 +78,18 @@ def line(name: str, step: int, steps: int, figures: Mapping[str, float], left: f
         f"step {step:>{width}}/{steps} {step / steps:4.0%}",
         f"loss {figures['loss']:.3f}",
         *(f"{loss} {figures[loss]:.3f}" for loss in LOSSES if loss in figures),
-        f"{figures['pairs_per_second']:,.0f} pairs/s",
+        f"{_rate(figures['pairs_per_second'])} pairs/s",
         *([f"MFU {figures['mfu']:.0%}"] if "mfu" in figures else []),
         *([f"waits {figures['data_wait']:.0%} for data"] if figures["data_wait"] > WORTH_SAYING else []),
         *([f"{figures['skipped_steps']:.0f} skipped"] if figures["skipped_steps"] else []),
         f"ETA {_clock(left)}",
     ]
     return "  ".join(parts)
+
+
+def _rate(value: float) -> str:
+    """A whole number, or two digits of a small one."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _clock(seconds: float) -> str:

@@ -93,3 +93,9 @@ def test_a_curve_that_cannot_be_read_is_set_aside(
     assert steps_of(curve) == ["55"]
     assert (tmp_path / "curve.damaged.csv").read_bytes().decode() == text
     assert f"the curve {curve} cannot be read" in capsys.readouterr().err
+
+
+def test_a_slow_run_is_not_said_to_stand_still() -> None:
+    figures = {"loss": 1.0, "pairs_per_second": 0.2149, "data_wait": 0.0, "skipped_steps": 0}
+    assert "  0.21 pairs/s  " in line("pretrain", 1, 18, figures, 60)
+    assert "  1,235 pairs/s  " in line("pretrain", 1, 18, figures | {"pairs_per_second": 1234.6}, 60)

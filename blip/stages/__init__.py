@@ -26,7 +26,7 @@ from blip.config import Settings
 from blip.config.dvc_yaml import outputs
 from blip.config.places import METRICS, RUNS
 from blip.errors import BadArguments
-from blip.stages.unsaved import Made, Unsaved, forget_but
+from blip.stages.unsaved import Made, Unsaved, forget_saved
 from blip.tracking.measured import Scores, as_json
 from blip.tracking.runs import StageRun, stage_run
 from blip.training.launch.place import Place, find_place
@@ -165,7 +165,7 @@ def _made_once(name: str, stage: Stage, settings: Settings, run: StageRun) -> Ma
     """What the stage makes; under DVC, of one that trains or bootstraps, what it made before DVC could save it."""
     if "DVC_STAGE" not in os.environ:
         return _make(name, stage, settings, run)
-    forget_but(name)
+    forget_saved()
     if not stage.has_ranks:
         return _make(name, stage, settings, run)
     unsaved = Unsaved.of(name, settings)

@@ -1,6 +1,6 @@
 """What a stage has made and DVC has not saved yet, so that a stage that is ended in between is not done again.
 
-    forget_but("pretrain")
+    forget_saved()
     unsaved = Unsaved.of("pretrain", settings)
     made = unsaved.take_up()                    # None: there is nothing, or it was made of something else
     if made is None:
@@ -8,8 +8,8 @@
         unsaved.keep(made)
 
 DVC removes the outputs of a stage before it runs it, and counts them as made when it has hashed and stored them: of a
-large dataset minutes after the stage is done. Until the next stage starts they are kept here too, as hard links, which
-take no room. On a file system without such links nothing is kept.
+large dataset minutes after the stage is done. Until a stage starts after that they are kept here too, as hard links,
+which take no room. On a file system without such links nothing is kept.
 
     .blip/unsaved/STAGE/made.json    figures, and what it was made of
                         0, 1, ...    the outputs, in dvc.yaml's order
@@ -43,10 +43,11 @@ class Made(NamedTuple):
     trained: list[str]
 
 
-def forget_but(stage: str) -> None:
-    """Remove what other stages kept: DVC has saved it, or it would not run this one."""
-    for folder in FOLDER.glob("*"):
-        if folder.name != stage:
+def forget_saved() -> None:
+    """Remove what DVC has saved since it was kept; other stages may be at work beside this one."""
+    for folder in FOLDER.glob("[!.]*"):
+        noted, saved = _noted(folder), _saved(folder.name)
+        if noted is None or (saved and noted["saved"] != saved):
             take_away(folder)
 
 
@@ -60,7 +61,7 @@ class Unsaved:
     @classmethod
     def of(cls, stage: str, settings: Settings) -> "Unsaved":
         """For a stage that starts now."""
-        return cls(stage, digest_of([_saved(stage), parameters(stage, settings), *_stamps(stage)]))
+        return cls(stage, digest_of([parameters(stage, settings), *_stamps(stage)]))
 
     @property
     def folder(self) -> Path:
@@ -69,11 +70,8 @@ class Unsaved:
 
     def take_up(self) -> Made | None:
         """Put the outputs in their places again; None where there are none that were made of the same."""
-        try:
-            noted = json.loads((self.folder / NOTE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        if noted.pop("origins") != self.origins:
+        noted = _noted(self.folder)
+        if noted is None or noted["origins"] != self.origins:
             take_away(self.folder)
             return None
         for number, target in enumerate(outputs(self.stage)):
@@ -89,8 +87,8 @@ class Unsaved:
                 for number, target in enumerate(outputs(self.stage)):
                     flush(target)
                     _link(target.resolve(), temporary / str(number))
-                note = {"origins": self.origins, "trained": made.trained, "scores": as_json(made.scores)}
-                write_json(temporary / NOTE, note)
+                note = {"origins": self.origins, "saved": _saved(self.stage), "trained": made.trained}
+                write_json(temporary / NOTE, note | {"scores": as_json(made.scores)})
         except OSError:
             take_away(self.folder)
 
@@ -102,11 +100,23 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
 
 
-def _saved(stage: str) -> Any:
-    """What DVC last saved of the stage: another entry means that it has saved what was made since."""
-    if not LOCK.is_file():
+def _noted(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    return (yaml.safe_load(LOCK.read_text(encoding="utf-8")) or {}).get("stages", {}).get(stage)
+
+
+def _saved(stage: str) -> str:
+    """A digest of what DVC last saved of the stage: another one says that it has saved what was made since.
+
+    "" while DVC is writing.
+    """
+    try:
+        text = LOCK.read_text(encoding="utf-8") if LOCK.is_file() else ""
+        return digest_of([(yaml.safe_load(text) or {}).get("stages", {}).get(stage)])
+    except (yaml.YAMLError, OSError):
+        return ""
 
 
 def _stamps(stage: str) -> list[tuple[str, int, int]]:

@@ -127,16 +127,17 @@ def test_without_dvc_it_is_done_whenever_it_is_called(
     assert len(baked) == 2 and not unsaved.FOLDER.exists()
 
 
-def test_the_next_stage_takes_what_was_kept_away(
+def test_a_stage_that_starts_takes_away_what_is_saved_and_nothing_else(
     settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_stage("bake", settings)
-    assert (unsaved.FOLDER / "bake").is_dir()
     module = ModuleType("taste")
     module.run = lambda settings, run, variant: {}
     monkeypatch.setitem(sys.modules, "taste", module)
     monkeypatch.setitem(stages.STAGES, "taste", Stage("taste"))
     run_stage("taste", settings)
+    assert (unsaved.FOLDER / "bake").is_dir(), "it ran beside the other, which DVC is storing"
+    run_stage("taste", saved(settings))
     assert not any(unsaved.FOLDER.iterdir())
 
 

@@ -10,6 +10,7 @@ with a clear message, 2 bad arguments, 75 preempted with a checkpoint saved.
 import errno
 import os
 import sys
+from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
@@ -48,6 +49,23 @@ UNKNOWN_TO_DVC = (
     "note: DVC does not know of this, and the next `dvc repro` puts what it makes itself in its place. Once "
     "params.yaml has the recipe and settings and the stages before it are up to date, `dvc commit -f {name}` keeps it"
 )
+
+
+def say_version(asked: bool) -> None:
+    """Print the version and end, where that is asked."""
+    if asked:
+        print(f"blip {version('blip')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=say_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Noisy image-text data in, vision-language models one can trust out."""
 
 
 def paragraphs(docstring: str) -> str:

@@ -19,10 +19,11 @@ from typing import Any
 
 import httpx
 
-from blip.config import read_override
+from blip.config import PARAMS, load_settings, read_override
 from blip.credentials import shown
 from blip.errors import DONE, FAILED, BlipError
 from flows.addresses import named_prefect, reserved_port, running_prefect
+from flows.graph import up_to
 from flows.project import NO_TELEMETRY, PREFECT_HOME
 from flows.servers import RunningServer, prefect_server, started
 
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
     try:
         options = parse(arguments)
+        check(options)
         server = prepare()
         from flows.pipeline import end_to_end  # reads the settings of Prefect as it is imported
 
@@ -88,6 +90,17 @@ def parse(arguments: list[str] | None) -> dict[str, Any]:
     options = vars(parser.parse_args(arguments))
     overrides = dict(read_override(text) for text in options.pop("set"))
     return {**options, "overrides": overrides}
+
+
+def check(options: dict[str, Any]) -> None:
+    """Refuse what the flow would refuse, before a server is started for it; say of a recipe that it stays.
+
+    Raises:
+        BadArguments: there is no such stage, recipe or setting.
+    """
+    up_to(options["until"])
+    if recipe := load_settings(PARAMS, options["recipe"], options["overrides"]).recipe:
+        print(f"recipe {recipe}: params.yaml has it until another is named; --recipe none takes it out")
 
 
 def prepare() -> RunningServer | None:

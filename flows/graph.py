@@ -1,6 +1,7 @@
 """Which stages a stage needs, and which need it."""
 
 from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 
 from blip.config.graph import PHASES, STAGES
 from blip.errors import BadArguments
@@ -20,7 +21,9 @@ def up_to(name: str | None) -> tuple[str, ...]:
     if name is None:
         return tuple(STAGES)
     if name not in STAGES:
-        raise BadArguments(f"there is no stage {name!r}; the stages are: {', '.join(STAGES)}")
+        close = get_close_matches(name, STAGES, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise BadArguments(f"there is no stage {name!r}{hint}; the stages are: {', '.join(STAGES)}")
     return tuple(stage for stage in STAGES if stage == name or stage in upstream(name))
 
 

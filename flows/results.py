@@ -92,8 +92,11 @@ def tests_the_sample() -> bool:
 
 
 def title() -> str:
-    """Of the table."""
-    return "Figures and their bars" if tests_the_sample() else "Figures"
+    """Of the table; of a recipe's figures it says so."""
+    recipe = settings_in_use().recipe
+    return ("Figures and their bars" if tests_the_sample() else "Figures") + (
+        f", recipe {recipe}" if recipe else ""
+    )
 
 
 def result_table() -> Table:

@@ -5,6 +5,7 @@
 Prints where they are and waits; Ctrl-C ends all three. A port in use is passed over for the next free one.
 """
 
+import argparse
 import functools
 import http.server
 import os
@@ -32,8 +33,11 @@ PAGES = (
 )
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Start the pages, say where they are, and wait for Ctrl-C or for one of them to end."""
+    argparse.ArgumentParser(prog="python -m flows.ui", description="the pages, until Ctrl-C").parse_args(
+        arguments
+    )
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     try:

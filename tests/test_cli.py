@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,10 @@ def _raises(error: Exception):
         raise error
 
     return app
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "blip", "--version"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == f"blip {version('blip')}\n"

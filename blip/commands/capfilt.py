@@ -152,6 +152,8 @@ def read_threshold(text: str) -> float | dict[str, float]:
         number = None
     if number is None or (equals and name not in ("keep", "precision")):
         raise BadArguments(f"--threshold {text}: give a probability, keep=SHARE or precision=SHARE")
+    if not 0 <= number <= 1 or (equals and number in (0, 1)):
+        raise BadArguments(f"--threshold {text}: a probability is from 0 to 1, a share above 0 and below 1")
     return {name: number} if equals else number
 
 

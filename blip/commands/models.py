@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from blip.commands.opening import Device, Model, leave_out, open_model, read_pictures, read_usable
+from blip.commands.opening import Device, Model, leave_out, note_cut, open_model, read_pictures, read_usable
 from blip.commands.output import JsonFlag, columns, show
 from blip.errors import BadArguments, BlipError
 
@@ -55,7 +55,9 @@ def match(
     """
     from blip.serving.answers import matches
 
-    found = matches(open_model(model, device), read_pictures([image])[0], texts)
+    opened = open_model(model, device)
+    note_cut(opened, texts)
+    found = matches(opened, read_pictures([image])[0], texts)
     rows = [
         ("probability", "cosine", ""),
         *((f"{one.probability:.3f}", f"{one.cosine:.3f}", one.text) for one in found),
@@ -78,7 +80,11 @@ def answer(
     Example: [bold]blip answer shapes.png "what color is the circle?" --candidates red,blue,green[/bold]
     """
     choices = words(candidates) or None
-    text = open_model(model, device).answer(read_pictures([image]), [question], choices)[0]
+    if candidates and not choices:
+        raise BadArguments(f"--candidates {candidates!r} names no answer; give some, as red,blue,green")
+    opened = open_model(model, device)
+    note_cut(opened, [question])
+    text = opened.answer(read_pictures([image]), [question], choices)[0]
     show({"image": str(image), "question": question, "answer": text}, as_json, [text or NOTHING])
 
 
@@ -104,6 +110,7 @@ def search(
     from blip.serving.collection import Collection
 
     opened = open_model(model, device)
+    note_cut(opened, [text])
     found = Collection.of(folder, opened, leave_out).nearest(opened.embed_texts([text])[0], top)
     rows = [(f"{cosine:.3f}", place.name) for cosine, place in found]
     show([{"image": place.name, "cosine": cosine} for cosine, place in found], as_json, columns(rows))

@@ -28,6 +28,16 @@ def open_model(name: str, device: str) -> "Blip":
     return blip.load(name, chosen_device(device))
 
 
+def note_cut(model: "Blip", texts: Sequence[str]) -> None:
+    """Say on standard error how many of the texts the model does not read to their end."""
+    if cut := model.cut_texts(texts):
+        print(
+            f"note: the model reads {model.card.max_tokens} tokens of a text, and {cut} of {len(texts)} are longer: "
+            "what is behind is left out",
+            file=sys.stderr,
+        )
+
+
 def open_either(name: str, device: str) -> "Blip | Clip":
     """Open a BLIP or a CLIP, as its config.json says. Raises BlipError for what is neither."""
     import blip

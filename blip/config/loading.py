@@ -59,7 +59,7 @@ def load_settings(
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise BadArguments(_explain(error, path, Settings)) from None
+        raise BadArguments(_explain(error, f"{path} with --set" if overrides else path, Settings)) from None
 
 
 def read_written(path: Path = WRITTEN) -> Settings:

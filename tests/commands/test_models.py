@@ -113,3 +113,16 @@ def test_a_missing_model_is_named_with_the_way_out(blip, pictures: Path):
 
     assert ended.code == 1
     assert f"{pictures / 'none'}: no such model directory" in ended.err
+
+
+def test_a_text_that_is_longer_than_the_model_reads_is_said_to_be_cut(blip, model: Path, pictures: Path):
+    picture, long = next(pictures.iterdir()), " ".join(["red apple"] * 40)
+    ended = blip("match", picture, "red apple", long, "--model", model, "--device", "cpu")
+    assert ended.code == 0
+    assert "1 of 2 are longer: what is behind is left out" in ended.err
+    assert not blip("match", picture, "red apple", "--model", model, "--device", "cpu").err
+
+
+def test_candidates_that_are_none_are_refused(blip, model: Path, pictures: Path):
+    ended = blip("answer", next(pictures.iterdir()), "what?", "--candidates", ",", "--model", model)
+    assert ended.code == 2 and "--candidates ',' names no answer" in ended.err

@@ -3,7 +3,8 @@
 import pytest
 
 from blip.errors import BadArguments
-from flows.demo import main, parse
+from flows import demo
+from flows.demo import check, main, parse
 
 
 def test_without_options_the_whole_pipeline_runs_as_params_yaml_says():
@@ -25,3 +26,24 @@ def test_a_setting_without_a_value_is_refused():
 def test_a_mistake_is_one_message_and_the_exit_code_of_bad_arguments(capsys):
     assert main(["--set", "pretrain.steps"]) == 2
     assert capsys.readouterr().err.startswith("error: 'pretrain.steps': write a setting as NAME=VALUE")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--recipe", "smok"], "unknown recipe 'smok'"),
+        (["--until", "pretrian"], "did you mean pretrain?"),
+        (["--set", "pretrain.stepz=1"], "params.yaml with --set: 1 setting(s) cannot be used:"),
+    ],
+)
+def test_what_no_stage_could_use_is_refused_before_a_server_is_started(capsys, monkeypatch, arguments, said):
+    monkeypatch.setattr(demo, "prepare", lambda: pytest.fail("a server is started"))
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_recipe_is_said_to_stay(capsys):
+    check(parse(["--recipe", "smoke"]))
+    assert capsys.readouterr().out.startswith("recipe smoke: params.yaml has it until another is named;")
+    check(parse(["--recipe", "none"]))
+    assert not capsys.readouterr().out

@@ -90,6 +90,13 @@ def test_figures_of_other_test_data_have_no_bars(summary):
     assert title() == "Figures"
 
 
+def test_figures_of_a_recipe_are_named_after_it(summary):
+    Path("infra/recipes").mkdir(parents=True)
+    Path("infra/recipes/smoke.yaml").write_text("seed: 1\n")
+    Path("params.yaml").write_text(PARAMS.read_text().replace("\nrecipe: null\n", "\nrecipe: smoke\n"))
+    assert title() == "Figures and their bars, recipe smoke"
+
+
 def test_figures_that_are_not_there_are_left_out(summary):
     assert rows() == []
     summary.write_text(json.dumps({"vqa.accuracy": 0.9, "something.else": 1}))

@@ -117,6 +117,7 @@ class CheckpointStore:
             return
         self._all_ranks(target, lambda: self._write(target, files))
         self._all_ranks(target, lambda: self._finish(target, marker))
+        self._prune()
 
     def check(self) -> None:
         """Raise BlipError if a checkpoint could not be written behind the training."""
@@ -184,20 +185,20 @@ class CheckpointStore:
         write_json(target / f"rank{self.rank}.json", written)
 
     def _finish(self, target: Path, marker: Mapping[str, Any]) -> None:
-        """Rank 0: the marker, once the files of all ranks are on disk, and what need not be kept any longer."""
+        """Rank 0: the marker, once the files of all ranks are on disk."""
         if self.rank:
             return
         files: dict[str, Any] = {}
         for rank in range(self.world):
             files |= json.loads(_awaited(target / f"rank{rank}.json").read_text(encoding="utf-8"))
         write_json(target / COMPLETE, {**marker, "files": files})
-        self._prune()
 
     def _behind(self, target: Path, files: dict[str, dict[str, Tensor]], marker: dict[str, Any]) -> None:
         try:
             self._write(target, files)
             files.clear()
             self._finish(target, marker)
+            self._prune()
         except Exception as error:  # is raised where the training notices it
             self._error = error
 
@@ -210,7 +211,7 @@ class CheckpointStore:
             problem = error
         if _all_agree(problem is None):
             return
-        if self.rank == 0 and target is not None:
+        if self.rank == 0 and target is not None and not (target / COMPLETE).is_file():
             shutil.rmtree(target, ignore_errors=True)
         if isinstance(problem, BlipError):
             raise problem
@@ -247,18 +248,27 @@ class CheckpointStore:
         for path in self.directory.glob("step-*"):
             if not _is_named_so(path):
                 _warn(f"{path} is passed over: a checkpoint is called step- and its number")
-            elif not any((path / name).is_file() for name in (COMPLETE, DAMAGED)):
-                _remove(path)
+        self._remove_but(self._complete())
 
     def _complete(self) -> list[Path]:
         found = (path.parent for path in self.directory.glob(f"step-*/{COMPLETE}"))
         return sorted(filter(_is_named_so, found), key=_step)
 
     def _prune(self) -> None:
-        best = self.best() if self.keep_best else None
-        for old in self._complete()[: -self.keep]:
-            if old != best:
-                _remove(old)
+        """Rank 0: remove what need not be kept any longer, now that a newer one is complete."""
+        if self.rank == 0:
+            best = self.best() if self.keep_best else None
+            self._remove_but([*self._complete()[-self.keep :], *([best] if best else [])])
+
+    def _remove_but(self, kept: list[Path]) -> None:
+        """Remove all but these and the damaged ones; one that cannot be removed is said, and tried again next time."""
+        for path in filter(_is_named_so, self.directory.glob("step-*")):
+            if path in kept or (path / DAMAGED).is_file():
+                continue
+            try:
+                _remove(path)
+            except OSError as error:
+                _warn(f"old checkpoint {path} cannot be removed now: {error}")
 
 
 def _name(step: int) -> str:

@@ -101,7 +101,8 @@ def _restore_piece(
         if not stored.is_cut(piece.name, key):
             value = stored.whole(f"{piece.name}|{key}")
             on_device = group.get("fused") or group.get("capturable")
-            state[key] = value.to(piece.flat.device) if on_device else value
+            # A copy: what is stored is part of the file, which would stay open.
+            state[key] = value.to(piece.flat.device if on_device else value.device, copy=True)
             continue
         values = stored.slice(piece.name, key, piece.start, piece.count)
         if key == MASTER:

@@ -201,6 +201,46 @@ def test_what_was_broken_off_is_removed(engine: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("behind", [False, True])
+def test_an_old_one_that_cannot_be_removed_costs_no_new_one_and_goes_at_a_later_save(
+    engine: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], behind: bool
+) -> None:
+    store = store_of(tmp_path, keep=1, behind=behind)
+    store.save(engine, 1, {})
+    store.wait()
+    old, elsewhere = store.directory / "step-000001", tmp_path / "elsewhere"
+    old.rename(elsewhere)
+    old.symlink_to(elsewhere)  # which rmtree refuses to remove
+    store.save(engine, 2, {})
+    store.wait()
+    assert store_of(tmp_path).usable() == store.directory / "step-000002"
+    assert f"old checkpoint {old} cannot be removed now: " in capfd.readouterr().err
+    old.unlink()
+    elsewhere.rename(old)
+    store.save(engine, 3, {})
+    store.wait()
+    assert [path.name for path in store.directory.glob("step-*")] == ["step-000003"]
+
+
+@pytest.mark.parametrize(
+    ("zero_stage", "optimiser"),
+    [(0, "adamw"), (1, "adamw"), (2, "adamw"), (3, "adamw"), (0, "muon"), (1, "muon")],
+)
+def test_a_file_that_a_run_has_gone_on_from_is_not_held_open(
+    engine: Any, tmp_path: Path, zero_stage: int, optimiser: str
+) -> None:
+    training = Training.model_validate({"batch_size": 3, "zero_stage": zero_stage})
+    engine = build_engine(
+        Two(), training, Optimiser.model_validate({"name": optimiser, "lr": 0.1, "adam_lr": 0.1})
+    )
+    step(engine)
+    store = store_of(tmp_path)
+    store.save(engine, 1, {})
+    assert store.restore(engine) is not None
+    assert str(store.directory) not in Path("/proc/self/maps").read_text()
+    step(engine)
+
+
+@pytest.mark.parametrize("behind", [False, True])
 def test_a_full_disk_leaves_the_checkpoint_before_it(engine: Any, tmp_path: Path, behind: bool) -> None:
     store = store_of(tmp_path, behind=behind)
     store.save(engine, 1, {})

@@ -220,14 +220,14 @@ def published_flops(job: Job, network: Network, model: Model) -> float:
 
 def identity_of(run: Run, settings: Settings) -> dict[str, Any]:
     """What a training run is made of, but for the model that it starts from."""
+    datasets = (*dict(run.mixture), *run.distractors)
     return {
         "run": run.model_dump(mode="json", exclude={"training": _immaterial(run.training)}),
         "batch": run.training.batch_size * run.training.accumulate * run.training.ranks,
         "model": (run.model or settings.model).model_dump(mode="json"),
         "compute": settings.compute.model_dump(mode="json", include={"dtype"}),
-        "data": [
-            PairsDataset.open(DATASETS / name).digest for name in (*dict(run.mixture), *run.distractors)
-        ],
+        "data": [PairsDataset.open(DATASETS / name).digest for name in datasets],
+        "excluded": {name: digest(VALIDATED / f"{name}.parquet") for name in datasets},
         "seed": settings.seed,
     }
 

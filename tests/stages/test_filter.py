@@ -3,10 +3,12 @@
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from blip.config import Run, Settings, load_settings
-from blip.config.places import CURVES
+from blip.config.places import CURVES, VALIDATED
 from blip.stages import filter
 from blip.stages.filter import hand_over, train_members
 from blip.stages.training import Job
@@ -92,6 +94,16 @@ def test_members_of_other_settings_are_trained_anew(settings: Settings) -> None:
     trainer = Trainer()
     train(longer, trainer)
     assert list(trainer.seeds) == ["filter", "filter-2", "filter-3"]
+
+
+def test_members_are_trained_anew_without_what_validation_has_left_out_since(settings: Settings) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, Trainer(ended_at="filter-3"))
+    VALIDATED.mkdir()
+    pq.write_table(pa.table({"key": ["a"]}), VALIDATED / "human.parquet")
+    again = Trainer()
+    train(settings, again)
+    assert list(again.seeds) == ["filter", "filter-2", "filter-3"]
 
 
 def test_curves_and_figures_of_members_that_are_trained_come_back(settings: Settings) -> None:

@@ -1,12 +1,16 @@
 """What another life of a training run may have otherwise, and what makes it another run."""
 
+import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from blip.config import load_settings
+from blip.config.places import VALIDATED
 from blip.stages.training import identity_of
 from tests.stages.conftest import ROOT, pictures, write
 
@@ -60,3 +64,18 @@ def test_what_a_stopped_run_advises_and_what_a_machine_has_leave_a_run_the_same(
 )
 def test_what_changes_the_weights_makes_another_run(changes: dict[str, Any]) -> None:
     assert identity(changes) != identity({})
+
+
+@pytest.mark.parametrize(("stage", "name"), [("pretrain", "human"), ("pretrain", "web"), ("filter", "web")])
+def test_what_validation_leaves_out_makes_another_run(stage: str, name: str) -> None:
+    """Of the web pool the filter has the distractors alone."""
+    settings = load_settings(ROOT / "params.yaml", overrides={})
+    run = getattr(settings, stage)
+    found = [identity_of(run, settings)]
+    VALIDATED.mkdir()
+    for keys in (["a"], ["a", "b"]):
+        pq.write_table(pa.table({"key": keys}), VALIDATED / f"{name}.parquet")
+        found.append(identity_of(run, settings))
+    shutil.rmtree(VALIDATED)
+    assert found[0] == identity_of(run, settings)
+    assert found[0] != found[1] != found[2]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -83,7 +83,7 @@ class Crew:
             reports = [own, *self._reports(order)]
         if marker.is_file():
             return
-        worst = min(reports, key=lambda report: CAUSES.index(report.kind))
+        worst = _cause(reports)
         if worst.kind in ("stopped", "late"):
             raise Preempted(
                 f"{name}: the ranks were stopped; run it again to go on from what they have saved"
@@ -161,6 +161,17 @@ class Crew:
             time.sleep(node.POLL_SECONDS)
         for other in set(came).intersection(waiting):
             print(f"warning: node {other} ({self.place.host(other)}) did not say goodbye", file=sys.stderr)
+
+
+def _cause(reports: Sequence[Report]) -> Report:
+    """The worst of the nodes' reports, of hangs the least far: all wait for that rank. Of equal ones all are said."""
+
+    def badness(report: Report) -> tuple[int, tuple[int, ...]]:
+        return CAUSES.index(report.kind), report.progress
+
+    worst = min(reports, key=badness)
+    texts = [report.text for report in reports if badness(report) == badness(worst) and report.text]
+    return replace(worst, text="; ".join(texts))
 
 
 def _code(error: BaseException | None) -> int:

@@ -31,7 +31,7 @@ SETTLE_SECONDS = (
     1.0  # after the first bad end: the others fail of it at once, and the cause may be seen second
 )
 GRACE_SECONDS = 5.0  # to end, for ranks whose run cannot go on
-WAITING = 1.5  # times the patience, for ranks that wait for others: the one to name may be on another node
+WAITING = 1.5  # times the patience, of ranks that wait behind a step: the one to name may be elsewhere
 
 Kind = Literal["killed", "hung", "lost", "failed", "late", "elsewhere", "stopped", "done"]
 CAUSES: tuple[Kind, ...] = (
@@ -48,11 +48,16 @@ CAUSES: tuple[Kind, ...] = (
 
 @dataclass(frozen=True)
 class Report:
-    """How an order ended on a node; what happened there first is said in `text`."""
+    """How an order ended on a node; what happened there first is said in `text`.
+
+    Attributes:
+        progress: how far the rank is that hangs, step and phase; the least of all nodes is the one all wait for.
+    """
 
     node: int
     kind: Kind
     text: str = ""
+    progress: tuple[int, ...] = ()
 
     def dump(self) -> str:
         """As the store keeps it."""
@@ -61,7 +66,8 @@ class Report:
     @classmethod
     def load(cls, text: bytes) -> "Report":
         """From the store."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        return cls(**values | {"progress": tuple(values["progress"])})
 
 
 def work(
@@ -117,7 +123,8 @@ def _watch(
         if not ranks.running():
             return _good_end(place, store, ranks, stopped)
         if store.check([failed]):
-            return Report(place.node, "elsewhere")
+            other = Report.load(store.get(failed))
+            return _further_behind(other, place, ranks) or Report(place.node, "elsewhere")
         if asked_at is None and (stop.is_set() or store.check([stopped])):
             asked_at = time.monotonic()
             ranks.send(signal.SIGTERM)
@@ -157,20 +164,47 @@ def _hang(order: Order, place: Place, ranks: Ranks) -> Report | None:
 
     One that waits may be late first, where the other was slow and then hung: it is not the one to name.
     """
-    signs = {rank: last_sign(ranks.beat_file(rank)) for rank, code in ranks.codes().items() if code is None}
-    now = time.monotonic()
-    ages = {rank: now - (sign.seconds if sign else ranks.began) for rank, sign in signs.items()}
+    signs = _signs(ranks)
+    ages = _ages(ranks, signs)
     late = [rank for rank, age in ages.items() if age > _patience(order, signs[rank])]
     if not late:
         return None
-    least = min(map(_progress, signs.values()))
-    behind = [rank for rank in late if _progress(signs[rank]) == least]
+    behind = [rank for rank in _least(signs) if rank in late]
     stopped = [rank for rank in ranks.stopped() if rank in late]
     named = stopped or behind
     if not named:
         return None
     ranks.dump_stacks(named)
-    return Report(place.node, "hung", _hanging(named, bool(stopped), place, ranks, signs, ages))
+    text = _hanging(named, bool(stopped), place, ranks, signs, ages)
+    return Report(place.node, "hung", text, _progress(signs[named[0]]))
+
+
+def _further_behind(other: Report, place: Place, ranks: Ranks) -> Report | None:
+    """A hang that another node has seen, if one of this node's ranks is what the rank named there waits for."""
+    signs = _signs(ranks)
+    named = _least(signs)
+    if other.kind != "hung" or not named or _progress(signs[named[0]]) >= other.progress:
+        return None
+    ages = _ages(ranks, signs)
+    ranks.dump_stacks(named)
+    text = _hanging(named, False, place, ranks, signs, ages)
+    return Report(place.node, "hung", text, _progress(signs[named[0]]))
+
+
+def _signs(ranks: Ranks) -> dict[int, Sign | None]:
+    """The last signs of the ranks that run."""
+    return {rank: last_sign(ranks.beat_file(rank)) for rank, code in ranks.codes().items() if code is None}
+
+
+def _ages(ranks: Ranks, signs: dict[int, Sign | None]) -> dict[int, float]:
+    now = time.monotonic()
+    return {rank: now - (sign.seconds if sign else ranks.began) for rank, sign in signs.items()}
+
+
+def _least(signs: dict[int, Sign | None]) -> list[int]:
+    """The ranks that are the least far."""
+    least = min(map(_progress, signs.values()), default=())
+    return [rank for rank, sign in signs.items() if _progress(sign) == least]
 
 
 def _hanging(

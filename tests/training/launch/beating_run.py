@@ -33,6 +33,8 @@ def main() -> int:
             if step + 1 == int(at or 0) and rank == os.environ["RANK"]:
                 act(fault, beat)
             time.sleep(STEP_SECONDS)
+            if fault == "starve" and step + 1 == int(at):
+                time.sleep(300)  # in the step, for the one that has no data
             beat.mark("vote")
             (folder / f"reached{os.environ['RANK']}").write_text(str(step + 1))
             if at and fault and step + 1 >= int(at):
@@ -49,6 +51,10 @@ def act(fault: str, beat: Heartbeat) -> None:
     if fault == "tire":  # its last sign comes after the last one of those that wait for it
         time.sleep(10 * STEP_SECONDS)
         beat.mark("step")
+        time.sleep(300)
+    if fault == "starve":  # of data that come late, and then no more
+        time.sleep(10 * STEP_SECONDS)
+        beat.mark("data")
         time.sleep(300)
     if fault == "sleep":
         time.sleep(300)

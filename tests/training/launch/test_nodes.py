@@ -114,6 +114,15 @@ def test_a_rank_that_dies_on_another_node_is_named_by_the_first(nodes: Nodes) ->
     assert "node 0 (127.0.0.1) says why" in second_said
 
 
+def test_a_rank_that_hangs_on_another_node_is_named_and_not_the_one_that_waits_for_it(nodes: Nodes) -> None:
+    """The one that waits is late first."""
+    started = [nodes.start(BEATING, str(nodes.folder), "1:2:starve", "4", node=node) for node in (1, 0)]
+    (_, stacks), (code, said) = map(ended, started)
+    assert code == 1 and "Current thread" in stacks
+    assert "rank 1 (127.0.0.2, process" in said and "step 2, waiting for data" in said
+    assert "rank 0 (" not in said
+
+
 def test_a_request_to_stop_on_one_node_stops_all_with_75(nodes: Nodes) -> None:
     second, first = (nodes.start(BEATING, str(nodes.folder), "none", "300", node=node) for node in (1, 0))
     wait_for(nodes.folder / "reached0")

@@ -49,6 +49,8 @@ def build_engine(
             model=objective, optimizer=client, config=deepspeed_config(training, optimiser)
         )
         leave_gradients(engine)
+        if wait is not None:
+            _wait_as_long(wait)
     if optimiser.clip and not deepspeed_clips(optimiser):
         clip_adam_alone(engine, optimiser.clip)
     return engine
@@ -139,6 +141,14 @@ def start_process_group(wait: timedelta | None = None) -> None:
     store = TCPStore("127.0.0.1", 0, world_size=1, is_master=True)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(store.port))
     torch.distributed.init_process_group(backend, timeout=wait, store=store, rank=0, world_size=1)
+
+
+def _wait_as_long(wait: timedelta) -> None:
+    """In every group of this process: DeepSpeed reduces in its own, which it starts with the backend's time-out."""
+    from torch.distributed import distributed_c10d
+
+    for group in distributed_c10d._world.pg_map:
+        distributed_c10d._set_pg_timeout(wait, group)
 
 
 def choose_device(wanted: str) -> None:

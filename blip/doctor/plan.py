@@ -58,6 +58,7 @@ class Plan:
         device: ``cpu`` or ``cuda``.
         count: devices that there are, on all nodes.
         assumed: the settings want a GPU, there is none and none was named; figures are those of an H100.
+        elsewhere: the GPU is not this machine's, but named or assumed.
     """
 
     stage: str
@@ -67,6 +68,7 @@ class Plan:
     hardware: Hardware
     count: int
     assumed: bool = False
+    elsewhere: bool = False
 
     @property
     def loaded(self) -> Hardware:
@@ -87,9 +89,9 @@ class Plan:
     def dtype(self) -> torch.dtype:
         """Of products."""
         wanted = self.settings.compute.dtype
-        if wanted == "auto" and self.device == "cuda":
-            return torch.bfloat16
-        return autocast_dtype(wanted, "cpu") if self.device == "cpu" else autocast_dtype(wanted, "cuda")
+        if wanted == "auto" and self.elsewhere:
+            return torch.bfloat16  # which all GPUs have that can be named
+        return autocast_dtype(wanted, self.device)
 
     @property
     def texts(self) -> Texts:
@@ -196,14 +198,15 @@ def make_plan(settings: Settings, stage: str, devices: Devices) -> Plan:
     where = STAGES[stage]
     job: Job = importlib.import_module(where.module).job(settings, where.variant)
     if devices.gpu:
-        return Plan(stage, job, settings, "cuda", _named(devices, settings), _count(devices, 1))
+        named = _named(devices, settings)
+        return Plan(stage, job, settings, "cuda", named, _count(devices, 1), elsewhere=True)
     if settings.compute.device != "cpu" and torch.cuda.is_available():
         return Plan(
             stage, job, settings, "cuda", _own_gpu(settings), _count(devices, torch.cuda.device_count())
         )
     if settings.compute.device == "cuda":
         count = _count(devices, 0)
-        return Plan(stage, job, settings, "cuda", GPUS[ASSUMED], count, assumed=True)
+        return Plan(stage, job, settings, "cuda", GPUS[ASSUMED], count, assumed=True, elsewhere=True)
     threads = threads_of(job.run, settings)
     cores = usable_cores()
     return Plan(stage, job, settings, "cpu", _own_cpu(settings, threads, cores), max(cores // threads, 1))

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from blip.config import Settings, load_settings
 from blip.doctor import Finding
 from blip.doctor.plan import Devices, make_plan
 from blip.doctor.recipe import examine_recipe
 from blip.errors import BadArguments
+from blip.training.precision import autocast_dtype
 from tests import tiny
 from tests.training.tiny_run import write_dataset
 
@@ -126,6 +129,20 @@ def test_speed_is_that_of_the_type_and_of_the_machines():
     assert whole["pairs_per_second"] < half["pairs_per_second"] / 4
     apart = make_plan(settings("base-14m"), "pretrain", Devices("h100", per_node=1, nodes=8)).hardware
     assert apart.per_node == 1, "all of its messages go between nodes"
+
+
+def test_memory_is_that_of_the_type_that_the_run_computes_in():
+    """This machine's GPU is none or may have no bfloat16; those that can be named have it."""
+    named = make_plan(settings(compute__dtype="auto"), "pretrain", Devices("h100"))
+    assert (
+        named.dtype
+        == make_plan(settings(compute__dtype="auto"), "pretrain", Devices()).dtype
+        == torch.bfloat16
+    )
+    own = replace(named, elsewhere=False)
+    assert own.dtype == autocast_dtype("auto", "cuda")
+    if own.dtype == torch.float32:
+        assert own.footprint.peak > 1.3 * named.footprint.peak
 
 
 def test_a_recipe_for_gpus_on_a_machine_without_asks_which_are_meant():

@@ -1,7 +1,7 @@
 """Norms of gradients and weights by tower, measured in the steps that log; other steps pay nothing.
 
     norms = Norms(engine)
-    norms.wanted = True                 # before the backward pass of a step that logs
+    norms.begin(wanted=True)            # before the backward pass of a step that logs
     engine.backward(loss)
     norms.measure()                     # between backward and step
     engine.step()
@@ -29,7 +29,7 @@ class Norms:
     """Sums of squares of one rank. Summed over the ranks and drawn the root of, they are norms."""
 
     def __init__(self, engine: "DeepSpeedEngine") -> None:
-        self.wanted = False
+        self._wanted = False
         self._engine: Any = engine
         self._stage = engine.zero_optimization_stage()
         self._optimizer: Any = engine.optimizer
@@ -41,9 +41,13 @@ class Norms:
         if self._stage in (1, 2):
             self._watch_flat_partitions()
 
+    def begin(self, wanted: bool) -> None:
+        """Before each step: whether it logs. What was measured of one that was left out is forgotten."""
+        self._gradients, self._wanted = {}, wanted
+
     def measure(self) -> None:
         """Take the gradients' squares, in the last micro-batch of a step that logs."""
-        if not (self.wanted and self._engine.is_gradient_accumulation_boundary()):
+        if not (self._wanted and self._engine.is_gradient_accumulation_boundary()):
             return
         if self._stage == 0:
             self._add((p, p.grad) for p in self._parameters if p.grad is not None)
@@ -59,7 +63,7 @@ class Norms:
         shares += [1.0 if self._stage == 3 else 1 / self._world] * 2
         zero = torch.zeros((), device=self._engine.device or "cpu")
         found = [part.get(tower, zero) for part in (self._gradients, weights) for tower in TOWERS]
-        self._gradients, self.wanted = {}, False
+        self.begin(wanted=False)
         return torch.stack(found) * torch.tensor(shares, device=zero.device)
 
     def _watch_flat_partitions(self) -> None:
@@ -67,7 +71,7 @@ class Norms:
         flatten = self._optimizer.get_flat_partition
 
         def watched(tensor_list: list[Tensor], *arguments: Any, param_group_idx: int, **named: Any) -> Any:
-            if self.wanted:
+            if self._wanted:
                 self._add(self._own_slices(tensor_list, param_group_idx))
             return flatten(tensor_list, *arguments, param_group_idx=param_group_idx, **named)
 

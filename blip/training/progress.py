@@ -38,7 +38,7 @@ class Progress:
 
     def expect(self, step: int) -> None:
         """Before step `step` (from 1): let the meter know if it will be read after it."""
-        self.meter.norms.wanted = self._due(step)
+        self.meter.norms.begin(wanted=self._due(step))
 
     def report(self, step: int, lr: float) -> dict[str, float] | None:
         """After step `step`: print and record when it is time; the figures since the last time. All ranks call it.

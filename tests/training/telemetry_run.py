@@ -53,7 +53,7 @@ def readings(optimiser: str, stage: int, accumulate: int) -> list[dict[str, floa
     engine = engine_of(optimiser, stage, accumulate)
     meter, found = Meter(engine, ROWS), []
     for step in range(STEPS):
-        meter.norms.wanted = step != UNREAD
+        meter.norms.begin(wanted=step != UNREAD)
         for part in rows(step).chunk(world)[rank].chunk(accumulate):
             losses = engine(part)
             meter.add(losses)

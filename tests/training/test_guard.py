@@ -1,6 +1,8 @@
 """A step without a finite gradient is left out on all ranks, whatever the ZeRO stage; the samples are listed."""
 
+import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,10 @@ def test_a_bad_step_changes_neither_weights_nor_the_optimiser_and_the_next_one_d
     assert len(row["keys"]) == 4
     summary = json.loads((folder / "runs/tiny/summary.json").read_text())
     assert summary["skipped_steps"] == 1
+    with Path("metrics/curves/tiny.csv").open() as curve:
+        norms = {row["step"]: float(row["grad_norm"]) for row in csv.DictReader(curve)}
+    assert list(norms) == ["1", "2", "4"], "of the one left out nothing is said"
+    assert all(map(math.isfinite, norms.values()))
 
 
 def test_too_many_in_a_row_end_the_run_and_name_the_samples(folder: Path) -> None:

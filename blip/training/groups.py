@@ -17,10 +17,7 @@ EMBEDDINGS = ("embedding",)  # of patches, CLS, words, positions: below the firs
 
 
 def parameter_groups(objective: nn.Module, settings: Optimiser) -> list[dict[str, Any]]:
-    """Parameters by rule (Muon, AdamW with and without decay), by tower, whose rate may differ, and by depth.
-
-    The first group has the full rate of the heads.
-    """
+    """Parameters by rule (Muon, AdamW with and without decay), by tower, whose rate may differ, and by depth."""
     named = list(trainable(objective))
     layers = {tower: _layers(named, tower) for tower in (False, True)}
     groups: dict[tuple[str, bool, int], dict[str, Any]] = {}

@@ -194,7 +194,8 @@ class Trainer:
             self.meter.add(losses)
         if self.average:
             self.average.update(objective)
-        self._tell(step + 1, progress.report(step + 1, self.peaks[0] * factor))
+        rate = self.plan.run.optimiser.adam_lr * factor  # the full one, of the heads
+        self._tell(step + 1, progress.report(step + 1, rate))
         return self.spikes.seen(step + 1, found, now=due) if self.spikes else None
 
     def _inputs(self, batches: Iterator[Batch]) -> Iterator[Any]:

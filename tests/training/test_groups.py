@@ -1,10 +1,26 @@
 """Which weight is in which group, at which rate and decay."""
 
+import csv
+import json
+from pathlib import Path
+
+import pytest
 from torch import nn
 
 from blip.config import Optimiser
 from blip.training.groups import below_the_heads, parameter_groups, trainable
 from tests import tiny
+from tests.training.scripts import said_by
+from tests.training.tiny_run import write_dataset
+
+SCRIPT = """
+import json, os, sys
+from blip.training.loop import train
+from tests.training.tiny_run import plan
+
+os.chdir(sys.argv[1])
+train(plan(2, changes=json.loads(sys.argv[2])))
+"""
 
 
 def settings(**changes: object) -> Optimiser:
@@ -58,5 +74,17 @@ def test_a_tower_counts_its_own_layers() -> None:
     assert below_the_heads("temperature", 12) == 0
 
 
-def test_the_first_group_has_the_full_rate_whose_curve_is_shown() -> None:
-    assert parameter_groups(objective(), settings(layer_decay=0.5))[0]["lr"] == 1
+@pytest.mark.parametrize(
+    "optimiser",
+    [
+        {"name": "adamw", "vision_lr": 0.1},
+        {"name": "muon", "vision_lr": 0.1},
+        {"name": "muon", "decay_all": True},
+    ],
+)
+def test_the_curve_shows_the_full_rate_of_the_heads(tmp_path: Path, optimiser: dict[str, object]) -> None:
+    write_dataset(tmp_path / "data")
+    changes = {"warmup": 2, "warmup_lr": 0.0, "vision_lr": 1.0, "adam_lr": 0.004, **optimiser}
+    said_by(SCRIPT, str(tmp_path), json.dumps({"optimiser": changes}))
+    with (tmp_path / "metrics/curves/tiny.csv").open() as curve:
+        assert [float(row["lr"]) for row in csv.DictReader(curve)] == [0.002, 0.004]

@@ -41,6 +41,7 @@ from blip.tracking.runs import StageRun
 from blip.training.collate import DialogCollate, PairCollate, QuestionCollate, StatementCollate
 from blip.training.engine import choose_device
 from blip.training.flops import answer_flops, dialog_flops, pair_flops, statement_flops
+from blip.training.health import said_in
 from blip.training.launch.crew import Crew, current_crew
 from blip.training.launch.place import Place
 from blip.training.loop import CURVE, SUMMARY, WARNINGS, Plan, train
@@ -118,9 +119,8 @@ def training_figures(job: Job) -> dict[str, float]:
 
 def warnings_of(job: Job) -> dict[str, str]:
     """The signs that the run learnt nothing, as tags of its MLflow run: ``warning.itm_at_prior``."""
-    path = RUNS / job.name / WARNINGS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return {f"warning.{job.prefix}{row['name']}": row["text"] for row in map(json.loads, lines)}
+    said = said_in(RUNS / job.name / WARNINGS)
+    return {f"warning.{job.prefix}{name}": text for name, text in said.items()}
 
 
 def write_job(job: Job, settings: Settings) -> None:

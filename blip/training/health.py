@@ -13,6 +13,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,10 +75,14 @@ class Health:
 Check = Callable[[PairObjective, Mapping[str, float]], Iterator[Warning]]
 
 
-def said_in(path: Path) -> set[str]:
-    """The names of the signs that a run's file has, which it gave before it was ended."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return {json.loads(line)["name"] for line in lines}
+def said_in(path: Path) -> dict[str, str]:
+    """The signs that a run's file has, text by name; a line that was cut short, as by a full disk, is passed over."""
+    said: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with suppress(ValueError):
+            row = json.loads(line)
+            said[row["name"]] = row["text"]
+    return said
 
 
 def prior_entropy(matched: float = MATCHED) -> float:

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 
 from blip.data.loader import Batch
 from blip.model.objectives import ObjectiveConfig, PairObjective
+from blip.stages.training import Job, warnings_of
 from blip.training.health import Health, prior_entropy, said_in
 from blip.training.loop import WARNINGS, train
 from tests import tiny
-from tests.training.tiny_run import plan, write_dataset
+from tests.training.tiny_run import SETTINGS, plan, write_dataset
 
 PAIRS, QUEUE = 8, 24
 GOOD = {"itc": 1.0, "itm": 0.3, "lm": 2.0, "temperature": 0.07}
@@ -93,4 +94,17 @@ def test_training_on_one_picture_for_all_captions_is_found(
     lines = (tmp_path / "runs/tiny" / WARNINGS).read_text().splitlines()
     names = {json.loads(line)["name"] for line in lines}
     assert {"itm_at_prior", "image_features_collapsed"} <= names
-    assert said_in(tmp_path / "runs/tiny" / WARNINGS) == names
+    assert said_in(tmp_path / "runs/tiny" / WARNINGS).keys() == names
+
+
+def test_a_line_that_a_full_disk_cut_short_stops_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = Job("pretrain", SETTINGS.pretrain, "pairs", None, tmp_path)
+    assert warnings_of(job) == {}
+    file = tmp_path / "runs/pretrain" / WARNINGS
+    file.parent.mkdir(parents=True)
+    file.write_text('{"step": 9, "name": "itm_at_prior", "text": "ITM is 0.6365"}\n{"step": 12, "na')
+    assert said_in(file) == {"itm_at_prior": "ITM is 0.6365"}
+    assert warnings_of(job) == {"warning.itm_at_prior": "ITM is 0.6365"}

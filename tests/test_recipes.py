@@ -138,6 +138,8 @@ def test_an_epoch_of_pre_training_is_every_text_of_14m():
     people = before["human"] * COCO["pictures"] + before["regions"] * 100_000
     assert before["web"] * web + people == pytest.approx(15.3e6, rel=0.005)
     assert (before["regions"], after["regions"]) == (8.2, 8.2)
+    told = [PARAMS.parent / name for name in ("README.md", "docs/training.md", "blip/doctor/numbers.py")]
+    assert all("--samples 15.3e6" in path.read_text(encoding="utf-8") for path in told)
     bootstrapped = after["bootstrapped"] * (web + COCO["pictures"])
     assert bootstrapped + after["human"] * COCO["pictures"] + 820_000 == pytest.approx(24.7e6, rel=0.005)
     assert after["human"] + after["bootstrapped"] == pytest.approx(before["human"], rel=0.005)

@@ -89,7 +89,7 @@ def doctor(
 
     With a recipe or a stage: all that a training stage needs, its memory, speed and cost, before it starts.
 
-    Example: [bold]blip doctor --recipe base-14m --gpu h100 --gpus 8 --nodes 4 --samples 14e6[/bold]
+    Example: [bold]blip doctor --recipe base-14m --gpu h100 --gpus 8 --nodes 4 --samples 15.3e6[/bold]
     """
     if any((recipe, stage, gpu, changes, gpus, nodes > 1, samples, price_per_gpu_hour)):
         from blip.config import load_settings, read_override

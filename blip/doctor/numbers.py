@@ -5,8 +5,10 @@ from collections.abc import Callable
 from blip.config.places import DATASETS
 from blip.doctor.finding import Finding
 from blip.doctor.plan import Plan
+from blip.errors import BlipError
 from blip.stages.training import open_dataset
 from blip.training.loop import schedule_of
+from blip.training.precision import NEEDS_ZERO
 
 
 def network(plan: Plan) -> Finding:
@@ -14,7 +16,7 @@ def network(plan: Plan) -> Finding:
     model = plan.model
     try:
         count = sum(p.numel() for p in plan.objective.network.parameters())
-    except ValueError as error:
+    except (ValueError, BlipError) as error:
         return Finding("network", "bad", str(error))
     positions = plan.objective.network.config.text.max_positions
     if model.text.max_tokens > positions:
@@ -28,7 +30,7 @@ def network(plan: Plan) -> Finding:
 
 
 def batch(plan: Plan) -> Finding:
-    """Ranks, batch, accumulation and lanes."""
+    """Ranks, batch, accumulation and lanes; and whether such a step can be taken in float16."""
     training = plan.run.training
     text = f"{training.ranks} x {training.batch_size} x {training.accumulate} = {plan.batch:,} pairs a step"
     at_once = training.ranks * training.batch_size
@@ -36,6 +38,8 @@ def batch(plan: Plan) -> Finding:
     if lanes and (lanes % training.ranks or at_once % lanes):
         text += f"; lanes {lanes} must be a multiple of {training.ranks} rank(s) and divide {at_once}"
         return Finding("batch", "bad", text)
+    if plan.settings.compute.dtype == "float16" and not training.zero_stage:
+        return Finding("batch", "bad", f"{text}; {NEEDS_ZERO}")
     if training.batch_size == 1 and plan.run.objective.itm:
         return Finding("batch", "note", f"{text}; a batch of one pair has no negatives for ITM")
     return Finding("batch", "good", text, {"pairs_per_step": float(plan.batch)})
@@ -64,7 +68,7 @@ def length(given: float | None) -> Callable[[Plan], Finding]:
             return Finding(
                 "steps",
                 "note",
-                f"{run.epochs:g} epochs of data that are not here; say how many (--samples 14e6)",
+                f"{run.epochs:g} epochs of data that are not here; say how many (--samples 15.3e6)",
             )
         if samples is None:
             figures = {"steps": float(run.steps or 0), "pairs": float((run.steps or 0) * plan.batch)}

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from blip.config import Model, Run, Settings
-from blip.config.places import VOCABULARY
+from blip.config.places import MODELS, VOCABULARY
 from blip.data.text import SpecialTokens, Tokenizer
 from blip.errors import BadArguments, BlipError
 from blip.machine import usable_cores, usable_memory
@@ -82,8 +82,23 @@ class Plan:
 
     @property
     def model(self) -> Model:
-        """Sizes of the network."""
-        return self.run.model or self.settings.model
+        """Sizes of the network: those of the model that the run goes on from, with its own pixels, texts and rates."""
+        own = self.run.model or self.settings.model
+        if self.job.start is None:
+            return own
+        first = self.job.start == MODELS / "pretrain"
+        before = self.settings.pretrain if first else self.settings.pretrain_bootstrapped
+        made = before.model or self.settings.model
+        vision, text = own.vision, own.text
+        rates = {"drop_path": vision.drop_path, "patch_dropout": vision.patch_dropout}
+        texts = {"dropout": text.dropout, "max_tokens": text.max_tokens}
+        return made.model_copy(
+            update={
+                "image_size": own.image_size,
+                "vision": made.vision.model_copy(update=rates),
+                "text": made.text.model_copy(update=texts),
+            }
+        )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -118,7 +133,12 @@ class Plan:
 
     @cached_property
     def objective(self) -> Objectives:
-        """Network, twin and queue without memory of their own. Raises ValueError if the sizes do not fit each other."""
+        """Network, twin and queue without memory of their own.
+
+        Raises:
+            ValueError: the sizes do not fit each other.
+            BlipError: they do not fit the task.
+        """
         config, tokens = network_config(self.model, self.vocabulary), SpecialTokens(0, 1, 2, 3)
         with torch.device("meta"):
             network = BlipNetwork(config)

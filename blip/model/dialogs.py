@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from blip.data.images import ImageInput
 from blip.data.text import Tokenizer, clean_caption, clean_question
+from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.model.batch import all_to, counted
 from blip.model.blip import BlipNetwork
@@ -64,9 +65,9 @@ class DialogObjective(nn.Module):
         super().__init__()
         text = network.config.text
         if text.context_width != text.width:
-            raise ValueError(
+            raise BlipError(
                 f"the encoder reads captions beside image tokens: their width {text.width} must be the image tokens' "
-                f"{text.context_width}"
+                f"{text.context_width}; go on from a model whose image encoder is as wide as its text transformer"
             )
         self.network = network
         self.progress = 1.0  # of the run, set by the trainer

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from blip.data.text import SpecialTokens
+from blip.errors import BlipError
 from blip.model.batch import all_to, counted
 from blip.model.blip import BlipNetwork
 from blip.model.decoder_loss import decoder_loss
@@ -51,9 +52,9 @@ class AnswerObjective(nn.Module):
         super().__init__()
         text = network.config.text
         if text.context_width != text.width:
-            raise ValueError(
+            raise BlipError(
                 f"the answer decoder reads question states: their width {text.width} must be the image tokens' "
-                f"{text.context_width}"
+                f"{text.context_width}; go on from a model whose image encoder is as wide as its text transformer"
             )
         self.network, self.tokens, self.label_smoothing = network, tokens, label_smoothing
         self.progress = 1.0  # of the run, set by the trainer

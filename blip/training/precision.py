@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FIRST_SCALE, GREATEST_SCALE = 2.0**16, 2.0**24
 STEPS_TO_GROW = 2000
+NEEDS_ZERO = "compute.dtype: float16 needs training.zero_stage 1, 2 or 3; give 1 in place of 0"
 
 
 def has_fast_bfloat16(device: torch.device | str) -> bool:
@@ -64,9 +65,7 @@ class LossScale(nn.Module):
         """
         optimiser: Any = engine.optimizer
         if not hasattr(optimiser, "override_loss_scale"):
-            raise BlipError(
-                "compute.dtype: float16 needs training.zero_stage 1, 2 or 3; give 1 in place of 0"
-            )
+            raise BlipError(NEEDS_ZERO)
         step, self._optimiser = optimiser.step, optimiser
         optimiser.override_loss_scale(self.scale)
 

@@ -70,7 +70,7 @@ def examined(
 
 
 def test_what_a_run_has_and_what_it_lacks(empty_folder: Path):
-    found = examined(settings(), samples=14e6)
+    found = examined(settings(), samples=15.3e6)
     assert {name for name, finding in found.items() if finding.state == "bad"} == {
         "sources", "data human", "data regions", "data web", "start", "vocabulary",
     }  # fmt: skip
@@ -83,7 +83,7 @@ def test_what_a_run_has_and_what_it_lacks(empty_folder: Path):
     )
     assert found["devices"].text == "32 ranks on 32 x H100"
     assert found["batch"].figures == {"pairs_per_step": 2880}
-    assert found["steps"].figures == {"steps": 97220, "pairs": 97220 * 2880}
+    assert found["steps"].figures == {"steps": 106240, "pairs": 106240 * 2880}
     assert "data/full/human" in found["data human"].text
 
 
@@ -121,7 +121,7 @@ def test_idle_devices_are_noted():
 
 def test_speed_is_that_of_the_type_and_of_the_machines():
     half, whole = (
-        examined(settings("base-14m", compute__dtype=dtype), devices=FOUR_NODES, samples=14e6)[
+        examined(settings("base-14m", compute__dtype=dtype), devices=FOUR_NODES, samples=15.3e6)[
             "speed"
         ].figures
         for dtype in ("bfloat16", "float32")
@@ -183,6 +183,24 @@ def test_vqa_with_the_large_encoder_is_refused_and_the_rest_is_looked_at_all_the
     assert "width 768 must be the image tokens' 1024" in found["network"].text
     assert "memory" not in found
     assert found["data vqa_train"].state == "bad"
+
+
+def test_a_fine_tuning_has_the_sizes_of_the_model_that_it_goes_on_from_and_its_own_pixels():
+    """That of VisDial names ViT-B's in every recipe, for its pixels."""
+    dialogs = examined(settings("large-129m"), "finetune@visdial", Devices("h100", 8))["network"]
+    assert dialogs.state == "bad"
+    assert "their width 768 must be the image tokens' 1024; go on from a model whose" in dialogs.text
+    longer = settings("base-14m", model__vision__layers=13)
+    found = examined(longer, "finetune@retrieval", Devices("h100", 8))["network"]
+    assert "384 px" in found.text and "image encoder 768 x 13" in found.text
+
+
+def test_float16_is_refused_where_the_run_would_refuse_it():
+    half = settings(compute__dtype="float16", pretrain__training__zero_stage=0)
+    batch = examined(half)["batch"]
+    assert batch.state == "bad"
+    assert "float16 needs training.zero_stage 1, 2 or 3" in batch.text
+    assert examined(half, "captioner")["batch"].state == "good"
 
 
 @pytest.mark.parametrize(
@@ -295,9 +313,9 @@ def test_without_a_prefect_server_a_stage_runs_all_the_same():
 
 
 def test_hours_and_cost_follow_from_the_speed():
-    found = examined(settings("one-gpu-14m"), devices=Devices("h200"), samples=14e6, price=3.0)
+    found = examined(settings("one-gpu-14m"), devices=Devices("h200"), samples=15.3e6, price=3.0)
     rate, cost = found["speed"].figures["pairs_per_second"], found["cost"].figures
-    assert cost["pairs"] == 20 * 14e6
+    assert cost["pairs"] == 20 * 15.3e6
     assert cost["hours"] == pytest.approx(cost["pairs"] / rate / 3600)
     assert cost["device_hours"] == cost["hours"]
     assert cost["cost_per_million"] == pytest.approx(3.0 * 1e6 / rate / 3600)

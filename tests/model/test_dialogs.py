@@ -4,6 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
+from blip.errors import BlipError
 from blip.model.dialogs import (
     DialogBatch,
     DialogObjective,
@@ -105,5 +106,7 @@ def test_it_learns_an_answer_that_only_the_caption_tells() -> None:
 def test_widths_that_differ_are_refused() -> None:
     network = tiny.network()
     object.__setattr__(network.config.text, "context_width", 32)
-    with pytest.raises(ValueError, match="their width 64 must be the image tokens' 32"):
+    with pytest.raises(
+        BlipError, match="their width 64 must be the image tokens' 32; go on from a model whose"
+    ):
         DialogObjective(network)

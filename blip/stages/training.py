@@ -93,8 +93,8 @@ def run_job(job: Job, settings: Settings, run: StageRun) -> Path:
     """
     keep_to_itself(RUNS / job.name)  # before the ranks' orders and the curve of another process are touched
     job = replace(job, run_id=run.run_id)
-    ranks, threads = job.run.training.ranks, threads_of(job.run, settings)
     crew = current_crew() or Crew(Place(), settings.launch)
+    ranks, threads = job.run.training.ranks, threads_of(job.run, settings, crew.place)
     with following(run, RUNS / job.name / CURVE, job.prefix):
         if ranks == crew.place.nodes == 1:
             torch.set_num_threads(threads)
@@ -142,9 +142,14 @@ def _named(job: Job, values: Mapping[str, Value]) -> dict[str, Value]:
     return {f"{job.prefix}{name}": value for name, value in values.items()}
 
 
-def threads_of(run: Run, settings: Settings) -> int:
-    """CPU threads of one rank: the run's own number, or its share of those of a stage."""
-    return run.training.threads or max(settings.compute.threads // run.training.ranks, 1)
+def threads_of(run: Run, settings: Settings, place: Place | None = None) -> int:
+    """CPU threads of one rank: the run's own number, or its share of those that a stage has on a machine.
+
+    Args:
+        place: whose machines the ranks are on; None: all are on this one.
+    """
+    beside = (place or Place()).beside(run.training.ranks)
+    return run.training.threads or max(settings.compute.threads // beside, 1)
 
 
 def train_here(job: Job, settings: Settings) -> None:

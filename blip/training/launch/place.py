@@ -27,6 +27,7 @@ class Place:
         given: the most ranks of each node, where a hostfile says so; else they share them equally.
         before: nodes on this machine that come before this one (a launcher that starts a process for each GPU makes
             each a node): their ranks have the first GPUs.
+        shared: how many nodes are on one machine.
         hosts: names of the nodes, for messages.
         served: the launcher's own agent holds the store already (torchrun).
         remote: node 0 starts the other nodes through the remote shell.
@@ -38,6 +39,7 @@ class Place:
     port: int = 0
     given: tuple[int, ...] = ()
     before: int = 0
+    shared: int = 1
     hosts: tuple[str, ...] = ()
     served: bool = False
     remote: bool = False
@@ -51,6 +53,10 @@ class Place:
                 f"training.ranks is {ranks}, which {self.nodes} nodes cannot share equally; make it a multiple"
             )
         return (ranks // self.nodes,) * self.nodes
+
+    def beside(self, ranks: int) -> int:
+        """The most ranks of one machine. Raises BadArguments if `ranks` does not fit the nodes."""
+        return max(self.slots(ranks)) * self.shared
 
     def host(self, node: int) -> str:
         """The name of a node, for messages."""
@@ -132,5 +138,6 @@ def _of_environment(launch: Launch, environment: Mapping[str, str]) -> Place:
         LOOPBACK if all_here and not served else environment["MASTER_ADDR"],
         int(environment.get("MASTER_PORT", launch.master_port)),
         before=int(environment.get("LOCAL_RANK", "0")),
+        shared=int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"])),
         served=served,
     )

@@ -25,6 +25,7 @@ def find_place(launch: Launch, environment: Mapping[str, str]) -> Place:
         names[0] if len(names) > 1 else LOOPBACK,
         launch.master_port,
         before=int(environment["SLURM_LOCALID"]),
+        shared=-(-tasks // len(names)),
         hosts=tuple(names) if len(names) == tasks else (),
     )
 

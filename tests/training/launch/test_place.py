@@ -33,15 +33,16 @@ def launch(**values: object) -> Launch:
         ({}, Place()),
         ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, Place()),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_JOB_NODELIST": "gpu[1-8]"}, Place()),
-        (SLURM, Place(3, 4, "gpu07", 29400, before=1)),
+        (SLURM, Place(3, 4, "gpu07", 29400, before=1, shared=2)),
         (
             SLURM | {"SLURM_PROCID": "1", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "2"},
             Place(1, 2, "gpu07", 29400, hosts=("gpu07", "gpu08")),
         ),
-        (SLURM | {"SLURM_STEP_NODELIST": "gpu07"}, Place(3, 4, "127.0.0.1", 29400, before=1)),
+        (SLURM | {"SLURM_STEP_NODELIST": "gpu07"}, Place(3, 4, "127.0.0.1", 29400, before=1, shared=4)),
         (POD, Place(1, 2, "pretrain-0.pretrain", 29400)),
         (POD | {"BLIP_NODES": "1"}, Place()),
-        (TORCHRUN, Place(5, 8, "n0", 29500, before=1, served=True)),
+        (TORCHRUN, Place(5, 8, "n0", 29500, before=1, shared=8, served=True)),
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "4"}, Place(5, 8, "n0", 29500, before=1, shared=4, served=True)),
     ],
 )
 def test_auto_sees_who_started_the_process(environment: dict[str, str], place: Place) -> None:

@@ -132,8 +132,9 @@ class Training(Section):
     back to its last checkpoint.
 
     Every `checkpoint_every` steps a checkpoint is saved, of which the newest `keep_checkpoints` stay, and the one with
-    the lowest smoothed loss if `keep_best` says so. With `async_checkpoint` a thread writes it while training goes on,
-    from a copy in the host's memory. Explained in blip.training.checkpoint.
+    the lowest smoothed loss if `keep_best` says so: a run goes on from the newest, and from that one if those after it
+    are removed. All go when the stage is done; which step's model it keeps, `candidates` says. With `async_checkpoint`
+    a thread writes it while training goes on, from a copy in the host's memory. Explained in blip.training.checkpoint.
     """
 
     ranks: int = Field(1, ge=1)

@@ -88,6 +88,10 @@ def test_the_best_stays_beside_the_newest(engine: Any, tmp_path: Path) -> None:
     again = store_of(tmp_path, keep_best=True)
     again.restore(engine)
     assert again.loss == pytest.approx(store.loss)
+    for number in (4, 5):
+        shutil.rmtree(store.directory / f"step-00000{number}")
+    place = again.restore(engine)
+    assert place is not None and place["step"] == 2, "that is how to go back to it"
     plain = store_of(tmp_path / "plain")
     for number in range(1, 5):
         plain.save(engine, number, {})

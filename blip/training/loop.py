@@ -147,19 +147,19 @@ class Trainer:
         step = self._restore()
         progress = self._progress(step)
         plan.objective.train()
-        vote = Vote(plan.wait)
+        vote, owed = Vote(plan.wait), False
         with stop_requested() as stop, Heartbeat.of_this_process(*plan.patience) as beat:
             batches = beat.watched(iter(plan.loader))
             while step < steps:
                 beat.begin(step)
-                due = (step + 1) % plan.run.training.checkpoint_every == 0 or step + 1 == steps
+                due = owed or (step + 1) % plan.run.training.checkpoint_every == 0 or step + 1 == steps
                 spiked = self._step(step, batches, progress, due)
                 step += 1
                 beat.mark("vote")
                 stopping = vote(stop.is_set())
                 self.store.check()
                 if spiked and (back := self._roll_back(spiked)) is not None:
-                    step, progress = back, self._progress(back)
+                    step, progress, owed = back, self._progress(back), False
                     batches = beat.watched(iter(plan.loader))
                     continue
                 if due or stopping or step in self.candidates:
@@ -170,7 +170,8 @@ class Trainer:
                     self._summarise()
                 if stopping:
                     self._stop(step)
-                if due and not self.guard.in_a_row:
+                owed = due and self.guard.in_a_row > 0  # nothing was learnt that could be saved
+                if due and not owed:
                     self._save(step)
         self._end()
 

@@ -96,6 +96,18 @@ def test_too_many_in_a_row_end_the_run_and_name_the_samples(folder: Path) -> Non
     assert not list(folder.glob("runs/tiny/step-000006/complete")), "nothing was learnt to be saved"
 
 
+def test_a_checkpoint_that_is_due_at_a_step_left_out_is_saved_after_the_next_good_one(folder: Path) -> None:
+    planned = plan(8, changes={"training": {"keep_checkpoints": 9}})
+    collate, calls = planned.collate, iter(range(1, 100))
+    bad = replace(
+        planned,
+        collate=lambda batch: spoiled(collate(batch), "nan") if next(calls) in (3, 4) else collate(batch),
+    )
+    train(bad)
+    saved = sorted(path.parent.name for path in folder.glob("runs/tiny/step-*/complete"))
+    assert saved == ["step-000005", "step-000006", "step-000008"]
+
+
 @pytest.mark.slow
 def test_one_rank_of_two_has_it_and_both_leave_the_step_out(folder: Path) -> None:
     run(folder, "1:4:nan")

@@ -2,7 +2,7 @@
 
     ledger = Ledger(directory / LEDGER)
     place = ledger.place(listed, receipts, comes)     # where to go on
-    ledger.append(entry)                              # before the first item of a shard is given out
+    ledger.note(number, entry)                        # before the first item of a shard is given out
 
 A line a shard, on disk before any of its items is in a part:
 
@@ -61,23 +61,27 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._entries = _read(path)
+        self._written = False
 
     @property
     def failed(self) -> int:
         """How many shards did not come."""
         return sum(bool(entry.failed) for entry in self._entries)
 
-    def append(self, entry: Entry) -> None:
-        """Note that the items of a shard follow, or END; on disk when this returns."""
-        self._entries.append(entry)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(_line(entry))
-        flush(self._path)
+    def note(self, number: int, entry: Entry) -> None:
+        """Note that the items of a shard follow, or END; on disk when this returns.
 
-    def cut(self, number: int) -> None:
-        """Keep only so many lines; done before any is appended, for the last may have been cut short."""
-        del self._entries[number:]
-        write_text(self._path, "".join(map(_line, self._entries)))
+        The first writes all lines in one go, without those from its number on: until its shard has come they stand as
+        an earlier run left them, for the run may end before. The last of those may have been cut short.
+        """
+        self._entries[number:] = [entry]
+        if self._written:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(_line(entry))
+            flush(self._path)
+        else:
+            write_text(self._path, "".join(map(_line, self._entries)))
+            self._written = True
 
     def place(
         self, listed: Sequence[Entry], receipts: Mapping[int, Receipt], comes: Callable[[int], bool]

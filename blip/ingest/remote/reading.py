@@ -61,7 +61,6 @@ class Reading:
         for part in receipts:
             if part >= place.part:
                 forget(self._directory, part)
-        self._ledger.cut(place.shard)
         return place
 
     def items(self, place: Place) -> Generator[Item, None, None]:
@@ -74,7 +73,7 @@ class Reading:
         with closing(self._ahead(place.shard)) as fetched:
             for number, path, lost in fetched:
                 failed = lost.detail if lost and lost.reason == UNFETCHED else ""
-                self._ledger.append(replace(self._listed[number], start=start, failed=failed))
+                self._ledger.note(number, replace(self._listed[number], start=start, failed=failed))
                 self._see_that_enough_come(failed)
                 given = 0
                 items = (lost,) if lost else self._read(number, path)
@@ -84,7 +83,7 @@ class Reading:
                         yield item
                 start, skip = start + given + (skip if failed else 0), 0
                 path.unlink(missing_ok=True)
-        self._ledger.append(replace(END, start=start))
+        self._ledger.note(len(self._shards), replace(END, start=start))
 
     def _ahead(self, first: int) -> Generator[tuple[int, Path, Refused | None], None, None]:
         """Number and file of each shard from the first on, or why it did not come."""

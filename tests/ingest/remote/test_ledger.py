@@ -17,7 +17,7 @@ def written(path: Path, lines: int = 5, failed: int | None = None) -> Ledger:
     """A ledger of shards of seven items."""
     ledger = Ledger(path / LEDGER)
     for number, (entry, start) in enumerate(zip(LISTED[:lines], STARTS, strict=False)):
-        ledger.append(replace(entry, start=start, failed="why" if number == failed else ""))
+        ledger.note(number, replace(entry, start=start, failed="why" if number == failed else ""))
     return Ledger(path / LEDGER)
 
 
@@ -67,8 +67,8 @@ def test_the_last_part_was_cut_short_where_the_list_ended(tmp_path: Path) -> Non
 def test_a_shard_that_did_not_come_is_asked_for_again(tmp_path: Path) -> None:
     asked = list[int]()
     ledger = Ledger(tmp_path / LEDGER)
-    for entry, start in zip(LISTED, (0, 7, 8, 15, 22), strict=True):
-        ledger.append(replace(entry, start=start, failed="why" if start == 7 else ""))
+    for number, (entry, start) in enumerate(zip(LISTED, (0, 7, 8, 15, 22), strict=True)):
+        ledger.note(number, replace(entry, start=start, failed="why" if start == 7 else ""))
     assert ledger.failed == 1
     assert ledger.place(LISTED, parts(5, 5), lambda number: asked.append(number) or False) == Place(
         2, 2, 8, 2
@@ -88,8 +88,7 @@ def test_a_line_that_was_cut_is_none(tmp_path: Path) -> None:
     path.write_text(path.read_text()[:-9])
     assert count_shards(tmp_path) == 2
     ledger = Ledger(path)
-    ledger.cut(2)
-    ledger.append(replace(LISTED[2], start=14))
+    ledger.note(2, replace(LISTED[2], start=14))
     assert count_shards(tmp_path) == 3
 
 

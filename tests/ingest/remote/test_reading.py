@@ -92,6 +92,28 @@ def test_a_run_that_was_killed_fetches_no_finished_shard_again(
     assert files_of(made) == files_of(of_folder(server, tmp_path / "local", settings))
 
 
+def test_two_ends_in_a_row_lose_no_sample_and_give_none_twice(
+    server: Server, tmp_path: Path, settings: Ingest
+) -> None:
+    out = tmp_path / "out"
+    for held, parts in (
+        ("00004.tar", 4 * PER_SHARD // PER_PART),
+        ("00003.tar", 0),
+    ):  # killed in the fourth, twice
+        server.free.clear()
+        server.held = {held}
+        server.seen.clear()
+        with running([sys.executable, "-c", CHILD, server.url, str(out)]):
+            wait_until(lambda held=held: server.seen[held] > 0)
+            wait_until(lambda parts=parts: len(list(tmp_path.glob(".out.partial/parts/*.json"))) >= parts)
+        server.free.set()
+    server.held.clear()
+    server.seen.clear()
+    made = ingest_dataset(remote(server.url), out, settings)
+    assert server.fetched == dict.fromkeys(NAMES[3:], 1)
+    assert files_of(made) == files_of(of_folder(server, tmp_path / "local", settings))
+
+
 def interrupted(server: Server, target: Path, settings: Ingest) -> None:
     """A run that ends at the fifth shard, with all that is before it in finished parts."""
     server.answers["00004.tar"] = 503

@@ -144,6 +144,8 @@ def _fast(data: bytes, header: Header, divisor: int, scratch: Scratch | None) ->
     if divides(data, header):
         height, width = (-(-side // divisor) for side in (header.height, header.width))
         try:
+            if simplejpeg.decode_jpeg_header(data)[:2] != (header.height, header.width):
+                return None  # it would make pixels of a size that nobody checked
             return simplejpeg.decode_jpeg(
                 data,
                 min_height=height,

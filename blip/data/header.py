@@ -12,6 +12,7 @@ from typing import Literal
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's start-of-frame markers
+ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # JPEG's markers without a length
 USUAL_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
 APP1, SCAN = 0xE1, 0xDA
 
@@ -63,6 +64,9 @@ def _jpeg(data: bytes) -> Header | None:
             return Header("JPEG", width, height, usual, notes)
         if marker == SCAN:
             return None
+        if marker in ALONE:
+            position += 2
+            continue
         notes = notes or marker == APP1
         position += 2 + int.from_bytes(data[position + 2 : position + 4])
     return None

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from blip.data.decode import BadImage, decode, divides, to_rgb
-from blip.data.header import read_header
+from blip.data.header import Header, read_header
 
 from .conftest import Pixels, draw, encoded
 
@@ -305,6 +305,25 @@ def test_a_huge_picture_is_refused_from_its_header_at_once_and_without_memory(tm
         assert reason == "too_large", name
         assert seconds < 0.05, name
         assert grown_kib < 8 << 10, name
+
+
+def with_a_false_frame(jpeg: bytes) -> bytes:
+    """A JPEG with a frame of 10 x 10 where a parser gets to that takes the marker in front for one with a length."""
+    frame = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 10, 10, 1)
+    filled = bytes(0xFFE0 + 4 - 8) + frame  # 0xFFE0 is the marker that follows, taken for a length
+    note = b"\xff\xe0" + struct.pack(">H", 65_535) + filled.ljust(65_533, b"\0")
+    return jpeg[:2] + b"\xff\xd0" + note + jpeg[2:]
+
+
+def test_a_jpeg_does_not_hide_its_size_behind_a_false_frame() -> None:
+    jpeg = encoded(draw(4, 40, 40), "jpg")
+    assert reason_of(with_a_false_frame(jpeg), max_pixels=1_599) == "too_large"
+    assert np.array_equal(decode(with_a_false_frame(jpeg)), decode(jpeg))
+
+
+def test_a_header_that_errs_brings_no_pixels_that_nobody_allowed() -> None:
+    with pytest.raises(BadImage, match="too_large"):
+        decode(encoded(draw(4, 40, 40), "jpg"), max_pixels=1_599, header=Header("JPEG", 10, 10, usual=True))
 
 
 def test_the_limit_is_the_last_size_that_is_taken() -> None:

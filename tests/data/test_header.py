@@ -39,6 +39,12 @@ def test_notes_of_a_jpeg_are_seen() -> None:
     assert plain is not None and not plain.notes
 
 
+@pytest.mark.parametrize("marker", [0x01, 0xD0, 0xD7, 0xD8])
+def test_a_marker_without_a_length_is_passed_over(marker: int) -> None:
+    data = saved("RGB", "JPEG")
+    assert read_header(data[:2] + bytes([0xFF, marker]) + data[2:]) == Header("JPEG", 50, 30, True)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG", "GIF"])
 def test_a_header_that_ends_early_says_nothing(kind: str) -> None:
     data = saved("RGB", kind)

@@ -213,6 +213,12 @@ def refusals(directory: Path, numbers: Sequence[int]) -> Iterator[dict[str, str]
             yield from pq.read_table(path).to_pylist()
 
 
+def tables(directory: Path, numbers: Iterable[int], name: str) -> list[Path]:
+    """The tables of a name in the order of their parts; not every part has one."""
+    paths = [_table(directory, number, name) for number in numbers]
+    return [path for path in paths if path.is_file()]
+
+
 def assemble(
     directory: Path,
     parents: list[str],
@@ -228,12 +234,12 @@ def assemble(
         BlipError: two samples have the same key, or a truth column has two types.
     """
     receipts = finished(directory)
-    schema = join_schemas(pq.read_schema(path) for path in _tables(directory, receipts, "metadata"))
+    schema = join_schemas(pq.read_schema(path) for path in tables(directory, receipts, "metadata"))
     wanted = {"metadata": (directory / METADATA, schema), QUARANTINE: (_index(directory), QUARANTINE_SCHEMA)}
     for name, columns in (attached or {}).items():
         wanted[name] = (directory / f"{name}.parquet", columns)
     for name, (target, columns) in wanted.items():
-        _join(target, _tables(directory, receipts, name), columns, on_table)
+        _join(target, tables(directory, receipts, name), columns, on_table)
     _check_keys(directory / METADATA)
     _tidy_quarantine(directory)
     shards = [receipt.shard for receipt in receipts.values() if receipt.shard]
@@ -298,12 +304,6 @@ def _payload_tar(directory: Path, number: int) -> Path:
 
 def _table(directory: Path, number: int, name: str) -> Path:
     return directory / PARTS / f"{number:05d}.{name}.parquet"
-
-
-def _tables(directory: Path, numbers: Iterable[int], name: str) -> list[Path]:
-    """The tables of a name in the order of their parts; not every part has one."""
-    paths = [_table(directory, number, name) for number in numbers]
-    return [path for path in paths if path.is_file()]
 
 
 def _index(directory: Path) -> Path:

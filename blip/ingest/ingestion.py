@@ -24,7 +24,7 @@ from blip.config import Ingest, Source, Vocabulary
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.kept import files_of
 from blip.data.pairs import PairsDataset
-from blip.data.part import PARTS, assemble, finished, forget, refusals
+from blip.data.part import PARTS, assemble, finished, finished_numbers, forget, refusals, tables
 from blip.data.partial import begin, complete
 from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, train_vocabulary
 from blip.errors import BadArguments, BlipError
@@ -169,8 +169,8 @@ class _Work:
 
     def fetched(self) -> list[Address]:
         """An address of each of the parts finished last that had one which gave a picture."""
-        tables = sorted((self.directory / PARTS).glob("*.metadata.parquet"))[-FETCHED:]
-        urls = [pq.read_table(path, columns=["url"])["url"][0].as_py() for path in tables]
+        paths = tables(self.directory, sorted(finished_numbers(self.directory)), "metadata")[-FETCHED:]
+        urls = [pq.read_table(path, columns=["url"])["url"][0].as_py() for path in paths]
         return [Address("", url, "") for url in urls if url]
 
     def check(self) -> None:

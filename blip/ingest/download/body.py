@@ -27,6 +27,8 @@ async def read_picture(response: ClientResponse, limit: int) -> bytes:
             raise Lost("too_large", f"more than the {limit:,} bytes allowed")
         if len(body) >= SURE and not extension_of(body):
             break
+        if unpack and unpack.eof:  # what follows is no part of it, and zlib would keep all of it
+            break
     if not body:
         raise Lost("empty", "0 bytes")
     if not extension_of(body):

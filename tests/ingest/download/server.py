@@ -147,6 +147,14 @@ async def _packed(request: web.Request, data: bytes, tries: int) -> web.StreamRe
     return web.Response(body=gzip.compress(data), headers=headers)
 
 
+async def _packed_and_more(request: web.Request, data: bytes, tries: int) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Encoding": "gzip", "Content-Type": "image/jpeg"})
+    await response.prepare(request)
+    await response.write(gzip.compress(data))
+    while True:
+        await response.write(b"\0" * 65536)
+
+
 @lru_cache(maxsize=1)
 def _bomb() -> bytes:
     return gzip.compress(b"\xff\xd8\xff" + b"\0" * (64 << 20))
@@ -194,6 +202,7 @@ FAULTS = {
     "told_a_password": _told_a_password,
     "packed": _packed,
     "packed_short": _packed_short,
+    "packed_and_more": _packed_and_more,
     "bomb": _bomb_of_zeros,
     "moved": _moved,
     "in_circles": _in_circles,
@@ -220,6 +229,7 @@ BECOMES = {
     "told_a_password": None,
     "packed": None,
     "packed_short": "truncated",
+    "packed_and_more": None,
     "bomb": "too_large",
     "moved": None,
     "in_circles": "too_many_redirects",

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from blip.data.decode import MAX_PIXELS, BadMedia
+
+# No playlists, which lead to other files, and no descriptions of streams, whose packets would be waited for.
+FORMATS = "mov,mp4,matroska,webm,avi"
 
 
 class BadVideo(BadMedia):
@@ -52,7 +56,7 @@ def middle_frame(data: bytes | Path, max_pixels: int = MAX_PIXELS) -> NDArray[np
 def _count_frames(data: bytes, max_pixels: int) -> int:
     """Packets of the first video stream, read without decoding them."""
     try:
-        with av.open(io.BytesIO(data), "r", metadata_errors="replace") as container:
+        with _open(data) as container:
             if not container.streams.video:
                 raise BadVideo("not_a_video", f"{len(data)} bytes without a video stream")
             stream = container.streams.video[0]
@@ -66,9 +70,13 @@ def _count_frames(data: bytes, max_pixels: int) -> int:
     return total
 
 
+def _open(data: bytes) -> InputContainer:
+    return av.open(io.BytesIO(data), "r", metadata_errors="replace", options={"format_whitelist": FORMATS})
+
+
 def _decode(data: bytes) -> Iterator[VideoFrame]:
     try:
-        with av.open(io.BytesIO(data), "r", metadata_errors="replace") as container:
+        with _open(data) as container:
             yield from container.decode(video=0)
     except FFmpegError as error:
         raise BadVideo("corrupt", f"{len(data)} bytes: {error}") from None

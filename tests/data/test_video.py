@@ -8,10 +8,10 @@ import pytest
 from blip.data.video import BadVideo, frames, middle_frame
 
 
-def clip(count: int, side: int = 64) -> bytes:
-    """An MP4 whose frame n is grey at 10 + 8 n, with one key frame only."""
+def clip(count: int, side: int = 64, kind: str = "mp4") -> bytes:
+    """A clip whose frame n is grey at 10 + 8 n, with one key frame only."""
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
+    with av.open(buffer, "w", format=kind) as container:
         stream = container.add_stream("libx264", rate=10, options={"g": "1000", "crf": "10"})
         stream.width = stream.height = side
         stream.pix_fmt = "yuv420p"
@@ -42,11 +42,37 @@ def test_the_middle_frame_is_in_the_middle(tmp_path: Path) -> None:
     assert numbers([middle_frame(tmp_path / "clip.mp4")]) == [4]
 
 
-@pytest.mark.parametrize(("data", "reason"), [(b"", "empty"), (b"no clip at all", "not_a_video")])
+STREAM = b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"no clip at all", "not_a_video"),
+        (STREAM + b"a=rtpmap:96 H264/90000\n", "not_a_video"),
+    ],
+)
 def test_what_is_no_clip_has_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(BadVideo) as caught:
         frames(data, 2)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mov", "matroska", "avi"])
+def test_every_format_of_a_clip_is_read(kind: str) -> None:
+    assert numbers(frames(clip(4, kind=kind), 4)) == [0, 1, 2, 3]
+
+
+def test_a_playlist_leads_to_no_file_of_this_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clip.mp4").write_bytes(clip(4))
+    monkeypatch.chdir(tmp_path)
+    for playlist in (
+        b"ffconcat version 1.0\nfile clip.mp4\n",
+        b"#EXTM3U\n#EXTINF:5,\nclip.mp4\n#EXT-X-ENDLIST\n",
+    ):
+        with pytest.raises(BadVideo, match="not_a_video"):
+            frames(playlist, 2)
 
 
 def test_a_truncated_clip_is_refused() -> None:

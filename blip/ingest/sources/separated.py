@@ -4,7 +4,8 @@
     for row in read_separated(Path("captions.csv")): ...
 
 A row is broken if its fields are not as many as the header's or its quotes do not pair up; a quote that is never
-closed costs its own line only. The header tells what separates the fields, for Excel's csv has semicolons where
+closed costs its own line only. Between tabs a quote belongs to the text where each of the lines up to the one that
+closes it is a row by itself. The header tells what separates the fields, for Excel's csv has semicolons where
 numbers have a comma; its "Unicode text" is UTF-16 with tabs. Bytes that are no text get U+FFFD, which screening finds.
 """
 
@@ -56,9 +57,10 @@ def read_separated(path: Path) -> Iterator[Row | Refused]:
             except csv.Error as error:
                 fields, problem = [], str(error)
             number = lines.number
-            if (fields and len(fields) != len(names)) or (not fields and lines.taken[0].strip()):
+            plain = separator == "\t" and _are_rows(lines.taken, len(names))
+            if plain or (fields and len(fields) != len(names)) or (not fields and lines.taken[0].strip()):
                 line = lines.reject()
-                raw = line.rstrip("\r\n").split("\t") if separator == "\t" else []
+                raw = _raw(line) if separator == "\t" else []
                 if len(raw) == len(names):
                     yield Row(number, dict(zip(names, raw, strict=True)))
                 else:
@@ -74,6 +76,16 @@ def open_text(path: Path) -> TextIO:
         start = handle.read(2)
     encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     return path.open(encoding=encoding, errors="replace", newline="")
+
+
+def _raw(line: str) -> list[str]:
+    """The fields of a line with tabs in which quotes mean nothing."""
+    return line.rstrip("\r\n").split("\t")
+
+
+def _are_rows(lines: list[str], columns: int) -> bool:
+    """Whether several lines with tabs, which a quote has joined to one record, are a row each."""
+    return len(lines) > 1 and columns > 1 and all(len(_raw(line)) == columns for line in lines)
 
 
 class _Lines:

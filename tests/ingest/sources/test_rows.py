@@ -72,6 +72,17 @@ def test_a_tsv_may_have_stray_quotes(tmp_path: Path) -> None:
     assert len(broken(path)) == 1
 
 
+def test_a_quote_in_a_tsv_that_a_later_one_closes_swallows_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    write(path, "image\tcaption", 'a\t"Mona Lisa', "b\ta dog", "c\ta cat", "d\tdoor 5' 10\"", "e\tlast")
+    captions = ['"Mona Lisa', "a dog", "a cat", "door 5' 10\"", "last"]
+    assert rows(path) == [
+        (n, [name, text]) for n, name, text in zip(range(2, 7), "abcde", captions, strict=True)
+    ]
+    write(path, "image\tcaption", 'a\t"one', 'and two"', "b\tthree")
+    assert rows(path) == [(2, ["a", "one\nand two"]), (4, ["b", "three"])]
+
+
 def test_a_bad_json_line_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     deep = "[" * 100_000

@@ -3,6 +3,7 @@
     saved/state.json, data-00000-of-00002.arrow            what `Dataset.save_to_disk` writes
     saved/dataset_dict.json, train/..., test/...           what `DatasetDict.save_to_disk` writes
     hub/data/train-00000-of-00003.parquet                  a repository of the Hub, fetched
+    hub/default/train/0000.parquet                         the Hub's own conversion of one to Parquet
 
 A row is a sample: its key is its file's name and its number in it. One batch of rows is held at a time.
 """
@@ -63,9 +64,15 @@ def _files(path: Path, split: str | None) -> list[Path]:
     tables = [file for file in files_below(path) if file.suffix == ".parquet"]
     if not tables:
         raise BlipError(f"source {path}: it has neither {STATE}, {SPLITS} nor a .parquet file")
-    splits = {file: file.name.removesuffix(".parquet").partition("-")[0] for file in tables}
+    splits = {file: _split_of(file) for file in tables}
     chosen = _one(path, sorted(set(splits.values())), split)
     return [file for file in tables if splits[file] == chosen]
+
+
+def _split_of(file: Path) -> str:
+    """By the file's name, or by its folder's where its own is a number."""
+    name = file.stem.partition("-")[0]
+    return file.parent.name if name.isdigit() else name
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -54,6 +54,16 @@ def test_a_folder_of_the_hub_is_read(tmp_path: Path) -> None:
     assert [sample.media for sample in found.values()] == [encoded(draw(number)) for number in (1, 2, 3)]
 
 
+def test_what_the_hub_converted_has_its_splits_in_folders(tmp_path: Path) -> None:
+    dataset(1).to_parquet(tmp_path / "default/train/0000.parquet")
+    dataset(2).to_parquet(tmp_path / "default/train/0001.parquet")
+    dataset(3).to_parquet(tmp_path / "default/test/0000.parquet")
+    found = samples(items(tmp_path, "hf", split="train"))
+    assert [sample.media for sample in found.values()] == [encoded(draw(number)) for number in (1, 2)]
+    with pytest.raises(BlipError, match=r"several splits; it has test, train\. Name one: --split NAME"):
+        items(tmp_path, "hf")
+
+
 def test_lists_of_captions_and_other_names_are_read(tmp_path: Path) -> None:
     features = Features(
         {"picture": Image(), "sentences": List({"raw": Value("string"), "id": Value("int32")})}

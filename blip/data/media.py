@@ -1,6 +1,6 @@
 """What a picture or clip looks like: size and perceptual hash, read by decoding it, so broken media show."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,3 +30,12 @@ def look_at(sample: Sample, max_pixels: int = MAX_PIXELS) -> Look:
     image = middle_frame(sample.media, max_pixels) if sample.is_video else decode(sample.media, max_pixels)
     height, width = image.shape[:2]
     return Look(width, height, phash(image), thumbnail(image))
+
+
+def looks_at(sample: Sample, max_pixels: int = MAX_PIXELS) -> list[Look]:
+    """Decode a sample's media, and behind it its partner, if it has one. Raises BadMedia as `look_at` does."""
+    looks = [look_at(sample, max_pixels)]
+    if sample.partner is not None:
+        partner = replace(sample, media=sample.partner, extension=sample.partner_extension)
+        looks.append(look_at(partner, max_pixels))
+    return looks

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip.atomic import atomic_path
-from blip.data.media import Look, look_at
+from blip.data.media import Look, looks_at
 from blip.data.pairs import PairsDataset
 from blip.data.phash import THUMBNAIL, HashIndex
 
@@ -32,13 +32,14 @@ class References:
 
     @classmethod
     def of(cls, datasets: Mapping[str, PairsDataset], bits: int) -> References:
-        """The pictures of some datasets by name."""
+        """The pictures of some datasets by name, both of a pair by that of the pair."""
         names: list[str] = []
         looks: list[Look] = []
         for name, dataset in datasets.items():
             for sample in dataset.samples():
-                names.append(f"{name}/{sample.key}")
-                looks.append(look_at(sample))
+                seen = looks_at(sample)
+                names += [f"{name}/{sample.key}"] * len(seen)
+                looks += seen
         hashes = np.array([look.phash for look in looks], np.uint64)
         thumbnails = np.array([look.thumbnail for look in looks], np.int16).reshape(-1, *THUMBNAIL)
         return cls(names, hashes, thumbnails, bits)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 
-from blip.data.decode import BadMedia, decode
-from blip.data.media import Look, look_at
+from blip.data.decode import BadMedia
+from blip.data.media import Look, looks_at
 from blip.data.part import PartWriter
 from blip.data.quarantine import NEAR_DUPLICATE
 from blip.data.sample import Sample
@@ -59,12 +59,12 @@ def write_shard(job: ShardJob) -> int:
             if isinstance(item, Refused):
                 part.quarantine(item.key, item.reason, item.detail, item.payload)
                 continue
-            sample, look = item
-            near = references.near(look) if references else None
+            sample, looks = item
+            near = next(filter(None, map(references.near, looks)), None) if references else None
             if near:
                 part.quarantine(sample.key, NEAR_DUPLICATE, f"looks like {near}", sample.media)
             else:
-                part.add(sample, phash=look.phash)
+                part.add(sample, phash=looks[0].phash)
         return part.samples
 
 
@@ -88,8 +88,8 @@ def _bytes(item: Item) -> int:
     return len(item.payload or b"") if isinstance(item, Refused) else 0
 
 
-def _checked(items: Iterable[Item], max_pixels: int) -> Iterator[tuple[Sample, Look] | Refused]:
-    """Decode each sample, to know its size and hash, or refuse it."""
+def _checked(items: Iterable[Item], max_pixels: int) -> Iterator[tuple[Sample, list[Look]] | Refused]:
+    """Decode each sample, to know how its pictures look, or refuse it."""
     for item in items:
         if isinstance(item, Refused):
             yield item
@@ -97,10 +97,8 @@ def _checked(items: Iterable[Item], max_pixels: int) -> Iterator[tuple[Sample, L
         if isinstance(item, Address):
             raise ValueError(f"{item.url} has not been fetched")
         try:
-            look = look_at(item, max_pixels)
-            if item.partner is not None:
-                decode(item.partner, max_pixels)
+            looks = looks_at(item, max_pixels)
         except BadMedia as error:
             yield Refused(item.key, error.reason, error.detail, item.media)
             continue
-        yield replace(item, width=look.width, height=look.height), look
+        yield replace(item, width=looks[0].width, height=looks[0].height), looks

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from blip.config import Ingest, Source
+from blip.data.quarantine import read_quarantine
 from blip.data.sample import Question
+from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
+from blip.ingest.references import References
 from tests.data.conftest import draw, encoded
 
 from .reading import details, items, samples, write
@@ -76,6 +79,24 @@ def test_both_pictures_come_back_from_the_shards(nlvr: Path, tmp_path: Path) -> 
     assert (second.partner, second.partner_extension) == (encoded(draw(3)), "png")
     assert first.questions[1] == Question("There are acorns.", {"true": 1.0}, open=False)
     assert dataset.verify() == []
+
+
+def test_training_data_keeps_away_from_both_pictures_of_a_pair(nlvr: Path, tmp_path: Path) -> None:
+    single = tmp_path / "single"
+    for number in (0, 1, 9):
+        write(single / f"{number}.txt", "a drawing")
+        (single / f"{number}.png").write_bytes(encoded(draw(number)))
+    folder = Source(source=str(single), kind="folder", origin="web", role="train")
+    settings = Ingest(datasets={}, max_bad_fraction=1)
+    pairs = ingest_dataset(source(nlvr), tmp_path / "pairs", settings)
+    kept = ingest_dataset(folder, tmp_path / "kept", settings, References.of({"test": pairs}, bits=4))
+    assert [sample.key for sample in kept.samples()] == ["9"]
+    assert {one.detail for one in read_quarantine(kept.path)} == {"looks like test/train-10171-0"}
+    (single / "3.txt").write_text("the right one of the second pair")
+    (single / "3.png").write_bytes(encoded(draw(3)))
+    drawings = References.of({"test": ingest_dataset(folder, tmp_path / "drawings", settings)}, bits=4)
+    with pytest.raises(BlipError, match=r"no sample is left of 2 \(2 near_duplicate\)"):
+        ingest_dataset(source(nlvr), tmp_path / "none", settings, drawings)
 
 
 def test_a_broken_right_picture_is_quarantined(nlvr: Path, tmp_path: Path) -> None:

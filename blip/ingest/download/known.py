@@ -33,8 +33,8 @@ class Known:
     lost: dict[str, Refused] = field(default_factory=dict)
 
     def has(self, row: Row) -> bool:
-        """Whether a row need not be asked for."""
-        return row.key in self.pictures or row.key in self.lost
+        """Whether a row need not be asked for; what was left out of one has its key, and comes as it is."""
+        return isinstance(row, Address) and (row.key in self.pictures or row.key in self.lost)
 
 
 def known_in(before: PairsDataset, number: int, rows: Sequence[Row]) -> Known:

@@ -172,9 +172,11 @@ def _item(
     row: Address | Refused, known: Known, samples: Iterator[Sample], found: Iterator[Sample | Refused]
 ) -> Sample | Refused:
     """What became of a row, before or now."""
+    if not known.has(row):
+        return next(found)
     if row.key in known.pictures:
         return next(sample for sample in samples if sample.key == row.key)
-    return known.lost[row.key] if row.key in known.lost else next(found)
+    return known.lost[row.key]
 
 
 def _reached(

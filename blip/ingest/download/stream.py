@@ -91,7 +91,7 @@ class _Line:
         ) as error:  # what a server sends may hit any weakness of what reads it: that ends its row only
             detail = f"{row.url[:LONGEST_URL]}: {type(error).__name__}: {str(error)[:LONGEST_URL]}"
             return Refused(row.key, BAD_RESPONSE, detail)
-        captions = (Caption(row.caption, self._origin),)
+        captions = tuple(Caption(text, self._origin) for text in row.captions)
         return Sample(row.key, data, extension_of(data) or "", captions, url=row.url)
 
     def take(self) -> Iterator[Sample | Refused]:

@@ -38,8 +38,7 @@ def screened(
         if isinstance(item, Refused):
             yield item
         elif isinstance(item, Address):
-            fault = fault_of(item.caption, max_chars)
-            yield Refused(item.key, *fault) if fault else item
+            yield from _sound_address(item, max_chars)
         elif not seen.add(item.key):
             yield Refused(item.key, DUPLICATE, f"another sample has the key {item.key}", item.media)
         else:
@@ -80,6 +79,15 @@ def _sound(sample: Sample, max_chars: int) -> Iterator[Sample | Refused]:
             return
     reason, detail = faults[0][1] if faults else (NO_CAPTION, "nothing is said of it")
     yield Refused(sample.key, NO_CAPTION if reason == EMPTY else reason, detail, sample.media)
+
+
+def _sound_address(row: Address, max_chars: int) -> Iterator[Refused | Address]:
+    faults = {text: fault for text in row.captions if (fault := fault_of(text, max_chars))}
+    sound = [text for text in row.captions if text not in faults]
+    refused = [Refused(row.key, *fault) for fault in faults.values()]
+    yield from refused if sound else refused[:1]
+    if sound:
+        yield replace(row, caption="\n".join(sound)) if refused else row
 
 
 def _fault_in(question: Question, max_chars: int) -> Fault | None:

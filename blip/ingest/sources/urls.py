@@ -19,7 +19,7 @@ from pathlib import Path
 from blip.config import Columns, Source
 from blip.errors import BlipError
 from blip.ingest.sources import rows
-from blip.ingest.sources.cells import caption_of
+from blip.ingest.sources.cells import captions_of
 from blip.ingest.sources.columns import ADDRESS, IMAGE, guess, pick_address
 from blip.ingest.sources.files import MACOS
 from blip.ingest.sources.json_stream import is_list
@@ -38,11 +38,16 @@ _LOOKED_AT = 20  # rows, for their keys
 
 @dataclass(frozen=True)
 class Address:
-    """A picture to fetch: the key of its sample, where it is, and its caption."""
+    """A picture to fetch: the key of its sample, where it is, and its captions, a line each."""
 
     key: str
     url: str
     caption: str
+
+    @property
+    def captions(self) -> list[str]:
+        """The captions one by one."""
+        return self.caption.split("\n")
 
 
 def read(source: Source, path: Path) -> Iterator[Address | Refused]:
@@ -97,7 +102,7 @@ def _rows(file: Path, columns: Columns | None) -> Iterator[Address | Refused]:
     url, caption = pick_address(names, _found(file, names, columns), file)
     for row in _table(file, [url, caption]):
         if isinstance(row, Row):
-            yield _address(f"{file.name}, row {row.number:,}", row.text(url), row.text(caption))
+            yield _address(f"{file.name}, row {row.number:,}", row.text(url), row.values.get(caption))
         elif row.reason == BROKEN_TABLE:
             raise BlipError(f"source {row.detail}; get it again")
         else:
@@ -182,8 +187,8 @@ def _fields(file: Path, line: str) -> list[str]:
         return [line]
 
 
-def _address(place: str, url: str, text: str) -> Address | Refused:
-    url, caption = url.strip(), caption_of(text)
+def _address(place: str, url: str, cell: object) -> Address | Refused:
+    url, caption = url.strip(), "\n".join(dict.fromkeys(filter(None, captions_of(cell))))
     if not url:
         return Refused("", NO_URL, f"{place} has no URL: {caption[:200]}")
     if not caption:

@@ -27,7 +27,8 @@ def test_what_could_not_be_reached_is_asked_for_again_and_no_other(
     for number in (3, 14, 24):
         urls[number] = f"http://later.test:{port}/good/{number}.jpg"
     urls[7] = f"{server.url}/fault/missing/7.jpg"
-    rows = [{"url": url, "caption": f"picture {number}"} for number, url in enumerate(urls)]
+    rows = [{"url": url, "caption": [f"picture {number}"]} for number, url in enumerate(urls)]
+    rows[5]["caption"] += ["seen", "bell\a"]  # of which one is left out
     (tmp_path / "list.json").write_text(json.dumps(rows))
     real, is_up = socket.getaddrinfo, False
 
@@ -51,13 +52,14 @@ def test_what_could_not_be_reached_is_asked_for_again_and_no_other(
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setenv("BLIP_WORKERS", "1")
     monkeypatch.chdir(tmp_path)
-    assert run(again=False).manifest.quarantined == {"dns": 3, "http_404": 1}
+    assert run(again=False).manifest.quarantined == {"control_characters": 1, "dns": 3, "http_404": 1}
     is_up, before = True, Counter(server.seen)
-    assert run(again=False).manifest.quarantined == {"dns": 3, "http_404": 1}
+    assert run(again=False).manifest.quarantined == {"control_characters": 1, "dns": 3, "http_404": 1}
     assert server.seen == before
     for _ in range(2):  # the second time there is nothing to ask for
         dataset = run(again=True)
-        assert dataset.manifest.quarantined == {"http_404": 1}
+        assert dataset.manifest.quarantined == {"control_characters": 1, "http_404": 1}
         assert server.seen - before == {f"/good/{number}.jpg": 1 for number in (3, 14, 24)}
     assert [sample.url for sample in dataset.samples()] == [url for url in urls if "missing" not in url]
+    assert [len(sample.captions) for sample in dataset.samples()] == [1] * 5 + [2] + [1] * 18
     assert dataset.verify() == []

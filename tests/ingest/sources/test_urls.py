@@ -34,6 +34,27 @@ def test_blips_published_lists_are_read(tmp_path: Path) -> None:
     assert list(read_rows(write(tmp_path / "ccs_filtered.json", json.dumps(rows)))) == WANTED
 
 
+def test_every_caption_of_a_row_is_read(tmp_path: Path) -> None:
+    captions = {
+        "1": ["a cat", "a  <b>pet</b>", "a cat", None],
+        "2": [{"raw": "a dog"}],
+        "3": [],
+        "4": "one\ntext",
+    }
+    rows = [{"url": f"http://a.org/{name}.jpg", "captions": texts} for name, texts in captions.items()]
+    found = list(read_rows(write(tmp_path / "list.json", json.dumps(rows))))
+    assert [item.captions for item in found if isinstance(item, Address)] == [
+        ["a cat", "a pet"],
+        ["a dog"],
+        ["one text"],
+    ]
+    assert [item.reason for item in found if isinstance(item, Refused)] == ["no_caption"]
+    lists = pa.table({"url": ["http://a.org/1.jpg"], "captions": [["a cat", "a pet"]]})
+    pq.write_table(lists, tmp_path / "list.parquet")
+    (row,) = read_rows(tmp_path / "list.parquet")
+    assert row == Address("000000000", "http://a.org/1.jpg", "a cat\na pet")
+
+
 def test_json_lines_are_read_and_broken_ones_counted(tmp_path: Path) -> None:
     lines = [json.dumps({"URL": url, "TEXT": caption}) for url, caption in ROWS]
     lines.insert(1, '{"url": "http://a.org/x.jpg", "caption": "cut o')

@@ -1,7 +1,7 @@
 """The media that a table or an annotation file names: from a tar, or from a folder and those in it."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -130,7 +130,8 @@ class Folder:
     """A folder of pictures or clips, in which names are looked up.
 
     A name may lack its extension, and may stand in a folder one level below (`train2017/`), where official
-    archives unpack to. One that is not there as it is written is looked for in other spellings (names.py).
+    archives unpack to; one that several of these have is refused. One that is not there as it is written is looked for
+    in other spellings (names.py).
     """
 
     path: Path
@@ -170,19 +171,26 @@ class Folder:
                 f"{name[:200]} is an address; read the table with --kind urls --column image=NAME",
             )
         inside = [self._inside(name) for name in names]
-        for look in (self._locate, self._locate_alike):
+        for look, spelt in ((self._written, str), (self._alike.find, plain_name)):
             for candidate in inside:
                 if candidate is None:
                     return Refused(
                         key_of(name), UNSAFE, f"{name} is no file's name, or leads out of {self.path}"
                     )
-                if found := look(candidate):
+                if found := self._locate(spelt(candidate), look):
                     return self._read(found, name, candidate)
         near = self._alike.near(inside[0] or name)
         also = f"; {near} is" if near else ""
         return Refused(key_of(name), MISSING, f"{name} is listed, its file is not in {self.path}{also}")
 
-    def _read(self, found: Path, name: str, candidate: str) -> Media | Refused:
+    def _read(self, places: list[Path], name: str, candidate: str) -> Media | Refused:
+        found = places[0]
+        if len(places) > 1 and len({place.resolve() for place in places}) > 1:
+            written = ", ".join(place.relative_to(self.path).as_posix() for place in places[:2])
+            detail = (
+                f"{name} is in {len(places)} folders of {self.path}, as {written}: write it with its folder"
+            )
+            return Refused(key_of(name), MISSING, detail)
         self._used.add(found.relative_to(self.path).as_posix())
         if not found.resolve().is_relative_to(self._root):
             return Refused(key_of(name), UNSAFE, f"{name} leads out of {self.path}")
@@ -202,22 +210,21 @@ class Folder:
             name = Path(name).relative_to(self._root).as_posix()
         return None if is_unsafe_name(name) else name
 
-    def _locate(self, name: str) -> Path | None:
-        return next((path for place in self._places(name) if _is_file(path := self.path / place)), None)
+    def _written(self, name: str) -> Path | None:
+        path = self.path / name
+        return path if _is_file(path) else None
 
-    def _locate_alike(self, name: str) -> Path | None:
-        places = self._places(plain_name(name))
-        return next((path for place in places if (path := self._alike.find(place))), None)
-
-    def _places(self, name: str) -> Iterator[str]:
-        """Where a name may be: in the folder and those below, and with an extension that it lacks."""
+    def _locate(self, name: str, look: Callable[[str], Path | None]) -> list[Path]:
+        """Where a name is, with an extension that it may lack: in the folder itself, or else in those below."""
         whole = extension_in(name) in MEDIA
         ends = [""] if whole else ["", *(f".{extension}" for extension in sorted(MEDIA))]
-        return (
-            f"{folder}/{name}{end}" if folder else f"{name}{end}"
-            for folder in ("", *self._below)
-            for end in ends
-        )
+
+        def inside(folder: str) -> Path | None:
+            return next((path for end in ends if (path := look(f"{folder}{name}{end}"))), None)
+
+        if path := inside(""):
+            return [path]
+        return [path for folder in self._below if (path := inside(f"{folder}/"))]
 
 
 def content(file: Path, key: str) -> bytes | Refused:

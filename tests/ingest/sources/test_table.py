@@ -279,6 +279,21 @@ def test_two_files_alike_but_for_their_case_are_not_guessed_between(tmp_path: Pa
     assert [reason for reason, _ in details(found)] == ["missing_file"]
 
 
+def test_a_name_that_several_folders_have_is_not_guessed_between(tmp_path: Path) -> None:
+    rows = ("1.png,one", "cats/2.png,two", "N3.png,three", "4,four")
+    write(tmp_path / "captions.csv", "image,caption", *rows)
+    for name in ("cats/1", "dogs/1", "cats/2", "dogs/2", "cats/n3", "dogs/n3", "dogs/4"):
+        write(tmp_path / f"{name}.png", name)
+    (tmp_path / "linked").symlink_to(tmp_path / "dogs")
+    found = items(tmp_path / "captions.csv", "table")
+    assert [sample.media for sample in samples(found).values()] == [b"cats/2\n", b"dogs/4\n"]
+    told = "folders of {}, as cats/{}.png, dogs/{}.png: write it with its folder"
+    assert details(found) == [
+        ("missing_file", f"1.png is in 3 {told.format(tmp_path, 1, 1)}"),
+        ("missing_file", f"N3.png is in 3 {told.format(tmp_path, 'n3', 'n3')}"),
+    ]
+
+
 def test_a_tar_that_was_packed_with_its_folder_is_joined_by_base_names(tmp_path: Path) -> None:
     write(tmp_path / "captions.csv", "image,caption", "a.png,one", "b,two", "c.png,three")
     names = ("photos/a.png", "photos/b.jpg", "photos/c.png", "other/c.png", "photos/d.png")

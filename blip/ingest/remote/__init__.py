@@ -7,7 +7,8 @@ Ledger(file).place(listed, receipts, comes)       # ledger.py: where a run that 
 
 What is promised. A source is its list: names, sizes and the store's tag (ETag, generation, or time of change) of every
 shard; none is fetched to see whether it is the same. Who is silent about one is asked as often as `ingest.download`
-says, and cannot be listed then; only one that is gone (404, 410) is listed without size and tag. The dataset is the one
+says, or later if the store asks for that, and cannot be listed then; only those are listed without size and tag that
+are gone (404, 410) or refused for good (401, 403), unless all are refused. The dataset is the one
 that the same shards give on this disk. At most AHEAD + 2 of them lie in `.target.partial/fetched` at a time, each is
 removed when it is read, and a run that was ended fetches none again of which all samples are in finished shards. A
 shard that does not come, comes short or comes longer than it was listed is `not_fetched` in the quarantine, is one of

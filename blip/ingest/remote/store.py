@@ -30,6 +30,7 @@ from blip.credentials import scrubbed
 from blip.data.archive import is_unsafe_name
 from blip.errors import BlipError
 from blip.ingest.download.address import PublicResolver, RefusedAddress, public_sockets, read_networks
+from blip.ingest.download.fetch import retry_after
 from blip.ingest.remote.address import SIGNED, check, is_one, missing_client, protocol_of
 from blip.ingest.sources.webdataset import is_tar
 
@@ -111,14 +112,20 @@ class Store:
         return [name for name, _ in self._tars()]
 
     def shards(self) -> list[Shard]:
-        """The tars with what tells whether they have changed; of one that is gone meanwhile nothing does.
+        """The tars with what tells whether they have changed; of one that is gone or is refused nothing does.
 
         Raises:
-            BlipError: the store does not answer, for a folder or one of its tars, or has no tar there.
+            BlipError: the store does not answer, for a folder or one of its tars, refuses all, or has no tar there.
         """
         found = self._tars()
         with ThreadPoolExecutor(QUESTIONS) as threads:
             told = list(threads.map(self._told, found))
+        refused = [info for info in told if isinstance(info, Unfetched)]
+        if len(refused) == len(found):
+            raise _unreachable(self.source, refused[0], found[0][0])
+        told = [
+            info if isinstance(info, dict) else known for (_, known), info in zip(found, told, strict=True)
+        ]
         return [
             Shard(
                 name,
@@ -153,8 +160,9 @@ class Store:
             except Exception as error:  # each client raises its own
                 if number + 1 == tries or _is_final(error):
                     raise Unfetched(f"{_why(error)} (asked {number + 1} time(s))") from error
-            wait = min(self._patience.backoff_seconds * 2**number, self._patience.max_wait_seconds)
-            if stop.wait(wait):
+                asked = retry_after(getattr(error, "headers", None) or {})
+            wait = max(self._patience.backoff_seconds * 2**number, asked)
+            if stop.wait(min(wait, self._patience.max_wait_seconds)):
                 raise Stopped
         raise Unfetched("nobody asked for it")
 
@@ -189,8 +197,8 @@ class Store:
             return [{"name": path} for path in self._files.ls(f"{self.root}/", detail=False)]
         return list(cast(dict[str, dict[str, Any]], self._files.find(self.root, detail=True)).values())
 
-    def _told(self, found: tuple[str, dict[str, Any]]) -> dict[str, Any]:
-        """What a store says of a file, where its list did not; of one that is gone meanwhile nothing."""
+    def _told(self, found: tuple[str, dict[str, Any]]) -> dict[str, Any] | Unfetched:
+        """What a store says of a file, where its list did not; nothing if it is gone, and why if it is refused."""
         name, info = found
         if info.get("size") is not None or not self._by_http or is_unsafe_name(name):
             return info
@@ -199,6 +207,8 @@ class Store:
         except Unfetched as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return info
+            if _is_refused(error.__cause__):
+                return error
             raise _unreachable(self.source, error, name) from None
 
     def _info(self, path: str) -> dict[str, Any]:
@@ -305,15 +315,20 @@ def _unreachable(source: Source, error: Exception, name: str = "") -> BlipError:
     )
 
 
-def _status(error: Exception) -> int:
+def _status(error: BaseException | None) -> int:
     status = getattr(error, "status", 0)
     return status if isinstance(status, int) else 0
 
 
 def _is_final(error: Exception) -> bool:
     """Whether another try gets the same answer."""
+    return _refusal(error) is not None or _is_refused(error)
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Whether a server says that it does not give this, and not that it cannot now."""
     status = _status(error)
-    return _refusal(error) is not None or (400 <= status < 500 and status not in (408, 425, 429))
+    return isinstance(error, PermissionError) or (400 <= status < 500 and status not in (408, 425, 429))
 
 
 def _refusal(error: Exception) -> RefusedAddress | None:

@@ -28,6 +28,8 @@ class Server:
         gone: names that are listed and no longer there.
         answers: statuses instead of files.
         busy: how often a name is still answered by 503, HEAD and GET alike.
+        wait: what is said with it of when to ask again.
+        refused: statuses of names, HEAD and GET alike.
         sent_to: where names are redirected to.
         held: names that wait for `free`.
         login: `user:password` that it asks for.
@@ -41,6 +43,8 @@ class Server:
     gone: set[str] = field(default_factory=set)
     answers: dict[str, int] = field(default_factory=dict)
     busy: Counter[str] = field(default_factory=Counter)
+    wait: str = ""
+    refused: dict[str, int] = field(default_factory=dict)
     sent_to: dict[str, str] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     free: threading.Event = field(default_factory=threading.Event)
@@ -105,10 +109,17 @@ class Handler(SimpleHTTPRequestHandler):
         if self.told.busy[name] <= 0:
             return False
         self.told.busy[name] -= 1
-        self.send_error(503)
+        self.send_response(503)
+        self.send_header("Content-Length", "0")
+        if self.told.wait:
+            self.send_header("Retry-After", self.told.wait)
+        self.end_headers()
         return True
 
     def _may(self) -> bool:
+        if status := self.told.refused.get(self.path.rpartition("/")[2]):
+            self.send_error(status)
+            return False
         wanted = "Basic " + base64.b64encode(self.told.login.encode()).decode()
         if self.told.login and self.headers.get("Authorization") != wanted:
             self.send_error(401)

@@ -88,6 +88,44 @@ def test_a_tar_that_is_gone_is_listed_without_a_size(server: Server, settings: I
     assert [shard.name for shard in opened(server, settings).shards() if shard.size is None] == ["00002.tar"]
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 405])
+def test_a_tar_that_is_refused_costs_itself_only(
+    server: Server, settings: Ingest, tmp_path: Path, status: int
+) -> None:
+    server.refused["00002.tar"] = status
+    store = opened(server, settings)
+    [lost] = [shard for shard in store.shards() if shard.size is None]
+    assert lost == Shard("00002.tar", f"{server.url}00002.tar", None, "")
+    with pytest.raises(Unfetched, match=f"the server answers {status}"):
+        fetched(store, lost, tmp_path)
+    server.refused = {f"{number:05d}.tar": status for number in range(SHARDS)}
+    with pytest.raises(BlipError, match=rf"it cannot be listed: 00000\.tar: the server answers {status}"):
+        store.shards()
+
+
+class Waits(Event):
+    """Notes how long it is waited for, and does not wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = list[float | None]()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        return False
+
+
+@pytest.mark.parametrize(("asks", "seconds"), [("7", 7.0), ("9000", 30.0), ("", 0.01), ("soon", 0.01)])
+def test_a_server_that_asks_to_wait_is_given_the_time(
+    server: Server, settings: Ingest, tmp_path: Path, asks: str, seconds: float
+) -> None:
+    store, waits = opened(server, settings), Waits()
+    shard, *_ = store.shards()
+    server.busy[shard.name], server.wait = 1, asks
+    store.fetch(shard, tmp_path / "fetched.tar", waits)
+    assert waits.seconds == [seconds]
+
+
 def test_a_folder_without_tars_is_none(server: Server, settings: Ingest) -> None:
     (server.folder / "empty").mkdir()
     with pytest.raises(BlipError, match=r"empty/: there is no \.tar in it"):

@@ -2,10 +2,12 @@
 
     for image in stream(Path("captions_train2017.json"), "images.item"): ...
 
-Bytes that are no UTF-8 become U+FFFD, so that one of them does not end the file; screening finds the text.
+Bytes that are no UTF-8 become U+FFFD, so that one of them does not end the file; screening finds the text. So does an
+escape that is half of a surrogate pair.
 """
 
 import codecs
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,13 +18,16 @@ import ijson
 from blip.errors import BlipError
 
 HEAD = 64 << 10  # bytes in which a file must show what it is
+_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPE = re.compile(rf"{_HIGH}{_LOW}|(?P<half>{_HIGH}|{_LOW})|\\.", re.DOTALL)
+_OPEN = re.compile(rf"(?<!\\)(?:\\\\)*(?P<end>(?:{_HIGH})?(?:\\(?:u[0-9a-fA-F]{{0,3}})?)?)\Z")
 
 
 def stream(path: Path, prefix: str) -> Iterator[Any]:
     """The values at an ijson prefix: `item` for those of a list, `images.item` for those of a list in an object.
 
     Raises:
-        BlipError: there is no such file, or it is no JSON from some value on.
+        BlipError: there is no such file, it is no JSON from some value on, or has a number over 64 bits.
     """
     if not path.is_file():
         raise BlipError(f"{path}: no such file")
@@ -34,6 +39,11 @@ def stream(path: Path, prefix: str) -> Iterator[Any]:
                 number += 1
         except ijson.JSONError as error:
             about = " ".join(str(error).split())[:120]
+            if "overflow" in about:
+                raise BlipError(
+                    f"{path} has a number that is too large after {number:,} values of {prefix}: {about}; write it "
+                    "as a text, or leave it out"
+                ) from None
             raise BlipError(
                 f"{path} is no JSON after {number:,} values of {prefix}: {about}; is it cut? Get it again"
             ) from None
@@ -76,11 +86,12 @@ def keys_in_head(path: Path) -> frozenset[str]:
 
 
 class _Repaired:
-    """A file whose bytes are UTF-8, read up to a limit."""
+    """A file whose bytes are UTF-8 and whose escapes are characters, read up to a limit."""
 
     def __init__(self, handle: BinaryIO, limit: int | None = None) -> None:
         self._handle, self._left = handle, limit
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
+        self._open = ""  # an escape that the next bytes may go on with
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes, b"" at the end only."""
@@ -90,6 +101,17 @@ class _Repaired:
             size = self._left if size < 0 else min(size, self._left)
             self._left -= size
         while data := self._handle.read(size):
-            if text := self._decoder.decode(data):
-                return text.encode()
-        return self._decoder.decode(b"", final=True).encode()
+            text = self._open + self._decoder.decode(data)
+            found = _OPEN.search(text) if "\\" in text[-12:] else None
+            self._open = found["end"] if found else ""
+            if whole := text.removesuffix(self._open):
+                return _repaired(whole)
+        text, self._open = self._open + self._decoder.decode(b"", final=True), ""
+        return _repaired(text)
+
+
+def _repaired(text: str) -> bytes:
+    """JSON in which half a surrogate pair is U+FFFD: ijson takes one for an error, and the other for a `?`."""
+    if "\\ud" in text or "\\uD" in text:
+        text = _ESCAPE.sub(lambda escape: "\\ufffd" if escape["half"] else escape[0], text)
+    return text.encode()

@@ -134,7 +134,7 @@ def test_msvd_qa_is_told_by_its_mapping(tmp_path: Path) -> None:
 
 def test_a_number_without_end_is_no_crash(tmp_path: Path) -> None:
     write(tmp_path / "t.json", f'[{{"image": {"1" * 6000}}}]')
-    with pytest.raises(BadArguments, match=r"t\.json is no JSON after 0 values"):
+    with pytest.raises(BadArguments, match=r"t\.json has a number that is too large after 0 values"):
         kind_of(tmp_path / "t.json")
 
 

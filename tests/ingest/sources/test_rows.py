@@ -1,6 +1,7 @@
 """Broken rows of a table are refused one by one, with their lines; the rows around them are read."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from blip.errors import BlipError
+from blip.ingest.sources.json_stream import _Repaired
 from blip.ingest.sources.refused import Refused
 from blip.ingest.sources.row import Row
 from blip.ingest.sources.rows import column_names, read_rows
@@ -116,6 +118,39 @@ def test_broken_utf_8_is_marked_not_fatal(tmp_path: Path) -> None:
     for extension in ("csv", "jsonl", "json", "parquet"):
         found = [values for _, values in rows(tmp_path / f"t.{extension}")]
         assert found == [["a", "caf\ufffd"], ["b", "two"]], extension
+
+
+HALVES = {  # as JSON writes it, as it is read
+    r"\ud83d": "\ufffd",
+    r"\ude00": "\ufffd",
+    r"\uDE00\uD83D": "\ufffd\ufffd",
+    r"\ud83d\ude00": "\U0001f600",
+    r"\\ud83d": r"\ud83d",
+    r"\\\ud83d\n": "\\\ufffd\n",
+}
+
+
+def test_half_a_surrogate_pair_in_a_json_list_costs_its_own_text(tmp_path: Path) -> None:
+    texts = [f'{{"image": "a", "caption": "{text}"}}' for text in HALVES]
+    (tmp_path / "t.json").write_text(f"[{', '.join(texts)}]")
+    assert [caption for _, (_, caption) in rows(tmp_path / "t.json")] == list(HALVES.values())
+
+
+def test_an_escape_may_end_in_the_next_piece_of_a_json_file() -> None:
+    text = " ".join(HALVES)
+    for size in range(1, len(text)):
+        file = _Repaired(io.BytesIO(text.encode()))
+        pieces = iter(lambda file=file, size=size: file.read(size), b"")
+        assert json.loads(b'"' + b"".join(pieces) + b'"') == " ".join(HALVES.values()), size
+
+
+@pytest.mark.parametrize("number", ["18446744073709551615", "1e400"])
+def test_a_number_that_is_too_large_is_named(tmp_path: Path, number: str) -> None:
+    write(tmp_path / "t.json", f'[{{"image": "a"}}, {{"image": "b", "id": {number}}}]')
+    with pytest.raises(
+        BlipError, match=r"t\.json has a number that is too large after 1 values of item.*as a text"
+    ):
+        rows(tmp_path / "t.json")
 
 
 def test_a_damaged_parquet_file_is_one_refusal(tmp_path: Path) -> None:

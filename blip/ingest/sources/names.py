@@ -64,7 +64,7 @@ class Alike:
         """Folded names to written ones; "" where two are alike."""
         if folder not in self._names:
             self._names[folder] = found = {}
-            with suppress(OSError):  # none is there, or its name is too long to be one
+            with suppress(OSError, ValueError):  # none is there, or its name is too long or no name at all
                 for entry in sorted(folder.iterdir()):
                     found[folded(entry.name)] = "" if folded(entry.name) in found else entry.name
         return self._names[folder]

@@ -242,6 +242,15 @@ def test_rows_of_one_name_in_two_spellings_are_one_sample(tmp_path: Path, tar: b
     assert captions == [["one", "three"], ["two", "four"], ["x", "y"]]
 
 
+def test_half_a_surrogate_pair_names_no_folder(tmp_path: Path) -> None:
+    write_table(
+        tmp_path / "t.jsonl", [{"image": f"{folder}/a.png", "caption": "one"} for folder in ("\ud83d", ".")]
+    )
+    write(tmp_path / "a.png", "A")
+    found = items(tmp_path / "t.jsonl", "table")
+    assert list(samples(found)) == ["a"] and [reason for reason, _ in details(found)] == ["missing_file"]
+
+
 def test_a_name_that_is_nearly_there_is_told(tmp_path: Path) -> None:
     write(tmp_path / "captions.csv", "image,caption", "red_aple.png,one", "n7.png,two", "sub/zebra.jpg,three")
     for name in ("red_apple.png", "n8.png", "sub/y.jpg"):

@@ -1,5 +1,6 @@
 """The media that a table or an annotation file names: from a tar, or from a folder and those in it."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -245,13 +246,14 @@ def _is_file(path: Path) -> bool:
 def files_below(folder: Path) -> Iterator[Path]:
     """All files in a folder and the folders below, in the order of their paths.
 
-    Links to folders are given and not followed; what macOS notes beside its files (`._cat.jpg`) is passed over.
+    Folders that are links, or may not be opened, are given and not followed; what macOS notes beside its files
+    (`._cat.jpg`) is passed over.
     The names of one folder are held at a time, those of the folders above it with them.
     """
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.name.startswith(MACOS):
             continue
-        if entry.is_dir() and not entry.is_symlink():
+        if entry.is_dir() and not entry.is_symlink() and os.access(entry, os.R_OK | os.X_OK):
             yield from files_below(entry)
         elif entry.is_file() or entry.is_dir():
             yield entry

@@ -2,7 +2,8 @@
 
 The captions of `cat.jpg` are the lines of `cat.txt`. Where no picture has such a file, names are captions:
 `old_red-car 2.jpg` is "old red car"; if most are as `IMG_2015.jpg`, nothing is read. Pictures and clips of kinds that
-are not read, texts without a picture and links to folders are refused; other files are passed over.
+are not read, texts without a picture, and folders that are links or may not be opened are refused; other files are
+passed over.
 """
 
 import re
@@ -16,7 +17,7 @@ from blip.data.archive import UNSAFE
 from blip.data.sample import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Caption, Sample
 from blip.errors import BlipError
 from blip.ingest.sources.cells import caption_of
-from blip.ingest.sources.files import content, files_below
+from blip.ingest.sources.files import UNREADABLE, content, files_below
 from blip.ingest.sources.refused import (
     MISSING,
     NO_CAPTION,
@@ -84,8 +85,10 @@ def unread(file: Path, key: str) -> Refused:
     )
 
 
-def linked(file: Path, name: str) -> Refused:
-    """The refusal of a link to a folder: what lies there is not read."""
+def closed(file: Path, name: str) -> Refused:
+    """The refusal of a folder that is a link, or may not be opened: what lies there is not read."""
+    if not file.is_symlink():
+        return Refused(key_of(name), UNREADABLE, f"{file}: it is not allowed to read this folder")
     detail = (
         f"{name} is a link to a folder, which is not followed; name {file.resolve()} as a source of its own"
     )
@@ -116,7 +119,7 @@ class _Beside:
 def _other(file: Path, name: str, beside: _Beside) -> Iterator[Refused]:
     """What a file that is no picture costs."""
     if file.is_dir():
-        yield linked(file, name)
+        yield closed(file, name)
         return
     extension = extension_in(name)
     if extension in UNREAD or (not extension and file.with_suffix(".txt").is_file()):
@@ -129,7 +132,9 @@ def _sample(file: Path, key: str, extension: str, origin: str, named: bool) -> S
     data = content(file, key)
     if isinstance(data, Refused):
         return data
-    texts = _texts(file, named)
+    texts = _texts(file, key, named)
+    if isinstance(texts, Refused):
+        return texts
     if not texts:
         detail = f"{file.name} has neither a text beside it nor a name in words"
         if not named:
@@ -138,10 +143,13 @@ def _sample(file: Path, key: str, extension: str, origin: str, named: bool) -> S
     return Sample(key, data, extension, tuple(Caption(text, origin) for text in texts))
 
 
-def _texts(file: Path, named: bool) -> list[str]:
+def _texts(file: Path, key: str, named: bool) -> list[str] | Refused:
     sidecar = file.with_suffix(".txt")
     if sidecar.is_file() and not sidecar.is_symlink():
-        lines = sidecar.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        data = content(sidecar, key)
+        if isinstance(data, Refused):
+            return data
+        lines = data.decode("utf-8-sig", errors="replace").splitlines()
         return [text for line in lines if (text := caption_of(line))]
     words = in_words(file.stem) if named else ""
     return [words] if words else []

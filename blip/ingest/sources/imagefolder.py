@@ -14,7 +14,7 @@ from blip.data.archive import UNSAFE
 from blip.data.sample import IMAGE_EXTENSIONS, Caption, Sample
 from blip.errors import BlipError
 from blip.ingest.sources.files import content, files_below
-from blip.ingest.sources.folder import UNREAD, in_words, linked, unread
+from blip.ingest.sources.folder import UNREAD, closed, in_words, unread
 from blip.ingest.sources.refused import Refused, extension_in, key_of
 
 SYNSETS = "LOC_synset_mapping.txt"
@@ -35,7 +35,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         name, extension = file.relative_to(top).as_posix(), extension_in(file.name)
         if extension not in IMAGE_EXTENSIONS:
             if file.is_dir():
-                yield linked(file, name)
+                yield closed(file, name)
             elif extension in UNREAD:
                 yield unread(file, key_of(name))
             continue

@@ -1,4 +1,7 @@
+import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -228,6 +231,44 @@ def test_links_to_folders_are_said_and_notes_of_macos_passed_over(tmp_path: Path
             f"cats is a link to a folder, which is not followed; name {tmp_path / 'elsewhere'} as a source of its own",
         )
     ]
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Whoever root is not, for whom no rights count."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.setresuid(65_534, 65_534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+def test_a_text_and_a_folder_that_may_not_be_read_cost_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b.png", "lost+found/c.png"):
+        write(tmp_path / "source" / name, name)
+        write(tmp_path / "source" / name.replace(".png", ".txt"), "a cat")
+    assert len(samples(items(tmp_path / "source", "folder"))) == 3
+    assert len(samples(items(tmp_path / "source", "imagefolder"))) == 1
+    for path, rights in (
+        (tmp_path, 0o711),
+        (tmp_path / "source/b.txt", 0),
+        (tmp_path / "source/lost+found", 0),
+    ):
+        path.chmod(rights)
+    monkeypatch.chdir(tmp_path)
+    with as_nobody():
+        found = items(Path("source"), "folder")
+        by_class = items(Path("source"), "imagefolder")
+    (tmp_path / "source/lost+found").chmod(0o755)
+    closed = ("unreadable", "source/lost+found: it is not allowed to read this folder")
+    assert list(samples(found)) == ["a"]
+    assert details(found) == [("unreadable", "source/b.txt: Permission denied"), closed]
+    assert details(by_class)[-1] == closed
 
 
 def test_notes_of_macos_in_tars_are_passed_over(tmp_path: Path) -> None:

@@ -101,8 +101,11 @@ def names_of(sources: Sequence[Source]) -> list[str]:
     if len(sources) == 1:
         return [""]
     names = [key_of(Path(source.source).name.partition(".")[0] or "source") for source in sources]
-    again = [name if names.count(name) == 1 else f"{name}{number}" for number, name in enumerate(names, 1)]
-    return [f"{name}-" for name in again]
+    while len(set(names)) < len(names):  # a number may make a name that another source has
+        names = [
+            name if names.count(name) == 1 else f"{name}{number}" for number, name in enumerate(names, 1)
+        ]
+    return [f"{name}-" for name in names]
 
 
 def named(items: Iterable[Item], name: str) -> Iterator[Item]:

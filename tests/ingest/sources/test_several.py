@@ -67,6 +67,9 @@ def test_names_of_sources() -> None:
     assert names_of([source(Path("/data/my pairs.tar.gz"))]) == [""]
     one, two = names_of([source(Path("/data/a.csv")), source(Path("/data/b.parquet"))])
     assert (one, two) == ("a-", "b-")
+    alike = [source(Path(name)) for name in ("a/train", "b/train", "c/train2", "d/train2")]
+    assert names_of(alike) == ["train1-", "train2-", "train23-", "train24-"]
+    assert len(set(names_of(alike[:3]))) == 3
 
 
 def test_sources_that_do_not_go_together_are_refused(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from blip.ingest.remote.store import Shard, Store, Unfetched
 from blip.ingest.sources import Item, named, names_of, see_that_options_are_used
 from blip.ingest.sources.refused import UNFETCHED, Refused, key_of
 from blip.ingest.sources.screening import screened
-from blip.ingest.sources.webdataset import are_distinct, read_tar
+from blip.ingest.sources.webdataset import are_distinct, packed, read_tar
 
 AHEAD = 3  # shards that are fetched, or wait, beside the one that is read
 
@@ -42,7 +42,7 @@ class Reading:
         self._shards: list[tuple[Store, Shard, str, bool]] = []
         for store, prefix in zip(stores, names_of(sources), strict=True):
             shards = store.shards()
-            distinct = are_distinct(_stem(shard) for shard in shards)
+            distinct = are_distinct(_stem(shard) for shard in shards if not shard.is_packed)
             self._shards += [(store, shard, prefix, distinct) for shard in shards]
         self._listed = [
             *(Entry(prefix + shard.name, shard.size, shard.tag) for _, shard, prefix, _ in self._shards),
@@ -108,6 +108,8 @@ class Reading:
         key = key_of(prefix + shard.name)
         if shard.leads_out:
             return Refused(key, UNSAFE, f"{shard.name} leads out of {store.source.source}")
+        if shard.is_packed:
+            return replace(packed(shard.name), key=key)
         if self._file(number).is_file():
             return None
         try:

@@ -32,7 +32,7 @@ from blip.errors import BlipError
 from blip.ingest.download.address import PublicResolver, RefusedAddress, public_sockets, read_networks
 from blip.ingest.download.fetch import retry_after
 from blip.ingest.remote.address import SIGNED, check, is_one, missing_client, protocol_of
-from blip.ingest.sources.webdataset import is_tar
+from blip.ingest.sources.webdataset import is_packed, is_tar, see_that_one_is_read
 
 CHUNK = 16 << 20  # bytes that are asked for at a time
 QUESTIONS = 16  # at a time, about sizes
@@ -64,6 +64,11 @@ class Shard(NamedTuple):
     def leads_out(self) -> bool:
         """Whether its name is that of something outside its folder."""
         return is_unsafe_name(self.name)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is a compressed tar, which is not read."""
+        return is_packed(self.name)
 
 
 class Unfetched(Exception):
@@ -175,9 +180,8 @@ class Store:
             found = dict(self._listed())
         except Exception as error:  # each client raises its own
             raise _unreachable(self.source, error) from None
-        names = sorted((name for name in found if is_tar(name, self.source.source)), key=PurePosixPath)
-        if not names:
-            raise BlipError(f"source {self.source.source}: there is no .tar in it")
+        names = sorted(filter(is_tar, found), key=PurePosixPath)
+        see_that_one_is_read(names, self.source.source)
         return [(name, found[name]) for name in names]
 
     def _listed(self) -> Iterator[tuple[str, dict[str, Any]]]:

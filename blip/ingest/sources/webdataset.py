@@ -12,13 +12,13 @@ tars may number their samples alike. Only a tar's worth of keys is held at a tim
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from blip.config import Source
-from blip.data.archive import UNSAFE, Member, is_unsafe_name, read_members
+from blip.data.archive import COMPRESSED, UNSAFE, Member, is_unsafe_name, read_members
 from blip.data.sample import Caption, Sample
 from blip.errors import BlipError
 from blip.ingest.sources.cells import caption_of
@@ -37,20 +37,23 @@ from blip.ingest.sources.refused import (
 PICKLE = "pickle"
 TEXTS = ("txt", "caption", "cls", "json")  # the first that has words is the caption
 PICKLES = frozenset({"pyd", "pickle", "pkl", "pth", "pt", "npy", "npz", "joblib"})
-COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     """Samples in the order of the tars' names and of their members.
 
     Raises:
-        BlipError: there is no such folder or no tar in it, a tar is compressed, or a name is a command.
+        BlipError: there is no such folder or no tar in it, all are compressed, or a name is a command.
     """
     found = dict(_tars(path))
-    distinct = are_distinct(found)
+    distinct = are_distinct(name for name, tar in found.items() if not is_packed(tar.name))
     for name, tar in found.items():
         if path.is_dir() and not tar.resolve().is_relative_to(path.resolve()):
             yield Refused(key_of(name), UNSAFE, f"{name}.tar is a link that leads out of {path}")
+            continue
+        if is_packed(tar.name):
+            yield packed(name)
             continue
         yield from read_tar(tar, name, distinct, source.origin)
 
@@ -83,17 +86,28 @@ def read_tar(
         seen.add(key)
 
 
-def is_tar(name: str, place: str) -> bool:
-    """Whether a file of the source `place` is a tar to read.
+def is_tar(name: str) -> bool:
+    """Whether a file is a tar, compressed or not."""
+    return (name.endswith(".tar") or is_packed(name)) and not PurePosixPath(name).name.startswith(MACOS)
 
-    Raises:
-        BlipError: it is a compressed one.
-    """
-    if name.lower().endswith(COMPRESSED):
-        raise BlipError(
-            f"source {place}: {name} is compressed; unpack it to a plain .tar, which is all that is read"
-        )
-    return name.endswith(".tar") and not PurePosixPath(name).name.startswith(MACOS)
+
+def is_packed(name: str) -> bool:
+    """Whether a file is a compressed tar, by its name."""
+    return name.lower().endswith(PACKED)
+
+
+def packed(name: str) -> Refused:
+    """The refusal of a compressed tar."""
+    detail = f"{name} is compressed; unpack it to a plain .tar, which is all that is read"
+    return Refused(key_of(name), COMPRESSED, detail)
+
+
+def see_that_one_is_read(names: Collection[str], place: str) -> None:
+    """Of the tars of a source one must be plain. Raises BlipError if there is none, or all are compressed."""
+    if not names:
+        raise BlipError(f"source {place}: there is no .tar in it")
+    if all(map(is_packed, names)):
+        raise BlipError(f"source {place}: {packed(min(names)).detail}")
 
 
 @dataclass
@@ -157,19 +171,15 @@ def _tars(path: Path) -> Iterator[tuple[str, Path]]:
     if not path.exists():
         raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    found = False
-    for file in files:
+    tars = [file for file in files if is_tar(file.name)]
+    see_that_one_is_read([file.name for file in tars], str(path))
+    for file in tars:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        if not is_tar(name, str(path)):
-            continue
         if is_unsafe_name(name):
             raise BlipError(
                 f"source {path}: the shard's name {name!r} could be taken for a command; rename it"
             )
-        found = True
         yield name.removesuffix(".tar"), file
-    if not found:
-        raise BlipError(f"source {path}: there is no .tar in it")
 
 
 def _groups(tar: Path, called: str) -> Iterator[_Group | Refused]:

@@ -75,6 +75,15 @@ def test_one_tar_and_several_sources_are_read_as_from_a_folder(
     assert len(made) == PER_SHARD + 6
 
 
+def test_a_compressed_tar_is_refused_as_in_a_folder(server: Server, tmp_path: Path, settings: Ingest) -> None:
+    (server.folder / "00001.tar.gz").write_bytes(b"\x1f\x8b")  # which begins as 00001.tar does
+    lenient = settings.model_copy(update=LENIENT)
+    made = ingest_dataset(remote(server.url), tmp_path / "out", lenient)
+    assert made.manifest.quarantined == {"compressed_archive": 1} and len(made) == SHARDS * PER_SHARD
+    assert server.fetched == dict.fromkeys(NAMES, 1) and server.seen["00001.tar.gz"] == 0
+    assert files_of(made) == files_of(of_folder(server, tmp_path / "local", lenient))
+
+
 def test_a_run_that_was_killed_fetches_no_finished_shard_again(
     server: Server, tmp_path: Path, settings: Ingest
 ) -> None:

@@ -134,6 +134,10 @@ def test_a_folder_without_tars_is_none(server: Server, settings: Ingest) -> None
 
 def test_compressed_tars_are_not_read(server: Server, settings: Ingest) -> None:
     (server.folder / "00009.tar.gz").touch()
+    *plain, last = opened(server, settings).shards()
+    assert last.is_packed and not any(shard.is_packed for shard in plain)
+    for shard in plain:
+        (server.folder / shard.name).unlink()
     with pytest.raises(BlipError, match=r"00009\.tar\.gz is compressed"):
         opened(server, settings).names()
 

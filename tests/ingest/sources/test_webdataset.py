@@ -21,7 +21,7 @@ from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.sources.guess import kind_of
 from tests.data.conftest import draw, encoded
 
-from .test_sources import items, reasons, samples, texts, write_tar
+from .test_sources import details, items, reasons, samples, texts, write_tar
 
 JPEG = encoded(draw(0), "jpg")
 
@@ -246,11 +246,20 @@ def test_a_tar_cut_between_members_is_no_shorter_tar(tmp_path: Path) -> None:
 
 
 def test_compressed_tars_are_named_with_the_way_out(tmp_path: Path) -> None:
-    write_img2dataset(tmp_path)
+    keys = write_img2dataset(tmp_path)
     subprocess.run(["gzip", "-k", "00001.tar"], cwd=tmp_path, check=True)
-    with pytest.raises(BlipError, match=r"00001\.tar\.gz is compressed; unpack it to a plain \.tar"):
-        items(tmp_path, "webdataset")
-    (tmp_path / "00001.tar.gz").rename(tmp_path / "00001.tar")
+    found = items(tmp_path, "webdataset")
+    way_out = "00001.tar.gz is compressed; unpack it to a plain .tar, which is all that is read"
+    assert list(samples(found)) == keys
+    assert details(found) == [("compressed_archive", way_out)]
+    (tmp_path / "more").mkdir()
+    (tmp_path / "00001.tar.gz").rename(tmp_path / "more/00001.tar.gz")
+    for alone in (tmp_path / "more", tmp_path / "more/00001.tar.gz"):
+        with pytest.raises(
+            BlipError, match=rf"source {alone}: 00001\.tar\.gz is compressed; unpack it to a plain"
+        ):
+            items(alone, "webdataset")
+    (tmp_path / "more/00001.tar.gz").rename(tmp_path / "00001.tar")
     found = items(tmp_path, "webdataset")
     assert len(samples(found)) == 3
     assert list(reasons(found).values()) == ["compressed_archive"]

@@ -57,13 +57,14 @@ def read_joined(source: Source, path: Path, file: Path, truth: Truth) -> Iterato
 
 
 def number_of(value: Any) -> int:
-    """An id. Raises ValueError if it is no whole number."""
-    if isinstance(value, float) and not value.is_integer():
-        raise ValueError(f"ids must be whole numbers, not {value!r}")
+    """An id. Raises ValueError if it is no whole number of 64 bits, as the metadata have it."""
     try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"ids must be whole numbers, not {value!r}"[:200]) from None
+        number = int(value)
+        if (isinstance(value, float) and number != value) or not -(1 << 63) <= number < 1 << 63:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"ids must be whole numbers of 64 bits, not {value!r}"[:200]) from None
+    return number
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ from blip.config import Source
 from blip.data.sample import Caption, Sample
 from blip.ingest.sources.annotations import ALL, each, find_file, need_split, pictures_of
 from blip.ingest.sources.cells import words
+from blip.ingest.sources.coco import number_of
 from blip.ingest.sources.json_stream import stream
 from blip.ingest.sources.refused import Refused
 
@@ -34,7 +35,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         if source.split not in (None, ALL, _split(image)):
             return
         texts = tuple(Caption(words(sentence["raw"]), source.origin) for sentence in image["sentences"])
-        number = int(image["cocoid"] if "cocoid" in image else image["imgid"])
+        number = number_of(image["cocoid"] if "cocoid" in image else image["imgid"])
         found = folder.find(*_names(image))
         if isinstance(found, Refused):
             yield found

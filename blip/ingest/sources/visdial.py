@@ -16,6 +16,7 @@ from blip.config import Source
 from blip.data.sample import Caption, Question, Sample
 from blip.ingest.sources.annotations import each, find_file, pictures_of
 from blip.ingest.sources.cells import words
+from blip.ingest.sources.coco import number_of
 from blip.ingest.sources.json_stream import stream
 from blip.ingest.sources.refused import Refused
 
@@ -35,7 +36,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     )
 
     def make(dialog: dict[str, Any]) -> Iterator[Sample | Refused]:
-        number = int(dialog["image_id"])
+        number = number_of(dialog["image_id"])
         rounds = tuple(_rounds(dialog["dialog"], asked, answers))
         found = folder.find(*(f"{name}_{number:012d}.jpg" for name in NAMES))
         if isinstance(found, Refused):

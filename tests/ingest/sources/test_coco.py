@@ -119,12 +119,19 @@ def test_ids_that_are_no_numbers_and_captions_that_are_null_are_told(coco: Path)
     file = coco / "annotations/captions_val2017.json"
     value = json.loads(file.read_text())
     value["annotations"] += [{"image_id": "x7", "caption": "one"}, {"image_id": 397133, "caption": None}]
-    value["images"] += [{"id": "x7", "file_name": "x7.jpg"}]
+    value["images"] += [{"id": number, "file_name": "x7.jpg"} for number in ("x7", "9" * 20)]
     write(file, json.dumps(value))
     assert details(items(file, "coco")) == [
-        ("broken_entry", "captions_val2017.json, annotations 2: ids must be whole numbers, not 'x7'"),
+        (
+            "broken_entry",
+            "captions_val2017.json, annotations 2: ids must be whole numbers of 64 bits, not 'x7'",
+        ),
         ("broken_entry", "captions_val2017.json, annotations 3: caption is null"),
-        ("broken_entry", "captions_val2017.json, images 1: ids must be whole numbers, not 'x7'"),
+        ("broken_entry", "captions_val2017.json, images 1: ids must be whole numbers of 64 bits, not 'x7'"),
+        (
+            "broken_entry",
+            f"captions_val2017.json, images 2: ids must be whole numbers of 64 bits, not '{'9' * 20}'",
+        ),
     ]
 
 

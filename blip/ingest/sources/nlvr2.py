@@ -17,7 +17,7 @@ from blip.data.sample import Question, Sample
 from blip.ingest.sources.annotations import Held, checked, find_file, pictures_of
 from blip.ingest.sources.cells import words
 from blip.ingest.sources.files import Folder, Media
-from blip.ingest.sources.refused import Refused
+from blip.ingest.sources.refused import Refused, key_of
 from blip.ingest.sources.row import Row
 from blip.ingest.sources.rows import read_json_lines
 
@@ -57,7 +57,7 @@ def _sample(folder: Folder, pair: str, stated: list[Stated]) -> Sample | Refused
     if isinstance(right, Refused):
         return right
     asked = tuple(Question(text, {label: 1.0} if label else {}, open=False) for text, label, _ in stated)
-    media = Sample(pair, left.data, left.extension, questions=asked)
+    media = Sample(key_of(pair), left.data, left.extension, questions=asked)
     return replace(media, partner=right.data, partner_extension=right.extension)
 
 

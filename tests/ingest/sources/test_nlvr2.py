@@ -11,6 +11,7 @@ from blip.data.sample import Question
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.references import References
+from blip.ingest.sources.refused import key_of
 from tests.data.conftest import draw, encoded
 
 from .reading import details, items, samples, write
@@ -105,6 +106,15 @@ def test_a_broken_right_picture_is_quarantined(nlvr: Path, tmp_path: Path) -> No
     dataset = ingest_dataset(source(nlvr), tmp_path / "out", settings)
     assert [sample.key for sample in dataset.samples()] == ["train-10171-0"]
     assert dataset.manifest.quarantined == {"not_an_image": 1}
+
+
+def test_a_pair_may_have_any_name(tmp_path: Path) -> None:
+    write(tmp_path / "dev.json", statement("my pair 1-0-0", "It is so."))
+    for side in (0, 1):
+        (tmp_path / f"my pair 1-0-img{side}.png").write_bytes(encoded(draw(side)))
+    named = Source(source=str(tmp_path), kind="nlvr2", origin="human", role="train")
+    dataset = ingest_dataset(named, tmp_path / "out", Ingest(datasets={}))
+    assert [sample.key for sample in dataset.samples()] == [key_of("my pair 1-0")]
 
 
 def test_dev_pictures_lie_in_one_folder(tmp_path: Path) -> None:

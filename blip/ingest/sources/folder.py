@@ -54,7 +54,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         elif not file.resolve().is_relative_to(root):
             yield Refused(key, UNSAFE, f"{name} is a link that leads out of {path}")
         else:
-            yield _sample(file, key, extension, source.origin, named)
+            yield _sample(file, key, extension, source.origin, beside.text_of(file), named)
 
 
 def _see_that_names_say_something(path: Path) -> None:
@@ -101,19 +101,30 @@ class _Beside:
     def __init__(self) -> None:
         self._folder: Path | None = None
         self._names = frozenset[str]()
+        self._texts: dict[str, str] = {}
 
     def is_sidecar(self, file: Path) -> bool:
         """Whether a file is the text of a picture, or of something that takes itself for one."""
         if extension_in(file.name) != TEXT:
             return False
-        if file.parent != self._folder:
-            kinds = IMAGE_EXTENSIONS | UNREAD | {""}
-            found = (entry for entry in file.parent.iterdir() if extension_in(entry.name) in kinds)
-            self._folder, self._names = (
-                file.parent,
-                frozenset(entry.stem for entry in found if entry.is_file()),
-            )
+        self._look_into(file.parent)
         return file.stem in self._names
+
+    def text_of(self, file: Path) -> Path | None:
+        """The text of a picture, `cat.txt` or `cat.TXT`, if there is one; a link is none."""
+        self._look_into(file.parent)
+        name = self._texts.get(file.stem)
+        return file.with_name(name) if name else None
+
+    def _look_into(self, folder: Path) -> None:
+        if folder == self._folder:
+            return
+        kinds = IMAGE_EXTENSIONS | UNREAD | {"", TEXT}
+        found = [entry for entry in folder.iterdir() if extension_in(entry.name) in kinds and entry.is_file()]
+        texts = [entry for entry in found if extension_in(entry.name) == TEXT]
+        self._folder = folder
+        self._names = frozenset(entry.stem for entry in found if extension_in(entry.name) != TEXT)
+        self._texts = {text.stem: text.name for text in sorted(texts) if not text.is_symlink()}
 
 
 def _other(file: Path, name: str, beside: _Beside) -> Iterator[Refused]:
@@ -122,17 +133,19 @@ def _other(file: Path, name: str, beside: _Beside) -> Iterator[Refused]:
         yield closed(file, name)
         return
     extension = extension_in(name)
-    if extension in UNREAD or (not extension and file.with_suffix(".txt").is_file()):
+    if extension in UNREAD or (not extension and beside.text_of(file)):
         yield unread(file, key_of(name))
     elif extension == TEXT and not beside.is_sidecar(file) and file.stem.lower() not in ABOUT:
         yield Refused(key_of(name), MISSING, f"{name} is a text, no picture of that name is beside it")
 
 
-def _sample(file: Path, key: str, extension: str, origin: str, named: bool) -> Sample | Refused:
+def _sample(
+    file: Path, key: str, extension: str, origin: str, sidecar: Path | None, named: bool
+) -> Sample | Refused:
     data = content(file, key)
     if isinstance(data, Refused):
         return data
-    texts = _texts(file, key, named)
+    texts = _texts(file, key, sidecar, named)
     if isinstance(texts, Refused):
         return texts
     if not texts:
@@ -143,9 +156,8 @@ def _sample(file: Path, key: str, extension: str, origin: str, named: bool) -> S
     return Sample(key, data, extension, tuple(Caption(text, origin) for text in texts))
 
 
-def _texts(file: Path, key: str, named: bool) -> list[str] | Refused:
-    sidecar = file.with_suffix(".txt")
-    if sidecar.is_file() and not sidecar.is_symlink():
+def _texts(file: Path, key: str, sidecar: Path | None, named: bool) -> list[str] | Refused:
+    if sidecar:
         data = content(sidecar, key)
         if isinstance(data, Refused):
             return data

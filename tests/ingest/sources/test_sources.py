@@ -182,11 +182,16 @@ def test_clips_come_from_their_archive(tmp_path: Path) -> None:
 def test_a_folder_takes_sidecars(tmp_path: Path) -> None:
     write(tmp_path / "x1.png", "A")
     write(tmp_path / "x1.txt", "a red  apple", "", "an apple")
+    write(tmp_path / "x2.jpg", "C")
+    write(tmp_path / "x2.TXT", "a pear")
     write(tmp_path / "deep/old_red-car 2.jpg", "B")
     write(tmp_path / "notes.md", "no picture")
     write(tmp_path / "README.txt", "no caption")
     found = items(tmp_path, "folder")
-    assert [texts(s) for s in samples(found).values()] == [[("a red apple", "web"), ("an apple", "web")]]
+    assert [texts(s) for s in samples(found).values()] == [
+        [("a red apple", "web"), ("an apple", "web")],
+        [("a pear", "web")],
+    ]
     assert details(found) == [("no_caption", "old_red-car 2.jpg has no text beside it, as others have")]
 
 

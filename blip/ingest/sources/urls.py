@@ -62,7 +62,10 @@ def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Address | 
         BlipError: there is no such list, it is packed or cut, or has no column of URLs or captions.
     """
     number = 0
-    for file in _files(path):
+    files = _files(path)
+    for file in files:
+        _see_its_end(file)
+    for file in files:
         for row in _rows(file, columns):
             yield replace(row, key=f"{number:09d}")
             number += 1
@@ -104,7 +107,7 @@ def _rows(file: Path, columns: Columns | None) -> Iterator[Address | Refused]:
         if isinstance(row, Row):
             yield _address(f"{file.name}, row {row.number:,}", row.text(url), row.values.get(caption))
         elif row.reason == BROKEN_TABLE:
-            raise BlipError(f"source {row.detail}; get it again")
+            raise BlipError(f"source {row.detail}; get it again, or take it away: what is finished is kept")
         else:
             yield row
 
@@ -126,8 +129,6 @@ def has_addresses(file: Path, column: str) -> bool:
 def _table(file: Path, columns: list[str] | None) -> Iterator[Row | Refused]:
     if file.suffix.lower() in LINES:
         return rows.read_json_lines(file)
-    if file.suffix.lower() == ".json" and is_list(file):
-        _see_its_end(file)
     return rows.read_rows(file, columns)
 
 
@@ -141,10 +142,17 @@ def _names(file: Path) -> list[str]:
 
 def _see_its_end(file: Path) -> None:
     """A list that was cut is found now, not after a night of downloads."""
+    table = file.suffix.lower() == ".parquet"
+    if not table and (file.suffix.lower() != ".json" or not is_list(file)):
+        return
     with file.open("rb") as handle:
         handle.seek(max(file.stat().st_size - _TAIL, 0))
-        if not handle.read().rstrip().endswith(b"]"):
-            raise BlipError(f"source {file} does not end with the ] of a list: it was cut; get it again")
+        end = handle.read()
+    if not (end.endswith(b"PAR1") if table else end.rstrip().endswith(b"]")):
+        what = "PAR1 of a Parquet file" if table else "] of a list"
+        raise BlipError(
+            f"source {file} does not end with the {what}: it was cut; get it again, or take it away to do without it"
+        )
 
 
 def _first_fields(file: Path) -> list[str]:

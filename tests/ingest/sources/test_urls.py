@@ -121,8 +121,17 @@ def test_a_list_that_is_cut_says_so_before_anything_is_fetched(tmp_path: Path) -
         next(read_rows(write(tmp_path / "list.json", cut)))
     pq.write_table(pa.table({"url": ["http://a.org/1.jpg"], "caption": ["x"]}), tmp_path / "list.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "list.parquet").read_bytes()[:-20])
-    with pytest.raises(BlipError, match=r"cut\.parquet cannot be read"):
-        next(read_rows(tmp_path / "cut.parquet"))
+    (tmp_path / "list.json").unlink()
+    (tmp_path / "cut.parquet").rename(tmp_path / "z.parquet")  # behind a list that is whole
+    for place in (tmp_path / "z.parquet", tmp_path):
+        with pytest.raises(
+            BlipError, match=r"z\.parquet does not end with the PAR1 of a Parquet file: it was cut"
+        ):
+            next(read_rows(place))
+    (tmp_path / "z.parquet").unlink()
+    write(tmp_path / "z.json", cut)
+    with pytest.raises(BlipError, match=r"z\.json does not end with the \] .* take it away to do without it"):
+        next(read_rows(tmp_path))
 
 
 def test_json_lines_may_be_called_json(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class PartWriter:
     def __enter__(self) -> PartWriter:
         for folder in (SHARDS, QUARANTINE, PARTS):
             (self._directory / folder).mkdir(parents=True, exist_ok=True)
-        forget(self._directory, self._number)
+        forget(self._directory, [self._number])
         self._tar = _new_tar(self._directory / self.url)
         return self
 
@@ -182,22 +182,26 @@ def finished(directory: Path) -> dict[int, Receipt]:
     return receipts
 
 
-def forget(directory: Path, number: int) -> None:
-    """Remove a part, its receipt first and its shard last, or what is there of it.
+def forget(directory: Path, numbers: Iterable[int]) -> None:
+    """Remove parts, their receipts first and their shards last, or what is there of them.
 
-    The folder of the receipts, which has files of every part, is not read through where none was begun.
+    The folder of the receipts, which has files of every part, is read through once, and not where none was begun.
     """
-    shard = directory / SHARDS / f"{number:05d}.tar"
-    signs = (_receipt(directory, number), shard, _table(directory, number, QUARANTINE))
-    if not any(sign.exists() for sign in signs):
+    begun = {f"{number:05d}": number for number in numbers if _is_begun(directory, number)}
+    if not begun:
         return
-    signs[0].unlink(missing_ok=True)
-    for left in [
-        _payload_tar(directory, number),
-        *(directory / PARTS).glob(f"{number:05d}.*"),
-        shard,
-    ]:
+    for number in begun.values():
+        _receipt(directory, number).unlink(missing_ok=True)
+    for left in [path for path in (directory / PARTS).glob("*") if path.name.partition(".")[0] in begun]:
         left.unlink(missing_ok=True)
+    for number in begun.values():
+        _payload_tar(directory, number).unlink(missing_ok=True)
+        _shard(directory, number).unlink(missing_ok=True)
+
+
+def _is_begun(directory: Path, number: int) -> bool:
+    signs = (_receipt(directory, number), _shard(directory, number), _table(directory, number, QUARANTINE))
+    return any(sign.exists() for sign in signs)
 
 
 def finished_numbers(directory: Path) -> set[int]:
@@ -300,6 +304,10 @@ def _new_tar(path: Path) -> tarfile.TarFile:
 
 def _payload_tar(directory: Path, number: int) -> Path:
     return directory / QUARANTINE / f"{number:05d}.tar"
+
+
+def _shard(directory: Path, number: int) -> Path:
+    return directory / SHARDS / f"{number:05d}.tar"
 
 
 def _table(directory: Path, number: int, name: str) -> Path:

@@ -164,8 +164,7 @@ class _Work:
                     self.references,
                     digest,
                 )
-        for number in done:  # the source has become shorter
-            forget(self.directory, number)
+        forget(self.directory, done)  # the source has become shorter
 
     def fetched(self) -> list[Address]:
         """An address of each of the parts finished last that had one which gave a picture."""
@@ -222,8 +221,7 @@ class _Work:
     def _see_nothing(self, refused: Counter[str], numbers: list[int]) -> None:
         """Raises BlipError: no sample is left. What was made goes, for nothing of it would be used."""
         said = f"({_listed(refused)}). The first:{self._examples(numbers, set(refused))}" if refused else ""
-        for number in numbers:
-            forget(self.directory, number)
+        forget(self.directory, numbers)
         if not refused:
             empty = [
                 s.source

@@ -75,8 +75,24 @@ def test_an_empty_part_that_was_ended_before_its_receipt_leaves_nothing(
         patch.setattr(module, "write_json", end)
         with pytest.raises(Ended), PartWriter(tmp_path, 3) as part:
             part.quarantine("bad", "truncated", "ends early", b"bytes")
-    forget(tmp_path, 3)
+    forget(tmp_path, [3])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_parts_are_forgotten_together_and_no_other(tmp_path: Path) -> None:
+    def files() -> set[str]:
+        return {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+
+    write(tmp_path, 4)
+    kept = files()
+    for number in (3, 5, 100_004):
+        with PartWriter(tmp_path, number) as part:
+            part.add(sample("key"), phash=1)
+            part.quarantine("bad", "truncated", "ends early", b"half")
+            part.attach("scores", pa.table({"key": ["key"]}))
+    forget(tmp_path, [3, 5, 6, 100_004])
+    assert files() == kept
+    forget(tmp_path / "nowhere", [3])
 
 
 def test_the_bytes_of_refused_samples_are_in_one_tar_a_part(tmp_path: Path) -> None:

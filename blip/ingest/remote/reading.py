@@ -58,9 +58,7 @@ class Reading:
         self._folder.mkdir()
         receipts = finished(self._directory)
         place = self._ledger.place(self._listed, receipts, self._comes)
-        for part in receipts:
-            if part >= place.part:
-                forget(self._directory, part)
+        forget(self._directory, [part for part in receipts if part >= place.part])
         return place
 
     def items(self, place: Place) -> Generator[Item, None, None]:

@@ -1,7 +1,8 @@
 """What came of the rows of a list when they were fetched before, a shard at a time.
 
-    known = known_in(before, 12, rows)              # of rows that need not be asked for again
-    for sample in samples_in(before, 12): ...       # the pictures of those that gave one
+    before = Before.open(Path("data/datasets/web"))
+    known = before.known(12, rows)                  # of rows that need not be asked for again
+    for sample in before.samples(12): ...           # the pictures of those that gave one
 
 Asked for again are rows whose servers could not be reached, and those whose picture was refused when it was there.
 """
@@ -10,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import pyarrow.parquet as pq
+import pyarrow.dataset as arrow
 
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
@@ -37,31 +39,42 @@ class Known:
         return isinstance(row, Address) and (row.key in self.pictures or row.key in self.lost)
 
 
-def known_in(before: PairsDataset, number: int, rows: Sequence[Row]) -> Known:
-    """What came of some rows, which were those of the shard of this number."""
-    urls = {row.key: row.url for row in rows if isinstance(row, Address)}
-    if not urls:
-        return Known()
-    shard = [("shard", "==", _url(number))]
-    table = pq.read_table(before.path / METADATA, columns=["key", "url"], filters=shard).to_pylist()
-    pictures = frozenset(row["key"] for row in table if urls.get(row["key"]) == row["url"])
-    span = [("key", ">=", min(urls)), ("key", "<=", max(urls))]
-    index = pq.read_table(before.path / QUARANTINE / INDEX, filters=span).to_pylist()
-    lost = {
-        row["key"]: Refused(row["key"], row["reason"], row["detail"])
-        for row in index
-        if row["reason"] not in UNREACHED
-        and row["key"] in urls
-        and row["detail"].startswith(f"{urls[row['key']][:LONGEST_URL]}: ")
-    }
-    return Known(pictures, lost)
+class Before:
+    """The dataset that was made of the list before; of its two tables it holds what their footers say."""
 
+    def __init__(self, dataset: PairsDataset) -> None:
+        self._dataset = dataset
+        self._metadata = arrow.dataset(dataset.path / METADATA)
+        self._index = arrow.dataset(dataset.path / QUARANTINE / INDEX)
 
-def samples_in(before: PairsDataset, number: int) -> Iterator[Sample]:
-    """The samples of the shard of this number, if there is one."""
-    for shard in before.manifest.shards:
-        if shard.url == _url(number):
-            yield from before.shard_samples(shard)
+    @classmethod
+    def open(cls, path: Path) -> Before:
+        """Raises BlipError as `PairsDataset.open`."""
+        return cls(PairsDataset.open(path))
+
+    def known(self, number: int, rows: Sequence[Row]) -> Known:
+        """What came of some rows, which were those of the shard of this number."""
+        urls = {row.key: row.url for row in rows if isinstance(row, Address)}
+        if not urls:
+            return Known()
+        shard, key = arrow.field("shard") == _url(number), arrow.field("key")
+        table = self._metadata.to_table(columns=["key", "url"], filter=shard).to_pylist()
+        pictures = frozenset(row["key"] for row in table if urls.get(row["key"]) == row["url"])
+        span = (key >= min(urls)) & (key <= max(urls))
+        lost = {
+            row["key"]: Refused(row["key"], row["reason"], row["detail"])
+            for row in self._index.to_table(filter=span).to_pylist()
+            if row["reason"] not in UNREACHED
+            and row["key"] in urls
+            and row["detail"].startswith(f"{urls[row['key']][:LONGEST_URL]}: ")
+        }
+        return Known(pictures, lost)
+
+    def samples(self, number: int) -> Iterator[Sample]:
+        """The samples of the shard of this number, if there is one."""
+        for shard in self._dataset.manifest.shards:
+            if shard.url == _url(number):
+                yield from self._dataset.shard_samples(shard)
 
 
 def _url(number: int) -> str:

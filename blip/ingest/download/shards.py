@@ -22,10 +22,9 @@ from pathlib import Path
 
 from blip.config import Download
 from blip.data.jobs import Pool, run_jobs
-from blip.data.pairs import PairsDataset
 from blip.data.sample import Sample
 from blip.errors import BlipError
-from blip.ingest.download.known import Known, known_in, samples_in
+from blip.ingest.download.known import Before, Known
 from blip.ingest.download.lost import UNASKED, UNREACHED
 from blip.ingest.download.stream import fetch_all
 from blip.ingest.shards import Item, ShardJob, write_shard
@@ -151,15 +150,15 @@ def download_jobs(
 
 def download_shards(job: DownloadJob) -> Downloaded:
     """Fetch and write the shards, but for those that are silent."""
-    before = PairsDataset.open(job.before) if job.before else None
+    before = Before.open(job.before) if job.before else None
     runs = [(shard, _rows(shard.items)) for shard in job.shards]
-    known = [known_in(before, shard.number, run) if before else Known() for shard, run in runs]
+    known = [before.known(shard.number, run) if before else Known() for shard, run in runs]
     rows = [row for (_, run), old in zip(runs, known, strict=True) for row in run if not old.has(row)]
     done = Downloaded()
     with closing(fetch_all(rows, job.settings, job.shards[0].origin)) as found:
         for (shard, run), old in zip(runs, known, strict=True):
             new = islice(found, sum(not old.has(row) for row in run))
-            samples = samples_in(before, shard.number) if before else iter(())
+            samples = before.samples(shard.number) if before else iter(())
             pairs = ((row, _item(row, old, samples, new)) for row in run)
             try:
                 done.taken += write_shard(replace(shard, items=_reached(pairs, shard.number, job, old, done)))

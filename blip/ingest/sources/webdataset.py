@@ -80,7 +80,6 @@ def read_tar(
             yield item
             continue
         key = key_of(item.key if distinct and item.key.startswith(name) else f"{name}/{item.key}")
-        yield from item.refused
         if item.media or item.texts:
             yield item.second(key) if key in seen else item.sample(key, origin)
         seen.add(key)
@@ -117,23 +116,23 @@ class _Group:
     key: str
     media: tuple[str, bytes] | None = None
     texts: dict[str, bytes] = field(default_factory=dict)
-    refused: list[Refused] = field(default_factory=list)
 
-    def add(self, member: Member, extension: str) -> None:
-        """Take a member in, or note why it is left out."""
+    def add(self, member: Member, extension: str) -> Refused | None:
+        """Take a member in, or say why it is left out."""
         if extension in MEDIA and self.media is None:
             self.media = extension, member.data
         elif extension in TEXTS and extension not in self.texts:
             self.texts[extension] = member.data
         elif extension in PICKLES:
             detail = f"{member.name} can hold a pickle, which runs code where it is read; it was not opened"
-            self.refused.append(Refused(key_of(member.name), PICKLE, detail))
+            return Refused(key_of(member.name), PICKLE, detail)
         elif extension in MEDIA or extension in TEXTS:
             detail = f"{member.name}: the sample {self.key} has another one of its kind"
-            self.refused.append(Refused(key_of(member.name), DUPLICATE, detail, member.data))
+            return Refused(key_of(member.name), DUPLICATE, detail, member.data)
         else:
             detail = f"{member.name}: {extension or 'no extension'!r} is not read"
-            self.refused.append(Refused(key_of(member.name), UNSUPPORTED, detail, member.data))
+            return Refused(key_of(member.name), UNSUPPORTED, detail, member.data)
+        return None
 
     def sample(self, key: str, origin: str) -> Sample | Refused:
         """The sample, or why there is none."""
@@ -183,7 +182,7 @@ def _tars(path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _groups(tar: Path, called: str) -> Iterator[_Group | Refused]:
-    """Neighbouring members with the same key."""
+    """Neighbouring members with the same key, and before them those of them that are left out."""
     group: _Group | None = None
     shard = PurePosixPath(called).name
     for member in read_members(tar, called):
@@ -199,7 +198,9 @@ def _groups(tar: Path, called: str) -> Iterator[_Group | Refused]:
             if group:
                 yield group
             group = _Group(key)
-        group.add(member, extension_in(f"x.{extension}") if "." not in extension else extension.lower())
+        kind = extension_in(f"x.{extension}") if "." not in extension else extension.lower()
+        if lost := group.add(member, kind):
+            yield lost
     if group:
         yield group
 

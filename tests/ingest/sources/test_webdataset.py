@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import tarfile
+import tracemalloc
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from blip.data.archive import add_member
 from blip.data.pairs import Caption
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
+from blip.ingest.sources import Refused, read
 from blip.ingest.sources.guess import kind_of
 from tests.data.conftest import draw, encoded
 
@@ -288,6 +290,22 @@ def test_a_sparse_member_costs_neither_memory_nor_the_rest(tmp_path: Path) -> No
     found = items(source, "webdataset")
     assert list(samples(found)) == ["0b"]
     assert reasons(found) == {"0a": "unsafe_member"}
+
+
+def test_members_that_are_left_out_of_a_sample_are_not_held(tmp_path: Path) -> None:
+    size, count = 1 << 20, 40
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for number in range(count):
+            add_member(tar, f"frame.{number:06d}.jpg", bytes(size))
+    source = Source(source=str(tmp_path), kind="webdataset", origin="web", role="train")
+    tracemalloc.start()
+    try:
+        refused = [item.reason for item in read([source]) if isinstance(item, Refused)]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert refused == ["unsupported"] * count
+    assert peak < 10 * size
 
 
 def test_a_folder_without_tars_is_named(tmp_path: Path) -> None:

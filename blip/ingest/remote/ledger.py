@@ -6,9 +6,10 @@
 
 A line a shard, on disk before any of its items is in a part:
 
-    {"shard": "00012.tar", "size": 73400320, "tag": "\\"9b2c...\\"", "start": 118204, "failed": ""}
+    {"shard": "00012.tar", "size": 73400320, "tag": "\\"9b2c...\\"", "start": 118204, "failed": "", "given": 0}
 
-`start` counts the items of all shards before it. Parts have as many as their receipts say, and follow each other in the
+`start` counts the items of all shards before it, `given` those that came from it in an earlier run where it does not
+come in this one. Parts have as many as their receipts say, and follow each other in the
 same order, so both together tell which shard the next part begins in.
 """
 
@@ -29,13 +30,14 @@ FETCHED = "fetched"  # the folder beside it in which shards lie while they are r
 
 @dataclass(frozen=True)
 class Entry:
-    """A shard as it is listed, how many items came before it, and why it did not come, if so."""
+    """A shard as it is listed, how many items came before it, why it did not come, if so, and what had come by then."""
 
     shard: str
     size: int | None
     tag: str
     start: int = 0
     failed: str = ""
+    given: int = 0
 
     def is_same(self, other: Entry) -> bool:
         """Whether it is the same file, unchanged."""
@@ -104,8 +106,8 @@ class Ledger:
         starts = [entry.start for entry in self._entries[:known]]
         shard = max((number for number, start in enumerate(starts) if start <= items), default=0)
         start = starts[shard] if starts else 0
-        if starts and self._entries[shard].failed and items > start:  # its one item is in a part
-            return Place(part, shard + 1, items, 0)
+        if starts and self._entries[shard].failed and items > start + self._entries[shard].given:
+            return Place(part, shard + 1, items, 0)  # the item that says so is in a part
         return Place(part, shard, start, items - start)
 
     def _unchanged(self, listed: Sequence[Entry], comes: Callable[[int], bool]) -> int:

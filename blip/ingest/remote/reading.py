@@ -71,7 +71,8 @@ class Reading:
         with closing(self._ahead(place.shard)) as fetched:
             for number, path, lost in fetched:
                 failed = lost.detail if lost and lost.reason == UNFETCHED else ""
-                self._ledger.note(number, replace(self._listed[number], start=start, failed=failed))
+                entry = replace(self._listed[number], start=start, failed=failed, given=skip if failed else 0)
+                self._ledger.note(number, entry)
                 self._see_that_enough_come(failed)
                 given = 0
                 items = (lost,) if lost else self._read(number, path)

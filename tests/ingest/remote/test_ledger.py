@@ -82,6 +82,13 @@ def test_one_that_did_not_come_and_stands_last_is_not_read_again(tmp_path: Path)
     assert ledger.place(LISTED, parts(8, 7), lambda number: False) == Place(2, 3, 15, 0)
 
 
+def test_one_that_comes_no_more_is_asked_for_until_its_item_is_in_a_part(tmp_path: Path) -> None:
+    ledger = written(tmp_path, lines=2)
+    ledger.note(2, replace(LISTED[2], start=14, failed="why", given=3))
+    for place, items in ((Place(2, 2, 14, 3), 9), (Place(2, 3, 18, 0), 10)):
+        assert Ledger(tmp_path / LEDGER).place(LISTED, parts(8, items), lambda number: False) == place
+
+
 def test_a_line_that_was_cut_is_none(tmp_path: Path) -> None:
     written(tmp_path, lines=3)
     path = tmp_path / LEDGER

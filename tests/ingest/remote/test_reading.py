@@ -15,6 +15,7 @@ from blip.data.quarantine import read_quarantine
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.origins import is_as_made, note_of
+from blip.ingest.remote.ledger import LEDGER
 from tests.ingest.sources.test_webdataset import write_img2dataset
 from tests.processes import running, wait_until
 
@@ -30,7 +31,8 @@ from blip.config import Download, Ingest, Source
 from blip.ingest.ingestion import ingest_dataset
 source = Source(source=sys.argv[1], kind="webdataset", origin="web", role="train")
 patience = Download.model_validate({"read_seconds": 100})
-ingest_dataset(source, Path(sys.argv[2]), Ingest(samples_per_shard=5, download=patience, datasets={}))
+settings = {"samples_per_shard": 5, "max_bad_fraction": 0.5, "download": patience, "datasets": {}}
+ingest_dataset(source, Path(sys.argv[2]), Ingest.model_validate(settings))
 """
 
 
@@ -101,26 +103,40 @@ def test_a_run_that_was_killed_fetches_no_finished_shard_again(
     assert files_of(made) == files_of(of_folder(server, tmp_path / "local", settings))
 
 
+def killed(server: Server, out: Path, held: str, parts: int, noted: str = "") -> None:
+    """A run that is killed while a shard does not come, with so many parts finished and something in its ledger."""
+    folder = out.parent / f".{out.name}.partial"
+    server.free.clear()
+    server.held = {held}
+    with running([sys.executable, "-c", CHILD, server.url, str(out)]):
+        wait_until(lambda: server.seen[held] > 0 and len(list(folder.glob("parts/*.json"))) >= parts)
+        wait_until(lambda: not noted or noted in (folder / LEDGER).read_text())
+    server.held.clear()
+    server.free.set()
+    server.seen.clear()
+
+
 def test_two_ends_in_a_row_lose_no_sample_and_give_none_twice(
     server: Server, tmp_path: Path, settings: Ingest
 ) -> None:
     out = tmp_path / "out"
-    for held, parts in (
-        ("00004.tar", 4 * PER_SHARD // PER_PART),
-        ("00003.tar", 0),
-    ):  # killed in the fourth, twice
-        server.free.clear()
-        server.held = {held}
-        server.seen.clear()
-        with running([sys.executable, "-c", CHILD, server.url, str(out)]):
-            wait_until(lambda held=held: server.seen[held] > 0)
-            wait_until(lambda parts=parts: len(list(tmp_path.glob(".out.partial/parts/*.json"))) >= parts)
-        server.free.set()
-    server.held.clear()
-    server.seen.clear()
+    killed(server, out, "00004.tar", 4 * PER_SHARD // PER_PART)  # four of the fourth shard are in a part
+    killed(server, out, "00003.tar", 0)
     made = ingest_dataset(remote(server.url), out, settings)
     assert server.fetched == dict.fromkeys(NAMES[3:], 1)
     assert files_of(made) == files_of(of_folder(server, tmp_path / "local", settings))
+
+
+def test_a_shard_that_comes_no_second_time_is_counted_by_every_run(
+    server: Server, tmp_path: Path, settings: Ingest
+) -> None:
+    out = tmp_path / "out"
+    killed(server, out, "00004.tar", 4 * PER_SHARD // PER_PART)
+    server.answers["00003.tar"] = 404
+    killed(server, out, "00004.tar", 0, noted='"failed": "00003.tar')
+    made = ingest_dataset(remote(server.url), out, settings.model_copy(update=LENIENT))
+    assert made.manifest.quarantined == {"not_fetched": 1}
+    assert len(made) == (SHARDS - 1) * PER_SHARD + 4
 
 
 def interrupted(server: Server, target: Path, settings: Ingest) -> None:

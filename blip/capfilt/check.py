@@ -8,7 +8,6 @@ from pathlib import Path
 
 from blip.capfilt.inputs import Models
 from blip.errors import BlipError
-from blip.model.config_json import read_config
 from blip.model.parts import Task, require
 
 
@@ -19,7 +18,7 @@ def check_models(models: Models) -> None:
         BlipError: one cannot be opened, or has no weights for its part; the part and the directory are named.
     """
     _check("captioner", models.captioner, models, ["caption"])
-    if _answers(models.captioner, models):
+    if models.open(models.captioner).card.answers:
         raise BlipError(
             f"captioner: {models.captioner} answers questions, its decoder reads them and no image; "
             "name a model that was trained to write captions"
@@ -38,9 +37,3 @@ def _check(role: str, directory: Path, models: Models, tasks: Sequence[Task]) ->
             require(task, model.card.missing)
     except BlipError as error:
         raise BlipError(f"{role}: {directory}: {error}") from None
-
-
-def _answers(directory: Path, models: Models) -> bool:
-    """Whether it is a model for VQA: one of ours says so itself, one of `transformers` by its class."""
-    classes = read_config(directory).get("architectures") if directory.is_dir() else None
-    return models.open(directory).card.task.endswith("vqa") or "BlipForQuestionAnswering" in (classes or ())

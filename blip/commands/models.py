@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from blip.commands.opening import Device, Model, leave_out, note_cut, open_model, read_pictures, read_usable
+from blip.commands.opening import (
+    Device,
+    Model,
+    leave_out,
+    note_cut,
+    note_purpose,
+    open_model,
+    read_pictures,
+    read_usable,
+)
 from blip.commands.output import JsonFlag, columns, show
 from blip.errors import BadArguments, BlipError
 
@@ -31,6 +40,7 @@ def caption(
     Example: [bold]blip caption cat.jpg dog.png --model models/captioning[/bold]
     """
     opened = open_model(model, device)
+    note_purpose(opened, answers=False)
     pairs: list[tuple[str, str]] = []
     for start in range(0, len(images), BATCH):
         usable, pictures = read_usable(images[start : start + BATCH])
@@ -56,6 +66,7 @@ def match(
     from blip.serving.answers import matches
 
     opened = open_model(model, device)
+    note_purpose(opened, answers=False)
     note_cut(opened, texts)
     found = matches(opened, read_pictures([image])[0], texts)
     rows = [
@@ -83,6 +94,7 @@ def answer(
     if candidates and not choices:
         raise BadArguments(f"--candidates {candidates!r} names no answer; give some, as red,blue,green")
     opened = open_model(model, device)
+    note_purpose(opened, answers=True)
     note_cut(opened, [question])
     text = opened.answer(read_pictures([image]), [question], choices)[0]
     show({"image": str(image), "question": question, "answer": text}, as_json, [text or NOTHING])

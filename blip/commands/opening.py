@@ -28,6 +28,18 @@ def open_model(name: str, device: str) -> "Blip":
     return blip.load(name, chosen_device(device))
 
 
+def note_purpose(model: "Blip", answers: bool) -> None:
+    """Say on standard error where a model of answers is to do something else, or another one to answer.
+
+    Both have all parts that either needs, and do not refuse.
+    """
+    if model.card.answers != answers:
+        said = (
+            "has not learnt to answer questions" if answers else "learnt to answer questions and nothing else"
+        )
+        print(f"note: this model ({model.card.task}) {said}: do not expect much", file=sys.stderr)
+
+
 def note_cut(model: "Blip", texts: Sequence[str]) -> None:
     """Say on standard error how many of the texts the model does not read to their end."""
     if cut := model.cut_texts(texts):

@@ -34,6 +34,11 @@ class ModelCard:
     max_tokens: int = 30
     missing: tuple[str, ...] = ()
 
+    @property
+    def answers(self) -> bool:
+        """Whether it was trained to answer questions: its decoder reads them, and no image."""
+        return self.task.endswith("vqa")
+
 
 def config_values(config: BlipConfig, card: ModelCard, tokens: SpecialTokens) -> Values:
     """What config.json holds."""
@@ -131,8 +136,9 @@ def parse_config(values: Values, source: str) -> tuple[BlipConfig, ModelCard]:
         text_config = _text(text, vision_config.width)
     except ValueError as error:
         raise BlipError(f"{where}: {error}") from None
+    its_class = "vqa" if "BlipForQuestionAnswering" in (values.get("architectures") or ()) else "pretrain"
     card = ModelCard(
-        task=own.text("task", "pretrain"),
+        task=own.text("task", its_class),
         prompt=own.text("prompt", ""),
         max_tokens=min(own.whole("max_tokens", 35, SHORTEST), text_config.max_positions),
     )

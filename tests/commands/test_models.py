@@ -1,6 +1,7 @@
 """`blip caption`, `match`, `answer`, `search` and `classify` with a small real model."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,18 @@ def test_a_text_that_is_longer_than_the_model_reads_is_said_to_be_cut(blip, mode
 def test_candidates_that_are_none_are_refused(blip, model: Path, pictures: Path):
     ended = blip("answer", next(pictures.iterdir()), "what?", "--candidates", ",", "--model", model)
     assert ended.code == 2 and "--candidates ',' names no answer" in ended.err
+
+
+def test_a_model_that_learnt_something_else_says_so(blip, model: Path, pictures: Path, tmp_path: Path):
+    answers = tmp_path / "vqa"
+    shutil.copytree(model, answers)
+    config = json.loads((answers / "config.json").read_text())
+    config["blip"]["task"] = "finetune@vqa"
+    (answers / "config.json").write_text(json.dumps(config))
+    picture = pictures / "red apple.png"
+    said = "learnt to answer questions and nothing else: do not expect much"
+    assert said in blip("caption", picture, "--model", answers).err
+    assert said in blip("match", picture, "red apple", "--model", answers).err
+    assert not blip("answer", picture, "what?", "--model", answers).err
+    assert "has not learnt to answer questions" in blip("answer", picture, "what?", "--model", model).err
+    assert not blip("caption", picture, "--model", model).err

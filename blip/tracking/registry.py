@@ -156,7 +156,8 @@ def register(
         otherwise = [metric for metric, value in how.items() if known.how.get(metric) != value]
         scored |= {BEST + metric: repr(figures[metric]) for metric in otherwise}  # no more the best of before
         return _tag(client, known, scored), False
-    model_id = _log_model(client, name, directory, run_id=run_id, tags=notes, task=task)
+    model_id = _stored(client, name, run_id, notes)
+    model_id = model_id or _log_model(client, name, directory, run_id=run_id, tags=notes, task=task)
     _create(client, name, f"BLIP, served for the task `{task}` unless told otherwise")
     created = client.create_model_version(name, f"{SCHEME}{model_id}", run_id, notes, model_id=model_id)
     return Version(name, int(created.version), digest, dict(figures), dict(figures), dict(how)), True
@@ -350,6 +351,16 @@ def _create(client: "MlflowClient", name: str, description: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def _stored(client: "MlflowClient", name: str, run_id: str, tags: Mapping[str, str]) -> str | None:
+    """The same model, stored as a whole by a process that was ended before it became a version."""
+    from mlflow.entities import LoggedModelStatus
+
+    experiment = client.get_run(run_id).info.experiment_id
+    same = [f"tags.`{tag}` = '{tags[tag]}'" for tag in (DIGEST, SERVED)]
+    found = client.search_logged_models([experiment], " AND ".join([f"name = '{name}'", *same]))
+    return next((model.model_id for model in found if model.status == LoggedModelStatus.READY), None)
 
 
 def _log_model(

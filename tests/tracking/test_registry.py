@@ -91,6 +91,25 @@ def test_a_model_that_another_pipeline_creates_meanwhile_is_no_error(
         assert register(run, make_model(project / "models/vqa", 1.0), 0.7)[0].number == 1
 
 
+def test_a_model_that_was_stored_before_the_process_was_ended_is_not_stored_again(
+    settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: object, **named: object) -> None:
+        raise SystemExit(143)
+
+    directory = make_model(project / "models/vqa", 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_model_version", killed)
+        with pytest.raises(SystemExit), stage_run("register", settings) as run:
+            register(run, directory, 0.70)
+    with stage_run("register", settings) as run:
+        version, is_new = register(run, directory, 0.75)
+        stored = store.client().search_logged_models([store.client().get_run(run.run_id).info.experiment_id])
+    assert (version.number, is_new, len(stored)) == (1, True, 1)
+    assert registry.named("models:/blip-vqa/1").figures == {"vqa.accuracy": 0.75}
+    assert (registry.resolve("models:/blip-vqa/1") / "model.safetensors").is_file()
+
+
 def test_the_champion_is_what_the_alias_opens(settings: Settings, project: Path) -> None:
     with stage_run("register", settings) as run:
         for value in (1.0, 2.0):

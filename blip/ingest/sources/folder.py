@@ -3,7 +3,7 @@
 The captions of `cat.jpg` are the lines of `cat.txt`. Where no picture has such a file, names are captions:
 `old_red-car 2.jpg` is "old red car"; if most are as `IMG_2015.jpg`, nothing is read. Pictures and clips of kinds that
 are not read, texts without a picture, and folders that are links or may not be opened are refused; other files are
-passed over.
+passed over, but for a table of captions: it ends the reading, for kind `table` reads it.
 """
 
 import re
@@ -27,6 +27,7 @@ from blip.ingest.sources.refused import (
     extension_in,
     key_of,
 )
+from blip.ingest.sources.rows import CAPTIONS, table_in
 
 TEXT = "txt"
 LOOKED_AT, MANY = 1000, 10  # names that tell for all, and of how few nothing can be said
@@ -38,10 +39,12 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     """Samples in the order of their paths.
 
     Raises:
-        BlipError: there is no such folder, or most pictures have neither a text beside them nor a name in words.
+        BlipError: there is no such folder, a table of captions lies in it, or most pictures have neither a text
+            beside them nor a name in words.
     """
     if not path.is_dir():
         raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
+    _see_that_no_table_is_lost(path)
     root, beside = path.resolve(), _Beside()
     named = not any(map(beside.is_sidecar, files_below(path)))
     if named:
@@ -57,6 +60,14 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
             yield _sample(file, key, extension, source.origin, beside.text_of(file), named)
 
 
+def _see_that_no_table_is_lost(path: Path) -> None:
+    if table := table_in(path, *CAPTIONS):
+        raise BlipError(
+            f"source {path}: {table.name} lies there, which kind folder does not read: say kind table (or leave --kind "
+            "out), or take it away where the texts beside the pictures, or their names, are their captions"
+        )
+
+
 def _see_that_names_say_something(path: Path) -> None:
     pictures = (file.stem for file in files_below(path) if extension_in(file.name) in IMAGE_EXTENSIONS)
     names = list(islice(pictures, LOOKED_AT))
@@ -70,8 +81,8 @@ def _see_that_names_say_something(path: Path) -> None:
     example = next(name for name in names if " " not in in_words(name) or in_words(name).lower() == alike)
     raise BlipError(
         f"source {path}: the names of most of its pictures are no captions, as {example!r}; put a text beside each "
-        f"({example}.txt), or a table captions.csv with the columns image and caption into the folder, or let its "
-        "folders be the captions (kind imagefolder)"
+        f"({example}.txt), or a table captions.csv with the columns image and caption into the folder (kind table), "
+        "or let its folders be the captions (kind imagefolder)"
     )
 
 

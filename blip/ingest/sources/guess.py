@@ -16,14 +16,14 @@ from blip.ingest.sources.files import files_below
 from blip.ingest.sources.folder import in_words
 from blip.ingest.sources.json_stream import keys_in_head
 from blip.ingest.sources.refused import extension_in
-from blip.ingest.sources.rows import EXTENSIONS, column_names
+from blip.ingest.sources.rows import CAPTIONS, EXTENSIONS, column_names
 from blip.ingest.sources.urls import EXTENSIONS as LISTS
 from blip.ingest.sources.urls import has_addresses, is_url_list
 
 FILES: tuple[tuple[SourceKind, tuple[str, ...]], ...] = (
     ("vqa", tuple(f"questions.{extension}" for extension in EXTENSIONS)),
     ("video", ("clips.tar",)),
-    ("table", tuple(f"{name}.{extension}" for name in ("captions", "metadata") for extension in EXTENSIONS)),
+    ("table", tuple(f"{name}.{extension}" for name in CAPTIONS for extension in EXTENSIONS)),
     ("hf", (hf.SPLITS, hf.STATE)),
     ("msvd", ("AllVideoDescriptions.txt",)),
 )

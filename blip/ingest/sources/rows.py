@@ -28,6 +28,7 @@ from blip.ingest.sources.separated import header_of, open_text, read_separated
 
 LOOKED_AT = 20  # lines
 EXTENSIONS = ("csv", "tsv", "jsonl", "json", "parquet")
+CAPTIONS = ("captions", "metadata")  # what the table of a folder of pictures is called
 
 _INTEGER, _NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})"), re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
@@ -40,12 +41,15 @@ def find_table(folder: Path, *names: str) -> Path:
     """
     if not folder.is_dir():
         raise BlipError(f"source {folder}: no such folder; check ingest.datasets in params.yaml")
-    for name in names:
-        for extension in EXTENSIONS:
-            path = folder / f"{name}.{extension}"
-            if path.is_file():
-                return path
+    if path := table_in(folder, *names):
+        return path
     raise BlipError(f"source {folder}: it has no table {names[0]}.{{{','.join(EXTENSIONS)}}}")
+
+
+def table_in(folder: Path, *names: str) -> Path | None:
+    """The table of the first of these names and forms that a folder has."""
+    paths = (folder / f"{name}.{extension}" for name in names for extension in EXTENSIONS)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def column_names(path: Path) -> list[str]:

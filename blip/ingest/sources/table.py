@@ -24,7 +24,7 @@ from blip.ingest.sources.names import plain_name
 from blip.ingest.sources.picture_rows import pictures, sample_of
 from blip.ingest.sources.refused import NOT_LISTED, Refused, key_of
 from blip.ingest.sources.row import Row
-from blip.ingest.sources.rows import column_names, find_table, read_rows, read_truth
+from blip.ingest.sources.rows import CAPTIONS, column_names, find_table, read_rows, read_truth
 from blip.ingest.sources.seen import Seen
 
 Texts = dict[str, dict[str, None]]  # of each image, in their order, each once
@@ -37,7 +37,7 @@ def read(source: Source, path: Path, archive: str = "images.tar") -> Iterator[Sa
     Raises:
         BlipError: there is no table, or no column of it is called like a picture or a caption.
     """
-    table = path if path.is_file() else find_table(path, "captions", "metadata")
+    table = path if path.is_file() else find_table(path, *CAPTIONS)
     columns = pick(column_names(table), source.columns, table)
     tar = table.parent / archive
     if path.is_dir() and tar.is_file() and not source.images:

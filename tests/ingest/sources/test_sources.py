@@ -222,6 +222,19 @@ def test_names_that_say_nothing_are_no_captions(tmp_path: Path) -> None:
         assert len(samples(items(tmp_path / folder, "folder"))) == 12
 
 
+@pytest.mark.parametrize("table", ["captions.csv", "metadata.jsonl"])
+@pytest.mark.parametrize("pictures", ["holiday beach photo a number{}", "pic{:03}"])
+def test_a_table_of_captions_is_not_lost_to_a_folder(tmp_path: Path, table: str, pictures: str) -> None:
+    names = [f"{pictures.format(number)}.webp" for number in range(12)]
+    for name in (*names, "sub/stray.webp", "sub/stray.txt"):
+        write(tmp_path / name, "A")
+    write_table(tmp_path / table, [{"image": name, "caption": "the real one"} for name in names])
+    with pytest.raises(BlipError) as caught:
+        items(tmp_path, "folder")
+    assert f"{table} lies there, which kind folder does not read: say kind table" in str(caught.value)
+    assert len(samples(items(tmp_path, "table"))) == 12
+
+
 @pytest.mark.parametrize("kind", ["folder", "imagefolder"])
 def test_links_to_folders_are_said_and_notes_of_macos_passed_over(tmp_path: Path, kind: str) -> None:
     write(tmp_path / "source/dogs/a dog.jpg", "A")

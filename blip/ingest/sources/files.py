@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from os.path import normpath
 from pathlib import Path, PurePosixPath
 
 from blip.data.archive import UNSAFE, is_unsafe_name, read_members
@@ -132,10 +133,12 @@ class Folder:
 
     A name may lack its extension, and may stand in a folder one level below (`train2017/`), where official
     archives unpack to; one that several of these have is refused. One that is not there as it is written is looked for
-    in other spellings (names.py).
+    in other spellings (names.py). One that is absolute or climbs (`../photos/a.png`) may start at `beside`, the folder
+    of the annotation file, too, and has to end in this folder: none leads out of what the user named, nor does a link.
     """
 
     path: Path
+    beside: Path | None = None
     _used: Seen = field(default_factory=Seen)
 
     @classmethod
@@ -145,7 +148,7 @@ class Folder:
         Raises:
             BlipError: it is not there.
         """
-        folder = cls(Path(images) if images else beside)
+        folder = cls(Path(images) if images else beside, beside)
         if not folder.path.is_dir():
             raise BlipError(f"pictures {folder.path}: no such folder; check `images` (--images)")
         return folder
@@ -175,9 +178,7 @@ class Folder:
         for look, spelt in ((self._written, str), (self._alike.find, plain_name)):
             for candidate in inside:
                 if candidate is None:
-                    return Refused(
-                        key_of(name), UNSAFE, f"{name} is no file's name, or leads out of {self.path}"
-                    )
+                    return Refused(key_of(name), UNSAFE, self._no_name(name))
                 if found := self._locate(spelt(candidate), look):
                     return self._read(found, name, candidate)
         near = self._alike.near(inside[0] or name)
@@ -194,7 +195,8 @@ class Folder:
             return Refused(key_of(name), MISSING, detail)
         self._used.add(found.relative_to(self.path).as_posix())
         if not found.resolve().is_relative_to(self._root):
-            return Refused(key_of(name), UNSAFE, f"{name} leads out of {self.path}")
+            detail = f"{name} is a link that leads out of {self.path}{_way_in(found.resolve().parent)}"
+            return Refused(key_of(name), UNSAFE, detail)
         data = content(found, key_of(candidate))
         return data if isinstance(data, Refused) else media(candidate, found.name, data)
 
@@ -206,10 +208,26 @@ class Folder:
                 yield name
 
     def _inside(self, name: str) -> str | None:
-        """A name relative to the folder, or None if it leads elsewhere."""
-        if Path(name).is_absolute() and Path(name).is_relative_to(self._root):
-            name = Path(name).relative_to(self._root).as_posix()
-        return None if is_unsafe_name(name) else name
+        """A name relative to the folder, or None if it is no file's or leads elsewhere."""
+        if not is_unsafe_name(name):
+            return name
+        for place in self._places(name):
+            for root in (self._root, self.path.absolute()):
+                if place.is_relative_to(root):
+                    inside = place.relative_to(root).as_posix()
+                    return None if is_unsafe_name(inside) else inside
+        return None
+
+    def _places(self, name: str) -> list[Path]:
+        """Where a name leads that is absolute or climbs: from here and from beside the annotation file."""
+        bases = (self.path, self.beside or self.path)
+        return [Path(normpath(base.absolute() / name.replace("\\", "/"))) for base in bases]
+
+    def _no_name(self, name: str) -> str:
+        place = self._places(name)[-1]
+        if place.is_relative_to(self.path.absolute()) or "\0" in name:
+            return f"{name} is no file's name"
+        return f"{name} leads out of {self.path}{_way_in(place.parent)}"
 
     def _written(self, name: str) -> Path | None:
         path = self.path / name
@@ -226,6 +244,10 @@ class Folder:
         if path := inside(""):
             return [path]
         return [path for folder in self._below if (path := inside(f"{folder}/"))]
+
+
+def _way_in(folder: Path) -> str:
+    return f": name the folder that has all pictures, as {folder}, with --images (`images` in params.yaml)"
 
 
 def content(file: Path, key: str) -> bytes | Refused:

@@ -55,7 +55,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         if extension not in IMAGE_EXTENSIONS:
             yield from _other(file, name, beside)
         elif not file.resolve().is_relative_to(root):
-            yield Refused(key, UNSAFE, f"{name} is a link that leads out of {path}")
+            yield led_out(file, name, path)
         else:
             yield _sample(file, key, extension, source.origin, beside.text_of(file), named)
 
@@ -94,6 +94,15 @@ def unread(file: Path, key: str) -> Refused:
     return Refused(
         key, UNSUPPORTED, f"{file.name}: {what!r} is not read; save it as jpg, png or webp", payload
     )
+
+
+def led_out(file: Path, name: str, path: Path) -> Refused:
+    """The refusal of a picture that is a link to a file elsewhere."""
+    detail = (
+        f"{name} is a link that leads out of {path}; name {file.resolve().parent} as a source of its own, or put the "
+        "picture itself there"
+    )
+    return Refused(key_of(name), UNSAFE, detail)
 
 
 def closed(file: Path, name: str) -> Refused:

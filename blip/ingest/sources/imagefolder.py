@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from blip.config import Source
-from blip.data.archive import UNSAFE
 from blip.data.sample import IMAGE_EXTENSIONS, Caption, Sample
 from blip.errors import BlipError
 from blip.ingest.sources.files import content, files_below
-from blip.ingest.sources.folder import UNREAD, closed, in_words, unread
+from blip.ingest.sources.folder import UNREAD, closed, in_words, led_out, unread
 from blip.ingest.sources.refused import Refused, extension_in, key_of
 
 SYNSETS = "LOC_synset_mapping.txt"
@@ -41,7 +40,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
             continue
         folder, inside, _ = name.partition("/")
         if not file.resolve().is_relative_to(root):
-            yield Refused(key_of(name), UNSAFE, f"{name} is a link that leads out of {path}")
+            yield led_out(file, name, path)
         elif not inside:
             yield Refused(key_of(name), NO_CLASS, f"{name} lies in no class's folder")
         elif isinstance(data := content(file, key_of(name)), Refused):

@@ -251,6 +251,19 @@ def test_links_to_folders_are_said_and_notes_of_macos_passed_over(tmp_path: Path
     ]
 
 
+@pytest.mark.parametrize("kind", ["folder", "imagefolder"])
+def test_a_picture_that_is_a_link_to_elsewhere_is_refused_with_the_way(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / "source/dogs/a dog.jpg", "A")
+    write(tmp_path / "elsewhere/a cat.jpg", "A")
+    (tmp_path / "source/dogs/a cat.jpg").symlink_to(tmp_path / "elsewhere/a cat.jpg")
+    found = items(tmp_path / "source", kind)
+    assert len(samples(found)) == 1
+    way = f"name {tmp_path / 'elsewhere'} as a source of its own, or put the picture itself there"
+    ((reason, detail),) = details(found)
+    assert reason == "unsafe_member"
+    assert detail.endswith(f"a cat.jpg is a link that leads out of {tmp_path / 'source'}; {way}")
+
+
 @contextmanager
 def as_nobody() -> Iterator[None]:
     """Whoever root is not, for whom no rights count."""

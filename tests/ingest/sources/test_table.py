@@ -182,7 +182,62 @@ def test_an_absolute_name_may_lead_into_the_folder_only(tmp_path: Path) -> None:
     write(tmp_path / "in/t.csv", "image,caption", f"{tmp_path}/in/a.png,one", f"{tmp_path}/out.png,two")
     found = items(tmp_path / "in/t.csv", "table")
     assert list(samples(found)) == ["a"]
-    assert set(reasons(found).values()) == {"unsafe_member"}
+    assert details(found) == [
+        ("unsafe_member", f"{tmp_path}/out.png leads out of {tmp_path}/in{way_in(tmp_path)}")
+    ]
+    assert len(samples(items(tmp_path / "in/t.csv", "table", images=str(tmp_path)))) == 2
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    write(tmp_path / "t.csv", "image,caption", f"{tmp_path}/link/a.png,one")
+    assert list(samples(items(tmp_path / "t.csv", "table", images=str(tmp_path / "link")))) == ["a"]
+
+
+def way_in(folder: Path) -> str:
+    return f": name the folder that has all pictures, as {folder}, with --images (`images` in params.yaml)"
+
+
+@pytest.mark.parametrize("images", [".", "photos"])
+def test_a_name_may_climb_from_the_table_or_the_images_into_what_was_named(
+    tmp_path: Path, images: str
+) -> None:
+    rows = (
+        "../photos/a.png,one",
+        "deep/../b.png,two",
+        "..\\photos\\c,three",
+        "../lists/../photos/d.png,four",
+    )
+    write(tmp_path / "lists/train.csv", "image,caption", *rows)
+    for name in ("photos/a", "photos/c", "photos/d", "photos/b" if images == "photos" else "b"):
+        write(tmp_path / f"{name}.png", name)
+    found = items(tmp_path / "lists/train.csv", "table", images=str(tmp_path / images))
+    assert reasons(found) == {}
+    assert [text for s in samples(found).values() for text, _ in texts(s)] == ["one", "two", "three", "four"]
+
+
+def test_a_name_or_a_link_that_leads_out_of_what_was_named_is_refused_with_the_way(tmp_path: Path) -> None:
+    names = (
+        "../../a.png",
+        "../photos/../../a.png",
+        "/etc/a.png",
+        "../named/link.png",
+        "../named2/a.png",
+        "//etc/a.png",
+        "..",
+    )
+    write(tmp_path / "x/lists/train.csv", "image,caption", *(f"{name},one" for name in names))
+    for name in ("a.png", "x/named2/a.png", "x/named/b.png"):
+        write(tmp_path / name, "A")
+    (tmp_path / "x/named/link.png").symlink_to(tmp_path / "a.png")
+    named = tmp_path / "x/named"
+    found = items(tmp_path / "x/lists/train.csv", "table", images=str(named))
+    assert set(reasons(found).values()) == {"unsafe_member"} and not samples(found)
+    assert [detail for _, detail in details(found)][:4] == [
+        f"../../a.png leads out of {named}{way_in(tmp_path)}",
+        f"../photos/../../a.png leads out of {named}{way_in(tmp_path)}",
+        f"/etc/a.png leads out of {named}{way_in(Path('/etc'))}",
+        f"../named/link.png is a link that leads out of {named}{way_in(tmp_path)}",
+    ]
+    write(tmp_path / "x/lists/train.csv", "image,caption", "../../a.png,one", "../named/link.png,two")
+    assert len(samples(items(tmp_path / "x/lists/train.csv", "table", images=str(tmp_path)))) == 2
 
 
 def test_an_address_among_the_names_is_told(tmp_path: Path) -> None:
@@ -200,7 +255,7 @@ def test_the_name_of_the_folder_itself_is_no_picture(tmp_path: Path, name: str) 
     write(tmp_path / "a.png", "A")
     found = items(tmp_path, "table")
     assert list(samples(found)) == ["a"]
-    assert [reason for reason, _ in details(found)] == ["unsafe_member"]
+    assert details(found) == [("unsafe_member", ". is no file's name")]
 
 
 SPELLINGS = {  # as the file is called, as the table has it

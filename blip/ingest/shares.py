@@ -3,13 +3,15 @@
     for share in shares_of_parts(directory, numbers, source.kind): share.is_over(limit)     # of one in the making
     for share in shares_of(dataset, source.kind): share.is_over(limit)                      # of one that is finished
 
-Of a picture with ten questions, one without an answer, a tenth of the texts is refused and the picture is not. A tar or
-table that ends too early, or does not come from its store, is neither: how many samples are lost with it nobody knows.
+Of a picture with ten questions, one without an answer, a tenth of the texts is refused and the picture is not. A row
+that is broken or names no picture that there is, and a picture that no row names, are two refusals and one lost sample:
+of such pictures only those count that are more than such rows. A tar or table that ends too early, or does not come
+from its store, is neither: how many samples are lost with it nobody knows.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from blip.config import SourceKind
@@ -19,13 +21,14 @@ from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_batches
 from blip.data.part import PARTS, refusals
 from blip.data.quarantine import NEAR_DUPLICATE, read_quarantine
-from blip.ingest.sources.refused import NO_ANSWER, TOO_LONG, UNFETCHED
-from blip.ingest.sources.row import BROKEN_TABLE
+from blip.ingest.sources.refused import MISSING, NO_ANSWER, NO_IMAGE, NOT_LISTED, TOO_LONG, UNFETCHED
+from blip.ingest.sources.row import BROKEN_ROW, BROKEN_TABLE
 from blip.ingest.sources.screening import BROKEN, CONTROL, EMPTY
 from blip.ingest.sources.urls import MALFORMED
 
 OF_TEXTS = frozenset({EMPTY, NO_ANSWER})
 OF_EITHER = frozenset({BROKEN, CONTROL, TOO_LONG})  # of a text, where its sample is kept
+OF_ROWS = frozenset({BROKEN_ROW, NO_IMAGE, MISSING})  # whose picture may be one that no row names
 OF_FILES = frozenset({TRUNCATED, COMPRESSED, BROKEN_TABLE, UNFETCHED})
 
 Refusals = Callable[[], Iterable[tuple[str, str]]]  # key and reason of each, as often as it is called
@@ -50,6 +53,12 @@ class Share:
         return self.bad.total() > limit * self.total
 
 
+def _each_loss_once(samples: Share) -> Share:
+    """Without the pictures that no row names, as far as there are rows without a picture."""
+    twice = min(samples.bad[NOT_LISTED], sum(samples.bad[reason] for reason in OF_ROWS))
+    return replace(samples, refused=samples.refused - twice, bad=samples.bad - Counter({NOT_LISTED: twice}))
+
+
 def is_bad(reason: str, kind: SourceKind) -> bool:
     """Whether a reason speaks against a source. That the web has lost a picture does not."""
     return reason in MALFORMED if kind == "urls" else reason != NEAR_DUPLICATE
@@ -71,7 +80,8 @@ def shares_of(dataset: PairsDataset, kind: SourceKind) -> list[Share]:
     if not any(is_bad(reason, kind) for reason in OF_TEXTS.union(OF_EITHER).intersection(counts)):
         of_samples = {reason: count for reason, count in counts.items() if reason not in OF_FILES}
         bad = Counter({reason: count for reason, count in of_samples.items() if is_bad(reason, kind)})
-        return [Share("samples", len(dataset), sum(of_samples.values()), bad), Share("texts")]
+        samples = Share("samples", len(dataset), sum(of_samples.values()), bad)
+        return [_each_loss_once(samples), Share("texts")]
 
     def refused() -> Iterator[tuple[str, str]]:
         return ((one.key, one.reason) for one in read_quarantine(dataset.path))
@@ -94,7 +104,7 @@ def _shares(tables: Iterable[Path], refused: Refusals, kind: SourceKind) -> list
         share.refused += 1
         if is_bad(reason, kind):
             share.bad[reason] += 1
-    return [samples, texts]
+    return [_each_loss_once(samples), texts]
 
 
 def _contents(tables: Iterable[Path]) -> Iterator[tuple[list[str], int]]:

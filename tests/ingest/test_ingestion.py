@@ -12,6 +12,7 @@ from blip.data.quarantine import read_quarantine
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset, write_vocabulary
 from blip.ingest.references import References
+from blip.ingest.shares import shares_of
 from tests.data.conftest import draw, encoded
 
 SETTINGS = Ingest(samples_per_shard=8, max_bad_fraction=0.2, datasets={})
@@ -77,9 +78,27 @@ def test_too_many_broken_pictures_stop_it_with_the_figure(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
 
+@pytest.mark.parametrize("row", ["good-{}.png", "missing-{}.png,a thing", ",a thing {}"])
+def test_a_row_and_a_picture_that_miss_each_other_are_one_loss(tmp_path: Path, row: str) -> None:
+    source = make_source(tmp_path / "source", {})
+    (tmp_path / "source/images.tar").unlink()
+    for name, data in good(10).items():
+        (tmp_path / "source" / name).write_bytes(data)
+    table = tmp_path / "source/captions.csv"
+    lost = [row.format(n) for n in range(2)]
+    rows = [f"good-{n}.png,picture of {n}" for n in range(2, 10)]
+    table.write_text("\n".join(("image,caption", *lost, *rows)))
+    dataset = ingest_dataset(source, tmp_path / "out", SETTINGS)  # 2 of 10 are 0.2, and 4 of 12 were more
+    assert dataset.manifest.quarantined["not_listed"] == 2
+    assert shares_of(dataset, source.kind)[0].bad.total() == 2
+    table.write_text("\n".join(("image,caption", *lost, *rows[1:])))
+    with pytest.raises(BlipError, match=r"3 of 10 samples cannot be used \(2 \w+, 1 not_listed\)"):
+        ingest_dataset(source, tmp_path / "over", SETTINGS)
+
+
 def test_a_source_without_a_sample_is_refused(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source", {})
-    with pytest.raises(BlipError, match="no sample is left of 0: it has no row and no picture that is read"):
+    with pytest.raises(BlipError, match=r"captions\.csv has no rows, only the names of its columns"):
         ingest_dataset(source, tmp_path / "out", SETTINGS)
     (tmp_path / "empty").mkdir()
     empty = Source(source=str(tmp_path / "empty"), kind="folder", origin="web", role="train")

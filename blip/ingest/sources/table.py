@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from blip.config import Source
 from blip.data.sample import Caption, Sample
+from blip.errors import BlipError
 from blip.ingest.sources.cells import captions_of, name_in
 from blip.ingest.sources.columns import pick
 from blip.ingest.sources.files import Folder, find_in_tar
@@ -35,10 +36,12 @@ def read(source: Source, path: Path, archive: str = "images.tar") -> Iterator[Sa
     """Samples with their captions, in the order of the archive or else of the table.
 
     Raises:
-        BlipError: there is no table, or no column of it is called like a picture or a caption.
+        BlipError: there is no table, or it has no rows, or no column of it is called like a picture or a caption.
     """
     table = path if path.is_file() else find_table(path, *CAPTIONS)
     columns = pick(column_names(table), source.columns, table)
+    if next(read_rows(table, columns[1:]), None) is None:
+        raise BlipError(f"source {path}: {table.name} has no rows, only the names of its columns")
     tar = table.parent / archive
     if path.is_dir() and tar.is_file() and not source.images:
         yield from _join(source, table, columns, tar)

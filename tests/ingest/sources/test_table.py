@@ -167,6 +167,22 @@ def test_broken_rows_are_refused_and_the_others_read(tmp_path: Path) -> None:
     assert reasons(found) == {"captions-line-3": "broken_row", "captions-line-4": "broken_row"}
 
 
+@pytest.mark.parametrize("extension", ["csv", "parquet"])
+def test_a_table_without_rows_is_said_to_be(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"captions.{extension}"
+    write_table(path, [{"image": "a.png", "caption": "one"}])
+    if extension == "csv":
+        write(path, "image,caption")
+    else:
+        pq.write_table(pq.read_table(path)[:0], path)
+    write(tmp_path / "a.png", "A")
+    for source in (tmp_path, path):
+        with pytest.raises(
+            BlipError, match=rf"captions\.{extension} has no rows, only the names of its columns"
+        ):
+            items(source, "table")
+
+
 def test_two_files_with_one_key_are_told(tmp_path: Path) -> None:
     write(tmp_path / "captions.csv", "image,caption", "a.png,one", "a.jpg,two")
     write(tmp_path / "a.png", "A")

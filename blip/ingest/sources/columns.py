@@ -25,7 +25,7 @@ def pick(names: Sequence[str], given: Columns | None, path: Path) -> tuple[str, 
     """The columns of the picture and of the caption: those `given`, else the first usual name, in any case.
 
     Raises:
-        BlipError: a column given is not there, or none has a usual name; lists the columns.
+        BlipError: a column given is not there, or none has a usual name (lists the columns), or there is no column.
     """
     given = given or Columns()
     image = pick_one(names, given.image, IMAGE, "image", path)
@@ -56,6 +56,8 @@ def pick_one(
     found = given if given in names else None if given else guess(names, usual)
     if found:
         return found
+    if not names:
+        raise BlipError(f"{path}: it is empty, or has no row that can be read")
     missing = f"no column has a usual name of the {what or role} ({', '.join(usual[:3])}, ...)"
     wanted = f"no column {given!r}" if given else missing
     address = guess(names, ADDRESS) if usual is IMAGE else None
@@ -63,4 +65,6 @@ def pick_one(
     way = f"columns: {{{role}: NAME}} in params.yaml, --column {role}=NAME with blip ingest"
     if role not in Columns.model_fields:
         way = f"call it {usual[0]}"
-    raise BlipError(f"{path}: {wanted}; it has: {', '.join(names) or 'none'}{also}. Name one: {way}")
+    if not given and usual in (IMAGE, ADDRESS) and path.suffix.lower() in (".csv", ".tsv"):
+        way += f"; or, if that is no line of names, write one above it, as {usual[0]},caption"
+    raise BlipError(f"{path}: {wanted}; it has: {', '.join(names)}{also}. Name one: {way}")

@@ -167,6 +167,29 @@ def test_broken_rows_are_refused_and_the_others_read(tmp_path: Path) -> None:
     assert reasons(found) == {"captions-line-3": "broken_row", "captions-line-4": "broken_row"}
 
 
+@pytest.mark.parametrize("extension", ["csv", "tsv"])
+def test_a_first_row_that_names_no_columns_is_not_advised_away(tmp_path: Path, extension: str) -> None:
+    rows = [{"v0.webp": "v1.webp", "padlock": "a red apple"}]
+    write_table(tmp_path / f"captions.{extension}", rows)
+    with pytest.raises(BlipError) as caught:
+        items(tmp_path, "table")
+    assert "it has: v0.webp, padlock" in str(caught.value)
+    assert str(caught.value).endswith(
+        "; or, if that is no line of names, write one above it, as image,caption"
+    )
+    write_table(tmp_path / f"captions.{extension}", [{"image": "v1.webp", "words": "a red apple"}])
+    with pytest.raises(BlipError, match=r"--column caption=NAME with blip ingest$"):
+        items(tmp_path, "table")
+
+
+@pytest.mark.parametrize("name", ["captions.csv", "captions.jsonl"])
+def test_an_empty_table_is_said_to_be(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    for source in (tmp_path, tmp_path / name):
+        with pytest.raises(BlipError, match=rf"{name}: it is empty, or has no row that can be read$"):
+            items(source, "table")
+
+
 @pytest.mark.parametrize("extension", ["csv", "parquet"])
 def test_a_table_without_rows_is_said_to_be(tmp_path: Path, extension: str) -> None:
     path = tmp_path / f"captions.{extension}"

@@ -46,7 +46,8 @@ KEYS: dict[str, SourceKind] = {  # the first key that is found tells
 }
 CLIP_QUESTIONS = frozenset({"item.question", "item.video_id"})
 LOOKED_AT = 1000  # files of a folder
-TABLES = (*EXTENSIONS, "ndjson", "xlsx", "xls", "ods")
+SAVED_AS = {"xlsx": "csv", "xls": "csv", "ods": "csv", "ndjson": "jsonl"}  # tables of forms that are not read
+TABLES = (*EXTENSIONS, *SAVED_AS)
 
 
 def kind_of(source: Path | str, given: Columns | None = None) -> SourceKind:
@@ -82,6 +83,8 @@ def _kind_of_file(file: Path, given: Columns) -> SourceKind | None:
         return kind
     if is_url_list(file):
         return "urls"
+    if extension in SAVED_AS:
+        raise BadArguments(f"{file}: a .{extension} is not read; save it as {_as_read(file)}, and name that")
     return _kind_of_table(file, given) if extension in EXTENSIONS else None
 
 
@@ -154,10 +157,18 @@ def _see_that_no_table_is_lost(folder: Path) -> None:
     tables = [file.name for file in sorted(folder.iterdir()) if file.suffix[1:].lower() in TABLES]
     if tables:
         more = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
+        read = _as_read(folder / tables[0])
+        way = "name it" if read.name == tables[0] else f"save it as {read.name}, and name that"
         raise BadArguments(
-            f"{folder}: found {tables[0]}{more} beside the pictures; name it as the source "
-            f"({folder / tables[0]}), or say --kind folder where the names of the pictures are their captions"
+            f"{folder}: found {tables[0]}{more} beside the pictures; {way} as the source ({read}), or say "
+            "--kind folder where the names of the pictures are their captions"
         )
+
+
+def _as_read(table: Path) -> Path:
+    """What to call a table in a form that is read."""
+    form = table.suffix[1:].lower()
+    return table.with_suffix(f".{SAVED_AS[form]}") if form in SAVED_AS else table
 
 
 def _says_more_by_folders(folder: Path, pictures: list[Path]) -> bool:

@@ -142,7 +142,7 @@ def test_a_table_of_another_name_is_not_lost_beside_its_pictures(tmp_path: Path)
     for name in ("red apple.jpg", "green pear.jpg"):
         write(tmp_path / name, "A")
     assert kind_of(tmp_path) == "folder"
-    for name in ("list.csv", "catalogue.TSV", "data.json", "pairs.jsonl", "book.xlsx"):
+    for name in ("list.csv", "catalogue.TSV", "data.json", "pairs.jsonl"):
         write(tmp_path / name, "image,caption")
         with pytest.raises(BadArguments) as caught:
             kind_of(tmp_path)
@@ -155,6 +155,20 @@ def test_a_table_of_another_name_is_not_lost_beside_its_pictures(tmp_path: Path)
     write(tmp_path / "classes/other.csv", "id,label")
     with pytest.raises(BadArguments, match=r"found other\.csv and 1 more beside the pictures"):
         kind_of(tmp_path / "classes")
+
+
+@pytest.mark.parametrize(
+    ("name", "read"), [("captions.xlsx", "captions.csv"), ("a.ODS", "a.csv"), ("b.ndjson", "b.jsonl")]
+)
+def test_a_table_in_a_form_that_is_not_read_is_to_be_saved_in_another(
+    tmp_path: Path, name: str, read: str
+) -> None:
+    write(tmp_path / "red apple.jpg", "A")
+    write(tmp_path / name, "image,caption")
+    with pytest.raises(BadArguments, match=f"save it as {read}, and name that as the source"):
+        kind_of(tmp_path)
+    with pytest.raises(BadArguments, match=f"is not read; save it as {tmp_path / read}, and name that"):
+        kind_of(tmp_path / name)
 
 
 def test_an_empty_folder_is_said_to_be(tmp_path: Path) -> None:

@@ -170,7 +170,9 @@ def _sample(
         return texts
     if not texts:
         detail = f"{file.name} has neither a text beside it nor a name in words"
-        if not named:
+        if sidecar:
+            detail = f"{sidecar.name} beside {file.name} is empty, or no line of it is a caption"
+        elif not named:
             detail = f"{file.name} has no text beside it, as others have"
         return Refused(key, NO_CAPTION, detail, data)
     return Sample(key, data, extension, tuple(Caption(text, origin) for text in texts))

@@ -195,6 +195,16 @@ def test_a_folder_takes_sidecars(tmp_path: Path) -> None:
     assert details(found) == [("no_caption", "old_red-car 2.jpg has no text beside it, as others have")]
 
 
+@pytest.mark.parametrize("text", ["", "\n \n", "None\n"])
+def test_a_sidecar_without_a_caption_is_said_to_be_empty(tmp_path: Path, text: str) -> None:
+    for name in ("v1.png", "v2.png", "v2.txt"):
+        write(tmp_path / name, "a red apple")
+    (tmp_path / "v1.txt").write_text(text)
+    found = items(tmp_path, "folder")
+    assert list(samples(found)) == ["v2"]
+    assert details(found) == [("no_caption", "v1.txt beside v1.png is empty, or no line of it is a caption")]
+
+
 def test_a_folder_without_sidecars_takes_names(tmp_path: Path) -> None:
     for name in ("deep/old_red-car 2.jpg", "0001.png", "a cat.JFIF"):
         write(tmp_path / name, name)

@@ -48,10 +48,16 @@ def begin(target: Path, plan: dict[str, Any], ranks: int = 1, what: str = "datas
         what: for the message of a process that is refused.
 
     Raises:
-        BlipError: another process makes it.
+        BlipError: another process makes it, or nothing can be written beside `target`.
     """
     directory = _place(target)
-    hold(_lock(directory), str(target), f"makes this {what}. {WAIT}", GLANCE_SECONDS)
+    try:
+        hold(_lock(directory), str(target), f"makes this {what}. {WAIT}", GLANCE_SECONDS)
+    except OSError as error:
+        raise BlipError(
+            f"{target}: nothing can be written into {directory.parent} ({error.strerror}); allow it, or name "
+            "another place with --out"
+        ) from None
     _take_back(directory)
     if not _has(directory, PLAN, plan):
         _put_aside(directory, plan)

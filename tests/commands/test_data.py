@@ -22,6 +22,18 @@ def test_ingest_does_not_write_over_a_dataset(blip, dataset: Path, pictures: Pat
     assert "exists already" in ended.err
 
 
+def test_a_place_that_cannot_be_written_to_is_named(blip, pictures: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+    for out, why in (("/proc/zz", "No such file or directory"), (tmp_path / "file/zz", "File exists")):
+        ended = blip("ingest", pictures, "--out", out)
+
+        assert ended.code == 1
+        told = (
+            f"{out}: nothing can be written into {Path(out).parent} ({why}); allow it, or name another place"
+        )
+        assert f"{told} with --out" in " ".join(ended.err.split())
+
+
 def test_a_setting_of_ingest_that_is_none_is_named(blip, pictures: Path, tmp_path: Path):
     ended = blip("ingest", pictures, "--out", tmp_path / "out", "--set", "download.conections=3")
 

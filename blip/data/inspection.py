@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,7 +48,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was seen of a dataset; the histograms are named by what they count."""
+    """What was seen of a dataset: texts (captions and questions) by origin, histograms by what they count."""
 
     dataset: PairsDataset
     origins: Counter[str]
@@ -75,7 +75,7 @@ def inspect_dataset(directory: Path) -> Inspection:
     }
     origins: Counter[str] = Counter()
     for batch in read_batches(directory / METADATA, _COLUMNS):
-        origins.update(batch.column("origin").to_pylist())
+        origins.update(_origins(batch))
         for name, values in _values(batch).items():
             histograms[name].add(values)
     captions, questions = (int(histograms[f"{what} an image"].total) for what in ("captions", "questions"))
@@ -135,6 +135,14 @@ def _until_found(samples: Iterator[Sample], keys: set[str]) -> Iterator[Sample]:
             yield sample
         if not waiting:
             return
+
+
+def _origins(batch: pa.RecordBatch) -> Iterator[str]:
+    """Who wrote each caption and each question; the latter have the origin of their sample."""
+    columns = (batch.column(name).to_pylist() for name in ("captions", "questions", "origin"))
+    for captions, questions, origin in zip(*columns, strict=True):
+        yield from (caption["origin"] for caption in captions or ())
+        yield from repeat(origin, questions or 0)
 
 
 def _values(batch: pa.RecordBatch) -> dict[str, list[float]]:

@@ -41,7 +41,7 @@ def test_counts_and_histograms_are_those_of_the_table(tmp_path: Path) -> None:
     tall = Sample("tall", encoded(draw(2, 40, 80)), "png", (Caption("one two three", "human"),))
     seen = inspect_dataset(write(tmp_path / "d", [wide, tall]).path)
     assert (len(seen.dataset), seen.captions, seen.questions) == (2, 3, 0)
-    assert seen.origins == {"web": 1, "human": 1}
+    assert seen.origins == {"web": 1, "synthetic": 1, "human": 1}
     labels = {
         name: [(b.label, b.count) for b in each.bars(99) if b.count] for name, each in seen.histograms.items()
     }
@@ -56,7 +56,7 @@ def test_counts_and_histograms_are_those_of_the_table(tmp_path: Path) -> None:
 def test_questions_take_the_place_of_captions(tmp_path: Path) -> None:
     asked = (Question("what?", {"circle": 1.0}, True), Question("red?", {"no": 1.0}, False))
     seen = inspect_dataset(write(tmp_path / "d", [sample(0, captions=(), questions=asked)]).path)
-    assert (seen.captions, seen.questions) == (0, 2)
+    assert (seen.captions, seen.questions, seen.origins) == (0, 2, {"web": 2})
     assert "caption words" not in seen.histograms
     assert seen.histograms["questions an image"].told == "all 2 questions"
 

@@ -28,6 +28,7 @@ TICKS = (0.00001, 0.001, 0.1, 0.9, 0.999)  # probabilities, on an axis of log-od
 SCORES = {"score": "probability of matching", "itc": "cosine of the embeddings"}
 HEADS = {"itc.": "embeddings alone", "": "re-ranked"}
 BARS = 25  # of a histogram
+ROOM = 1.2  # over the bars of a histogram, for the label of its threshold
 POINTS = 240  # of a curve; longer ones are averaged down
 
 
@@ -147,7 +148,7 @@ def _histogram(
         else:
             axes.locator_params(axis="x", nbins=5)
         axes.set_xlim(edges[0], edges[-1])
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, axes.get_ylim()[1] * (1 if threshold is None else ROOM))
     words = "; ".join(f"{label or 'captions'}: {sum(counts):,}" for label, _, counts in series)
     return Chart(f"texts-{score}-{series[0][1]}", title, f"Histogram of {title}: {words}", figure)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Rectangle, StepPatch
 
 from blip.config import Settings
 from blip.report.artefacts import read_artefacts
@@ -137,3 +137,7 @@ def test_a_threshold_is_in_the_chart_wherever_the_scores_are(score: float, thres
     assert low <= log_odds(score) <= high
     assert sum(low <= tick <= high for tick in axes.get_xticks()) >= 2
     assert "kept from" in chart.svg
+    chart.figure.draw_without_rendering()
+    [label] = axes.texts
+    [bar, _] = [stairs for stairs in axes.patches if isinstance(stairs, StepPatch)]
+    assert label.get_window_extent().y0 > bar.get_window_extent().y1 + 1

@@ -328,7 +328,7 @@ class Settings(Section):
                 "evaluate.vqa: finetune.vqa is null, so no model would answer; make this null too"
             )
         for name, read in self._reads().items():
-            if gone := [dataset for dataset in read if dataset in self.ingest.without]:
+            if gone := [dataset for dataset in dict.fromkeys(read) if dataset in self.ingest.without]:
                 way = (
                     f"give it a source, or make {name} null"
                     if self._may_be_null(name)

@@ -11,6 +11,7 @@ from blip.config import PARAMS, load_settings
 from blip.doctor.finding import GIB, Finding, found
 from blip.doctor.services import tracking
 from blip.doctor.sources import sources
+from blip.errors import BadArguments
 from blip.machine import usable_cores, usable_memory
 from blip.ports import PORTS, is_free
 
@@ -33,7 +34,10 @@ def _python() -> Finding:
 
 def _cores() -> Finding:
     usable = usable_cores()
-    threads = load_settings().compute.threads if PARAMS.is_file() else usable
+    try:
+        threads = load_settings().compute.threads
+    except BadArguments:  # said at `settings`
+        return Finding("cores", "good", f"{usable} usable")
     if threads > usable:
         return Finding(
             "cores", "note", f"{usable} usable, fewer than compute.threads = {threads}: slower, no less right"

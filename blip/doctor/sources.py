@@ -2,16 +2,19 @@
 
 from pathlib import Path
 
-from blip.config import PARAMS, Ingest, Settings, Source, load_settings
+from blip.config import Ingest, Settings, Source, load_settings
 from blip.config.dvc_yaml import unmade, unwatched, unwatched_files
 from blip.doctor.finding import Finding
+from blip.errors import BadArguments
 
 
 def sources() -> Finding:
     """Those of params.yaml, held against dvc.yaml, this disk, the stores. Raises BlipError if one cannot be listed."""
-    if not PARAMS.is_file():
-        return Finding("sources", "note", "no params.yaml here")
-    return sources_of(load_settings())
+    try:
+        settings = load_settings()
+    except BadArguments:  # said at `settings`
+        return Finding("sources", "note", "not looked at: the settings cannot be read")
+    return sources_of(settings)
 
 
 def sources_of(settings: Settings) -> Finding:

@@ -30,6 +30,18 @@ def test_doctor_outside_a_project_says_what_stands_in_the_way(blip, tmp_path: Pa
     assert (states["dvc"], states["settings"]) == ("bad", "bad")
 
 
+def test_the_doctor_says_once_what_is_wrong_with_the_settings(blip, tmp_path: Path, monkeypatch):
+    params = (Path(__file__).parents[2] / "params.yaml").read_text().replace("seed: 7", "seed: seven")
+    (tmp_path / "params.yaml").write_text(params)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+
+    found = {finding["subject"]: finding for finding in json.loads(blip("doctor", "--json").out)}
+
+    assert [subject for subject, finding in found.items() if "seven" in finding["text"]] == ["settings"]
+    assert (found["cores"]["state"], found["sources"]["state"]) == ("good", "note")
+
+
 def test_the_doctor_has_little_patience_with_a_server_that_is_down(blip, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.chdir(tmp_path)

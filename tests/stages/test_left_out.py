@@ -121,6 +121,10 @@ def test_settings_that_were_written_down_leave_out_the_same() -> None:
             {"ingest__datasets__validation": None, "capfilt__held_out": "test"},
             r"filter reads validation, null",
         ),
+        (
+            {"finetune__vqa": load_settings(ROOT / "params.yaml").finetune.vqa},
+            r"vqa reads vqa_train, vqa_validation, null",
+        ),
         ({"finetune__retrieval": None}, r"finetune\.retrieval"),
     ],
 )

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from blip.data.image_processor import check_blip_processor
@@ -35,6 +36,9 @@ from blip.model.ranking import most_likely
 
 DecodingName = Literal["greedy", "beam", "nucleus"]
 HeadName = Literal["itm", "itc"]
+ANSWERS_AT_ONCE = (
+    2048  # of all questions that are ranked together: 1.2 GB of a base model in float32, at 8 tokens
+)
 
 
 class Blip:
@@ -172,9 +176,9 @@ class Blip:
     def match(self, images: Any, texts: Sequence[str], head: HeadName = "itm") -> Tensor:
         """Every image against every text ``[N, M]``: probability of a match (ITM) or cosine (ITC)."""
         _one_of("head", head, HeadName)
-        tokens = self.encode_images(images)
         if head == "itc":
-            return self.project_images(tokens) @ self.embed_texts(texts).T
+            return self.embed_images(images) @ self.embed_texts(texts).T
+        tokens = self.encode_images(images)
         image = torch.arange(len(tokens)).repeat_interleave(len(texts))
         text = torch.arange(len(texts)).repeat(len(tokens))
         return self.score_pairs(tokens, image, texts, text).sigmoid().view(len(tokens), len(texts))
@@ -327,7 +331,8 @@ class Blip:
         """The most likely candidate for every question (BLIP paper, section 5.3).
 
         The `keep` candidates with the likeliest first token are scored by their whole log-likelihood. They are
-        written as answers are for training.
+        written as answers are for training. So many questions are ranked at once that no more than `ANSWERS_AT_ONCE`
+        candidates are.
 
         Args:
             tokens_NTD: encoded images; question i is about image ``image_index[i]``.
@@ -335,8 +340,9 @@ class Blip:
         ids, mask = self._encode([clean_answer(candidate) for candidate in candidates])
         ids[:, 0] = self.tokenizer.bos
         best: list[str] = []
-        for start in range(0, len(questions), batch_size):
-            chosen = slice(start, start + batch_size)
+        step = min(batch_size, max(1, ANSWERS_AT_ONCE // max(1, min(keep, len(candidates)))))
+        for start in range(0, len(questions), step):
+            chosen = slice(start, start + step)
             with self._autocast():
                 context = self._question_context(tokens_NTD, image_index[chosen], questions[chosen])
                 winners = most_likely(self.network, context, ids, mask, keep)
@@ -385,6 +391,9 @@ class Blip:
         return Explanation(named[0], shares, probability, unknown=named[1], cut=named[2])
 
     def _pixels(self, images: Any) -> Tensor:
+        single = isinstance(images, np.ndarray) and images.ndim <= 3
+        if single or isinstance(images, str | bytes | Path | Image.Image):
+            raise BadArguments("images are a list, or a tensor [N, 3, S, S]; put the one picture into a list")
         if isinstance(images, Tensor):
             patch = self.network.config.vision.patch_size
             side = images.shape[-1]

@@ -105,7 +105,9 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     rows = len(q) if AMX else max(1, BLOCK // max(1, scores))
     if rows >= len(q):
         return _three_operations(q, k, v, mask)
-    masks = [None] * len(q) if mask is None else mask.expand(len(q), -1, -1, -1).split(rows)
+    if mask is not None and mask.ndim < 4:
+        mask = mask[(None,) * (4 - mask.ndim)]
+    masks = [None] * len(q) if mask is None else mask.expand(len(q), *mask.shape[-3:]).split(rows)
     parts = zip(q.split(rows), k.split(rows), v.split(rows), masks, strict=False)
     return torch.cat([_three_operations(*part) for part in parts])
 

@@ -19,7 +19,7 @@ def defined(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 @pytest.mark.parametrize("amx", [False, True])
-@pytest.mark.parametrize("masked", [None, "of each row", "of all rows"])
+@pytest.mark.parametrize("masked", [None, "of each row", "of all rows", "of each query"])
 @pytest.mark.parametrize("keys", [9, 100, 200, 300])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_results_and_gradients_are_those_of_the_definition(
@@ -32,7 +32,8 @@ def test_results_and_gradients_are_those_of_the_definition(
     mask = None
     if masked:
         rows = 7 if masked == "of each row" else 1
-        mask = torch.zeros(rows, 1, 1, keys).masked_fill(torch.rand(rows, 1, 1, keys) < 0.3, -1e4).to(dtype)
+        shape = (5, keys) if masked == "of each query" else (rows, 1, 1, keys)
+        mask = torch.zeros(shape).masked_fill(torch.rand(shape) < 0.3, -1e4).to(dtype)
     for training in (False, True):
         q, k, v = (torch.randn(shape).to(dtype).requires_grad_(training) for shape in shapes)
         found, expected = attention(q, k, v, mask), defined(q, k, v, mask)

@@ -2,7 +2,7 @@
 
 import torch
 
-from blip.model import ranking
+from blip.model import api, attention, ranking
 from blip.model.ranking import most_likely
 from tests import tiny
 
@@ -52,3 +52,19 @@ def test_the_block_size_changes_nothing(monkeypatch) -> None:
 def test_candidates_of_one_token_are_ranked() -> None:
     found, expected = one_by_one(2, ["red", "table", "dog"])
     assert found == expected
+
+
+def test_answers_are_ranked_whatever_leaves_the_cache(monkeypatch) -> None:
+    """Without AMX, and with more rows than are attended to at once: the tokens of an answer see those before them."""
+    expected = one_by_one(128, CANDIDATES)[0]
+    monkeypatch.setattr(attention, "AMX", False)
+    monkeypatch.setattr(attention, "BLOCK", 1)
+    assert one_by_one(128, CANDIDATES)[0] == expected
+
+
+def test_however_few_questions_are_ranked_at_once_the_answers_are_the_same(monkeypatch) -> None:
+    model = tiny.blip(seed=3)
+    images, questions = tiny.images(9), ["red table", "the dog", "what colour"] * 3
+    whole = model.answer(images, questions, CANDIDATES)
+    monkeypatch.setattr(api, "ANSWERS_AT_ONCE", 2 * len(CANDIDATES))
+    assert model.answer(images, questions, CANDIDATES) == whole

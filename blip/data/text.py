@@ -44,6 +44,11 @@ def clean_question(text: str, max_words: int = 50) -> str:
     return " ".join(_DROPPED.sub("", text.lower()).split()[:max_words])
 
 
+def clean_statement(text: str) -> str:
+    """As `clean_caption`, of at most 40 words: a statement about two pictures, as BLIP's NLVR2 reads it."""
+    return clean_caption(text, max_words=40)
+
+
 def clean_answer(text: str) -> str:
     """In lower case, with the marks that it has: 10:30 is no 1030."""
     return " ".join(text.lower().split())

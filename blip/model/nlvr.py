@@ -19,6 +19,7 @@ from blip.data.text import Tokenizer
 from blip.errors import BlipError
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.checkpoints import load_transformers, read_files, renamed_state, write_files
+from blip.model.config_fields import Fields
 from blip.model.config_json import ModelCard, config_values, parse_config
 from blip.model.context import Context
 from blip.model.packing import Packing
@@ -173,7 +174,9 @@ def load_nlvr(directory: Path) -> tuple[NlvrNetwork, ModelCard]:
     config, card = parse_config(values, str(directory))
     if values.get("model_type") != MODEL_TYPE:
         raise BlipError(f"{directory} is a model for {card.task}, not for NLVR2; blip.load opens it")
-    network = NlvrNetwork(NlvrConfig(config.vision, config.text, values["blip"]["merged_from"]))
+    own = Fields(values, f"{directory}/config.json").section("blip")
+    merged_from = own.whole("merged_from", config.text.layers // 2, least=0)
+    network = NlvrNetwork(NlvrConfig(config.vision, config.text, merged_from))
     missing = load_transformers(network, state, str(directory))
     if missing:
         raise BlipError(

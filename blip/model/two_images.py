@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from blip.data.images import ImageInput, preprocess
-from blip.data.text import Tokenizer, clean_question
+from blip.data.text import Tokenizer, clean_statement
 from blip.data.vocabulary import find_tokenizer
 from blip.errors import BlipError
 from blip.model.batch import counted
@@ -20,6 +20,8 @@ from blip.model.inference import keep_in, pack
 from blip.model.nlvr import NlvrNetwork, load_nlvr
 from blip.model.precision import autocast
 from blip.model.public import open_public
+
+BLOCK = 64  # images that are encoded at once
 
 
 class TwoImages:
@@ -72,12 +74,15 @@ class TwoImages:
             )
         if not statements:
             return torch.empty(0)
-        ids, mask = self.tokenizer.encode([clean_question(text) for text in statements], self.max_tokens)
+        ids, mask = self.tokenizer.encode([clean_statement(text) for text in statements], self.max_tokens)
         ids[:, 0] = self.tokenizer.enc
-        images = preprocess([*left, *right], self.network.config.vision.image_size).to(self.device)
+        images, size = [*left, *right], self.network.config.vision.image_size
         with autocast(self.device, self.dtype):
             index = torch.tensor(pairs, device=self.device)
-            tokens = self.network.vision(images)
+            blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
+            tokens = torch.cat(
+                [self.network.vision(preprocess(some, size).to(self.device)) for some in blocks]
+            )
             given = ids.to(self.device), mask.to(self.device)
             logits = self.network.judge(tokens, *given, index, counted(mask))
         return logits.softmax(-1)[:, 1].cpu()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from blip.data.loader import Batch
 from blip.data.sample import Caption, Sample, stable_id
-from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question
+from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, clean_statement
 from blip.errors import BlipError
 from blip.model.batch import PairBatch
 from blip.model.dialogs import CAPTION_TOKENS, DialogBatch, encode_dialogs
@@ -168,7 +168,7 @@ class StatementCollate:
                 left[row], right[row] = right[row], left[row]
             told = [question for question in sample.questions if question.answers]
             for question in rng.sample(told, min(self.per_pair, len(told))):
-                text = clean_question(question.text)
+                text = clean_statement(question.text)
                 pair.append(row)
                 texts.append(mirrored(text) if swapped else text)
                 true.append(int(question.answers.get("true", 0.0) >= 0.5))

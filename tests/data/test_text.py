@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertTokenizer, BertTokenizerFast
 
-from blip.data.text import Tokenizer, clean_caption, clean_question, train_vocabulary
+from blip.data.text import Tokenizer, clean_caption, clean_question, clean_statement, train_vocabulary
 from blip.errors import BlipError
 
 TEXTS = [
@@ -29,6 +29,8 @@ def test_captions_are_cleaned_as_blip_cleans_them() -> None:
 
 
 def test_questions_lose_punctuation_without_a_gap() -> None:
+    assert clean_statement("There are two dogs;one is brown.") == "there are two dogs one is brown"
+    assert len(clean_statement("dog " * 50).split()) == 40
     assert clean_question("What's the U.S. flag's colour?") == "what's the us flag's colour?"
 
 

@@ -57,7 +57,7 @@ def normalise(images: Tensor) -> Tensor:
 def arrive(images: Tensor, device: torch.device | str) -> Tensor:
     """Images as the network takes them, on its device: bytes travel as bytes and are normalised there."""
     moved = send(images, device)
-    return normalise(moved) if moved.dtype == torch.uint8 else moved
+    return normalise(moved) if moved.dtype == torch.uint8 else moved.float()
 
 
 def send(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -68,11 +68,13 @@ def send(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 
 def to_pil(image: ImageInput) -> Image.Image:
-    """A picture in any of the accepted forms as RGB; arrays are uint8, `[H, W]` or `[H, W, 3 or 4]`."""
+    """A picture in any of the accepted forms as RGB; arrays are uint8, `[H, W]` or `[H, W, 1, 3 or 4]`."""
     if isinstance(image, Image.Image):
         return to_rgb(image)
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+        if image.ndim == 3 and image.shape[2] == 1:
+            image = image[:, :, 0]
+        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
             raise BadImage(
                 "not_an_image", f"an array of {image.dtype} {list(image.shape)}, not uint8 [H, W, 3]"
             )

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from blip.errors import BadArguments
 from blip.model.blip import BlipNetwork
 from blip.model.context import Cache, Context, Tokens, select_rows
 
@@ -37,6 +38,14 @@ class Decoding:
     top_p: float | None = None
     repetition_penalty: float = 1.0
     normalise: Normalise = "generated"
+
+    def __post_init__(self) -> None:
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise BadArguments(f"top_p={self.top_p}: it is above 0 and at most 1")
+        if self.repetition_penalty <= 0:
+            raise BadArguments(
+                f"repetition_penalty={self.repetition_penalty}: it is above 0; 1 has no effect"
+            )
 
     def normal_length(self, tokens: int, prompt: int, ended: bool) -> int:
         """What the log-probability of a text of so many tokens is divided by."""
@@ -76,6 +85,10 @@ def generate(
     Returns:
         token ids of each text without the prompt and the end token.
     """
+    if decoding.max_length > (positions := network.config.text.max_positions):
+        raise BadArguments(
+            f"max_length={decoding.max_length}: this model has positions for {positions} tokens"
+        )
     if prompt_BT.shape[1] >= decoding.max_length:
         return [[] for _ in prompt_BT]
     if decoding.beams > 1:

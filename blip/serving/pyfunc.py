@@ -47,7 +47,9 @@ class BlipModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Open the model directory that travels with the version."""
         import blip
+        from blip.machine import usable_cores
 
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
         config = context.model_config or {}
         self._task = config.get("task", "caption")
         self._model = blip.load(context.artifacts["model"], config.get("device", "cpu"))
@@ -90,15 +92,14 @@ class BlipModel(PythonModel):
         return self._model.caption(self._images(table, "caption"), decoding=options.get("decoding") or "beam")
 
     def _match(self, table: pd.DataFrame, options: dict[str, Any]) -> list[float]:
-        tokens = self._model.encode_images(self._images(table, "match"))
-        texts = _texts(table, "text", "match")
+        images, texts = self._images(table, "match"), _texts(table, "text", "match")
         head = options.get("head") or "itm"
         if head not in ("itm", "itc"):
             raise _invalid(f"unknown head {head!r}: it is itm or itc")
         if head == "itc":
-            return (self._model.project_images(tokens) * self._model.embed_texts(texts)).sum(dim=1).tolist()
+            return (self._model.embed_images(images) * self._model.embed_texts(texts)).sum(dim=1).tolist()
         row = torch.arange(len(texts))
-        return self._model.score_pairs(tokens, row, texts, row).sigmoid().tolist()
+        return self._model.score_pairs(self._model.encode_images(images), row, texts, row).sigmoid().tolist()
 
     def _answer(self, table: pd.DataFrame, options: dict[str, Any]) -> list[str]:
         return self._model.answer(self._images(table, "answer"), _texts(table, "question", "answer"))

@@ -1,9 +1,11 @@
 """What the public object does with nothing, with a text without a word, and with a name that is none."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from blip.data.decode import BadImage
 from blip.errors import BadArguments
 from blip.model.api import Blip
 from blip.model.context import Context
@@ -100,3 +102,44 @@ def test_a_prompt_has_the_tokens_that_training_gave_it() -> None:
     texts = ["red apple", "dog"]
     found = [m.likelihood(m.encode_images(images), torch.arange(2), texts) for m in (marked, plain)]
     assert torch.equal(*found)
+
+
+def test_one_picture_that_is_in_no_list_is_refused(model: Blip) -> None:
+    for picture in (np.zeros((5, 9, 3), np.uint8), "cat.jpg"):
+        with pytest.raises(BadArguments, match="put the one picture into a list"):
+            model.caption(picture, "greedy")
+
+
+def test_grey_arrays_and_tensors_of_other_floats_are_pictures(model: Blip) -> None:
+    grey = np.full((32, 32), 90, np.uint8)
+    assert torch.equal(model.embed_images([grey]), model.embed_images([grey[:, :, None]]))
+    with pytest.raises(BadImage, match=r"\[32, 32, 2\], not uint8"):
+        model.embed_images([np.zeros((32, 32, 2), np.uint8)])
+    images = tiny.images(2)
+    assert torch.equal(model.embed_images(images.double()), model.embed_images(images))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"top_p": 0.0}, "top_p=0.0: it is above 0 and at most 1"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0: it is above 0"),
+        ({"max_length": 1000}, "max_length=1000: this model has positions for"),
+    ],
+)
+def test_decoding_that_cannot_be_is_refused_by_name(model: Blip, settings, said: str) -> None:
+    with pytest.raises(BadArguments, match=said):
+        model.caption(tiny.images(1), "nucleus", **settings)
+
+
+def test_cosines_need_no_tokens_of_the_pictures(model: Blip, monkeypatch) -> None:
+    whole = model.match(tiny.images(3), ["red", "a dog"], head="itc")
+    asked: list[bool] = []
+    encode = Blip.encode_images
+
+    def seen(self: Blip, *arguments, first_only: bool = False):
+        asked.append(first_only)
+        return encode(self, *arguments, first_only=first_only)
+
+    monkeypatch.setattr(Blip, "encode_images", seen)
+    assert torch.equal(model.match(tiny.images(3), ["red", "a dog"], head="itc"), whole) and asked == [True]

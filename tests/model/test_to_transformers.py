@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from PIL import Image
 
 from blip.model.api import Blip
 from blip.model.blip import BlipConfig, BlipNetwork
@@ -207,3 +208,16 @@ def test_the_bf16_network_answers_nearly_the_same(saved: Callable[[str], Saved])
     at = saved("tied")
     half = Blip.open(at.directory, dtype="bfloat16")
     assert torch.allclose(half.embed_images(at.images), at.ours.embed_images(at.images), atol=0.05)
+
+
+def test_a_text_is_matched_alike_once_it_begins_as_readme_says(tmp_path: Path) -> None:
+    save_model(tiny.network(), tiny.tokenizer(), tmp_path / "model", ModelCard())
+    picture = Image.effect_noise((40, 32), 90).convert("RGB")
+    processor = transformers.BlipProcessor.from_pretrained(tmp_path / "model")
+    theirs = transformers.BlipForImageTextRetrieval.from_pretrained(tmp_path / "model").eval()
+    inputs = processor(images=picture, text="the dog on the table", return_tensors="pt")
+    inputs.input_ids[:, 0] = processor.tokenizer.convert_tokens_to_ids("[ENC]")
+    with torch.no_grad():
+        logits = theirs(inputs.input_ids, inputs.pixel_values, attention_mask=inputs.attention_mask).itm_score
+    ours = Blip.open(tmp_path / "model").match([picture], ["the dog on the table"])
+    assert torch.allclose(logits.softmax(-1)[:, 1:], ours, atol=1e-4)

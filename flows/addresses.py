@@ -11,10 +11,13 @@ from pathlib import Path
 
 from blip.credentials import asking, shown
 from blip.errors import BlipError
-from blip.lock import lock
+from blip.lock import is_held, lock
 from blip.ports import HOST, PORTS, is_free
 
-ANNOUNCED = Path(".blip/ui.json")
+ANNOUNCED, UP = (
+    Path(".blip/ui.json"),
+    Path(".blip/ui.lock"),
+)  # the lock is held for as long as the pages are up
 TRIED_PORTS = 20
 
 
@@ -24,8 +27,9 @@ def address(name: str) -> str:
 
 
 def announced() -> dict[str, str]:
-    """The addresses that the last `make ui` wrote down and has not taken back."""
-    return json.loads(ANNOUNCED.read_text(encoding="utf-8")) if ANNOUNCED.is_file() else {}
+    """The addresses that a running `make ui` wrote down; those of one that was killed may be another project's now."""
+    there = ANNOUNCED.is_file() and is_held(UP)
+    return json.loads(ANNOUNCED.read_text(encoding="utf-8")) if there else {}
 
 
 def named_prefect() -> str | None:

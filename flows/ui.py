@@ -9,7 +9,6 @@ import argparse
 import functools
 import http.server
 import os
-import signal
 import sys
 import threading
 import time
@@ -21,8 +20,10 @@ from blip.atomic import write_json
 from blip.config.places import DATA_DOCS, GALLERY, REPORT, REPORTS
 from blip.credentials import shown
 from blip.errors import DONE, FAILED, BlipError
+from blip.lock import hold, is_held, let_go
 from blip.ports import HOST
-from flows.addresses import ANNOUNCED, announced, answers, reserved_port
+from blip.signals import end_by_signals
+from flows.addresses import ANNOUNCED, UP, announced, reserved_port
 from flows.deploy import let_go_of_lost_runs
 from flows.servers import mlflow_server, prefect_server, started
 
@@ -38,12 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
     argparse.ArgumentParser(prog="python -m flows.ui", description="the pages, until Ctrl-C").parse_args(
         arguments
     )
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
-        signal.signal(number, signal.default_int_handler)
+    end_by_signals()
     try:
-        if running := [url for url in announced().values() if answers(url)]:
-            raise BlipError(f"the pages are up already: {', '.join(running)}; end the other `make ui` first")
+        if is_held(UP):
+            there = ", ".join(announced().values()) or "they are starting"
+            raise BlipError(f"the pages are up already: {there}; end the other `make ui` first")
+        hold(UP, "the pages", "serves them; end the other `make ui` first")
         with ExitStack() as stack:
+            stack.callback(let_go, UP)
             serve(stack)
     except BlipError as error:
         print(f"error: {error}", file=sys.stderr)

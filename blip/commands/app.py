@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blip.commands.opening import Device, chosen_device, leave_out
+from blip.commands.opening import Device, chosen_device, leave_out, use_own_cores
 from blip.commands.output import columns, plain
 from blip.errors import BlipError
 
@@ -69,6 +69,7 @@ def app_(
         from blip.serving.app import Page, build
         from blip.serving.examples import asked, captioned
 
+        use_own_cores()
         print(f"opening {', '.join(dict.fromkeys(names.values()))} ...", flush=True)
         service = Service.open(names, chosen_device(device), searched, leave_out)
         for line in columns(summary(service)):

@@ -6,7 +6,6 @@ It asks nothing of the network: no analytics, no version check, no fonts of else
 """
 
 import os
-import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from blip.errors import BlipError
+from blip.signals import end_by_signals
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -43,8 +43,7 @@ def serve(
         BlipError: the port is taken, or the host is no address of this machine.
     """
     with listening(host, port) as open_socket, suppress(KeyboardInterrupt):
-        for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
-            signal.signal(number, signal.default_int_handler)
+        end_by_signals()
         with TemporaryDirectory(prefix="blip-app-") as folder:
             os.environ |= QUIET | {"GRADIO_TEMP_DIR": folder}
             page = build(Path(folder))

@@ -16,9 +16,10 @@ import pytest
 from mlflow import MlflowClient
 
 from blip.errors import BlipError
+from blip.lock import hold, let_go
 from blip.ports import HOST, PORTS, is_free
 from flows import addresses, demo, deploy, ui
-from flows.addresses import ANNOUNCED, TRIED_PORTS, address, reserved_port, running_prefect
+from flows.addresses import ANNOUNCED, TRIED_PORTS, UP, address, reserved_port, running_prefect
 from flows.servers import Server, mlflow_server, started
 from tests.processes import running
 
@@ -82,7 +83,12 @@ def test_the_address_is_the_preferred_one_until_another_is_announced(tmp_path: P
 
     ANNOUNCED.parent.mkdir()
     ANNOUNCED.write_text(json.dumps({"mlflow": "http://127.0.0.1:5003"}))
+    assert address("mlflow") == "http://127.0.0.1:5000", (
+        "of pages that were killed: it may be another project's now"
+    )
+    hold(UP, "the pages", "serves them")
     assert address("mlflow") == "http://127.0.0.1:5003"
+    let_go(UP)
 
 
 def test_the_password_of_a_server_is_not_announced(tmp_path: Path, monkeypatch, capsys):
@@ -136,7 +142,16 @@ def test_an_announced_server_that_is_gone_is_not_used(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     ANNOUNCED.parent.mkdir()
     ANNOUNCED.write_text(json.dumps({"prefect": "http://127.0.0.1:9"}))
+    hold(UP, "the pages", "serves them")
+    assert running_prefect() is None
+    let_go(UP)
 
+
+def test_a_server_that_another_project_has_at_an_address_of_before_is_not_used(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ANNOUNCED.parent.mkdir()
+    ANNOUNCED.write_text(json.dumps({"prefect": "http://127.0.0.1:4200"}))
+    monkeypatch.setattr(addresses, "answers", lambda url: True)
     assert running_prefect() is None
 
 

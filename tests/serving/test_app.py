@@ -276,7 +276,10 @@ def test_a_browser_shows_the_page_without_any_other_host(opened: Opened, model: 
     assert f"<code>{model}</code>" in body and "0.3M parameters" in body and "on CPU" in body
 
 
-@pytest.mark.parametrize(("number", "host"), [(signal.SIGTERM, "127.0.0.1"), (signal.SIGINT, "0.0.0.0")])
+@pytest.mark.parametrize(
+    ("number", "host"),
+    [(signal.SIGTERM, "127.0.0.1"), (signal.SIGHUP, "127.0.0.1"), (signal.SIGINT, "0.0.0.0")],
+)
 def test_a_signal_ends_it_with_nothing_left(
     model: Path, pictures: Path, tmp_path: Path, number: signal.Signals, host: str
 ):

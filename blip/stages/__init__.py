@@ -23,7 +23,7 @@ from typing import Protocol, cast
 
 from blip.atomic import atomic_path, write_json
 from blip.config import Settings
-from blip.config.dvc_yaml import outputs
+from blip.config.dvc_yaml import has_stage, outputs
 from blip.config.places import METRICS, RUNS
 from blip.errors import BadArguments
 from blip.stages.unsaved import Made, Unsaved, forget_saved
@@ -154,7 +154,6 @@ def _run_here(name: str, stage: Stage, settings: Settings) -> dict[str, float]:
         scores, trained = _made_once(name, stage, settings, run)
         run.measured |= scores.measured
         run.log_metrics(scores.figures)
-        run.tag_weights()
         if stage.keeps_metrics:
             write_json(_metrics_of(name), as_json(scores))
         _forget_checkpoints(trained)
@@ -163,10 +162,10 @@ def _run_here(name: str, stage: Stage, settings: Settings) -> dict[str, float]:
 
 def _made_once(name: str, stage: Stage, settings: Settings, run: StageRun) -> Made:
     """What the stage makes; under DVC, of one that trains or bootstraps, what it made before DVC could save it."""
-    if "DVC_STAGE" not in os.environ:
-        return _make(name, stage, settings, run)
-    forget_saved()
-    if not stage.has_ranks:
+    by_dvc = os.environ.get("DVC_STAGE", "").rpartition(":")[2] == name and has_stage(name)
+    if by_dvc:
+        forget_saved()
+    if not (by_dvc and stage.has_ranks):
         return _make(name, stage, settings, run)
     unsaved = Unsaved.of(name, settings)
     if made := unsaved.take_up():
@@ -184,6 +183,7 @@ def _make(name: str, stage: Stage, settings: Settings, run: StageRun) -> Made:
     figures = module.run(settings, run, stage.variant)
     figures = _finite(name, figures | run.figures)
     figures["seconds"] = round(time.monotonic() - began, 2)
+    run.tag_weights()
     return Made(Scores(figures, run.measured), run.trained)
 
 

@@ -18,6 +18,9 @@ which take no room. On a file system without such links nothing is kept.
 import json
 import os
 import shutil
+import sys
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +37,10 @@ from blip.tracking.store import STATE
 
 FOLDER, NOTE, LOCK = STATE / "unsaved", "made.json", Path("dvc.lock")
 CACHE = "__pycache__"
+STILL, TRIES = (
+    0.3,
+    20,
+)  # seconds without a change, after which DVC is not writing; how often that is looked for
 
 
 class Made(NamedTuple):
@@ -46,9 +53,10 @@ class Made(NamedTuple):
 def forget_saved() -> None:
     """Remove what DVC has saved since it was kept; other stages may be at work beside this one."""
     for folder in FOLDER.glob("[!.]*"):
-        noted, saved = _noted(folder), _saved(folder.name)
-        if noted is None or (saved and noted["saved"] != saved):
-            take_away(folder)
+        noted = _noted(folder)
+        if noted is None or noted["saved"] != _saved(folder.name):
+            with suppress(FileNotFoundError):  # a stage that starts beside this one was quicker
+                take_away(folder)
 
 
 @dataclass(frozen=True)
@@ -74,9 +82,14 @@ class Unsaved:
         if noted is None or noted["origins"] != self.origins:
             take_away(self.folder)
             return None
-        for number, target in enumerate(outputs(self.stage)):
-            with atomic_path(target) as temporary:
-                _link(self.folder / str(number), temporary)
+        try:
+            for number, target in enumerate(outputs(self.stage)):
+                with atomic_path(target) as temporary:
+                    _link(self.folder / str(number), temporary)
+        except OSError as error:  # as from a disk to another one
+            print(f"warning: what {self.stage} had made cannot be put back: {error}", file=sys.stderr)
+            take_away(self.folder)
+            return None
         return Made(from_json(noted["scores"], self.stage), noted["trained"])
 
     def keep(self, made: Made) -> None:
@@ -108,15 +121,19 @@ def _noted(folder: Path) -> dict[str, Any] | None:
 
 
 def _saved(stage: str) -> str:
-    """A digest of what DVC last saved of the stage: another one says that it has saved what was made since.
+    """A digest of what DVC last saved of the stage: another one says that it has saved what was made since."""
+    return digest_of([(yaml.safe_load(_lock()) or {}).get("stages", {}).get(stage)])
 
-    "" while DVC is writing.
-    """
-    try:
-        text = LOCK.read_text(encoding="utf-8") if LOCK.is_file() else ""
-        return digest_of([(yaml.safe_load(text) or {}).get("stages", {}).get(stage)])
-    except (yaml.YAMLError, OSError):
-        return ""
+
+def _lock() -> str:
+    """The text of dvc.lock, which DVC empties and writes piece by piece: each piece may be read as a whole."""
+    text = ""
+    for _ in range(TRIES if LOCK.is_file() else 0):
+        before, text = text, LOCK.read_text(encoding="utf-8")
+        if text == before and text.endswith("\n"):
+            break
+        time.sleep(STILL)
+    return text
 
 
 def _stamps(stage: str) -> list[tuple[str, int, int]]:

@@ -27,7 +27,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("DVC_STAGE", "bake")
     monkeypatch.chdir(tmp_path)
     spec = {"deps": ["flour"], "params": ["seed"], "outs": ["cake"], "plots": [{"heat.csv": {"x": "step"}}]}
-    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"bake": spec}}))
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"bake": spec, "taste": {"deps": ["cake"]}}}))
     Path("flour").mkdir()
     Path("flour/bag").write_text("white")
     return load_settings(ROOT / "params.yaml")
@@ -74,11 +74,11 @@ def test_a_stage_that_was_done_and_not_saved_is_not_done_again(settings: Setting
 def test_one_that_was_killed_before_its_figures_were_told_tells_them_then(
     settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(run: stages.StageRun) -> None:
+    def killed(run: stages.StageRun, figures: dict[str, float]) -> None:
         raise SystemExit(143)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages.StageRun, "tag_weights", killed)
+        patch.setattr(stages.StageRun, "log_metrics", killed)
         with pytest.raises(SystemExit):
             run_stage("bake", settings)
     remove_outputs()
@@ -135,6 +135,7 @@ def test_a_stage_that_starts_takes_away_what_is_saved_and_nothing_else(
     module.run = lambda settings, run, variant: {}
     monkeypatch.setitem(sys.modules, "taste", module)
     monkeypatch.setitem(stages.STAGES, "taste", Stage("taste"))
+    monkeypatch.setenv("DVC_STAGE", "taste")
     run_stage("taste", settings)
     assert (unsaved.FOLDER / "bake").is_dir(), "it ran beside the other, which DVC is storing"
     run_stage("taste", saved(settings))
@@ -150,3 +151,39 @@ def test_where_files_cannot_be_linked_the_stage_is_done_all_the_same(
     monkeypatch.setattr(unsaved.os, "link", refused)
     assert run_stage("bake", settings)["weight"] == 2.5
     assert Path("cake/layers/1").is_file() and not any(unsaved.FOLDER.iterdir())
+
+
+def test_a_stage_that_dvc_has_under_another_name_keeps_nothing(
+    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its inputs dvc.yaml says nothing here, and in dvc.lock it is called otherwise."""
+    monkeypatch.setenv("DVC_STAGE", "cake_of_ours")
+    run_stage("bake", settings)
+    remove_outputs()
+    run_stage("bake", settings)
+    assert len(baked) == 2 and not unsaved.FOLDER.exists()
+
+
+def test_what_cannot_be_put_back_is_made_again(
+    settings: Settings, baked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stage("bake", settings)
+    remove_outputs()
+    shutil.rmtree(unsaved.FOLDER / "bake/0")
+    run_stage("bake", settings)
+    assert len(baked) == 2 and Path("cake/layers/1").is_file()
+    assert "what bake had made cannot be put back" in capsys.readouterr().err
+
+
+def test_a_lock_that_dvc_is_writing_is_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = yaml.safe_dump({"stages": {"bake": {"outs": []}}})
+    pieces = iter(["", whole[:9], whole, whole])
+    Path("dvc.lock").touch()
+    monkeypatch.setattr(unsaved, "STILL", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", lambda path, **how: next(pieces))
+        found = unsaved._saved("bake")
+    Path("dvc.lock").write_text(whole)
+    assert found == unsaved._saved("bake") != unsaved._saved("other")

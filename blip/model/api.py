@@ -7,6 +7,7 @@ model.caption(["cat.jpg"], decoding="beam")
 import hashlib
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,11 +27,10 @@ from blip.model.config_json import check_tokens
 from blip.model.context import Context
 from blip.model.explain import Explanation, explain, place_words
 from blip.model.generation import Decoding, Normalise, decoding_context, generate
-from blip.model.inference import keep_in, make_quick
+from blip.model.inference import keep_in, make_quick, reading
 from blip.model.likelihood import mean_log_likelihood
 from blip.model.matching import match_pairs
 from blip.model.parts import lacks, require
-from blip.model.precision import autocast
 from blip.model.public import open_public
 from blip.model.ranking import most_likely
 
@@ -132,7 +132,7 @@ class Blip:
     @torch.inference_mode()
     def encode_images(self, images: Any, batch_size: int = 64, first_only: bool = False) -> Tensor:
         """Image tokens ``[N, T, D]``, CLS first; of which `first_only` computes that one, ``[N, 1, D]``."""
-        parts = []
+        parts, images = [], _several(images)
         for start in range(0, len(images), batch_size):
             with self._autocast():
                 parts.append(
@@ -233,6 +233,7 @@ class Blip:
             repetition_penalty,
             normalise=normalise,
         )
+        images = _several(images)
         names = keys or [str(number) for number in range(len(images))]
         captions: list[str] = []
         for start in range(0, len(images), batch_size):
@@ -294,6 +295,7 @@ class Blip:
         Raises:
             BadArguments: there are not as many questions as images, or no candidate is given.
         """
+        images = _several(images)
         if len(images) != len(questions):
             raise BadArguments(
                 f"{len(images)} image(s) and {len(questions)} question(s): give one question for each image"
@@ -391,9 +393,6 @@ class Blip:
         return Explanation(named[0], shares, probability, unknown=named[1], cut=named[2])
 
     def _pixels(self, images: Any) -> Tensor:
-        single = isinstance(images, np.ndarray) and images.ndim <= 3
-        if single or isinstance(images, str | bytes | Path | Image.Image):
-            raise BadArguments("images are a list, or a tensor [N, 3, S, S]; put the one picture into a list")
         if isinstance(images, Tensor):
             patch = self.network.config.vision.patch_size
             side = images.shape[-1]
@@ -417,8 +416,8 @@ class Blip:
         ids[:, 0] = self.tokenizer.bos
         return ids[:, :-1]
 
-    def _autocast(self) -> torch.autocast:
-        return autocast(self.device, self.dtype)
+    def _autocast(self) -> AbstractContextManager[None]:
+        return reading(self.device, self.dtype)
 
 
 def keyed_uniforms(keys: Sequence[str], seed: int, length: int) -> Tensor:
@@ -434,3 +433,13 @@ def _one_of(name: str, value: str, kind: Any) -> None:
     """Raises BadArguments for a value that a Literal does not name."""
     if value not in get_args(kind):
         raise BadArguments(f"{name}={value!r}: it is one of {', '.join(get_args(kind))}")
+
+
+def _several(images: Any) -> Any:
+    """The images. Raises BadArguments for one that is in no list: its rows or letters would be taken for pictures."""
+    array = isinstance(images, np.ndarray) and images.dtype == np.uint8
+    if isinstance(images, str | bytes | Path | Image.Image) or (
+        array and (images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (1, 3, 4)))
+    ):
+        raise BadArguments("images are a list, or a tensor [N, 3, S, S]; put the one picture into a list")
+    return images

@@ -5,12 +5,19 @@ moves more bytes than the product. What is computed stays the same, and the weig
 for a CPU's products (`blip/model/linear.py`) takes as much again, and changes results by rounding only.
 """
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from blip.model.blip import BlipNetwork
 from blip.model.compilation import compile_layers
 from blip.model.linear import Linear, PackedWeight, can_pack
+from blip.model.precision import autocast
+
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def keep_in(network: nn.Module, dtype: torch.dtype) -> None:
@@ -27,14 +34,22 @@ def keep_in(network: nn.Module, dtype: torch.dtype) -> None:
         network.lm_head.keep(network.word_embedding.detach().to(dtype))
 
 
-def make_quick(network: nn.Module, compiled: bool) -> None:
-    """Compile the layers, or keep the weights as a CPU multiplies with them: a compiler knows only ordinary ones.
+@contextmanager
+def reading(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Autocast; and on a GPU attention by others than cuDNN, which plans anew for each shape.
 
-    On a GPU attention is left to others than cuDNN, which plans anew for each shape: captions that are written have
-    another one after every token, and no two batches of texts that are judged have the same.
+    Captions that are written have another one after every token, and no two batches of texts that are judged have the
+    same.
     """
-    if any(parameter.is_cuda for parameter in network.parameters()):
-        torch.backends.cuda.enable_cudnn_sdp(False)
+    with ExitStack() as stack:
+        stack.enter_context(autocast(device, dtype))
+        if device.type == "cuda":
+            stack.enter_context(sdpa_kernel(KERNELS))
+        yield
+
+
+def make_quick(network: nn.Module, compiled: bool) -> None:
+    """Compile the layers, or keep the weights as a CPU multiplies with them: a compiler knows only ordinary ones."""
     if compiled:
         compile_layers(network)
     else:

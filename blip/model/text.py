@@ -22,7 +22,7 @@ from blip.model.linear import Linear, PackedWeight
 from blip.model.packing import Packing, Ragged, count_for, pays_to_pack, takes_ragged
 from blip.model.precision import compute_dtype
 
-FEW_IMAGES = 512  # whose keys and values at 384 px take 11 GB of a GPU in 16 bits; not measured
+FEW_IMAGES = 128  # whose keys and values at 384 px take 2.7 GB of a GPU in 16 bits; not measured
 
 
 @dataclass(frozen=True)

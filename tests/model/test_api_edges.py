@@ -1,5 +1,7 @@
 """What the public object does with nothing, with a text without a word, and with a name that is none."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -105,9 +107,27 @@ def test_a_prompt_has_the_tokens_that_training_gave_it() -> None:
 
 
 def test_one_picture_that_is_in_no_list_is_refused(model: Blip) -> None:
-    for picture in (np.zeros((5, 9, 3), np.uint8), "cat.jpg"):
-        with pytest.raises(BadArguments, match="put the one picture into a list"):
-            model.caption(picture, "greedy")
+    drawn = Image.new("RGB", (9, 5))
+    for picture in (
+        np.zeros((5, 9, 3), np.uint8),
+        np.zeros((5, 9), np.uint8),
+        "cat.jpg",
+        Path("cat.jpg"),
+        drawn,
+    ):
+        for ask in (model.caption, model.embed_images, lambda one: model.answer(one, ["red"])):
+            with pytest.raises(BadArguments, match="put the one picture into a list"):
+                ask(picture)
+
+
+def test_arrays_of_paths_and_of_pictures_are_lists(model: Blip, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(2)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (32, 32), (90 * number, 40, 9)).save(path)
+    expected = model.embed_images(paths)
+    assert torch.equal(model.embed_images(np.array([str(path) for path in paths])), expected)
+    pictures = np.stack([np.asarray(Image.open(path)) for path in paths])
+    assert torch.equal(model.embed_images(pictures), expected)
 
 
 def test_grey_arrays_and_tensors_of_other_floats_are_pictures(model: Blip) -> None:

@@ -43,7 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if is_held(UP):
             there = ", ".join(announced().values()) or "they are starting"
-            raise BlipError(f"the pages are up already: {there}; end the other `make ui` first")
+            raise BlipError(
+                f"the pages are up already: {there}; end the other `make ui` first (or remove {UP}, if there is none)"
+            )
         hold(UP, "the pages", "serves them; end the other `make ui` first")
         with ExitStack() as stack:
             stack.callback(let_go, UP)

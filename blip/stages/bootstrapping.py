@@ -75,7 +75,7 @@ def write_bootstrapped(target: Path, captioner: Path, judge: Path, settings: Set
     places = {"target": str(target), "captioner": str(captioner), "judge": str(judge)}
     write_json(folder / JOB, places | {"settings": settings.model_dump(mode="json", by_alias=True)})
     crew = current_crew() or Crew(Place(), settings.launch)
-    threads = max(settings.compute.threads // ranks, 1)
+    threads = max(settings.compute.threads // crew.place.beside(ranks), 1)
     crew.run("capfilt", ranks, ["blip.stages.capfilt_rank", str(folder)], folder / DONE, threads)
     shutil.rmtree(folder)
     give_up(folder)

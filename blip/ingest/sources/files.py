@@ -188,6 +188,8 @@ class Folder:
     def _read(self, places: list[Path], name: str, candidate: str) -> Media | Refused:
         found = places[0]
         if len(places) > 1 and len({place.resolve() for place in places}) > 1:
+            for place in places:
+                self._used.add(place.relative_to(self.path).as_posix())
             written = ", ".join(place.relative_to(self.path).as_posix() for place in places[:2])
             detail = (
                 f"{name} is in {len(places)} folders of {self.path}, as {written}: write it with its folder"

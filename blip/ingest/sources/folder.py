@@ -17,6 +17,7 @@ from blip.data.archive import UNSAFE
 from blip.data.sample import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Caption, Sample
 from blip.errors import BlipError
 from blip.ingest.sources.cells import caption_of
+from blip.ingest.sources.columns import pick
 from blip.ingest.sources.files import UNREADABLE, content, files_below
 from blip.ingest.sources.refused import (
     MISSING,
@@ -27,7 +28,7 @@ from blip.ingest.sources.refused import (
     extension_in,
     key_of,
 )
-from blip.ingest.sources.rows import CAPTIONS, table_in
+from blip.ingest.sources.rows import CAPTIONS, column_names, table_in
 
 TEXT = "txt"
 LOOKED_AT, MANY = 1000, 10  # names that tell for all, and of how few nothing can be said
@@ -44,9 +45,9 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     """
     if not path.is_dir():
         raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
-    _see_that_no_table_is_lost(path)
     root, beside = path.resolve(), _Beside()
     named = not any(map(beside.is_sidecar, files_below(path)))
+    _see_that_no_table_is_lost(path)
     if named:
         _see_that_names_say_something(path)
     for file in files_below(path):
@@ -61,11 +62,19 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
 
 
 def _see_that_no_table_is_lost(path: Path) -> None:
-    if table := table_in(path, *CAPTIONS):
+    if (table := table_in(path, *CAPTIONS)) and _has_captions(table):
         raise BlipError(
             f"source {path}: {table.name} lies there, which kind folder does not read: say kind table (or leave --kind "
             "out), or take it away where the texts beside the pictures, or their names, are their captions"
         )
+
+
+def _has_captions(table: Path) -> bool:
+    """Whether it is one of pictures and captions, by its columns: other programs write a metadata.json, too."""
+    try:
+        return bool(pick(column_names(table), None, table))
+    except BlipError:
+        return table.stem == CAPTIONS[0]
 
 
 def _see_that_names_say_something(path: Path) -> None:

@@ -29,6 +29,7 @@ from blip.training.preemption import stop_requested
 
 SILENCE_SECONDS = 60.0  # without a sign of life of a node's agent, which gives one every 2 s
 LAST_WORDS_SECONDS = 15.0  # for the other nodes' reports, once this node's ranks have ended
+SAID = 3  # nodes whose equal reports are told
 ARRIVAL_SECONDS = 60.0  # since the store is there, for nodes that are slower to start than this one is to end
 
 _of_stage: ContextVar["Crew | None"] = ContextVar("crew", default=None)
@@ -171,7 +172,8 @@ def _cause(reports: Sequence[Report]) -> Report:
 
     worst = min(reports, key=badness)
     texts = [report.text for report in reports if badness(report) == badness(worst) and report.text]
-    return replace(worst, text="; ".join(texts))
+    more = [f"and {len(texts) - SAID} more nodes"] if len(texts) > SAID else []
+    return replace(worst, text="; ".join([*texts[:SAID], *more]))
 
 
 def _code(error: BaseException | None) -> int:

@@ -245,6 +245,13 @@ def test_a_table_of_captions_is_not_lost_to_a_folder(tmp_path: Path, table: str,
     assert len(samples(items(tmp_path, "table"))) == 12
 
 
+def test_what_another_program_wrote_beside_texts_and_pictures_is_no_table_of_captions(tmp_path: Path) -> None:
+    for name in ("a.webp", "a.txt"):
+        write(tmp_path / name, "A")
+    (tmp_path / "metadata.json").write_text('[{"camera": "x", "taken": 2024}]')
+    assert len(samples(items(tmp_path, "folder"))) == 1
+
+
 @pytest.mark.parametrize("kind", ["folder", "imagefolder"])
 def test_links_to_folders_are_said_and_notes_of_macos_passed_over(tmp_path: Path, kind: str) -> None:
     write(tmp_path / "source/dogs/a dog.jpg", "A")

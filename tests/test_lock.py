@@ -20,9 +20,12 @@ import os, sys, time
 from pathlib import Path
 from blip.lock import hold
 hold(Path(sys.argv[1]), "it", "uses it")
+read, write = os.pipe()
 if os.fork() == 0:
+    os.write(write, b".")  # it has begun, and let go of what its parent holds
     time.sleep(20)  # a worker that outlives its parent for a while
     os._exit(0)
+os.read(read, 1)
 print("held", flush=True)
 time.sleep(60)
 """

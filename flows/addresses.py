@@ -14,10 +14,8 @@ from blip.errors import BlipError
 from blip.lock import is_held, lock
 from blip.ports import HOST, PORTS, is_free
 
-ANNOUNCED, UP = (
-    Path(".blip/ui.json"),
-    Path(".blip/ui.lock"),
-)  # the lock is held for as long as the pages are up
+ANNOUNCED = Path(".blip/ui.json")
+UP = Path(".blip/ui.lock")  # held for as long as the pages are up
 TRIED_PORTS = 20
 
 

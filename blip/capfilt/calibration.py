@@ -51,10 +51,8 @@ ROUND = (
     0.998,
 )
 """Thresholds to show: evenly spread log-odds, for a trained filter is sure of most texts."""
-DRAWS, EDGES = (
-    1000,
-    (0.025, 0.975),
-)  # sets of pictures drawn for an interval, and the part of them that it holds
+DRAWS = 1000  # sets of pictures, for an interval
+EDGES = (0.025, 0.975)  # of them
 
 
 class Point(NamedTuple):

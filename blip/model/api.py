@@ -36,9 +36,7 @@ from blip.model.ranking import most_likely
 
 DecodingName = Literal["greedy", "beam", "nucleus"]
 HeadName = Literal["itm", "itc"]
-ANSWERS_AT_ONCE = (
-    2048  # of all questions that are ranked together: 1.2 GB of a base model in float32, at 8 tokens
-)
+ANSWERS_AT_ONCE = 2048  # candidates of all questions: 1.2 GB of a base model in float32, at 8 tokens
 
 
 class Blip:

@@ -109,7 +109,7 @@ class TextTransformer(nn.Module):
 
         With C the width of a head: projecting costs ``4 N D^2`` a layer and then ``4 N D`` a query; moving the query
         into the tokens' space ``4 D^2 + 4 (D / C) N D``. A GPU with few images waits for kernels to be started, of
-        which keys and values take a third less, and not for products.
+        which keys and values take a quarter less, and not for products.
         """
         width, heads, count = self.config.width, self.config.heads, tokens_BND.shape[1]
         extra = width**2 + heads * count * width - count * width

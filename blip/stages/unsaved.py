@@ -37,10 +37,8 @@ from blip.tracking.store import STATE
 
 FOLDER, NOTE, LOCK = STATE / "unsaved", "made.json", Path("dvc.lock")
 CACHE = "__pycache__"
-STILL, TRIES = (
-    0.3,
-    20,
-)  # seconds without a change, after which DVC is not writing; how often that is looked for
+STILL = 0.3  # seconds without a change, after which DVC is not writing
+TRIES = 20  # that long, for a lock that never ends as DVC ends it
 
 
 class Made(NamedTuple):

@@ -6,6 +6,8 @@ how the filter did against the pool's known truth. The dataset gets to its place
 not made again when what follows is ended: DVC removes what stands there when the stage starts.
 """
 
+from dataclasses import replace
+
 from blip.atomic import atomic_path, put_in_place, take_away, write_text
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Settings
@@ -26,7 +28,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     _finish(settings)
     run.log_artifact(FINISHED / AUDIT_FILE)
     made = Bootstrapping.open(DATASETS / settings.capfilt.web, FINISHED, seed=settings.seed, shown=SHOWN)
-    show(made, run)
+    show(replace(made, target=TARGET), run)  # where it will be for who reads the page
     models = model_directory("captioner"), model_directory("filter")
     figures = run.note(bootstrapped_scores(FINISHED, *models, settings)) | made.audit.sources.figures()
     put_in_place(FINISHED, TARGET)

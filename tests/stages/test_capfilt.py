@@ -66,6 +66,7 @@ def test_the_stage_leaves_a_page_and_its_tables_on_disk_and_with_the_run(setting
     audit = pq.read_table("data/datasets/bootstrapped/audit.parquet").to_pylist()
     kept = sum(any(row["web_kept"]) or any(row["synthetic_kept"]) for row in audit)
     page = Path("reports/capfilt/index.html").read_text(encoding="utf-8")
+    assert "<code>data/datasets/bootstrapped/audit.parquet</code>" in page and ".capfilt" not in page
     tables = Path("reports/capfilt/summary.md").read_text(encoding="utf-8")
     assert f"{kept} of 12 pictures stay" in page
     assert page.count('src="data:image/webp;base64,') >= 12

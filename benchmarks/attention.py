@@ -1,21 +1,26 @@
-"""Which of torch's attention kernels is the quickest for the image encoder's tokens: forward alone, and with backward.
+"""Which attention kernel is the quickest for the image encoder's tokens: forward alone, and with backward.
 
     python benchmarks/attention.py                         # 480 images of 197 tokens, bfloat16, on a GPU
     python benchmarks/attention.py --device cpu --images 8 --dtype float32
 
-Prints Markdown, with the one that torch chooses by itself first; a kernel that does not take such tensors is said to.
+Prints Markdown: torch's kernels, the one that it chooses by itself first, and our own for short rows, which needs
+Triton. A kernel that does not take such tensors is said to.
 """
 
 import argparse
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from datetime import date
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from blip.model.attention import short_rows
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 KERNELS = {
     "chosen by torch": None,
@@ -39,19 +44,42 @@ def seconds(work: Callable[[], object], device: str, repeats: int) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def measure(
-    within: Callable[[], AbstractContextManager[object]], qkv: tuple[Tensor, Tensor, Tensor], repeats: int
-) -> tuple[float, float]:
+def kernels(device: str, images: int, tokens: int) -> Iterator[tuple[str, Attention]]:
+    """Attention of ``[B, H, N, C]``, by the name of what computes it."""
+    for name, kernel in KERNELS.items():
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, kernel: SDPBackend | None = kernel) -> Tensor:
+            with sdpa_kernel(kernel) if kernel else nullcontext():
+                return F.scaled_dot_product_attention(q, k, v)
+
+        yield name, attend
+    if short_rows is not None and device == "cuda":
+        yield "our own for short rows", of_short_rows(images, tokens)
+
+
+def of_short_rows(images: int, tokens: int) -> Attention:
+    """The kernel of packed texts with an image's tokens for a row; `blip.model.vision` does not use it."""
+    assert short_rows is not None
+    own = short_rows.attend
+    starts = torch.arange(images + 1, dtype=torch.int32, device="cuda") * tokens
+
+    def of_images(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
+        return own(q, k, v, starts, starts, tokens, causal=False).unflatten(0, (images, tokens)).transpose(1, 2)
+
+    return of_images
+
+
+def measure(attend: Attention, qkv: tuple[Tensor, Tensor, Tensor], repeats: int) -> tuple[float, float]:
     """Seconds of the forward pass alone, and of forward and backward together."""
     device, gradient = qkv[0].device.type, torch.ones_like(qkv[0])
 
     def forward() -> None:
-        with within(), torch.no_grad():
-            F.scaled_dot_product_attention(*qkv)
+        with torch.no_grad():
+            attend(*qkv)
 
     def both() -> None:
-        with within():
-            F.scaled_dot_product_attention(*qkv).backward(gradient)
+        attend(*qkv).backward(gradient)
 
     return seconds(forward, device, repeats), seconds(both, device, repeats)
 
@@ -73,11 +101,9 @@ def main() -> None:
     machine = torch.cuda.get_device_name() if chosen.device == "cuda" else "CPU"
     print(f"{machine}, torch {torch.__version__}, {date.today()}: {list(q.shape)} {chosen.dtype}\n")
     print("| kernel | forward | forward and backward |\n|---|---|---|")
-    for name, kernel in KERNELS.items():
+    for name, attend in kernels(chosen.device, chosen.images, chosen.tokens):
         try:
-            found = measure(
-                lambda kernel=kernel: sdpa_kernel(kernel) if kernel else nullcontext(), qkv, chosen.repeats
-            )
+            found = measure(attend, qkv, chosen.repeats)
         except RuntimeError:
             print(f"| {name} | does not take them | |")
             continue

@@ -100,7 +100,12 @@ class TextTransformer(nn.Module):
         return packing.unpack(x) if packing and not first_only else x
 
     def project_context(self, tokens_BND: Tensor, mask_BN: Tensor | None = None) -> list[Context]:
-        """Project image tokens (or question states) once for every layer's cross-attention."""
+        """Project image tokens (or question states) once for every layer's cross-attention.
+
+        Their type is changed once: cast in every layer, their gradient would be written as float32 by each of them, and
+        summed so, which are three times the bytes.
+        """
+        tokens_BND = tokens_BND.to(compute_dtype(tokens_BND))
         mask = None if mask_BN is None else _additive(mask_BN[:, None, None, :], tokens_BND)
         return [layer.cross_attention.project(tokens_BND, mask) for layer in self.layers]  # type: ignore[union-attr]
 

@@ -90,7 +90,8 @@ class Download(Section):
     `networks` are private ones to allow, as 10.1.0.0/16, for a mirror; `opt_outs` the X-Robots-Tag directives to
     respect; `agent` who we are, as `blip/1.0 (+mailto:...)`: a robots.txt or tag calls us by what is before the `/`.
     With `again` the stage ingest asks once more for what a finished dataset lacks because no server could be reached
-    (`dns`, `connect`, `timeout`) or a tar in a store did not come (`not_fetched`), for which all its tars are fetched.
+    (`dns`, `connect`, `timeout`), one was busy or broken (`http_429`, `http_503` and their like), or a tar in a store
+    did not come (`not_fetched`), for which all its tars are fetched.
     """
 
     connections: int = Field(128, ge=1)

@@ -68,7 +68,7 @@ def ingest_dataset(
         references: pictures that must not be near; None for evaluation data.
         pool: who makes the shards.
         origins: what the manifest is to say of all that the dataset is made from, if anything.
-        before: the same dataset as it was made of a list of URLs before, of which only what could not be reached is
+        before: the same dataset as it was made of a list of URLs before, of which only what may come now is
             asked for again; of a store all is fetched anew.
 
     Raises:

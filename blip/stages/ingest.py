@@ -112,9 +112,9 @@ def _lacks_what_may_come(name: str, source: Source, ingest: Ingest) -> bool:
     lacking = PairsDataset.open(DATASETS / name).manifest.quarantined
     if source.is_remote:
         return UNFETCHED in lacking
-    from blip.ingest.download.lost import UNREACHED
+    from blip.ingest.download.lost import PASSING
 
-    return not UNREACHED.isdisjoint(lacking)
+    return not PASSING.isdisjoint(lacking)
 
 
 def _references(

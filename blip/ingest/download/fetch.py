@@ -19,11 +19,9 @@ from yarl import URL
 from blip.config import Download
 from blip.ingest.download.body import read_picture
 from blip.ingest.download.client import Client, open_client, read_url
-from blip.ingest.download.lost import Lost
+from blip.ingest.download.lost import BUSY, Lost
 from blip.ingest.download.optout import opted_out
 from blip.ingest.download.robots import Robots
-
-AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 @asynccontextmanager
@@ -72,7 +70,7 @@ class Fetcher:
         async with self._client.answer(url, limit, self._robots.check if self._robots else None) as response:
             status, reason = response.status, response.reason or ""
             if status != 200:
-                wait = retry_after(response.headers) if status in AGAIN else None
+                wait = retry_after(response.headers) if status in BUSY else None
                 raise Lost(f"http_{status}", reason, wait)
             directive = opted_out(response.headers.getall("X-Robots-Tag", ()), self._agent, how.opt_outs)
             if directive:

@@ -4,7 +4,8 @@
     known = before.known(12, rows)                  # of rows that need not be asked for again
     for sample in before.samples(12): ...           # the pictures of those that gave one
 
-Asked for again are rows whose servers could not be reached, and those whose picture was refused when it was there.
+Asked for again are rows whose servers could not be reached or were busy, and those whose picture was refused when it
+was there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
 from blip.data.part import INDEX, QUARANTINE, SHARDS
 from blip.data.sample import Sample
-from blip.ingest.download.lost import UNREACHED
+from blip.ingest.download.lost import PASSING
 from blip.ingest.download.stream import LONGEST_URL
 from blip.ingest.sources.refused import Refused
 from blip.ingest.sources.urls import Address
@@ -64,7 +65,7 @@ class Before:
         lost = {
             row["key"]: Refused(row["key"], row["reason"], row["detail"])
             for row in self._index.to_table(filter=span).to_pylist()
-            if row["reason"] not in UNREACHED
+            if row["reason"] not in PASSING
             and row["key"] in urls
             and row["detail"].startswith(f"{urls[row['key']][:LONGEST_URL]}: ")
         }

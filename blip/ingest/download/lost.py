@@ -9,6 +9,8 @@ import aiohttp
 from blip.ingest.download.address import RefusedAddress
 
 UNREACHED = frozenset({"dns", "connect", "timeout"})  # what a machine without a network finds everywhere
+BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})  # how a server says that another time it might
+PASSING = UNREACHED | {f"http_{status}" for status in BUSY}  # what may be otherwise another day
 BAD_URL, REFUSED_ADDRESS, BAD_RESPONSE = "bad_url", "refused_address", "bad_response"
 UNASKED = frozenset({BAD_URL, REFUSED_ADDRESS})  # what is refused before a server is asked
 ERRORS = (

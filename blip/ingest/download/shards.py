@@ -44,7 +44,7 @@ class DownloadJob:
 
     Attributes:
         witnesses: of addresses that have answered; if one of them still does, a shard whose servers do not is lost.
-        before: a dataset that was made of the same list, of which only what could not be reached is asked for again.
+        before: a dataset that was made of the same list, of which only what may come now is asked for again.
     """
 
     shards: list[ShardJob]

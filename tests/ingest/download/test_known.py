@@ -1,4 +1,4 @@
-"""What a finished dataset lacks because a server was silent is asked for again, and nothing else."""
+"""What a finished dataset lacks because a server was silent or busy is asked for again, and nothing else."""
 
 import json
 import socket
@@ -16,10 +16,10 @@ from blip.tracking.runs import StageRun
 from .conftest import Server
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
-PATIENT = {"connect_seconds": 10.0, "read_seconds": 10.0, "total_seconds": 60.0}
+PATIENT = {"connect_seconds": 10.0, "read_seconds": 10.0, "total_seconds": 60.0, "retries": 0}
 
 
-def test_what_could_not_be_reached_is_asked_for_again_and_no_other(
+def test_what_could_not_be_reached_or_was_busy_is_asked_for_again_and_no_other(
     server: Server, settings: Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = server.url.rsplit(":", 1)[1]
@@ -27,6 +27,7 @@ def test_what_could_not_be_reached_is_asked_for_again_and_no_other(
     for number in (3, 14, 24):
         urls[number] = f"http://later.test:{port}/good/{number}.jpg"
     urls[7] = f"{server.url}/fault/missing/7.jpg"
+    urls[12] = f"{server.url}/fault/once_busy/12.jpg"
     rows = [{"url": url, "caption": [f"picture {number}"]} for number, url in enumerate(urls)]
     rows[5]["caption"] += ["seen", "bell\a"]  # of which one is left out
     (tmp_path / "list.json").write_text(json.dumps(rows))
@@ -52,14 +53,16 @@ def test_what_could_not_be_reached_is_asked_for_again_and_no_other(
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setenv("BLIP_WORKERS", "1")
     monkeypatch.chdir(tmp_path)
-    assert run(again=False).manifest.quarantined == {"control_characters": 1, "dns": 3, "http_404": 1}
+    lost = {"control_characters": 1, "dns": 3, "http_404": 1, "http_503": 1}
+    assert run(again=False).manifest.quarantined == lost
     is_up, before = True, Counter(server.seen)
-    assert run(again=False).manifest.quarantined == {"control_characters": 1, "dns": 3, "http_404": 1}
+    assert run(again=False).manifest.quarantined == lost
     assert server.seen == before
     for _ in range(2):  # the second time there is nothing to ask for
         dataset = run(again=True)
         assert dataset.manifest.quarantined == {"control_characters": 1, "http_404": 1}
-        assert server.seen - before == {f"/good/{number}.jpg": 1 for number in (3, 14, 24)}
+        asked = [*(f"/good/{number}.jpg" for number in (3, 14, 24)), "/fault/once_busy/12.jpg"]
+        assert server.seen - before == Counter(asked)
     assert [sample.url for sample in dataset.samples()] == [url for url in urls if "missing" not in url]
     assert [len(sample.captions) for sample in dataset.samples()] == [1] * 5 + [2] + [1] * 18
     assert dataset.verify() == []

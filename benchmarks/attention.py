@@ -65,7 +65,9 @@ def of_short_rows(images: int, tokens: int) -> Attention:
 
     def of_images(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
-        return own(q, k, v, starts, starts, tokens, causal=False).unflatten(0, (images, tokens)).transpose(1, 2)
+        return (
+            own(q, k, v, starts, starts, tokens, causal=False).unflatten(0, (images, tokens)).transpose(1, 2)
+        )
 
     return of_images
 

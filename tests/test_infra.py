@@ -14,8 +14,9 @@ import yaml
 from blip.config import Launch
 from blip.errors import PREEMPTED
 from blip.tracking.processes import TERMINATED
+from blip.training.launch.finding import find_place
 from blip.training.launch.hostfile import read_hostfile
-from blip.training.launch.place import Place, find_place
+from blip.training.launch.place import Place
 from tests.processes import running
 
 ROOT = Path(__file__).parents[1]

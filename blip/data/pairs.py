@@ -122,12 +122,6 @@ class PairsDataset:
                     if row["key"] not in exclude:
                         yield from (clean_caption(caption["text"]) for caption in row["captions"] or ())
 
-    def verify(self) -> list[str]:
-        """All that is wrong with the files, table and quarantine; blip.data.verification says more."""
-        from blip.data.verification import verify
-
-        return verify(self)
-
 
 _AGAIN = "make the dataset again (`dvc repro` or `blip stage ingest`)"
 

@@ -13,21 +13,19 @@ from collections.abc import Callable, Iterator
 from hashlib import file_digest, sha256
 from itertools import groupby, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from blip.data.archive import read_members
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
+from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_batches, read_column, read_rows
 from blip.data.part import QUARANTINE
 from blip.data.quarantine import INDEX, read_quarantine
 from blip.data.sample import Sample, stable_id
 from blip.errors import BlipError
-
-if TYPE_CHECKING:
-    from blip.data.pairs import PairsDataset
 
 COLUMNS = ["key", "shard", "width", "height", "bytes", "sha256"]
 SHOWN = 3  # problems of one kind in one place, before the rest are counted

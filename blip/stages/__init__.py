@@ -29,7 +29,8 @@ from blip.errors import BadArguments
 from blip.stages.unsaved import Made, Unsaved, forget_saved
 from blip.tracking.measured import Scores, as_json
 from blip.tracking.runs import StageRun, stage_run
-from blip.training.launch.place import Place, find_place
+from blip.training.launch.finding import find_place
+from blip.training.launch.place import Place
 from blip.training.memory import keep_freed_memory
 from blip.training.owner import give_up, keep_to_itself
 

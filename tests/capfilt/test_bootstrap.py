@@ -22,6 +22,7 @@ from blip.data.jobs import Pool
 from blip.data.manifest import write_manifest
 from blip.data.pairs import Caption, PairsDataset
 from blip.data.partial import content_of
+from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.training.heartbeat import Heartbeat
 
@@ -74,7 +75,7 @@ def test_every_image_is_in_the_audit_and_what_is_kept_is_in_the_dataset(
     assert tally.dropped == sum(not row["kept"] for row in rows) > 0
     out = PairsDataset.open(tmp_path / "out")
     assert sum(out.manifest.quarantined.values()) == tally.dropped
-    assert out.verify() == []
+    assert verify(out) == []
 
 
 def test_a_sign_is_given_for_every_batch_that_is_prepared_or_done(
@@ -316,7 +317,7 @@ def test_a_picture_that_cannot_be_decoded_is_set_aside_by_itself(
     tally = run(web, tmp_path / "out", models, **settings)
     out = PairsDataset.open(tmp_path / "out")
     assert (tally.images, tally.dropped, tally.bad) == (7, 1, 1)
-    assert out.manifest.quarantined == {"bad_picture": 1} and out.verify() == []
+    assert out.manifest.quarantined == {"bad_picture": 1} and verify(out) == []
     reason, detail = refused(tmp_path / "out")["web-2"]
     assert reason == "bad_picture" and detail.startswith("not_an_image: ")
     rows = {row["key"]: row for row in audit(tmp_path / "out")}

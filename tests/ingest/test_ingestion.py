@@ -9,6 +9,7 @@ from blip.config import Ingest, Source, Vocabulary
 from blip.data.archive import add_member
 from blip.data.pairs import PairsDataset
 from blip.data.quarantine import read_quarantine
+from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset, write_vocabulary
 from blip.ingest.references import References
@@ -44,7 +45,7 @@ def test_broken_pictures_among_good_ones_are_quarantined_and_counted(tmp_path: P
     source = make_source(tmp_path / "source", {**good(6), **broken, **good(9, 6)})
     dataset = ingest_dataset(source, tmp_path / "out", SETTINGS)
     assert len(dataset) == 15
-    assert dataset.verify() == []
+    assert verify(dataset) == []
     assert quarantine(dataset) == {"cut": "truncated", "page": "not_an_image", "empty": "empty"}
     assert dataset.manifest.quarantined == {"empty": 1, "not_an_image": 1, "truncated": 1}
     kept = {one.key: one.payload and one.payload.read() for one in read_quarantine(dataset.path)}
@@ -185,7 +186,7 @@ def test_file_names_that_are_no_unicode_are_set_aside(tmp_path: Path) -> None:
     assert (len(dataset), dataset.manifest.quarantined) == (8, {"missing_file": 1, "not_listed": 1})
     details = [row["detail"] for row in pq.read_table(dataset.path / "quarantine/index.parquet").to_pylist()]
     assert "a\\ud83d.png is listed" in details[0] and "caf\\udce9.png in" in details[1]
-    assert dataset.verify() == []
+    assert verify(dataset) == []
 
 
 def test_the_vocabulary_is_trained_on_the_texts_or_taken_from_a_file(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from blip.atomic import flush
 from blip.config import Ingest, Source
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
+from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
 from tests.data.conftest import draw, encoded
@@ -119,7 +120,7 @@ def test_pictures_that_were_repaired_are_read_again_and_no_other(source: Source,
     again = ingest_dataset(source, tmp_path / "out", STRICT)
     after = made_at(again.path)
     assert sum(after[name] != when for name, when in before.items()) == len(broken) == 2
-    assert (len(again), again.manifest.quarantined, again.verify()) == (60, {}, [])
+    assert (len(again), again.manifest.quarantined, verify(again)) == (60, {}, [])
     assert files_of(again.path) == files_of(ingest_dataset(source, tmp_path / "anew", STRICT).path)
 
 
@@ -130,7 +131,7 @@ def test_a_source_that_became_shorter_leaves_no_old_shard(source: Source, tmp_pa
     for path in [*last, *(path for path in pictures.iterdir() if path.read_bytes() == b"<html>")]:
         path.unlink()
     again = ingest_dataset(source, tmp_path / "out", STRICT)
-    assert (len(again), len(again.manifest.shards), again.verify()) == (46, 10, [])
+    assert (len(again), len(again.manifest.shards), verify(again)) == (46, 10, [])
     assert files_of(again.path) == files_of(ingest_dataset(source, tmp_path / "anew", STRICT).path)
 
 
@@ -260,4 +261,4 @@ def test_a_full_disk_is_said_and_nothing_opens(source: Source, tmp_path: Path) -
 
 def test_the_dataset_is_sound(source: Source, tmp_path: Path) -> None:
     dataset = ingest_dataset(source, tmp_path / "out", SETTINGS)
-    assert PairsDataset.open(dataset.path).verify() == []
+    assert verify(PairsDataset.open(dataset.path)) == []

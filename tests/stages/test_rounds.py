@@ -15,6 +15,7 @@ import pytest
 
 from blip.config import Settings, load_settings
 from blip.data.pairs import PairsDataset
+from blip.data.verification import verify
 from blip.stages import finetune, run_stage
 from blip.stages.register import CANDIDATES
 from blip.tasks.rounds import last_dataset, last_model, of_last_round
@@ -89,7 +90,7 @@ def test_every_round_has_models_and_a_dataset_of_its_own(thrice: Path) -> None:
         assert dataset.manifest.parents == [web.digest, human.digest], (
             "it is the original pool that is cleaned"
         )
-        assert dataset.verify() == []
+        assert verify(dataset) == []
     for path in (thrice / "models/rounds/2/captioner.csv", thrice / "models/rounds/3/pretrained.csv"):
         assert path.read_text().count("\n") == 5
     assert list((thrice / "metrics/curves").iterdir()) == []

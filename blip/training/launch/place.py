@@ -1,16 +1,15 @@
-"""Which of the nodes of a run this process is on, from the settings and what a launcher left in the environment.
+"""A node among the nodes of a run, how many ranks it has, and which launcher started this process.
 
-place = find_place(settings.launch, os.environ)
-place.node, place.slots(ranks=16)       # 1, (8, 8)
+place = Place(node=1, nodes=2)
+place.slots(ranks=16)                   # (8, 8)
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 from blip.config import Launch
 from blip.errors import BadArguments
-from blip.training.launch.address import reachable
 
 LOOPBACK = "127.0.0.1"
 
@@ -87,36 +86,6 @@ def launcher_of(launch: Launch, environment: Mapping[str, str]) -> str:
     return launch.launcher if launch.launcher != "auto" else _guess(launch, environment)
 
 
-def find_place(launch: Launch, environment: Mapping[str, str]) -> Place:
-    """This process's place.
-
-    Raises:
-        BadArguments: the launcher that the settings name is not the one that started this process, or the hostfile
-            is not as it should be.
-        BlipError: this machine's own name is loopback here, and which of its addresses others reach is not to be seen.
-    """
-    from blip.training.launch import hostfile, kubernetes, slurm
-
-    launcher = launcher_of(launch, environment)
-    finders = {
-        "local": Place,
-        "environment": lambda: _of_environment(launch, environment),
-        "hostfile": lambda: hostfile.find_place(launch),
-        "slurm": lambda: slurm.find_place(launch, environment),
-        "kubernetes": lambda: kubernetes.find_place(launch, environment),
-    }
-    try:
-        place = finders[launcher]()
-    except KeyError as missing:
-        raise BadArguments(
-            f"launch.launcher is {launcher}, but {missing} is not in the environment: this process was not started by "
-            "it. Start it as the files of infra show, or use launch.launcher: local"
-        ) from None
-    if place.nodes == 1 or place.served:
-        return place
-    return replace(place, master=reachable(place.master, place.hosts[1] if place.remote else None))
-
-
 def _guess(launch: Launch, environment: Mapping[str, str]) -> str:
     """Who started this process; a launcher that started one process alone does not count."""
     if int(environment.get("WORLD_SIZE", "1")) > 1 and "RANK" in environment:
@@ -126,18 +95,3 @@ def _guess(launch: Launch, environment: Mapping[str, str]) -> str:
     if "JOB_COMPLETION_INDEX" in environment and int(environment.get("BLIP_NODES", "1")) > 1:
         return "kubernetes"
     return "hostfile" if launch.hostfile else "local"
-
-
-def _of_environment(launch: Launch, environment: Mapping[str, str]) -> Place:
-    """torchrun, `deepspeed` or mpirun with these names set: each of their processes is a node with one rank."""
-    served = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    all_here = environment.get("LOCAL_WORLD_SIZE") == environment["WORLD_SIZE"]
-    return Place(
-        int(environment["RANK"]),
-        int(environment["WORLD_SIZE"]),
-        LOOPBACK if all_here and not served else environment["MASTER_ADDR"],
-        int(environment.get("MASTER_PORT", launch.master_port)),
-        before=int(environment.get("LOCAL_RANK", "0")),
-        shared=int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"])),
-        served=served,
-    )

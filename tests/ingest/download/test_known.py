@@ -10,6 +10,7 @@ import pytest
 
 from blip.config import Download, load_settings
 from blip.data.pairs import PairsDataset
+from blip.data.verification import verify
 from blip.stages import ingest
 from blip.tracking.runs import StageRun
 
@@ -65,4 +66,4 @@ def test_what_could_not_be_reached_or_was_busy_is_asked_for_again_and_no_other(
         assert server.seen - before == Counter(asked)
     assert [sample.url for sample in dataset.samples()] == [url for url in urls if "missing" not in url]
     assert [len(sample.captions) for sample in dataset.samples()] == [1] * 5 + [2] + [1] * 18
-    assert dataset.verify() == []
+    assert verify(dataset) == []

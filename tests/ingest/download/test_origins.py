@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blip.config import Download, Ingest, Source
 from blip.data.pairs import PairsDataset
+from blip.data.verification import verify
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.origins import is_as_made, said_of
 
@@ -21,7 +22,7 @@ def test_a_list_that_was_copied_and_a_note_that_is_lost_fetch_nothing_again(
     source = Source(source=str(path), kind="urls", origin="web", role="train")
     how = Ingest(datasets={}, download=settings)
     ingest_dataset(source, target, how, origins=said_of(source, how, None))
-    assert PairsDataset.open(target).verify() == []
+    assert verify(PairsDataset.open(target)) == []
     os.utime(path, (0, 0))
     assert is_as_made(target, source, how, None)
     assert is_as_made(target, source, how.model_copy(update={"max_bad_fraction": 0.5}), None)

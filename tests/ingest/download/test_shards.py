@@ -13,6 +13,7 @@ import pytest
 
 from blip.config import Download, Ingest, Source
 from blip.data.pairs import PairsDataset
+from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest.download.shards import download_jobs
 from blip.ingest.ingestion import ingest_dataset
@@ -72,7 +73,7 @@ def test_every_row_is_a_sample_or_has_its_reason(
     assert {row["key"]: row["reason"] for row in rows} == {
         f"{n:09d}": reason for n, (_, reason) in enumerate(wanted) if reason
     }
-    assert dataset.verify() == []
+    assert verify(dataset) == []
 
 
 AGAIN = """

@@ -12,6 +12,7 @@ from blip.config import Ingest, Source
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
 from blip.data.quarantine import read_quarantine
+from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.origins import is_as_made, note_of
@@ -58,7 +59,7 @@ def test_the_dataset_is_that_of_the_same_shards_in_a_folder(
     local = of_folder(server, tmp_path / "local", settings)
     with open_pool(workers=workers) as pool:
         made = ingest_dataset(remote(server.url), tmp_path / "out", settings, pool=pool)
-    assert len(made) == SHARDS * PER_SHARD and made.verify() == []
+    assert len(made) == SHARDS * PER_SHARD and verify(made) == []
     assert files_of(made) == files_of(local)
     assert made.manifest.parents == [server.url]
     assert server.fetched == dict.fromkeys(NAMES, 1)

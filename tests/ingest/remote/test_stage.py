@@ -7,6 +7,7 @@ import yaml
 
 from blip.config import load_settings
 from blip.data.pairs import PairsDataset
+from blip.data.verification import verify
 from blip.doctor.finding import found
 from blip.doctor.sources import sources
 from blip.errors import BlipError
@@ -75,4 +76,4 @@ def test_the_stage_asks_again_for_a_shard_that_did_not_come_if_it_is_told_to(pro
         assert run(max_bad_fraction=0.5, download=patience | {"again": True})["ingest.web.quarantined"] == 0
         assert len(project.fetched) == SHARDS and set(project.fetched.values()) == {1}
     assert len(PairsDataset.open(DATASETS / "web")) == SHARDS * PER_SHARD
-    assert PairsDataset.open(DATASETS / "web").verify() == []
+    assert verify(PairsDataset.open(DATASETS / "web")) == []

@@ -8,6 +8,7 @@ import pytest
 from blip.config import Ingest, Source
 from blip.data.quarantine import read_quarantine
 from blip.data.sample import Question
+from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.references import References
@@ -79,7 +80,7 @@ def test_both_pictures_come_back_from_the_shards(nlvr: Path, tmp_path: Path) -> 
     assert (first.media, first.partner) == (encoded(draw(0)), encoded(draw(1)))
     assert (second.partner, second.partner_extension) == (encoded(draw(3)), "png")
     assert first.questions[1] == Question("There are acorns.", {"true": 1.0}, open=False)
-    assert dataset.verify() == []
+    assert verify(dataset) == []
 
 
 def test_training_data_keeps_away_from_both_pictures_of_a_pair(nlvr: Path, tmp_path: Path) -> None:

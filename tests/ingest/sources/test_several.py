@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from blip.cli import app
 from blip.config import Ingest, Source
 from blip.data.pairs import PairsDataset
+from blip.data.verification import verify
 from blip.errors import BadArguments
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.sources import names_of
@@ -45,7 +46,7 @@ def test_keys_begin_with_the_name_of_their_source(tmp_path: Path) -> None:
     assert keys(dataset) == [f"{name}-{key}" for name in ("one1", "two", "one3") for key in "abc"]
     assert dataset.manifest.parents == [str(tmp_path / name) for name in ("x/one", "two.d", "y/one")]
     assert [told["kind"] for told in dataset.manifest.parameters["sources"]] == ["table"] * 3
-    assert dataset.verify() == []
+    assert verify(dataset) == []
 
 
 def test_a_single_source_keeps_its_keys(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import webdataset
 from blip.config import Ingest, Source
 from blip.data.archive import add_member
 from blip.data.pairs import Caption
+from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.sources import Refused, read
@@ -89,7 +90,7 @@ def test_the_command_guesses_the_kind_and_the_dataset_is_sound(tmp_path: Path) -
     dataset = ingest_dataset(source, tmp_path / "out", Ingest(samples_per_shard=5, datasets={}))
     assert [sample.key for sample in dataset.samples()] == keys
     assert dataset.manifest.quarantined == {}
-    assert dataset.verify() == []
+    assert verify(dataset) == []
 
 
 def test_one_tar_is_a_source_too(tmp_path: Path) -> None:
@@ -322,7 +323,7 @@ def test_a_member_whose_name_is_no_unicode_is_set_aside(tmp_path: Path) -> None:
     source = Source(source=str(tmp_path / "0.tar"), kind="webdataset", origin="web", role="train")
     dataset = ingest_dataset(source, tmp_path / "out", Ingest(max_bad_fraction=0.5, datasets={}))
     assert (len(dataset), dataset.manifest.quarantined) == (1, {"no_caption": 1})
-    assert dataset.verify() == []
+    assert verify(dataset) == []
 
 
 def test_a_deeply_nested_json_is_no_caption(tmp_path: Path) -> None:

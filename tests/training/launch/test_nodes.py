@@ -31,7 +31,7 @@ from blip.config import Launch
 from blip.errors import BlipError
 from blip.training.launch.crew import Crew
 from blip.training.launch.follow import follow
-from blip.training.launch.place import find_place
+from blip.training.launch.finding import find_place
 folder, launch, module, *arguments = sys.argv[1:]
 launch = Launch.model_validate_json(launch)
 place = find_place(launch, {})

@@ -9,7 +9,8 @@ import pytest
 from blip.config import Launch
 from blip.errors import BadArguments, BlipError
 from blip.training.launch import address
-from blip.training.launch.place import Place, find_place
+from blip.training.launch.finding import find_place
+from blip.training.launch.place import Place
 from blip.training.launch.slurm import expand
 
 SLURM = {

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from blip.atomic import write_json
 from blip.config import IMMATERIAL, Model, Objective, Run, Settings, Training
 from blip.config.places import DATASETS, RUNS, VALIDATED, VOCABULARY
+from blip.data import kept
 from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import PairsDataset, excluded_keys
 from blip.data.text import Tokenizer
@@ -232,7 +233,7 @@ def identity_of(run: Run, settings: Settings) -> dict[str, Any]:
         "model": (run.model or settings.model).model_dump(mode="json"),
         "compute": settings.compute.model_dump(mode="json", include={"dtype"}),
         "data": [PairsDataset.open(DATASETS / name).digest for name in datasets],
-        "excluded": {name: digest(VALIDATED / f"{name}.parquet") for name in datasets},
+        "excluded": {name: kept.digest_of(sorted(excluded_keys(VALIDATED, name))) for name in datasets},
         "seed": settings.seed,
     }
 

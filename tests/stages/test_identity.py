@@ -76,6 +76,9 @@ def test_what_validation_leaves_out_makes_another_run(stage: str, name: str) -> 
     for keys in (["a"], ["a", "b"]):
         pq.write_table(pa.table({"key": keys}), VALIDATED / f"{name}.parquet")
         found.append(identity_of(run, settings))
+    said = pa.table({"key": ["b", "a"], "detail": ["too small", "said otherwise since"]})
+    pq.write_table(said, VALIDATED / f"{name}.parquet")
+    assert identity_of(run, settings) == found[2]
     shutil.rmtree(VALIDATED)
     assert found[0] == identity_of(run, settings)
     assert found[0] != found[1] != found[2]

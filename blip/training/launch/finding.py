@@ -43,15 +43,19 @@ def find_place(launch: Launch, environment: Mapping[str, str]) -> Place:
 
 
 def _of_environment(launch: Launch, environment: Mapping[str, str]) -> Place:
-    """torchrun, `deepspeed` or mpirun with these names set: each of their processes is a node with one rank."""
+    """torchrun, `deepspeed` or mpirun with these names set: each of their processes is a node with one rank.
+
+    How many are on one machine torchrun says as LOCAL_WORLD_SIZE and DeepSpeed as LOCAL_SIZE; else all are.
+    """
+    world = environment["WORLD_SIZE"]
+    here = environment.get("LOCAL_WORLD_SIZE") or environment.get("LOCAL_SIZE")
     served = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    all_here = environment.get("LOCAL_WORLD_SIZE") == environment["WORLD_SIZE"]
     return Place(
         int(environment["RANK"]),
-        int(environment["WORLD_SIZE"]),
-        LOOPBACK if all_here and not served else environment["MASTER_ADDR"],
+        int(world),
+        LOOPBACK if here == world and not served else environment["MASTER_ADDR"],
         int(environment.get("MASTER_PORT", launch.master_port)),
         before=int(environment.get("LOCAL_RANK", "0")),
-        shared=int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"])),
+        shared=int(here or world),
         served=served,
     )

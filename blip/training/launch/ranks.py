@@ -153,7 +153,7 @@ def _environment(
         "RANK": str(rank),
         "LOCAL_RANK": str(_device(place.before * count + number)),
         "WORLD_SIZE": str(sum(order.slots)),
-        "LOCAL_WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(place.shared * count),
         "MASTER_ADDR": address[0],
         "MASTER_PORT": str(address[1]),
         "OMP_NUM_THREADS": str(order.threads),

@@ -44,6 +44,7 @@ def launch(**values: object) -> Launch:
         (POD | {"BLIP_NODES": "1"}, Place()),
         (TORCHRUN, Place(5, 8, "n0", 29500, before=1, shared=8, served=True)),
         (TORCHRUN | {"LOCAL_WORLD_SIZE": "4"}, Place(5, 8, "n0", 29500, before=1, shared=4, served=True)),
+        (TORCHRUN | {"LOCAL_SIZE": "4"}, Place(5, 8, "n0", 29500, before=1, shared=4, served=True)),
     ],
 )
 def test_auto_sees_who_started_the_process(environment: dict[str, str], place: Place) -> None:

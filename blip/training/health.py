@@ -11,6 +11,7 @@ of keys, LM's the logarithm of the vocabulary.
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -73,6 +74,16 @@ class Health:
 
 
 Check = Callable[[PairObjective, Mapping[str, float]], Iterator[Warning]]
+
+
+def note_sign(path: Path, step: int, sign: Warning) -> None:
+    """Add a line to a run's file of signs, behind one that was cut short on a line of its own."""
+    with path.open("a+b") as handle:
+        if handle.tell():
+            handle.seek(-1, os.SEEK_END)
+            cut = handle.read() != b"\n"
+            handle.write(b"\n" * cut)
+        handle.write(json.dumps({"step": step, "name": sign.name, "text": sign.text}).encode() + b"\n")
 
 
 def said_in(path: Path) -> dict[str, str]:

@@ -5,7 +5,6 @@ becomes the objective's input.
 """
 
 import gc
-import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ from blip.training.average import WeightAverage
 from blip.training.checkpoint import LONGEST_WAIT, CheckpointStore
 from blip.training.engine import build_engine, compute_within, let_go, make_whole, quiet
 from blip.training.guard import Guard
-from blip.training.health import Health, said_in
+from blip.training.health import Health, note_sign, said_in
 from blip.training.heartbeat import Heartbeat
 from blip.training.launch.store import is_responsible
 from blip.training.owner import give_up, keep_to_itself
@@ -215,8 +214,7 @@ class Trainer:
         self.plan.log(step, figures)
         for sign in self.health.examine(step, figures):
             print(f"{self.plan.name}  warning at step {step}: {sign.text}", file=sys.stderr, flush=True)
-            with (self.folder / WARNINGS).open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps({"step": step, "name": sign.name, "text": sign.text}) + "\n")
+            note_sign(self.folder / WARNINGS, step, sign)
 
     def _save(self, step: int) -> None:
         state: dict[str, Any] = {"loader": self.plan.loader.state_dict(), "run_id": self.plan.run_id}

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from blip.data.loader import Batch
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.stages.training import Job, warnings_of
-from blip.training.health import Health, prior_entropy, said_in
+from blip.training.health import Health, Warning, note_sign, prior_entropy, said_in
 from blip.training.loop import WARNINGS, train
 from tests import tiny
 from tests.training.tiny_run import SETTINGS, plan, write_dataset
@@ -108,3 +108,6 @@ def test_a_line_that_a_full_disk_cut_short_stops_no_run(
     file.write_text('{"step": 9, "name": "itm_at_prior", "text": "ITM is 0.6365"}\n{"step": 12, "na')
     assert said_in(file) == {"itm_at_prior": "ITM is 0.6365"}
     assert warnings_of(job) == {"warning.itm_at_prior": "ITM is 0.6365"}
+    note_sign(file, 20, Warning("nan", "the loss is none"))
+    note_sign(file, 30, Warning("spike", "the loss shot up"))
+    assert said_in(file).keys() == {"itm_at_prior", "nan", "spike"}

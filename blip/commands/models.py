@@ -95,7 +95,7 @@ def answer(
         raise BadArguments(f"--candidates {candidates!r} names no answer; give some, as red,blue,green")
     opened = open_model(model, device)
     note_purpose(opened, answers=True)
-    note_cut(opened, [question])
+    note_cut(opened, [question], question=True)
     text = opened.answer(read_pictures([image]), [question], choices)[0]
     show({"image": str(image), "question": question, "answer": text}, as_json, [text or NOTHING])
 

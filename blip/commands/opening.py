@@ -40,12 +40,15 @@ def note_purpose(model: "Blip", answers: bool) -> None:
         print(f"note: this model ({model.card.task}) {said}: do not expect much", file=sys.stderr)
 
 
-def note_cut(model: "Blip", texts: Sequence[str]) -> None:
-    """Say on standard error how many of the texts the model does not read to their end."""
-    if cut := model.cut_texts(texts):
+def note_cut(model: "Blip", texts: Sequence[str], question: bool = False) -> None:
+    """Say on standard error how many of the captions, or questions, the model does not read to their end."""
+    from blip.data.text import CAPTION_WORDS, QUESTION_WORDS, clean_caption, clean_question
+
+    clean, words = (clean_question, QUESTION_WORDS) if question else (clean_caption, CAPTION_WORDS)
+    if cut := model.cut_texts(texts, clean):
         print(
-            f"note: the model reads {model.card.max_tokens} tokens of a text, and {cut} of {len(texts)} are longer: "
-            "what is behind is left out",
+            f"note: the model reads {words} words and {model.card.max_tokens} tokens of a text, and {cut} of "
+            f"{len(texts)} are longer: what is behind is left out",
             file=sys.stderr,
         )
 

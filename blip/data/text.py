@@ -26,6 +26,7 @@ from blip.data.wordpiece import learn_pieces
 from blip.errors import BlipError
 
 PAD, UNK, CLS, SEP, MASK = SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CAPTION_WORDS, STATEMENT_WORDS, QUESTION_WORDS = 30, 40, 50  # that BLIP reads of a text
 DEC, ENC = "[DEC]", "[ENC]"  # begin of a caption to write; place of the ITM output (BLIP section 3.1)
 
 _DROPPED = re.compile(r"[.!\"()*#:;~]")
@@ -34,19 +35,19 @@ _TIGHT = re.compile(r"\s*([-/'’_])\s*")
 _CLOSING = re.compile(r"\s+([,?%])")
 
 
-def clean_caption(text: str, max_words: int = 30) -> str:
+def clean_caption(text: str, max_words: int = CAPTION_WORDS) -> str:
     """Lower-case, `.!"()*#:;~` to spaces, spaces collapsed, at most `max_words` words (as BLIP does)."""
     return " ".join(_DROPPED.sub(" ", text.lower()).split()[:max_words])
 
 
-def clean_question(text: str, max_words: int = 50) -> str:
+def clean_question(text: str, max_words: int = QUESTION_WORDS) -> str:
     """As `clean_caption` with the characters left out, not replaced, as BLIP's question answering does."""
     return " ".join(_DROPPED.sub("", text.lower()).split()[:max_words])
 
 
 def clean_statement(text: str) -> str:
-    """As `clean_caption`, of at most 40 words: a statement about two pictures, as BLIP's NLVR2 reads it."""
-    return clean_caption(text, max_words=40)
+    """As `clean_caption`, of more words: a statement about two pictures, as BLIP's NLVR2 reads it."""
+    return clean_caption(text, max_words=STATEMENT_WORDS)
 
 
 def clean_answer(text: str) -> str:

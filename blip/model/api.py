@@ -6,7 +6,7 @@ model.caption(["cat.jpg"], decoding="beam")
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -165,11 +165,18 @@ class Blip:
             torch.cat(parts) if parts else torch.empty(0, self.network.config.projection, device=self.device)
         )
 
-    def cut_texts(self, texts: Sequence[str]) -> int:
-        """How many texts are longer than what the model reads, ``card.max_tokens``, and lose their end."""
-        longest = self.card.max_tokens
-        _, mask = self.tokenizer.encode([clean_caption(text) for text in texts], longest + 1)
-        return int((mask.sum(dim=1) > longest).sum())
+    def cut_texts(self, texts: Sequence[str], clean: Callable[..., str] = clean_caption) -> int:
+        """How many texts are longer than what the model reads and lose their end.
+
+        It reads ``card.max_tokens``, and of a text what `clean` leaves: 30 words of a caption, 50 of a question.
+        """
+        longest, read = self.card.max_tokens, [clean(text) for text in texts]
+        _, mask = self.tokenizer.encode(read, longest + 1)
+        whole = [clean(text, max_words=len(text)) for text in texts]
+        return sum(
+            tokens > longest or one != other
+            for tokens, one, other in zip(mask.sum(dim=1).tolist(), read, whole, strict=True)
+        )
 
     def match(self, images: Any, texts: Sequence[str], head: HeadName = "itm") -> Tensor:
         """Every image against every text ``[N, M]``: probability of a match (ITM) or cosine (ITC)."""

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 import blip
+from blip.data.text import clean_question
 from blip.data.vocabulary import find_tokenizer
 from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.model.blip import BlipNetwork
-from blip.model.checkpoints import save_model
+from blip.model.checkpoints import ModelCard, save_model
 from blip.model.generation import Decoding
 from blip.model.public import PublicModel, open_public
 from tests import public_files, tiny
@@ -356,3 +357,11 @@ def test_golden_values_of_the_published_retrieval_checkpoints(size: str) -> None
     }[size]
     assert model.match([image], texts)[0].tolist() == pytest.approx(itm, abs=1e-3)
     assert model.match([image], texts, head="itc")[0].tolist() == pytest.approx(itc, abs=1e-3)
+
+
+def test_a_text_of_more_words_than_are_read_is_said_to_be_cut_whatever_its_tokens() -> None:
+    model = Blip(tiny.network(), tiny.tokenizer(), ModelCard(max_tokens=60))
+    long = " ".join(["red"] * 40)
+    assert model.cut_texts([long, "red apple"]) == 1
+    assert model.cut_texts([long, "red apple"], clean_question) == 0
+    assert model.cut_texts([f"{long} {long}"], clean_question) == 1

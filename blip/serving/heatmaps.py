@@ -46,7 +46,7 @@ def panels(picture: "Image", explanation: "Explanation") -> bytes:
     for axes, word, heat in zip(grid[1:], explanation.words, explanation.maps, strict=False):
         axes.imshow(small, extent=extent)
         axes.imshow(heat, cmap="inferno", alpha=0.6, vmin=0, vmax=1, extent=extent)
-        axes.set_title(word, fontsize=9)
+        axes.set_title(word, fontsize=9, parse_math=False)  # $$ is no formula
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
     return drawn.getvalue()

@@ -65,6 +65,11 @@ def test_panels_do_not_hold_the_picture_at_its_full_size_each():
         assert image.width == 1248
 
 
+def test_a_word_of_dollars_is_no_formula():
+    drawn = panels(Image.new("RGB", (60, 40)), Explanation(["a", "$$", r"$\foo$"], np.ones((3, 4, 4)), 0.5))
+    assert drawn.startswith(b"\x89PNG")
+
+
 def test_a_path_that_cannot_be_written_is_named(blip, model: Path, pictures: Path, tmp_path: Path):
     out = tmp_path / "seen.png"
     out.mkdir()

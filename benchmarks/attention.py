@@ -3,8 +3,9 @@
     python benchmarks/attention.py                         # 480 images of 197 tokens, bfloat16, on a GPU
     python benchmarks/attention.py --device cpu --images 8 --dtype float32
 
-Prints Markdown: torch's kernels, the one that it chooses by itself first, and our own for short rows, which needs
-Triton. A kernel that does not take such tensors is said to.
+Prints Markdown: torch's kernels, the one that it chooses by itself first, the plain operations of
+`blip.model.attention`, and our kernel for short rows, which needs Triton. A kernel that does not take such tensors is
+said to.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from blip.model.attention import short_rows
+from blip.model.attention import short_rows, three_operations
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -27,7 +28,7 @@ KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,
     "cuDNN": SDPBackend.CUDNN_ATTENTION,
     "memory-efficient": SDPBackend.EFFICIENT_ATTENTION,
-    "products and softmax": SDPBackend.MATH,
+    "torch's plain operations": SDPBackend.MATH,
 }
 
 
@@ -53,6 +54,9 @@ def kernels(device: str, images: int, tokens: int) -> Iterator[tuple[str, Attent
                 return F.scaled_dot_product_attention(q, k, v)
 
         yield name, attend
+    yield "three plain operations", three_operations
+    if device == "cuda":
+        yield "the same, compiled", torch.compile(three_operations)
     if short_rows is not None and device == "cuda":
         yield "our own for short rows", of_short_rows(images, tokens)
 

@@ -104,15 +104,16 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     scores = q.shape[1] * q.shape[2] * k.shape[2] * q.element_size()  # bytes of a row
     rows = len(q) if AMX else max(1, BLOCK // max(1, scores))
     if rows >= len(q):
-        return _three_operations(q, k, v, mask)
+        return three_operations(q, k, v, mask)
     if mask is not None and mask.ndim < 4:
         mask = mask[(None,) * (4 - mask.ndim)]
     masks = [None] * len(q) if mask is None else mask.expand(len(q), *mask.shape[-3:]).split(rows)
     parts = zip(q.split(rows), k.split(rows), v.split(rows), masks, strict=False)
-    return torch.cat([_three_operations(*part) for part in parts])
+    return torch.cat([three_operations(*part) for part in parts])
 
 
-def _three_operations(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def three_operations(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention in the tensors' own type; all scores are kept for the backward."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if mask is not None:
         scores = scores + mask

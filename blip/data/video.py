@@ -30,7 +30,7 @@ def frames(data: bytes | Path, count: int, max_pixels: int = MAX_PIXELS) -> list
     Decodes forward from the start: a seek would land on key frames only.
 
     Raises:
-        BadVideo: empty, of no known format, larger than `max_pixels` a frame, or damaged.
+        BadVideo: empty, of no known format or codec, larger than `max_pixels` a frame, or damaged.
     """
     data = data.read_bytes() if isinstance(data, Path) else data
     if not data:
@@ -60,6 +60,8 @@ def _count_frames(data: bytes, max_pixels: int) -> int:
             if not container.streams.video:
                 raise BadVideo("not_a_video", f"{len(data)} bytes without a video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise BadVideo("not_a_video", f"{len(data)} bytes whose video stream is of no known codec")
             if stream.width * stream.height > max_pixels:
                 raise BadVideo("too_large", f"frames of {stream.width} x {stream.height} pixels")
             total = sum(1 for packet in container.demux(stream) if packet.size)

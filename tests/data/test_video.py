@@ -80,6 +80,12 @@ def test_a_truncated_clip_is_refused() -> None:
         frames(clip(24)[:-300], 8)
 
 
+def test_a_clip_of_no_known_codec_is_refused() -> None:
+    with pytest.raises(BadVideo, match="codec") as caught:
+        frames(clip(4).replace(b"avc1", b"xvc9"), 2)
+    assert caught.value.reason == "not_a_video"
+
+
 def test_a_clip_of_huge_frames_is_refused_before_decoding() -> None:
     with pytest.raises(BadVideo, match="64 x 64"):
         frames(clip(2), 2, max_pixels=64 * 64 - 1)

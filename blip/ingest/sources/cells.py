@@ -15,6 +15,9 @@ _MAGIC = {
     b"MM\0*": "tif",
     b"\x1aE\xdf\xa3": "webm",
 }
+_PICTURES = frozenset(
+    {b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"}
+)  # AVIF and HEIC
 _NOTHING = frozenset({"null", "nan", "none", "n/a"})
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _INLINE = "a abbr b bdi bdo big cite code del dfn em font i ins kbd mark q s samp small span strike strong sub sup tt u"
@@ -83,9 +86,9 @@ def name_in(cell: Any) -> str:
 
 
 def extension_of(data: bytes) -> str | None:
-    """What an encoded picture or clip is, by its first bytes."""
+    """What an encoded picture or clip is, by its first bytes; None if it is of no kind that is read."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     if data[4:8] == b"ftyp":
-        return "mp4"
+        return None if data[8:12] in _PICTURES else "mp4"
     return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)

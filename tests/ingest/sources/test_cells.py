@@ -1,12 +1,14 @@
-"""What a caption of the web is meant to say."""
+"""What a caption of the web is meant to say, and what the bytes of a picture are."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from blip.data.sample import Sample
-from blip.ingest.sources.cells import caption_of
+from blip.ingest.sources.cells import caption_of, extension_of
 
 from .reading import items, reasons, samples, texts, write, write_tar
 
@@ -66,3 +68,11 @@ def test_captions_of_every_kind_of_web_data_are_read_so(tmp_path: Path) -> None:
     first, second = items(tmp_path / "u.jsonl", "urls")
     assert not isinstance(first, Sample) and getattr(first, "caption", "") == MEANT
     assert getattr(second, "reason", "") == "no_caption"
+
+
+def test_pictures_in_the_container_of_clips_are_no_clips() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, "AVIF")
+    assert extension_of(buffer.getvalue()) is None
+    assert extension_of(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") is None
+    assert extension_of(b"\0\0\0\x18ftypisom\0\0\0\0isomavc1") == "mp4"

@@ -3,7 +3,7 @@
     for image in stream(Path("captions_train2017.json"), "images.item"): ...
 
 Bytes that are no UTF-8 become U+FFFD, so that one of them does not end the file; screening finds the text. So does an
-escape that is half of a surrogate pair.
+escape that is half of a surrogate pair. NaN and Infinity, which Python writes and JSON lacks, become null.
 """
 
 import codecs
@@ -21,6 +21,8 @@ HEAD = 64 << 10  # bytes in which a file must show what it is
 _HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _ESCAPE = re.compile(rf"{_HIGH}{_LOW}|(?P<half>{_HIGH}|{_LOW})|\\.", re.DOTALL)
 _OPEN = re.compile(rf"(?<!\\)(?:\\\\)*(?P<end>(?:{_HIGH})?(?:\\(?:u[0-9a-fA-F]{{0,3}})?)?)\Z")
+_NUMBER = re.compile(r'(?P<text>"[^"\\]*+(?:\\.[^"\\]*+)*+"?)|NaN|-?Infinity', re.DOTALL)
+_BEGUN = re.compile(r"(?:N(?:aN?)?|-|-?I(?:n(?:f(?:i(?:n(?:it?)?)?)?)?)?)\Z")
 
 
 def stream(path: Path, prefix: str) -> Iterator[Any]:
@@ -86,12 +88,13 @@ def keys_in_head(path: Path) -> frozenset[str]:
 
 
 class _Repaired:
-    """A file whose bytes are UTF-8 and whose escapes are characters, read up to a limit."""
+    """A file whose bytes are UTF-8, whose escapes are characters and whose numbers are JSON's, read up to a limit."""
 
     def __init__(self, handle: BinaryIO, limit: int | None = None) -> None:
         self._handle, self._left = handle, limit
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
-        self._open = ""  # an escape that the next bytes may go on with
+        self._open = ""  # an escape or a number that the next bytes may go on with
+        self._in_text = False  # whether the next bytes begin within quotes
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes, b"" at the end only."""
@@ -102,16 +105,34 @@ class _Repaired:
             self._left -= size
         while data := self._handle.read(size):
             text = self._open + self._decoder.decode(data)
-            found = _OPEN.search(text) if "\\" in text[-12:] else None
-            self._open = found["end"] if found else ""
+            self._open = _open_end(text)
             if whole := text.removesuffix(self._open):
-                return _repaired(whole)
+                return self._repaired(whole)
         text, self._open = self._open + self._decoder.decode(b"", final=True), ""
-        return _repaired(text)
+        return self._repaired(text)
+
+    def _repaired(self, text: str) -> bytes:
+        """JSON in which NaN is null, and half a surrogate pair U+FFFD: ijson takes one for an error, or for a `?`."""
+        before = '"' if self._in_text else ""
+        self._in_text ^= _quotes(text) % 2 == 1
+        if "NaN" in text or "Infinity" in text:
+            text = _NUMBER.sub(lambda found: found["text"] or "null", before + text).removeprefix(before)
+        if "\\ud" in text or "\\uD" in text:
+            text = _ESCAPE.sub(lambda escape: "\\ufffd" if escape["half"] else escape[0], text)
+        return text.encode()
 
 
-def _repaired(text: str) -> bytes:
-    """JSON in which half a surrogate pair is U+FFFD: ijson takes one for an error, and the other for a `?`."""
-    if "\\ud" in text or "\\uD" in text:
-        text = _ESCAPE.sub(lambda escape: "\\ufffd" if escape["half"] else escape[0], text)
-    return text.encode()
+def _open_end(text: str) -> str:
+    """What stands at the end of a piece that only the next one completes: an escape, NaN or Infinity."""
+    if "\\" in text[-12:] and (found := _OPEN.search(text)) and found["end"]:
+        return found["end"]
+    begun = _BEGUN.search(text[-8:])
+    return begun[0] if begun else ""
+
+
+def _quotes(text: str) -> int:
+    """How many quotes begin or end a text: those that are not escaped."""
+    if "\\" not in text:
+        return text.count('"')
+    plain = text.replace("\\\\", "")
+    return plain.count('"') - plain.count('\\"')

@@ -144,6 +144,23 @@ def test_an_escape_may_end_in_the_next_piece_of_a_json_file() -> None:
         assert json.loads(b'"' + b"".join(pieces) + b'"') == " ".join(HALVES.values()), size
 
 
+NOT_JSON = [float("nan"), float("inf"), -float("inf"), -1.5, "NaN, -Infinity", '\\"NaN\\', '": NaN', "ud\\"]
+
+
+def test_numbers_that_json_lacks_are_read_as_no_value_from_a_list_as_from_lines(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps([{"image": "a", "values": NOT_JSON}, {"image": "b", "caption": float("nan")}]))
+    assert rows(path) == [(1, ["a", [None, None, None, *NOT_JSON[3:]]]), (2, ["b", None])]
+
+
+def test_a_number_that_json_lacks_may_end_in_the_next_piece_of_a_file() -> None:
+    text = json.dumps(NOT_JSON)
+    for size in range(1, len(text)):
+        file = _Repaired(io.BytesIO(text.encode()))
+        pieces = iter(lambda file=file, size=size: file.read(size), b"")
+        assert json.loads(b"".join(pieces)) == [None, None, None, *NOT_JSON[3:]], size
+
+
 @pytest.mark.parametrize("number", ["18446744073709551615", "1e400"])
 def test_a_number_that_is_too_large_is_named(tmp_path: Path, number: str) -> None:
     write(tmp_path / "t.json", f'[{{"image": "a"}}, {{"image": "b", "id": {number}}}]')

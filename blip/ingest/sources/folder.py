@@ -199,5 +199,10 @@ def _texts(file: Path, key: str, sidecar: Path | None, named: bool) -> list[str]
 
 
 def in_words(name: str) -> str:
-    """A name as a text: `old_red-car 2` is "old red car"."""
-    return re.sub(r"[\s_-]+", " ", re.sub(r"[\s_\-\d]+$", "", name)).strip()
+    """The name of a file as a text, without a number at its end: `old_red-car 2` is "old red car"."""
+    return spaced(re.sub(r"[\s_\-\d]+$", "", name))
+
+
+def spaced(name: str) -> str:
+    """A name with single spaces for what separates its words: `Audi_S4-2007` is "Audi S4 2007"."""
+    return re.sub(r"[\s_-]+", " ", name).strip()

@@ -13,7 +13,7 @@ from blip.config import Source
 from blip.data.sample import IMAGE_EXTENSIONS, Caption, Sample
 from blip.errors import BlipError
 from blip.ingest.sources.files import content, files_below
-from blip.ingest.sources.folder import UNREAD, closed, in_words, led_out, unread
+from blip.ingest.sources.folder import UNREAD, closed, led_out, spaced, unread
 from blip.ingest.sources.refused import Refused, extension_in, key_of
 
 SYNSETS = "LOC_synset_mapping.txt"
@@ -46,7 +46,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         elif isinstance(data := content(file, key_of(name)), Refused):
             yield data
         else:
-            label = names.get(folder) or in_words(folder) or folder
+            label = names.get(folder) or spaced(folder) or folder
             caption = (Caption(label, source.origin),)
             yield Sample(key_of(name), data, extension, caption, truth={"label": label})
 

@@ -31,3 +31,11 @@ def test_a_split_is_a_folder_above_the_classes(tmp_path: Path) -> None:
         items(tmp_path, "imagefolder")
     with pytest.raises(BlipError, match="it has no folder test, the split's"):
         items(tmp_path, "imagefolder", split="test")
+
+
+def test_classes_that_differ_in_a_number_at_the_end_stay_apart(tmp_path: Path) -> None:
+    classes = ("A310", "A318", "Audi_S4 Sedan-2007", "Audi_S4 Sedan-2012", "7", "__")
+    for name in classes:
+        write(tmp_path / name / "1.jpg", name)
+    labels = {(sample.truth or {})["label"] for sample in samples(items(tmp_path, "imagefolder")).values()}
+    assert labels == {"A310", "A318", "Audi S4 Sedan 2007", "Audi S4 Sedan 2012", "7", "__"}

@@ -32,6 +32,7 @@ from blip.ingest.sources.rows import CAPTIONS, column_names, table_in
 
 TEXT = "txt"
 LOOKED_AT, MANY = 1000, 10  # names that tell for all, and of how few nothing can be said
+KEPT = 64 << 20  # bytes of a file that is not read, for the quarantine
 UNREAD = OTHER_MEDIA | VIDEO_EXTENSIONS
 ABOUT = frozenset({"readme", "license", "licence", "notice", "notes", "changelog", "classes", "labels"})
 
@@ -98,11 +99,16 @@ def _see_that_names_say_something(path: Path) -> None:
 def unread(file: Path, key: str) -> Refused:
     """The refusal of a picture or clip of a kind that is not read."""
     what = extension_in(file.name) or "no extension"
-    data = content(file, key)
-    payload = None if isinstance(data, Refused) else data
-    return Refused(
-        key, UNSUPPORTED, f"{file.name}: {what!r} is not read; save it as jpg, png or webp", payload
-    )
+    detail = f"{file.name}: {what!r} is not read; save it as jpg, png or webp"
+    return Refused(key, UNSUPPORTED, detail, _kept(file))
+
+
+def _kept(file: Path) -> bytes | None:
+    """The bytes of a file that is refused, unless it is large, as a film is, or cannot be read."""
+    try:
+        return file.read_bytes() if file.stat().st_size <= KEPT else None
+    except OSError:
+        return None
 
 
 def led_out(file: Path, name: str, path: Path) -> Refused:

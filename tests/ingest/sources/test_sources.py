@@ -341,6 +341,15 @@ def test_what_looks_like_a_picture_and_is_not_read_is_counted(tmp_path: Path, ki
     assert details(found)[0][1] == "b.HEIC: 'heic' is not read; save it as jpg, png or webp"
 
 
+def test_a_film_among_pictures_is_counted_and_not_held_in_memory(tmp_path: Path) -> None:
+    for name in ("a dog.jpg", "clip.mp4", "film.mp4"):
+        write(tmp_path / name, "A")
+    os.truncate(tmp_path / "film.mp4", (64 << 20) + 1)
+    clip, film = (item for item in items(tmp_path, "folder") if isinstance(item, Refused))
+    assert (clip.payload, film.payload) == (b"A\n", None)
+    assert film.detail == "film.mp4: 'mp4' is not read; save it as jpg, png or webp"
+
+
 def test_a_text_without_picture_and_a_picture_without_extension_are_counted(tmp_path: Path) -> None:
     for name in (
         "a.jpg",

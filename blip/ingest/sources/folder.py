@@ -46,7 +46,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     """
     if not path.is_dir():
         raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
-    root, beside = path.resolve(), _Beside()
+    root, beside = path.resolve(), Beside()
     named = not any(map(beside.is_sidecar, files_below(path)))
     _see_that_no_table_is_lost(path)
     if named:
@@ -130,7 +130,7 @@ def closed(file: Path, name: str) -> Refused:
     return Refused(key_of(name), UNSAFE, detail)
 
 
-class _Beside:
+class Beside:
     """Which texts belong to pictures; the names of one folder are held at a time."""
 
     def __init__(self) -> None:
@@ -162,7 +162,7 @@ class _Beside:
         self._texts = {text.stem: text.name for text in sorted(texts) if not text.is_symlink()}
 
 
-def _other(file: Path, name: str, beside: _Beside) -> Iterator[Refused]:
+def _other(file: Path, name: str, beside: Beside) -> Iterator[Refused]:
     """What a file that is no picture costs."""
     if file.is_dir():
         yield closed(file, name)

@@ -13,7 +13,7 @@ from blip.data.sample import IMAGE_EXTENSIONS
 from blip.errors import BadArguments, BlipError
 from blip.ingest.sources import columns, hf, msvd, pairs
 from blip.ingest.sources.files import files_below
-from blip.ingest.sources.folder import in_words
+from blip.ingest.sources.folder import Beside, in_words
 from blip.ingest.sources.json_stream import keys_in_head
 from blip.ingest.sources.refused import extension_in
 from blip.ingest.sources.rows import CAPTIONS, EXTENSIONS, column_names
@@ -144,10 +144,9 @@ def _kind_by_contents(folder: Path) -> SourceKind | None:
     tables = [file for file in files if file.suffix == ".parquet"]
     if tables:
         return "urls" if is_url_list(tables[0]) else "hf"
-    pictures = [file for file in files if extension_in(file.name) in IMAGE_EXTENSIONS]
-    if pictures:
+    if any(extension_in(file.name) in IMAGE_EXTENSIONS for file in files):
         _see_that_no_table_is_lost(folder)
-        return "imagefolder" if _says_more_by_folders(folder, pictures) else "folder"
+        return "imagefolder" if _says_more_by_folders(folder, files) else "folder"
     lists = (file for file in sorted(folder.iterdir()) if file.suffix[1:].lower() in LISTS)
     return "urls" if any(map(is_url_list, lists)) else None
 
@@ -171,7 +170,10 @@ def _as_read(table: Path) -> Path:
     return table.with_suffix(f".{SAVED_AS[form]}") if form in SAVED_AS else table
 
 
-def _says_more_by_folders(folder: Path, pictures: list[Path]) -> bool:
+def _says_more_by_folders(folder: Path, files: list[Path]) -> bool:
     """Whether pictures have no words of their own, but lie in folders that have a name."""
-    told = sum(file.with_suffix(".txt").is_file() or " " in in_words(file.stem) for file in pictures)
+    beside = Beside()
+    texts = {file.with_suffix("") for file in files if beside.is_sidecar(file)}
+    pictures = [file for file in files if extension_in(file.name) in IMAGE_EXTENSIONS]
+    told = sum(file.with_suffix("") in texts or " " in in_words(file.stem) for file in pictures)
     return all(file.parent != folder for file in pictures) and told < len(pictures) / 2

@@ -94,6 +94,8 @@ def test_folders_are_known_by_what_lies_in_them(tmp_path: Path) -> None:
         write(tmp_path / "years" / name, "A")
     for name in ("cat/0001.jpg", "dog/0002.jpg"):
         write(tmp_path / "classes" / name, "A")
+    for name in ("cat/IMG_1.jpg", "cat/IMG_1.txt", "dog/IMG_2.JPG", "dog/IMG_2.TXT", "dog/IMG_3.jpg"):
+        write(tmp_path / "told" / name, "A")
     kinds = {path.name: kind_of(path) for path in tmp_path.iterdir()}
     assert kinds == {
         "saved": "hf",
@@ -108,6 +110,7 @@ def test_folders_are_known_by_what_lies_in_them(tmp_path: Path) -> None:
         "named": "folder",
         "years": "folder",
         "classes": "imagefolder",
+        "told": "folder",
     }
 
 

@@ -158,6 +158,11 @@ class Folder:
         return self.path.resolve()
 
     @cached_property
+    def _named(self) -> Path:
+        """The folder as it was named, links and all, from the root of the disk on."""
+        return Path(normpath(self.path.absolute()))
+
+    @cached_property
     def _alike(self) -> Alike:
         return Alike(self.path)
 
@@ -214,7 +219,7 @@ class Folder:
         if not is_unsafe_name(name):
             return name
         for place in self._places(name):
-            for root in (self._root, self.path.absolute()):
+            for root in (self._root, self._named):
                 if place.is_relative_to(root):
                     inside = place.relative_to(root).as_posix()
                     return None if is_unsafe_name(inside) else inside
@@ -227,7 +232,7 @@ class Folder:
 
     def _no_name(self, name: str) -> str:
         place = self._places(name)[-1]
-        if place.is_relative_to(self.path.absolute()) or "\0" in name:
+        if place.is_relative_to(self._named) or "\0" in name:
             return f"{name} is no file's name"
         return f"{name} leads out of {self.path}{_way_in(place.parent)}"
 

@@ -252,6 +252,20 @@ def test_a_name_may_climb_from_the_table_or_the_images_into_what_was_named(
     assert [text for s in samples(found).values() for text, _ in texts(s)] == ["one", "two", "three", "four"]
 
 
+def test_a_linked_folder_named_by_a_path_that_climbs_is_known_in_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = (f"{tmp_path}/data/photos/a.png", "../data/photos/b.png", f"{tmp_path}/disk/photos/c.png")
+    write(tmp_path / "lists/train.csv", "image,caption", *(f"{name},one" for name in (*names, "../d.png")))
+    for name in "abc":
+        write(tmp_path / f"disk/photos/{name}.png", name)
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    monkeypatch.chdir(tmp_path / "lists")
+    found = items(Path("train.csv"), "table", images="../data/photos")
+    assert list(samples(found)) == ["a", "b", "c"]
+    assert details(found) == [("unsafe_member", f"../d.png leads out of ../data/photos{way_in(tmp_path)}")]
+
+
 def test_a_name_or_a_link_that_leads_out_of_what_was_named_is_refused_with_the_way(tmp_path: Path) -> None:
     names = (
         "../../a.png",

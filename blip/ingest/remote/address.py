@@ -36,6 +36,12 @@ def protocol_of(source: Source) -> str:
     return source.source.partition("://")[0].lower()
 
 
+def asked(source: Source) -> str:
+    """The address as a client takes it; a `#` in it begins a fragment by http, and is part of a name elsewhere."""
+    protocol, place = protocol_of(source), source.address.partition("://")[2]
+    return f"{protocol}://{place.partition('#')[0] if protocol in SIGNED else place}"
+
+
 def check(source: Source) -> None:
     """See that a source is one that is fetched.
 
@@ -51,7 +57,7 @@ def check(source: Source) -> None:
             f"source {shown}: of a store only tars are read (--kind webdataset); copy what is of the kind "
             f"{source.kind} to this disk"
         )
-    parts = urlsplit(source.address)
+    parts = urlsplit(asked(source), allow_fragments=False)
     if not parts.netloc or _UNPRINTABLE.search(source.address):
         raise BadArguments(f"source {shown}: it names no host or bucket, or has blanks in it")
     if ".." in unquote(parts.path).split("/"):

@@ -31,7 +31,7 @@ from blip.data.archive import is_unsafe_name
 from blip.errors import BlipError
 from blip.ingest.download.address import PublicResolver, RefusedAddress, public_sockets, read_networks
 from blip.ingest.download.fetch import retry_after
-from blip.ingest.remote.address import SIGNED, check, is_one, missing_client, protocol_of
+from blip.ingest.remote.address import SIGNED, asked, check, is_one, missing_client, protocol_of
 from blip.ingest.sources.webdataset import is_packed, is_tar, see_that_one_is_read
 
 CHUNK = 16 << 20  # bytes that are asked for at a time
@@ -97,11 +97,9 @@ class Store:
             BlipError: the package is missing that reads it, or its host is not known.
         """
         check(source)
-        protocol = protocol_of(source)
-        address = f"{protocol}://{source.address.partition('://')[2].partition('#')[0]}"
-        more = _for_http(source, patience) if protocol in SIGNED else {}
+        more = _for_http(source, patience) if protocol_of(source) in SIGNED else {}
         try:
-            files, root = url_to_fs(address, skip_instance_cache=True, **more)
+            files, root = url_to_fs(asked(source), skip_instance_cache=True, **more)
         except ImportError:
             raise missing_client(source) from None
         except Exception as error:  # each client raises its own

@@ -8,7 +8,7 @@ from blip.config import Ingest, is_address
 from blip.credentials import plain, scrubbed
 from blip.errors import BadArguments, BlipError
 from blip.ingest.ingestion import ingest_dataset
-from blip.ingest.remote.address import check
+from blip.ingest.remote.address import asked, check
 from blip.ingest.remote.store import Store
 
 from .conftest import remote
@@ -60,7 +60,9 @@ def test_what_chains_reads_this_disk_or_does_more_is_refused(address: str) -> No
         ("s3://bucket/laion?versionId=5ecret", "has a key, a password or a query"),
         ("abfs://me:5ecret@account/laion", "has a key, a password or a query"),
         ("https://host/shards/?token=5ecret", "goes with a single .tar"),
+        ("s3://bucket/a#b?versionId=5ecret", "has a key, a password or a query"),
         ("https://host/a/../b.tar", "has .. in it"),
+        ("sftp://host/a#b/../c", "has .. in it"),
         ("https://host/a/%2e%2e/b.tar", "has .. in it"),
         ("https:///a.tar", "names no host or bucket"),
         ("s3://bucket/a b.tar\n", "has blanks in it"),
@@ -70,6 +72,19 @@ def test_what_is_wrong_with_an_address_is_said_without_its_secrets(address: str,
     with pytest.raises(BadArguments, match=why) as refused:
         check(remote(address))
     assert "5ecret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        ("s3://bucket/run#2/", "s3://bucket/run#2/"),
+        ("SFTP://me:word@host/run#2/0.tar", "sftp://me:word@host/run#2/0.tar"),
+        ("https://host/0.tar?sig=1#part", "https://host/0.tar?sig=1"),
+    ],
+)
+def test_a_hash_is_part_of_a_name_but_by_http(address: str, client: str) -> None:
+    check(remote(address))
+    assert asked(remote(address)) == client
 
 
 def test_paths_are_no_addresses() -> None:

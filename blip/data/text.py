@@ -29,7 +29,8 @@ PAD, UNK, CLS, SEP, MASK = SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MAS
 CAPTION_WORDS, STATEMENT_WORDS, QUESTION_WORDS = 30, 40, 50  # that BLIP reads of a text
 DEC, ENC = "[DEC]", "[ENC]"  # begin of a caption to write; place of the ITM output (BLIP section 3.1)
 
-_DROPPED = re.compile(r"[.!\"()*#:;~]")
+_MARKS = r".!\"()*#:;~"
+_DROPPED, _LEFT = re.compile(rf"[{_MARKS}]"), re.compile(rf"[^\s{_MARKS}]")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _TIGHT = re.compile(r"\s*([-/'’_])\s*")
 _CLOSING = re.compile(r"\s+([,?%])")
@@ -38,6 +39,11 @@ _CLOSING = re.compile(r"\s+([,?%])")
 def clean_caption(text: str, max_words: int = CAPTION_WORDS) -> str:
     """Lower-case, `.!"()*#:;~` to spaces, spaces collapsed, at most `max_words` words (as BLIP does)."""
     return " ".join(_DROPPED.sub(" ", text.lower()).split()[:max_words])
+
+
+def says_something(text: str) -> bool:
+    """Whether `clean_caption` leaves anything of a text, which "..." does not; found without cleaning it."""
+    return _LEFT.search(text) is not None
 
 
 def clean_question(text: str, max_words: int = QUESTION_WORDS) -> str:

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from blip.data.loader import Batch
 from blip.data.sample import Caption, Sample, stable_id
-from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, clean_statement
+from blip.data.text import (
+    Tokenizer,
+    clean_answer,
+    clean_caption,
+    clean_question,
+    clean_statement,
+    says_something,
+)
 from blip.errors import BlipError
 from blip.model.batch import PairBatch
 from blip.model.dialogs import CAPTION_TOKENS, DialogBatch, encode_dialogs
@@ -30,7 +37,8 @@ class PairCollate:
     Attributes:
         positives: which pairs are no negatives of each other: none but the pair itself, those of the same image, or
             those with the same text as well.
-        captions: draw among all captions of an image, or take the shortest, which says what it is and no more.
+        captions: draw among all captions of an image, or take the shortest, which says what it is and no more. One of
+            marks only, as "...", is taken where an image has no other.
         prompt: put before every caption; the decoder is not taught to write it.
         per_image: how many captions of each image. One that has fewer gives some of them again, so that every batch
             of every rank has equally many. Captions of an image are no negatives of each other, whatever `positives`.
@@ -67,14 +75,15 @@ class PairCollate:
 
     def _choose(self, sample: Sample, rng: Random) -> list[str]:
         """Texts of one image; of one caption only, the draw is that of a single choice."""
-        texts = [caption.text for caption in sample.captions] or [""]
+        captions = [caption for caption in sample.captions if says_something(caption.text)] or sample.captions
+        texts = [caption.text for caption in captions] or [""]
         if self.captions == "shortest":
             texts = sorted(texts, key=len)
-        elif self.weights and sample.captions:
-            texts = _drawn(sample.captions, self.weights, rng)
+        elif self.weights and captions:
+            texts = _drawn(captions, self.weights, rng)
         elif self.per_image > 1:
             texts = rng.sample(texts, len(texts))
-        elif sample.captions:
+        elif captions:
             texts = [rng.choice(texts)]
         return [texts[number % len(texts)] for number in range(self.per_image)]
 

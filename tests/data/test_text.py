@@ -4,7 +4,14 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertTokenizer, BertTokenizerFast
 
-from blip.data.text import Tokenizer, clean_caption, clean_question, clean_statement, train_vocabulary
+from blip.data.text import (
+    Tokenizer,
+    clean_caption,
+    clean_question,
+    clean_statement,
+    says_something,
+    train_vocabulary,
+)
 from blip.errors import BlipError
 
 TEXTS = [
@@ -26,6 +33,12 @@ def test_captions_are_cleaned_as_blip_cleans_them() -> None:
     assert clean_caption('  A "Red" apple!!  (fruit): #1; ~50*\n') == "a red apple fruit 1 50"
     assert clean_caption("well-known, isn't it?") == "well-known, isn't it?"
     assert clean_caption("word " * 40) == " ".join(["word"] * 30)
+
+
+def test_a_text_of_which_cleaning_leaves_nothing_says_nothing() -> None:
+    for character in map(chr, range(0x3100)):
+        text = f"..{character} *"
+        assert says_something(text) == bool(clean_caption(text)), text
 
 
 def test_questions_lose_punctuation_without_a_gap() -> None:

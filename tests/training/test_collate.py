@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from random import Random
+from typing import Literal
 
 import pytest
 import torch
@@ -92,6 +93,21 @@ def test_the_shortest_captions_come_first() -> None:
     assert texts_of(PairCollate(TOKENS, 12, captions="shortest"))[0] == "apple"
     several = texts_of(PairCollate(TOKENS, 12, captions="shortest", per_image=2))
     assert several[:2] == ["apple", "red apple"]
+
+
+@pytest.mark.parametrize("per_image", [1, 2])
+@pytest.mark.parametrize("weights", [{}, {"synthetic": 0.0}])
+@pytest.mark.parametrize("captions", ["any", "shortest"])
+def test_a_caption_without_a_word_is_taken_only_where_there_is_no_other(
+    captions: Literal["any", "shortest"], weights: dict[str, float], per_image: int
+) -> None:
+    collate = PairCollate(TOKENS, 12, captions=captions, weights=weights, per_image=per_image)
+    told = (Caption("...", "human"), Caption("red apple", "synthetic"), Caption(" ", "human"))
+    for seed in range(10):
+        batch = loaded(seed)
+        samples = [replace(batch.samples[0], captions=told), replace(batch.samples[1], captions=told[:1])]
+        made = collate(replace(batch, samples=(*samples, batch.samples[2])))
+        assert TOKENS.decode(made.ids) == [text for text in ("red apple", "", "") for _ in range(per_image)]
 
 
 @pytest.mark.parametrize("positives", ["pair", "image", "text"])

@@ -279,6 +279,28 @@ def test_copies_of_a_file_are_set_aside_and_many_of_them_stop(check: Check) -> N
     )
 
 
+def test_a_pair_is_a_copy_where_both_of_its_pictures_are(check: Check) -> None:
+    pictures = [encoded(draw(n)) for n in range(3)]
+    sides = {50: (0, 1), 51: (0, 2), 52: (1, 0), 53: (0, 1), 54: (0, 0)}
+    pairs = [
+        replace(captioned(n), media=pictures[left], partner=pictures[right], partner_extension="png")
+        for n, (left, right) in sides.items()
+    ]
+    repainted = encoded(draw(0), "jpg", quality=80)
+    pairs += [
+        replace(pairs[0], key=f"alike-{n}", media=repainted, extension="jpg", partner=pictures[n])
+        for n in (1, 2)
+    ]
+    settings = {"max_duplicate_share": 1.0, "near_duplicates": "set_aside", "max_excluded_share": 1.0}
+    verdict = check([*good(20, first=60), *pairs], VQA, **settings)
+    found = [(key, rule) for key, rule in verdict.set_aside if "duplicate" in rule]
+    assert found == [
+        ("key-00053", "max_duplicate_share"),
+        ("alike-1", "max_near_duplicate_share"),
+        ("alike-2", "max_near_duplicate_share"),
+    ]
+
+
 def test_samples_without_captions_stop_when_they_are_many(check: Check) -> None:
     bare = [sample(50 + n, captions=()) for n in range(8)]
     assert check([*good(20), *bare[:6]]).excluded == 6

@@ -12,6 +12,7 @@ from blip.errors import BlipError
 
 METADATA = "metadata.parquet"
 TRUTH = "truth_"
+PARTNER_SHA256 = "partner_sha256"  # a column only where samples have two pictures
 
 _CAPTION = pa.struct(
     [("text", pa.string()), ("origin", pa.string()), ("itm", pa.float32()), ("itc", pa.float32())]
@@ -60,16 +61,20 @@ def row_of(sample: Sample, shard: str, phash: int, origin: str) -> Row:
         "questions": len(sample.questions),
         "url": sample.url,
     }
+    if sample.partner is not None:
+        values[PARTNER_SHA256] = sha256(sample.partner).hexdigest()
     return Row(values, {TRUTH + name: value for name, value in (sample.truth or {}).items()})
 
 
 def schema_for(rows: Sequence[Row]) -> pa.Schema:
-    """The table's columns: the fixed ones, and a `truth_` column for each name found in the rows."""
+    """The table's columns: the fixed ones, those of partners, and a `truth_` column for each name found in the rows."""
+    partners = any(PARTNER_SHA256 in row.values for row in rows)
+    fixed = [*SCHEMA, pa.field(PARTNER_SHA256, pa.string())] if partners else [*SCHEMA]
     types: dict[str, pa.DataType] = {}
     for row in rows:
         for name, value in row.truth.items():
             types.setdefault(name, _TRUTH_TYPES[type(value)])
-    return pa.schema([*SCHEMA, *(pa.field(name, kind) for name, kind in types.items())])
+    return pa.schema([*fixed, *(pa.field(name, kind) for name, kind in types.items())])
 
 
 def join_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:

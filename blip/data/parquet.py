@@ -19,8 +19,10 @@ from blip.errors import BlipError
 ROWS = 16_384
 
 
-def read_batches(path: Path, columns: Sequence[str], rows: int = ROWS) -> Iterator[pa.RecordBatch]:
-    """Some columns of a table, at most so many rows at a time and never across row groups.
+def read_batches(
+    path: Path, columns: Sequence[str], rows: int = ROWS, optional: Sequence[str] = ()
+) -> Iterator[pa.RecordBatch]:
+    """Some columns of a table, and `optional` ones that it has; at most so many rows at a time, of one row group.
 
     Row group by row group, since reading all of them in one go keeps what it has read (150 MB for a million
     rows of metadata).
@@ -34,15 +36,16 @@ def read_batches(path: Path, columns: Sequence[str], rows: int = ROWS) -> Iterat
             lacking = sorted(set(columns) - set(known))
             if lacking:
                 raise BlipError(f"{path} has no column {', '.join(lacking)}; it has: {', '.join(known)}")
+            wanted = [*columns, *(column for column in optional if column in known)]
             for group in range(file.num_row_groups):
-                yield from file.iter_batches(rows, row_groups=[group], columns=list(columns))
+                yield from file.iter_batches(rows, row_groups=[group], columns=wanted)
     except (OSError, pa.ArrowException) as error:
         raise BlipError(f"{path} cannot be read: {error}") from None
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """The rows of a table, one after the other, with some of its columns. Raises BlipError as `read_batches` does."""
-    for batch in read_batches(path, columns):
+    for batch in read_batches(path, columns, optional=optional):
         yield from batch.to_pylist()
 
 

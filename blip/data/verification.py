@@ -19,7 +19,7 @@ import numpy as np
 
 from blip.data.archive import read_members
 from blip.data.manifest import MANIFEST, Shard
-from blip.data.metadata import METADATA
+from blip.data.metadata import METADATA, PARTNER_SHA256
 from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_batches, read_column, read_rows
 from blip.data.part import QUARANTINE
@@ -82,7 +82,7 @@ def _file_problems(dataset: PairsDataset, shard: Shard) -> Iterator[str]:
 
 
 def _differences(dataset: PairsDataset, shard: Shard, rows: Iterator[Row]) -> Iterator[str]:
-    """Where samples and rows differ; a sample's digest is that of its picture."""
+    """Where samples and rows differ; a sample's digest is that of its picture, its partner has one of its own."""
     path = dataset.path / shard.url
     if not path.is_file() or path.stat().st_size != shard.bytes:
         return
@@ -101,12 +101,14 @@ def _differences(dataset: PairsDataset, shard: Shard, rows: Iterator[Row]) -> It
 
 
 def _row_problems(sample: Sample, row: Row) -> Iterator[str]:
-    facts = {
+    facts: Row = {
         "width": sample.width,
         "height": sample.height,
         "bytes": len(sample.media),
         "sha256": sha256(sample.media).hexdigest(),
     }
+    if row.get(PARTNER_SHA256):  # earlier versions noted none
+        facts[PARTNER_SHA256] = None if sample.partner is None else sha256(sample.partner).hexdigest()
     for name, value in facts.items():
         if row[name] != value:
             yield f"key {sample.key} has {name} {value}, {METADATA} says {row[name]}"
@@ -206,7 +208,7 @@ def _unknown_files(dataset: PairsDataset) -> Iterator[str]:
 def _rows_by_shard(path: Path) -> Iterator[tuple[str, Iterator[Row]]]:
     """Neighbouring rows of one shard. A table that cannot be read has none; `_rows_altogether` says why."""
     try:
-        yield from groupby(read_rows(path, COLUMNS), key=lambda row: row["shard"])
+        yield from groupby(read_rows(path, COLUMNS, [PARTNER_SHA256]), key=lambda row: row["shard"])
     except BlipError:
         return
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from blip.data.metadata import METADATA
+from blip.data.metadata import METADATA, PARTNER_SHA256
 from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_batches
 from blip.data.phash import earlier
@@ -50,7 +50,7 @@ _FACTS = {
     "missing_facts": np.int8,
     "key_missing": np.int8,
 }
-_HASHES = {"key": np.int64, "picture": np.uint64, "phash": np.uint64, "text": np.int64}
+_HASHES = {"key": np.int64, "picture": np.uint64, "partner": np.uint64, "phash": np.uint64, "text": np.int64}
 
 _NO_LETTER = re.compile(r"[\W\d_]+")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffd]")
@@ -68,7 +68,8 @@ class Facts:
             caption that has most letters, least others); caption_repeats (samples with the same first
             caption); missing_facts (how many of size, digest, hash and origin); and, as 1 or 0, key_missing,
             key_repeated, duplicate (the same file came before), near_duplicate (one that looks alike did)
-            and in_evaluation (`others` has the same file).
+            and in_evaluation (`others` has the same file). A pair came before where its left picture did beside
+            the same right one; that is not known of datasets made before the right one's digest was noted.
         like: for the columns duplicate and near_duplicate (if looked for) the row of the picture before, or -1.
     """
 
@@ -98,11 +99,13 @@ def facts(
     columns["key_repeated"] = ((_times(hashes.pop("key")) > 1) & (columns["key_missing"] == 0)).astype(
         np.int8
     )
-    pictures = hashes.pop("picture")
+    pictures, partners = hashes.pop("picture"), hashes.pop("partner")
     columns["in_evaluation"] = np.isin(pictures, [] if others is None else others).astype(np.int8)
-    like = {"duplicate": earlier(pictures, 0)}
+    like = {"duplicate": earlier(np.bitwise_xor(pictures, partners), 0)}
     if near_bits is not None:
-        like["near_duplicate"] = np.where(like["duplicate"] < 0, earlier(hashes.pop("phash"), near_bits), -1)
+        looks = np.bitwise_xor(hashes.pop("phash"), partners)  # of one partner, as far apart as without it
+        near = earlier(looks, near_bits)
+        like["near_duplicate"] = np.where(like["duplicate"] < 0, near, -1)
     columns |= {name: (rows >= 0).astype(np.int8) for name, rows in like.items()}
     frame = pd.DataFrame(columns, copy=False)
     frame["origin"] = pd.Categorical.from_codes(origins.codes, list(origins.names))
@@ -148,7 +151,7 @@ def _read(dataset: PairsDataset) -> tuple[dict[str, NDArray[Any]], dict[str, NDA
     arrays = {name: np.empty(rows, kind) for name, kind in (_FACTS | _HASHES).items()}
     origins = _Origins(rows)
     start = 0
-    for batch in _batches(dataset, COLUMNS):
+    for batch in read_batches(dataset.path / METADATA, COLUMNS, optional=[PARTNER_SHA256]):
         columns = batch.to_pydict()
         stop = start + len(batch)
         for name, values in _rows(columns).items():
@@ -179,6 +182,7 @@ def _rows(columns: dict[str, list[Any]]) -> dict[str, Any]:
         "key_missing": [key is None for key in columns["key"]],
         "key": [0 if key is None else stable_id(key) for key in columns["key"]],
         "picture": _digests(columns["sha256"]),
+        "partner": _digests(columns.get(PARTNER_SHA256) or [None] * len(texts), slice(-16, None)),
         "phash": np.array([value or 0 for value in columns["phash"]], np.uint64),
         "text": [stable_id(" ".join(row[0][:COMPARED])) if row else 0 for row in words],
     }
@@ -225,8 +229,9 @@ def _numbers(values: list[int | None]) -> list[int]:
     return [value or 0 for value in values]
 
 
-def _digests(digests: list[str | None]) -> NDArray[np.uint64]:
-    return np.array([int((digest or "0")[:16], 16) for digest in digests], np.uint64)
+def _digests(digests: list[str | None], part: slice = slice(16)) -> NDArray[np.uint64]:
+    """64 bits of each, 0 where there is none; others of a partner, so that a pair is not the same turned round."""
+    return np.array([int((digest or "0")[part], 16) for digest in digests], np.uint64)
 
 
 def _times(hashes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -63,6 +64,24 @@ def test_a_changed_byte_is_traced_to_its_key(make_dataset: Make) -> None:
         f"shard shards/00001.tar: key key-00005 has sha256 {sha256(changed).hexdigest()}, "
         f"metadata.parquet says {sha256(media).hexdigest()}",
     ]
+
+
+def test_a_pair_has_a_digest_of_each_picture_which_earlier_versions_lacked(tmp_path: Path) -> None:
+    with PairsWriter(tmp_path / "d", samples_per_shard=4, parents=[], parameters={}) as writer:
+        writer.add(replace(sample(0), partner=encoded(draw(1)), partner_extension="png"))
+        writer.add(sample(2))
+    dataset, digest = PairsDataset.open(tmp_path / "d"), sha256(encoded(draw(1))).hexdigest()
+    assert dataset.metadata()["partner_sha256"].to_pylist() == [digest, None]
+    assert verify(dataset) == []
+    rewrite(dataset, lambda rows: [row | {"partner_sha256": "ab" * 32} for row in rows])
+    told = f"metadata.parquet says {'ab' * 32}"
+    assert verify(dataset) == [
+        f"shard shards/00000.tar: key key-00000 has partner_sha256 {digest}, {told}",
+        f"shard shards/00000.tar: key key-00002 has partner_sha256 None, {told}",
+    ]
+    path = dataset.path / "metadata.parquet"
+    pq.write_table(pq.read_table(path).drop_columns("partner_sha256"), path)
+    assert verify(dataset) == []
 
 
 def test_a_missing_and_a_shortened_shard_are_named(make_dataset: Make) -> None:

@@ -34,6 +34,7 @@ from blip.ingest.remote.ledger import LEDGER, count_shards
 from blip.ingest.shards import Item, ShardJob, cut, digest_of, write_shard
 from blip.ingest.shares import OF_FILES, Share, is_bad, shares_of_parts
 from blip.ingest.sources import Address, read
+from blip.ingest.sources.refused import LINKED_AWAY
 
 REFERENCES = "references.npz"
 ORIGINS = "origins"  # among the parameters of a manifest
@@ -194,8 +195,9 @@ class _Work:
         total = max(self._packs(), broken.total()) if broken else 0
         if broken.total() <= limit * total:
             return
+        files = "files and folders" if broken[LINKED_AWAY] else "files"
         raise BlipError(
-            f"source {self._named()}: {broken.total():,} of {total:,} files cannot be read to their end "
+            f"source {self._named()}: {broken.total():,} of {total:,} {files} cannot be read to their end "
             f"({_listed(broken)}), and what they lack is in no count; get them again, or allow for that share of files "
             f"(ingest.max_bad_fraction = {limit}, --max-bad-fraction) and run again: what was read waits in "
             f"{self.directory}. The first:" + self._examples(numbers, set(broken))

@@ -6,7 +6,8 @@
 Of a picture with ten questions, one without an answer, a tenth of the texts is refused and the picture is not. A row
 that is broken or names no picture that there is, and a picture that no row names, are two refusals and one lost sample:
 of such pictures only those count that are more than such rows. A tar or table that ends too early, or does not come
-from its store, is neither: how many samples are lost with it nobody knows.
+from its store, and a tar or folder that is a link to elsewhere, is neither: how many samples are lost with it nobody
+knows.
 """
 
 from collections import Counter
@@ -21,7 +22,15 @@ from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_batches
 from blip.data.part import PARTS, refusals
 from blip.data.quarantine import NEAR_DUPLICATE, read_quarantine
-from blip.ingest.sources.refused import MISSING, NO_ANSWER, NO_IMAGE, NOT_LISTED, TOO_LONG, UNFETCHED
+from blip.ingest.sources.refused import (
+    LINKED_AWAY,
+    MISSING,
+    NO_ANSWER,
+    NO_IMAGE,
+    NOT_LISTED,
+    TOO_LONG,
+    UNFETCHED,
+)
 from blip.ingest.sources.row import BROKEN_ROW, BROKEN_TABLE
 from blip.ingest.sources.screening import BROKEN, CONTROL, EMPTY
 from blip.ingest.sources.urls import MALFORMED
@@ -29,7 +38,7 @@ from blip.ingest.sources.urls import MALFORMED
 OF_TEXTS = frozenset({EMPTY, NO_ANSWER})
 OF_EITHER = frozenset({BROKEN, CONTROL, TOO_LONG})  # of a text, where its sample is kept
 OF_ROWS = frozenset({BROKEN_ROW, NO_IMAGE, MISSING})  # whose picture may be one that no row names
-OF_FILES = frozenset({TRUNCATED, COMPRESSED, BROKEN_TABLE, UNFETCHED})
+OF_FILES = frozenset({TRUNCATED, COMPRESSED, BROKEN_TABLE, UNFETCHED, LINKED_AWAY})
 
 Refusals = Callable[[], Iterable[tuple[str, str]]]  # key and reason of each, as often as it is called
 

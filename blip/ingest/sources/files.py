@@ -10,12 +10,14 @@ from pathlib import Path, PurePosixPath
 
 from blip.data.archive import UNSAFE, is_unsafe_name, read_members
 from blip.errors import BlipError
+from blip.ingest.sources.links import leads_nowhere
 from blip.ingest.sources.names import Alike, folded, plain_name
 from blip.ingest.sources.refused import (
     DUPLICATE,
     MEDIA,
     MISSING,
     NOT_LISTED,
+    UNREADABLE,
     UNSUPPORTED,
     Refused,
     extension_in,
@@ -23,7 +25,6 @@ from blip.ingest.sources.refused import (
 )
 from blip.ingest.sources.seen import Seen
 
-UNREADABLE = "unreadable"
 MACOS = "._"  # what macOS notes beside a file, in a copy or a tar, begins with
 
 
@@ -211,7 +212,7 @@ class Folder:
         """The names of the pictures and clips, in it and below, that were not found under any name."""
         for file in files_below(self.path):
             name = file.relative_to(self.path).as_posix()
-            if extension_in(name) in MEDIA and self._used.add(name):
+            if extension_in(name) in MEDIA and not leads_nowhere(file) and self._used.add(name):
                 yield name
 
     def _inside(self, name: str) -> str | None:
@@ -275,14 +276,16 @@ def _is_file(path: Path) -> bool:
 def files_below(folder: Path) -> Iterator[Path]:
     """All files in a folder and the folders below, in the order of their paths.
 
-    Folders that are links, or may not be opened, are given and not followed; what macOS notes beside its files
-    (`._cat.jpg`) is passed over.
+    Folders that are links, or may not be opened, are given and not followed, and so are links that lead nowhere; what
+    macOS notes beside its files (`._cat.jpg`) is passed over.
     The names of one folder are held at a time, those of the folders above it with them.
     """
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.name.startswith(MACOS):
             continue
-        if entry.is_dir() and not entry.is_symlink() and os.access(entry, os.R_OK | os.X_OK):
+        if leads_nowhere(entry):
+            yield entry
+        elif entry.is_dir() and not entry.is_symlink() and os.access(entry, os.R_OK | os.X_OK):
             yield from files_below(entry)
         elif entry.is_file() or entry.is_dir():
             yield entry

@@ -13,12 +13,12 @@ from itertools import islice
 from pathlib import Path
 
 from blip.config import Source
-from blip.data.archive import UNSAFE
 from blip.data.sample import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Caption, Sample
 from blip.errors import BlipError
 from blip.ingest.sources.cells import caption_of
 from blip.ingest.sources.columns import pick
-from blip.ingest.sources.files import UNREADABLE, content, files_below
+from blip.ingest.sources.files import content, files_below
+from blip.ingest.sources.links import closed, gone, leads_nowhere, led_out, may_be_folder
 from blip.ingest.sources.refused import (
     MISSING,
     NO_CAPTION,
@@ -55,7 +55,9 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         name, extension = file.relative_to(path).as_posix(), extension_in(file.name)
         key = key_of(name)
         if extension not in IMAGE_EXTENSIONS:
-            yield from _other(file, name, beside)
+            yield from _other(file, name, path, beside)
+        elif leads_nowhere(file):
+            yield gone(file, name)
         elif not file.resolve().is_relative_to(root):
             yield led_out(file, name, path)
         else:
@@ -111,25 +113,6 @@ def _kept(file: Path) -> bytes | None:
         return None
 
 
-def led_out(file: Path, name: str, path: Path) -> Refused:
-    """The refusal of a picture that is a link to a file elsewhere."""
-    detail = (
-        f"{name} is a link that leads out of {path}; name {file.resolve().parent} as a source of its own, or put the "
-        "picture itself there"
-    )
-    return Refused(key_of(name), UNSAFE, detail)
-
-
-def closed(file: Path, name: str) -> Refused:
-    """The refusal of a folder that is a link, or may not be opened: what lies there is not read."""
-    if not file.is_symlink():
-        return Refused(key_of(name), UNREADABLE, f"{file}: it is not allowed to read this folder")
-    detail = (
-        f"{name} is a link to a folder, which is not followed; name {file.resolve()} as a source of its own"
-    )
-    return Refused(key_of(name), UNSAFE, detail)
-
-
 class Beside:
     """Which texts belong to pictures; the names of one folder are held at a time."""
 
@@ -155,23 +138,32 @@ class Beside:
         if folder == self._folder:
             return
         kinds = IMAGE_EXTENSIONS | UNREAD | {"", TEXT}
-        found = [entry for entry in folder.iterdir() if extension_in(entry.name) in kinds and entry.is_file()]
+        found = [entry for entry in folder.iterdir() if extension_in(entry.name) in kinds and _is_file(entry)]
         texts = [entry for entry in found if extension_in(entry.name) == TEXT]
         self._folder = folder
         self._names = frozenset(entry.stem for entry in found if extension_in(entry.name) != TEXT)
         self._texts = {text.stem: text.name for text in sorted(texts) if not text.is_symlink()}
 
 
-def _other(file: Path, name: str, beside: Beside) -> Iterator[Refused]:
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, or a link to one that is not there."""
+    return path.is_file() or leads_nowhere(path)
+
+
+def _other(file: Path, name: str, path: Path, beside: Beside) -> Iterator[Refused]:
     """What a file that is no picture costs."""
-    if file.is_dir():
-        yield closed(file, name)
+    if may_be_folder(file):
+        yield closed(file, name, path)
         return
     extension = extension_in(name)
     if extension in UNREAD or (not extension and beside.text_of(file)):
         yield unread(file, key_of(name))
-    elif extension == TEXT and not beside.is_sidecar(file) and file.stem.lower() not in ABOUT:
+    elif extension == TEXT and not (leads_nowhere(file) or beside.is_sidecar(file) or _is_about(file)):
         yield Refused(key_of(name), MISSING, f"{name} is a text, no picture of that name is beside it")
+
+
+def _is_about(text: Path) -> bool:
+    return text.stem.lower() in ABOUT
 
 
 def _sample(

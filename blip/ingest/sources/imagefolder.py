@@ -13,7 +13,8 @@ from blip.config import Source
 from blip.data.sample import IMAGE_EXTENSIONS, Caption, Sample
 from blip.errors import BlipError
 from blip.ingest.sources.files import content, files_below
-from blip.ingest.sources.folder import UNREAD, closed, led_out, spaced, unread
+from blip.ingest.sources.folder import UNREAD, spaced, unread
+from blip.ingest.sources.links import closed, gone, leads_nowhere, led_out, may_be_folder
 from blip.ingest.sources.refused import Refused, extension_in, key_of
 
 SYNSETS = "LOC_synset_mapping.txt"
@@ -33,13 +34,15 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     for file in files_below(top):
         name, extension = file.relative_to(top).as_posix(), extension_in(file.name)
         if extension not in IMAGE_EXTENSIONS:
-            if file.is_dir():
-                yield closed(file, name)
+            if may_be_folder(file):
+                yield closed(file, name, top)
             elif extension in UNREAD:
                 yield unread(file, key_of(name))
             continue
         folder, inside, _ = name.partition("/")
-        if not file.resolve().is_relative_to(root):
+        if leads_nowhere(file):
+            yield gone(file, name)
+        elif not file.resolve().is_relative_to(root):
             yield led_out(file, name, path)
         elif not inside:
             yield Refused(key_of(name), NO_CLASS, f"{name} lies in no class's folder")

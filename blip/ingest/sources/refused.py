@@ -9,8 +9,9 @@ from blip.data.sample import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 
 MISSING, NOT_LISTED, DUPLICATE, UNSUPPORTED = "missing_file", "not_listed", "duplicate", "unsupported"
 NO_IMAGE, NO_CAPTION, TOO_LONG = "no_image", "no_caption", "caption_too_long"
-NO_ANSWER = "no_answer"
+NO_ANSWER, UNREADABLE = "no_answer", "unreadable"
 UNFETCHED = "not_fetched"  # a file of a store, with all that is in it
+LINKED_AWAY = "linked_away"  # a link to a tar or folder elsewhere, or to none, with all that is in it
 
 MEDIA = IMAGE_EXTENSIONS | VIDEO_EXTENSIONS
 OTHER_MEDIA = frozenset(  # pictures and clips that are not read

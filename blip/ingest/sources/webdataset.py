@@ -18,11 +18,12 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from blip.config import Source
-from blip.data.archive import COMPRESSED, UNSAFE, Member, is_unsafe_name, read_members
+from blip.data.archive import COMPRESSED, Member, is_unsafe_name, read_members
 from blip.data.sample import Caption, Sample
 from blip.errors import BlipError
 from blip.ingest.sources.cells import caption_of
-from blip.ingest.sources.files import MACOS
+from blip.ingest.sources.files import MACOS, files_below
+from blip.ingest.sources.links import closed, leads_away, linked_away, may_be_folder
 from blip.ingest.sources.refused import (
     DUPLICATE,
     MEDIA,
@@ -46,16 +47,17 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     Raises:
         BlipError: there is no such folder or no tar in it, all are compressed, or a name is a command.
     """
-    found = dict(_tars(path))
-    distinct = are_distinct(name for name, tar in found.items() if not is_packed(tar.name))
-    for name, tar in found.items():
-        if path.is_dir() and not tar.resolve().is_relative_to(path.resolve()):
-            yield Refused(key_of(name), UNSAFE, f"{name}.tar is a link that leads out of {path}")
-            continue
-        if is_packed(tar.name):
+    found = dict(_named(path))
+    distinct = are_distinct(name for name, file in found.items() if file.name.endswith(".tar"))
+    for name, file in found.items():
+        if path.is_dir() and leads_away(file, path):
+            yield linked_away(file, name, path)
+        elif file.is_dir():
+            yield closed(file, name, path)
+        elif is_packed(file.name):
             yield packed(name)
-            continue
-        yield from read_tar(tar, name, distinct, source.origin)
+        else:
+            yield from read_tar(file, name, distinct, source.origin)
 
 
 def are_distinct(names: Iterable[str]) -> bool:
@@ -163,16 +165,26 @@ class _Group:
         return f" ({', '.join(told)})"[:200] if told else ""
 
 
-def _tars(path: Path) -> Iterator[tuple[str, Path]]:
-    """Names without `.tar`, below the folder, and files."""
+def files_of(path: Path) -> list[Path]:
+    """The tars of a source, and the folders in it that are not read."""
+    files = [path] if path.is_file() else files_below(path)
+    return [file for file in files if _is_lost(file, path) or (is_tar(file.name) and not file.is_dir())]
+
+
+def _is_lost(file: Path, path: Path) -> bool:
+    """Whether it is a folder that is not read: one that may not be opened, or a link out of the source."""
+    return may_be_folder(file) and (leads_away(file, path) or not file.is_symlink())
+
+
+def _named(path: Path) -> Iterator[tuple[str, Path]]:
+    """Names below the folder, without `.tar`, and files; the folders that are not read, too."""
     if "pipe:" in str(path):
         raise BlipError(f"source {path}: commands are never run; name a folder of tars, or a tar")
     if not path.exists():
         raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    tars = [file for file in files if is_tar(file.name)]
-    see_that_one_is_read([file.name for file in tars], str(path))
-    for file in tars:
+    files = files_of(path)
+    see_that_one_is_read([file.name for file in files], str(path))
+    for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         if is_unsafe_name(name):
             raise BlipError(

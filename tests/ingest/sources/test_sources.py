@@ -258,13 +258,24 @@ def test_links_to_folders_are_said_and_notes_of_macos_passed_over(tmp_path: Path
     write(tmp_path / "source/dogs/._a dog.jpg", "A")
     write(tmp_path / "elsewhere/a cat.jpg", "A")
     (tmp_path / "source/cats").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "source/gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "source/hounds").symlink_to("dogs")
     found = items(tmp_path / "source", kind)
     assert len(samples(found)) == 1
     assert details(found) == [
         (
+            "linked_away",
+            f"cats is a link to {tmp_path}/elsewhere, out of {tmp_path}/source; name the folder that holds all as the "
+            "source, or put a copy in place of the link",
+        ),
+        (
+            "linked_away",
+            f"gone is a link to {tmp_path}/nowhere, which is not there; get that, or take the link away",
+        ),
+        (
             "unsafe_member",
-            f"cats is a link to a folder, which is not followed; name {tmp_path / 'elsewhere'} as a source of its own",
-        )
+            f"hounds is a link to a folder, which is not followed; what it has is read as {tmp_path}/source/dogs",
+        ),
     ]
 
 
@@ -279,6 +290,21 @@ def test_a_picture_that_is_a_link_to_elsewhere_is_refused_with_the_way(tmp_path:
     ((reason, detail),) = details(found)
     assert reason == "unsafe_member"
     assert detail.endswith(f"a cat.jpg is a link that leads out of {tmp_path / 'source'}; {way}")
+
+
+@pytest.mark.parametrize("kind", ["folder", "imagefolder"])
+def test_a_picture_that_is_a_link_to_nothing_is_counted_once(tmp_path: Path, kind: str) -> None:
+    """As in a repository of git-annex whose files were not fetched."""
+    for name in ("a dog.jpg", "a dog.txt", "a cat.txt"):
+        write(tmp_path / "dogs" / name, "A")
+    for name in ("a cat.jpg", "a cow.jpg", "a cow.txt"):
+        (tmp_path / "dogs" / name).symlink_to(f"../.git/annex/{name}")
+    found = items(tmp_path, kind)
+    assert len(samples(found)) == 1
+    assert [reason for reason, _ in details(found)] == ["missing_file"] * 2
+    assert details(found)[0][1].endswith(
+        "a cat.jpg is a link to ../.git/annex/a cat.jpg, which is not there; get that, or take the link away"
+    )
 
 
 @contextmanager

@@ -214,13 +214,35 @@ def test_names_that_lead_out_links_and_devices_are_refused_and_the_rest_is_read(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["0.tar"]
 
 
-def test_a_link_to_a_tar_elsewhere_is_refused(tmp_path: Path) -> None:
+def test_links_to_tars_and_folders_elsewhere_or_nowhere_are_files_that_are_lost(tmp_path: Path) -> None:
+    elsewhere, laion = tmp_path / "elsewhere", tmp_path / "laion"
+    write_img2dataset(elsewhere, shards=1)
+    write_img2dataset(laion / "part", shards=1, per_shard=100)
+    for name, place in {
+        "00001.tar": elsewhere / "00000.tar",
+        "00002.tar": elsewhere / "gone.tar",
+        "again": laion / "part",
+        "gone": elsewhere / "gone",
+        "more": elsewhere,
+    }.items():
+        (laion / name).symlink_to(place)
+    found = items(laion, "webdataset")
+    assert len(samples(found)) == 100
+    assert reasons(found) == dict.fromkeys(("00001", "00002", "gone", "more"), "linked_away")
+    way_out = "name the folder that holds all as the source, or put a copy in place of the link"
+    told = dict(zip(reasons(found), (detail for _, detail in details(found)), strict=True))
+    assert told["00001"] == f"00001 is a link to {elsewhere}/00000.tar, out of {laion}; {way_out}"
+    assert told["gone"].startswith(f"gone is a link to {elsewhere}/gone, which is not there; get that")
+    source = Source(source=str(laion), kind="webdataset", origin="web", role="train")
+    with pytest.raises(BlipError, match=r"files and folders cannot be read to their end \(4 linked_away\)"):
+        ingest_dataset(source, tmp_path / "out", Ingest(max_bad_fraction=0.1, datasets={}))
+
+
+def test_a_folder_whose_tars_are_all_behind_a_link_says_so(tmp_path: Path) -> None:
     write_img2dataset(tmp_path / "elsewhere", shards=1)
-    write_img2dataset(tmp_path / "source", shards=1)
-    (tmp_path / "source/00001.tar").symlink_to(tmp_path / "elsewhere/00000.tar")
-    found = items(tmp_path / "source", "webdataset")
-    assert len(samples(found)) == 3
-    assert reasons(found) == {"00001": "unsafe_member"}
+    (tmp_path / "laion").mkdir()
+    (tmp_path / "laion/more").symlink_to(tmp_path / "elsewhere")
+    assert reasons(items(tmp_path / "laion", "webdataset")) == {"more": "linked_away"}
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.7])

@@ -72,12 +72,12 @@ def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Address | 
 
 
 def is_url_list(path: Path) -> bool:
-    """Whether the first row of a file has a URL."""
+    """Whether the first row of a file has a URL, and no column its picture."""
     try:
         row = next(_rows(path, None), None)
+        return isinstance(row, Address) and _looks_like_url(row.url) and not _has_pictures(path)
     except (BlipError, OSError):
         return False
-    return isinstance(row, Address) and _looks_like_url(row.url)
 
 
 def _files(path: Path) -> list[Path]:
@@ -118,6 +118,14 @@ def _found(file: Path, names: list[str], columns: Columns | None) -> Columns | N
     if (columns and columns.image) or guess(names, ADDRESS) or not image or not has_addresses(file, image):
         return columns
     return Columns(image=image, caption=columns.caption if columns else None)
+
+
+def _has_pictures(file: Path) -> bool:
+    """Whether a column has pictures, or names of files: where they came from is then only told."""
+    if any(map(_looks_like_url, _first_fields(file))):
+        return False
+    image = guess(_names(file), IMAGE)
+    return image is not None and not has_addresses(file, image)
 
 
 def has_addresses(file: Path, column: str) -> bool:

@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetDict
 from blip.config import Columns
 from blip.errors import BadArguments, BlipError
 from blip.ingest.sources.guess import kind_of
+from tests.data.conftest import draw, encoded
 
 from .reading import items, write, write_tar
 
@@ -177,6 +178,32 @@ def test_a_table_in_a_form_that_is_not_read_is_to_be_saved_in_another(
 def test_an_empty_folder_is_said_to_be(tmp_path: Path) -> None:
     with pytest.raises(BadArguments, match="the folder is empty"):
         kind_of(tmp_path)
+
+
+def test_a_table_that_has_its_pictures_is_not_downloaded_again(tmp_path: Path) -> None:
+    jpeg = encoded(draw(0), "jpg")
+    about = {"caption": ["x"], "url": ["http://a.org/1.jpg"]}
+    (tmp_path / "laion").mkdir()
+    (tmp_path / "hub").mkdir()
+    pq.write_table(pa.table({**about, "jpg": [jpeg]}), tmp_path / "laion/00000.parquet")  # as img2dataset's
+    pq.write_table(
+        pa.table({**about, "image": [{"bytes": jpeg, "path": "1.jpg"}]}), tmp_path / "hub/train.parquet"
+    )
+    write(tmp_path / "own.csv", "image,caption,url", "1.jpg,x,http://a.org/1.jpg")
+    write(tmp_path / "bare.tsv", "http://a.org/1.jpg\tphoto")
+    kinds = {path.name: kind_of(path) for path in tmp_path.rglob("*")}
+    assert kinds == {
+        "laion": "hf",
+        "00000.parquet": "table",
+        "hub": "hf",
+        "train.parquet": "table",
+        "own.csv": "table",
+        "bare.tsv": "urls",
+    }
+    assert kind_of(tmp_path / "own.csv", Columns(image="url")) == "urls"
+    for folder in ("laion", "hub"):
+        (found,) = items(tmp_path / folder, "hf")
+        assert getattr(found, "media", None) == jpeg
 
 
 def test_a_column_that_holds_addresses_is_a_list_of_urls(tmp_path: Path) -> None:

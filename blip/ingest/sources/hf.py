@@ -10,6 +10,8 @@ A row is a sample: its key is its file's name and its number in it. One batch of
 
 import json
 import os
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,12 +23,14 @@ from blip.errors import BlipError
 from blip.ingest.sources.arrow_rows import READ_ERRORS, rows_of
 from blip.ingest.sources.columns import pick
 from blip.ingest.sources.files import Folder, files_below
+from blip.ingest.sources.links import gone, leads_nowhere
 from blip.ingest.sources.picture_rows import pictures, sample_of
 from blip.ingest.sources.refused import Refused, key_of
 from blip.ingest.sources.row import BROKEN_TABLE, Row
 from blip.ingest.sources.rows import column_names, read_rows
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
+PART = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
@@ -41,6 +45,9 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     folder = Folder.of(source.images, path)
     alike = len({file.stem for file in files}) < len(files)
     for file in files:
+        if leads_nowhere(file):
+            yield gone(file, file.relative_to(path).as_posix(), BROKEN_TABLE)
+            continue
         rows = _arrow(file, columns) if file.suffix == ".arrow" else read_rows(file, columns)
         name = key_of(file.relative_to(path).with_suffix("").as_posix() if alike else file.stem)
         try:
@@ -51,6 +58,9 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
                     yield sample_of(picture, folder, name, source.origin)
         except BlipError as error:
             yield Refused(key_of(file.name), BROKEN_TABLE, str(error))
+    for file in _missing(files):
+        name = file.relative_to(path).as_posix()
+        yield Refused(key_of(name), BROKEN_TABLE, f"{name} is not there, by the names of the others; get it")
 
 
 def _files(path: Path, split: str | None) -> list[Path]:
@@ -67,6 +77,17 @@ def _files(path: Path, split: str | None) -> list[Path]:
     splits = {file: _split_of(file) for file in tables}
     chosen = _one(path, sorted(set(splits.values())), split)
     return [file for file in tables if splits[file] == chosen]
+
+
+def _missing(files: list[Path]) -> Iterator[Path]:
+    """The files of which the names of the others say that there are as many (`train-00000-of-00003`)."""
+    found = defaultdict[tuple[Path, int], set[int]](set)
+    for file in files:
+        if part := PART.match(file.name):
+            found[file.with_name(part["name"]), int(part["count"])].add(int(part["number"]))
+    for (file, count), numbers in found.items():
+        lacking = [number for number in range(count) if number not in numbers] if len(numbers) < count else []
+        yield from (file.with_name(f"{file.name}-{number:05d}-of-{count:05d}.parquet") for number in lacking)
 
 
 def _split_of(file: Path) -> str:

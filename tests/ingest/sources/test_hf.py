@@ -100,6 +100,29 @@ def test_a_damaged_file_costs_its_own_rows(tmp_path: Path) -> None:
         items(tmp_path / "saved", "hf")
 
 
+def test_files_of_the_hub_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    """Links into its cache whose blobs were purged, and files that were not fetched."""
+    for number in (0, 2):
+        dataset(number).to_parquet(tmp_path / f"data/train-{number:05d}-of-00005.parquet")
+    (tmp_path / "data/train-00001-of-00005.parquet").symlink_to("../../blobs/9b2c")
+    (tmp_path / "data/train-00004-of-00005-1f2e3d.parquet").symlink_to("../../blobs/3d4e")
+    dataset(9).to_parquet(tmp_path / "data/test-00001-of-00002.parquet")
+    found = items(tmp_path, "hf", split="train")
+    assert list(samples(found)) == ["train-00000-of-00005-00000001", "train-00002-of-00005-00000001"]
+    nowhere = "which is not there; get that, or take the link away"
+    assert details(found) == [
+        ("broken_table", f"data/train-00001-of-00005.parquet is a link to ../../blobs/9b2c, {nowhere}"),
+        (
+            "broken_table",
+            f"data/train-00004-of-00005-1f2e3d.parquet is a link to ../../blobs/3d4e, {nowhere}",
+        ),
+        (
+            "broken_table",
+            "data/train-00003-of-00005.parquet is not there, by the names of the others; get it",
+        ),
+    ]
+
+
 def test_a_file_cut_between_two_batches_is_told(tmp_path: Path) -> None:
     dataset(*range(4)).save_to_disk(tmp_path / "saved")
     path = tmp_path / "saved/data-00000-of-00001.arrow"

@@ -60,9 +60,14 @@ def sample_of(
             return Refused(key, UNSUPPORTED, detail, picture.data)
         return Sample(key, picture.data, extension, texts, truth=known)
     if not picture.name:
-        written = "\n".join(picture.texts).encode(errors="replace")
-        return Refused(key, NO_IMAGE, f"row {picture.number} has no picture", written)
+        return no_picture(table, picture.number, picture.texts)
     found = folder.find(picture.name)
     if isinstance(found, Refused):
         return found
     return Sample(found.key, found.data, found.extension, texts, truth=known)
+
+
+def no_picture(table: str, number: int, texts: Iterable[str]) -> Refused:
+    """The refusal of a row that has no picture and names none."""
+    written = "\n".join(texts).encode(errors="replace")
+    return Refused(f"{table}-{number:08d}", NO_IMAGE, f"row {number} has no picture", written)

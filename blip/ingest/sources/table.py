@@ -22,7 +22,7 @@ from blip.ingest.sources.cells import captions_of, name_in
 from blip.ingest.sources.columns import pick
 from blip.ingest.sources.files import Folder, find_in_tar
 from blip.ingest.sources.names import plain_name
-from blip.ingest.sources.picture_rows import pictures, sample_of
+from blip.ingest.sources.picture_rows import no_picture, pictures, sample_of
 from blip.ingest.sources.refused import NOT_LISTED, Refused, key_of
 from blip.ingest.sources.row import Row
 from blip.ingest.sources.rows import CAPTIONS, column_names, find_table, read_rows, read_truth
@@ -58,9 +58,12 @@ def _join(source: Source, table: Path, columns: Columns, tar: Path) -> Iterator[
     for row in read_rows(table, columns):
         if isinstance(row, Refused):
             yield row
+            continue
+        texts = dict.fromkeys(captions_of(row.values[columns[1]]))
+        if name := _name(row, columns):
+            captions.setdefault(name, {}).update(texts)
         else:
-            texts = captions.setdefault(_name(row, columns), {})
-            texts.update(dict.fromkeys(captions_of(row.values[columns[1]])))
+            yield no_picture(key_of(table.stem), row.number, texts)
     truth = read_truth(table.parent)
     for item in find_in_tar(tar, captions):
         if isinstance(item, Refused):

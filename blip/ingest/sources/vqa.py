@@ -15,6 +15,7 @@ from blip.ingest.sources.cells import words
 from blip.ingest.sources.columns import IMAGE, pick_one
 from blip.ingest.sources.files import Folder, Media, find_in_tar
 from blip.ingest.sources.names import plain_name
+from blip.ingest.sources.picture_rows import no_picture
 from blip.ingest.sources.questions import shares
 from blip.ingest.sources.refused import NO_ANSWER, Refused, key_of
 from blip.ingest.sources.rows import column_names, find_table, read_rows, read_truth
@@ -43,6 +44,9 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
             yield row
             continue
         image, text, answer = (row.text(column) for column in columns)
+        if not image.strip():
+            yield no_picture(key_of(table.stem), row.number, [text])
+            continue
         asked = questions.setdefault(plain_name(image), {})
         if words(text) and words(answer):
             open_ = row.text(OPEN).strip().lower() in _TRUE if OPEN in names else None

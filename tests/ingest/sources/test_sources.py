@@ -120,6 +120,19 @@ def test_questions_gather_their_answers(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("tar", [False, True])
+def test_every_question_without_picture_is_counted(tmp_path: Path, tar: bool) -> None:
+    rows = ["a.png,what is it?,cat", ",is it?,yes", ",or?,no", ",what is it?,"]
+    write(tmp_path / "questions.csv", "image,question,answer", *rows)
+    if tar:
+        write_tar(tmp_path / "images.tar", {"a.png": b"A"})
+    else:
+        write(tmp_path / "a.png", "A")
+    found = items(tmp_path, "vqa")
+    assert list(samples(found)) == ["a"]
+    assert details(found) == [("no_image", f"row {number} has no picture") for number in (3, 4, 5)]
+
+
 def test_without_a_column_of_it_a_question_is_open_unless_it_is_answered_yes_or_no(tmp_path: Path) -> None:
     rows = [
         "a.png,what is it?,cat",

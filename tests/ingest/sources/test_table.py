@@ -158,6 +158,15 @@ def test_every_row_without_picture_is_counted_wherever_it_stands(tmp_path: Path)
     assert details(found) == [("no_image", f"row {number} has no picture") for number in (3, 5, 6)]
 
 
+def test_every_row_without_picture_is_counted_beside_a_tar_too(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.png,one", ",two", "b.png,three", ",four", ",two")
+    write_tar(tmp_path / "images.tar", {"a.png": b"A", "b.png": b"B"})
+    found = items(tmp_path, "table")
+    assert list(samples(found)) == ["a", "b"]
+    assert details(found) == [("no_image", f"row {number} has no picture") for number in (3, 5, 6)]
+    assert reasons(found) == {f"captions-{number:08d}": "no_image" for number in (3, 5, 6)}
+
+
 def test_broken_rows_are_refused_and_the_others_read(tmp_path: Path) -> None:
     write(tmp_path / "captions.csv", "image,caption", "a.png,one", "b.png", 'c.png,"two', "b.png,three")
     for name in ("a.png", "b.png"):

@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 from blip.atomic import atomic_path
 from blip.config import Ingest, Source, Vocabulary
 from blip.data.jobs import HERE, Pool, run_jobs
-from blip.data.kept import files_of
 from blip.data.pairs import PairsDataset
 from blip.data.part import PARTS, assemble, finished, finished_numbers, forget, refusals, tables
 from blip.data.partial import begin, complete
@@ -34,6 +33,7 @@ from blip.ingest.remote.ledger import LEDGER, count_shards
 from blip.ingest.shards import Item, ShardJob, cut, digest_of, write_shard
 from blip.ingest.shares import OF_FILES, Share, is_bad, shares_of_parts
 from blip.ingest.sources import Address, read
+from blip.ingest.sources.packs import count_packs
 from blip.ingest.sources.refused import LINKED_AWAY
 
 REFERENCES = "references.npz"
@@ -44,7 +44,6 @@ DECIDING = {
     "opt_outs",
     "robots_txt",
 }  # of the download's settings, what decides on a picture
-PACKS = (".tar", ".parquet", ".arrow")  # files of many samples, which may end too early
 EXAMPLES = 3
 FETCHED = 8
 SECONDS_BETWEEN_LINES = 10.0
@@ -204,11 +203,10 @@ class _Work:
         )
 
     def _packs(self) -> int:
-        """How many tars and tables there are in the sources that may end too early, or not come."""
+        """How many files and folders there are in the sources that may end too early, or not come."""
         if self.sources[0].is_remote:
             return count_shards(self.directory)
-        named = (place for source in self.sources for place in (source.source, source.images) if place)
-        return sum(file.suffix.lower() in PACKS for place in set(named) for file in files_of(Path(place)))
+        return sum(map(count_packs, self.sources))
 
     def _see_that_it_is_small(self, share: Share, limit: float, numbers: list[int]) -> None:
         if not share.is_over(limit):

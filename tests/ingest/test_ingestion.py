@@ -1,7 +1,9 @@
+import gzip
 import os
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -210,17 +212,23 @@ def test_references_of_other_looks_are_other_references(tmp_path: Path) -> None:
     assert other.digest != references.digest
 
 
-def test_a_tar_that_is_cut_counts_among_the_tars(tmp_path: Path) -> None:
-    """However many samples it has: what is lost with it is in no count."""
-    (tmp_path / "tars").mkdir()
-    for number in range(3):
-        with tarfile.open(tmp_path / f"tars/{number:05d}.tar", "w") as tar:
-            for key in range(40):
+def make_tars(path: Path, count: int, samples: int) -> Source:
+    """Tars with the tables that img2dataset writes beside them, which are not read."""
+    path.mkdir()
+    for number in range(count):
+        with tarfile.open(path / f"{number:05d}.tar", "w") as tar:
+            for key in range(samples):
                 add_member(tar, f"{number:05d}{key:04d}.png", encoded(draw(100 * number + key)))
                 add_member(tar, f"{number:05d}{key:04d}.txt", b"a thing")
+        pq.write_table(pa.table({"key": ["0"]}), path / f"{number:05d}.parquet")
+    return Source(source=str(path), kind="webdataset", origin="web", role="train")
+
+
+def test_a_tar_that_is_cut_counts_among_the_tars(tmp_path: Path) -> None:
+    """However many samples it has: what is lost with it is in no count."""
+    source = make_tars(tmp_path / "tars", 3, 40)
     cut = tmp_path / "tars/00001.tar"
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2 // 512 * 512])
-    source = Source(source=str(tmp_path / "tars"), kind="webdataset", origin="web", role="train")
     with pytest.raises(BlipError) as caught:
         ingest_dataset(source, tmp_path / "out", SETTINGS)
     message = str(caught.value)
@@ -228,3 +236,37 @@ def test_a_tar_that_is_cut_counts_among_the_tars(tmp_path: Path) -> None:
     assert "00001.tar cannot be read after 00001" in message and "--max-bad-fraction" in message
     allowed = SETTINGS.model_copy(update={"max_bad_fraction": 0.4})
     assert 80 < len(ingest_dataset(source, tmp_path / "out", allowed)) < 120
+
+
+def test_a_tar_that_is_packed_counts_among_the_tars(tmp_path: Path) -> None:
+    source = make_tars(tmp_path / "tars", 5, 4)
+    with gzip.open(tmp_path / "tars/00005.tar.gz", "wb") as packed:
+        packed.write((tmp_path / "tars/00004.tar").read_bytes())
+    (tmp_path / "tars/00004.tar").unlink()
+    assert len(ingest_dataset(source, tmp_path / "out", SETTINGS)) == 16  # 1 of 5 is 0.2
+    with pytest.raises(BlipError, match=r"1 of 5 files cannot be read to their end \(1 compressed_archive\)"):
+        ingest_dataset(source, tmp_path / "over", SETTINGS.model_copy(update={"max_bad_fraction": 0.1}))
+
+
+def test_files_that_are_not_there_count_among_the_files(tmp_path: Path) -> None:
+    (tmp_path / "hub").mkdir()
+    for number in (0, 2):
+        rows = [{"image": encoded(draw(number)), "caption": "a thing"}]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"hub/train-{number:05d}-of-00003.parquet")
+    source = Source(source=str(tmp_path / "hub"), kind="hf", origin="web", role="train")
+    with pytest.raises(BlipError, match=r"1 of 3 files cannot be read to their end \(1 broken_table\)"):
+        ingest_dataset(source, tmp_path / "out", SETTINGS)
+
+
+def test_a_folder_that_is_a_link_counts_among_the_folders(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / f"photos/{number}").mkdir(parents=True)
+        (tmp_path / f"photos/{number}/red apple.png").write_bytes(encoded(draw(number)))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "photos/9").symlink_to(tmp_path / "elsewhere")
+    source = Source(source=str(tmp_path / "photos"), kind="folder", origin="web", role="train")
+    with pytest.raises(
+        BlipError, match=r"1 of 11 files and folders cannot be read to their end \(1 linked_away"
+    ):
+        ingest_dataset(source, tmp_path / "over", SETTINGS.model_copy(update={"max_bad_fraction": 0.05}))
+    assert len(ingest_dataset(source, tmp_path / "out", SETTINGS)) == 9

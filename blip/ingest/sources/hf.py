@@ -34,6 +34,12 @@ PART = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
+def files_of(source: Source, path: Path) -> list[Path]:
+    """The tables of a data set, with those that are not there though others speak of them."""
+    files = _files(path, source.split)
+    return [*files, *_missing(files)]
+
+
 def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     """Samples file by file.
 

@@ -32,19 +32,25 @@ Texts = dict[str, dict[str, None]]  # of each image, in their order, each once
 Columns = tuple[str, str]  # of the picture and of the caption
 
 
+def files_of(source: Source, path: Path, archive: str = "images.tar") -> list[Path]:
+    """The table of a source and, if there is one, the tar of its pictures."""
+    table = path if path.is_file() else find_table(path, *CAPTIONS)
+    tar = table.parent / archive
+    return [table, tar] if path.is_dir() and tar.is_file() and not source.images else [table]
+
+
 def read(source: Source, path: Path, archive: str = "images.tar") -> Iterator[Sample | Refused]:
     """Samples with their captions, in the order of the archive or else of the table.
 
     Raises:
         BlipError: there is no table, or it has no rows, or no column of it is called like a picture or a caption.
     """
-    table = path if path.is_file() else find_table(path, *CAPTIONS)
+    table, *tars = files_of(source, path, archive)
     columns = pick(column_names(table), source.columns, table)
     if next(read_rows(table, columns[1:]), None) is None:
         raise BlipError(f"source {path}: {table.name} has no rows, only the names of its columns")
-    tar = table.parent / archive
-    if path.is_dir() and tar.is_file() and not source.images:
-        yield from _join(source, table, columns, tar)
+    if tars:
+        yield from _join(source, table, columns, tars[0])
         return
     folder = Folder.of(source.images, table.parent)
     yield from _stream(source, table, columns, folder)

@@ -8,7 +8,14 @@ from blip.data.sample import Sample
 from blip.ingest.sources import table
 from blip.ingest.sources.refused import Refused
 
+ARCHIVE = "clips.tar"
+
+
+def files_of(source: Source, path: Path) -> list[Path]:
+    """The table of a source and, if there is one, the tar of its clips."""
+    return table.files_of(source, path, ARCHIVE)
+
 
 def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     """Clips with their captions."""
-    return table.read(source, path, archive="clips.tar")
+    return table.read(source, path, ARCHIVE)

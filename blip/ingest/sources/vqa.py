@@ -29,13 +29,19 @@ Asked = dict[
 ]  # the answers to a question, and whether it is open if that is told
 
 
+def files_of(source: Source, path: Path) -> list[Path]:
+    """The table of a source and, if there is one, the tar of its pictures."""
+    table, tar = find_table(path, "questions"), path / "images.tar"
+    return [table, tar] if tar.is_file() and not source.images else [table]
+
+
 def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     """Samples with their questions, in the order of the archive or else of the table; the questions are held.
 
     Raises:
         BlipError: there is no table, or it lacks a column.
     """
-    table = find_table(path, "questions")
+    table, *tars = files_of(source, path)
     names = column_names(table)
     columns = _columns(names, source.columns or Columns(), table)
     questions: dict[str, Asked] = {}
@@ -56,7 +62,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
                 key_of(image), NO_ANSWER, f"line {row.number}: {text!r} is answered {answer!r}"[:200]
             )
     truth = read_truth(path)
-    for item in _media(source, path, questions):
+    for item in _media(source, path, tars, questions):
         if isinstance(item, Refused):
             yield item
             continue
@@ -83,10 +89,11 @@ def _is_open(answers: list[str]) -> bool:
     return not {words(answer).lower() for answer in answers} <= _CLOSED
 
 
-def _media(source: Source, path: Path, wanted: dict[str, Asked]) -> Iterator[Media | Refused]:
-    tar = path / "images.tar"
-    if tar.is_file() and not source.images:
-        return find_in_tar(tar, wanted)
+def _media(
+    source: Source, path: Path, tars: list[Path], wanted: dict[str, Asked]
+) -> Iterator[Media | Refused]:
+    if tars:
+        return find_in_tar(tars[0], wanted)
     folder = Folder.of(source.images, path)
     found = ((name, folder.find(name)) for name in wanted)
     return (item if isinstance(item, Refused) else replace(item, name=name) for name, item in found)

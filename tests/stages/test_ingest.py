@@ -12,9 +12,11 @@ import yaml
 from PIL import Image
 
 from blip.config import Settings, load_settings
+from blip.data.kept import keep
 from blip.data.pairs import PairsDataset
 from blip.data.text import Tokenizer
 from blip.errors import BadArguments, BlipError
+from blip.ingest import origins
 from blip.stages import ingest
 from blip.tracking.runs import StageRun
 from blip.validation import validate
@@ -155,6 +157,61 @@ def test_a_picture_that_changed_deep_in_a_source_is_read(settings: Settings) -> 
     ingest.run(both, NO_RUN, None)
     draw(Path("sources/more/deep/red apple.png"), 300)
     assert anew(both) == {"more", "vocabulary"}
+
+
+def test_a_file_above_the_datasets_is_not_made_anew_by_them(settings: Settings) -> None:
+    alone = of_list("data")
+    ingest.run(alone, NO_RUN, None)
+    Path("data/datasets/.more.partial").mkdir()
+    Path("data/datasets/.more.partial/shards").write_text("of another run")
+    assert anew(alone) == set()
+    draw(Path("data/photos/old car.png"), 500)
+    assert anew(alone) == {"listed", "vocabulary"}
+
+
+def of_list(folder: str, images: str | None = None) -> Settings:
+    """The settings for a list of pictures in a folder."""
+    names = ("red apple", "old car")
+    for seed, name in enumerate(names):
+        draw(Path(images or f"{folder}/photos") / f"{name}.png", seed + 400)
+    Path(folder).mkdir(exist_ok=True)
+    prefix = "" if images else "photos/"
+    rows = [f"{prefix}{name}.png,{name}" for name in names]
+    Path(f"{folder}/list.csv").write_text("\n".join(("image,caption", *rows)))
+    told = {"source": f"{folder}/list.csv", "kind": "table", "origin": "human", "role": "train"}
+    return settings_of({"ingest.datasets": {"listed": {**told, "images": images}}})
+
+
+def test_of_the_folder_of_a_list_whose_pictures_lie_elsewhere_what_is_read_counts(settings: Settings) -> None:
+    listed = of_list("lists", "photos")
+    ingest.run(listed, NO_RUN, None)
+    Path("lists/another.csv").write_text("image,caption")
+    draw(Path("lists/more/plum.png"), 600)
+    assert anew(listed) == set()
+    Path("lists/truth.csv").write_text("image,label\nold car.png,car")
+    assert anew(listed) == {"listed", "vocabulary"}
+
+
+def test_a_dataset_that_was_noted_with_all_that_lies_beside_its_list_is_kept(settings: Settings) -> None:
+    listed = of_list("lists", "photos")
+    draw(Path("lists/more/plum.png"), 600)
+    ingest.run(listed, NO_RUN, None)
+    target, source = Path("data/datasets/listed"), listed.ingest.datasets["listed"]
+    assert source
+    before = origins._origins(source, listed.ingest, all_beside=True)
+    keep(target, before | {"references": None})
+    assert anew(listed) == set()
+    draw(Path("lists/more/plum.png"), 700)
+    assert anew(listed) == set()
+
+
+def test_a_file_that_goes_while_it_is_looked_at_does_not_count(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).touch()
+    facts = origins._facts(tmp_path)
+    assert next(facts)[0].endswith("a")
+    (tmp_path / "b").unlink()
+    assert [name for name, *_ in facts] == [str(tmp_path / "c")]
 
 
 def test_an_evaluation_set_more_makes_anew_what_has_a_picture_like_one_of_it(settings: Settings) -> None:

@@ -28,6 +28,7 @@ from blip.ingest.sources.separated import header_of, open_text, read_separated
 
 LOOKED_AT = 20  # lines
 EXTENSIONS = ("csv", "tsv", "jsonl", "json", "parquet")
+TRUTH = "truth.csv"
 CAPTIONS = ("captions", "metadata")  # what the table of a folder of pictures is called
 
 _INTEGER, _NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})"), re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
@@ -96,7 +97,7 @@ def read_truth(folder: Path) -> dict[str, dict[str, Value]]:
     Raises:
         BlipError: it has no column `image`, or a broken row.
     """
-    path = folder / "truth.csv"
+    path = folder / TRUTH
     if not path.is_file():
         return {}
     rows = []

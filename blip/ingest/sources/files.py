@@ -208,12 +208,13 @@ class Folder:
         data = content(found, key_of(candidate))
         return data if isinstance(data, Refused) else media(candidate, found.name, data)
 
-    def others(self) -> Iterator[str]:
-        """The names of the pictures and clips, in it and below, that were not found under any name."""
+    def unlisted(self, table: Path) -> Iterator[Refused]:
+        """The refusals of the pictures and clips, in it and below, that were not found under any name in a table."""
         for file in files_below(self.path):
             name = file.relative_to(self.path).as_posix()
             if extension_in(name) in MEDIA and not leads_nowhere(file) and self._used.add(name):
-                yield name
+                detail = f"{name} in {self.path} is in no row of {table.name}"
+                yield Refused(key_of(name), NOT_LISTED, detail)
 
     def _inside(self, name: str) -> str | None:
         """A name relative to the folder, or None if it is no file's or leads elsewhere."""

@@ -23,7 +23,7 @@ from blip.ingest.sources.columns import pick
 from blip.ingest.sources.files import Folder, find_in_tar
 from blip.ingest.sources.names import plain_name
 from blip.ingest.sources.picture_rows import no_picture, pictures, sample_of
-from blip.ingest.sources.refused import NOT_LISTED, Refused, key_of
+from blip.ingest.sources.refused import Refused, key_of
 from blip.ingest.sources.row import Row
 from blip.ingest.sources.rows import CAPTIONS, column_names, find_table, read_rows, read_truth
 from blip.ingest.sources.seen import Seen
@@ -55,8 +55,7 @@ def read(source: Source, path: Path, archive: str = "images.tar") -> Iterator[Sa
     folder = Folder.of(source.images, table.parent)
     yield from _stream(source, table, columns, folder)
     if path.is_dir() and not source.images:
-        for name in folder.others():
-            yield Refused(key_of(name), NOT_LISTED, f"{name} in {path} is in no row of {table.name}")
+        yield from folder.unlisted(table)
 
 
 def _join(source: Source, table: Path, columns: Columns, tar: Path) -> Iterator[Sample | Refused]:

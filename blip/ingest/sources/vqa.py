@@ -62,7 +62,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
                 key_of(image), NO_ANSWER, f"line {row.number}: {text!r} is answered {answer!r}"[:200]
             )
     truth = read_truth(path)
-    for item in _media(source, path, tars, questions):
+    for item in _media(source, table, tars, questions):
         if isinstance(item, Refused):
             yield item
             continue
@@ -90,10 +90,14 @@ def _is_open(answers: list[str]) -> bool:
 
 
 def _media(
-    source: Source, path: Path, tars: list[Path], wanted: dict[str, Asked]
+    source: Source, table: Path, tars: list[Path], wanted: dict[str, Asked]
 ) -> Iterator[Media | Refused]:
     if tars:
-        return find_in_tar(tars[0], wanted)
-    folder = Folder.of(source.images, path)
-    found = ((name, folder.find(name)) for name in wanted)
-    return (item if isinstance(item, Refused) else replace(item, name=name) for name, item in found)
+        yield from find_in_tar(tars[0], wanted)
+        return
+    folder = Folder.of(source.images, table.parent)
+    for name in wanted:
+        item = folder.find(name)
+        yield item if isinstance(item, Refused) else replace(item, name=name)
+    if not source.images:
+        yield from folder.unlisted(table)

@@ -133,6 +133,17 @@ def test_every_question_without_picture_is_counted(tmp_path: Path, tar: bool) ->
     assert details(found) == [("no_image", f"row {number} has no picture") for number in (3, 4, 5)]
 
 
+def test_pictures_that_no_question_asks_about_are_counted_in_a_folder_too(tmp_path: Path) -> None:
+    write(tmp_path / "mine/questions.csv", "image,question,answer", "a.png,what is it?,cat", "b,or?,yes")
+    for name in ("a.png", "b.jpg", "c.png", "deep/d.jpg"):
+        write(tmp_path / "mine" / name, name)
+    found = items(tmp_path / "mine", "vqa")
+    assert list(samples(found)) == ["a", "b"]
+    nowhere = f"in {tmp_path}/mine is in no row of questions.csv"
+    assert details(found) == [("not_listed", f"{name} {nowhere}") for name in ("c.png", "deep/d.jpg")]
+    assert len(items(tmp_path / "mine", "vqa", images=str(tmp_path / "mine"))) == 2  # which others may share
+
+
 def test_without_a_column_of_it_a_question_is_open_unless_it_is_answered_yes_or_no(tmp_path: Path) -> None:
     rows = [
         "a.png,what is it?,cat",

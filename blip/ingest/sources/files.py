@@ -132,10 +132,11 @@ def media(name: str, file: str, data: bytes) -> Media | Refused:
 class Folder:
     """A folder of pictures or clips, in which names are looked up.
 
-    A name may lack its extension, and may stand in a folder one level below (`train2017/`), where official
-    archives unpack to; one that several of these have is refused. One that is not there as it is written is looked for
-    in other spellings (names.py). One that is absolute or climbs (`../photos/a.png`) may start at `beside`, the folder
-    of the annotation file, too, and has to end in this folder: none leads out of what the user named, nor does a link.
+    A name may lack its extension, and may stand in a folder one level below (`train2017/`), where official archives
+    unpack to; one that several of these have is refused, unless the same file has another name that one alone has. One
+    that is not there as it is written is looked for in other spellings (names.py). One that is absolute or climbs
+    (`../photos/a.png`) may start at `beside`, the folder of the annotation file, too, and has to end in this folder:
+    none leads out of what the user named, nor does a link.
     """
 
     path: Path
@@ -172,7 +173,10 @@ class Folder:
         return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
 
     def find(self, *names: str) -> Media | Refused:
-        """The file of the first of the names that there is, under the first name; else why there is none."""
+        """The file of the first of its names that is in one place alone; else why there is none.
+
+        It is called by that name, or by an earlier one that is in several places: a copy elsewhere changes no key.
+        """
         name = names[0]
         if name.startswith(("http://", "https://")):
             return Refused(
@@ -180,27 +184,30 @@ class Folder:
                 MISSING,
                 f"{name[:200]} is an address; read the table with --kind urls --column image=NAME",
             )
-        inside = [self._inside(name) for name in names]
+        inside, several = [self._inside(name) for name in names], None
         for look, spelt in ((self._written, str), (self._alike.find, plain_name)):
             for candidate in inside:
                 if candidate is None:
                     return Refused(key_of(name), UNSAFE, self._no_name(name))
-                if found := self._locate(spelt(candidate), look):
-                    return self._read(found, name, candidate)
+                places = self._locate(spelt(candidate), look)
+                if len(places) == 1 or len({place.resolve() for place in places}) == 1:
+                    return self._read(places[0], name, several[1] if several else candidate)
+                if places and not several:
+                    several = places, candidate
+        if several:
+            return self._ambiguous(several[0], name)
         near = self._alike.near(inside[0] or name)
         also = f"; {near} is" if near else ""
         return Refused(key_of(name), MISSING, f"{name} is listed, its file is not in {self.path}{also}")
 
-    def _read(self, places: list[Path], name: str, candidate: str) -> Media | Refused:
-        found = places[0]
-        if len(places) > 1 and len({place.resolve() for place in places}) > 1:
-            for place in places:
-                self._used.add(place.relative_to(self.path).as_posix())
-            written = ", ".join(place.relative_to(self.path).as_posix() for place in places[:2])
-            detail = (
-                f"{name} is in {len(places)} folders of {self.path}, as {written}: write it with its folder"
-            )
-            return Refused(key_of(name), MISSING, detail)
+    def _ambiguous(self, places: list[Path], name: str) -> Refused:
+        written = [place.relative_to(self.path).as_posix() for place in places]
+        for place in written:
+            self._used.add(place)
+        where = f"{len(places)} folders of {self.path}, as {', '.join(written[:2])}"
+        return Refused(key_of(name), MISSING, f"{name} is in {where}: write it with its folder")
+
+    def _read(self, found: Path, name: str, candidate: str) -> Media | Refused:
         self._used.add(found.relative_to(self.path).as_posix())
         if not found.resolve().is_relative_to(self._root):
             detail = f"{name} is a link that leads out of {self.path}{_way_in(found.resolve().parent)}"

@@ -1,6 +1,7 @@
 """COCO's captions, Karpathy's splits and nocaps, in the exact form of the published files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,19 @@ def test_a_karpathy_split_is_read_and_restval_is_train(karpathy: Path, split: st
     first = next(iter(found.values()))
     assert texts(first) == [(f"Caption one of {numbers[0]}.", "human"), ("Two", "human")]
     assert first.key == f"COCO_{'val' if numbers[0] < 3 else 'train'}2014_{numbers[0]:012d}"
+
+
+def test_a_copy_of_a_folder_beside_it_costs_no_picture_and_changes_no_key(karpathy: Path) -> None:
+    """Resized pictures lie beside the others under the same names; the entries say which folder they mean."""
+    before = samples(items(karpathy, "karpathy", split="test"))
+    shutil.copytree(karpathy / "val2014", karpathy / "val2014_256")
+    for file in (karpathy / "val2014_256").iterdir():
+        write(file, "small")
+    assert samples(items(karpathy, "karpathy", split="test")) == before
+    (karpathy / "val2014").rename(karpathy / "val2014_512")
+    found = items(karpathy, "karpathy", split="test")
+    assert [reason for reason, _ in details(found)] == ["missing_file"] * 2
+    assert "is in 2 folders of" in details(found)[0][1] and not samples(found)
 
 
 def test_a_karpathy_split_must_be_named(karpathy: Path) -> None:

@@ -1,6 +1,7 @@
 """NLVR2 in the exact form of its files; both pictures go into the shards and come back."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,15 @@ def test_statements_about_a_pair_are_one_sample(nlvr: Path) -> None:
         Question("An image shows one acorn.", {"false": 1.0}, open=False),
         Question("There are acorns.", {"true": 1.0}, open=False),
     )
+
+
+def test_a_copy_of_the_folders_beside_them_costs_no_pair(nlvr: Path) -> None:
+    images = nlvr / "images/train"
+    before = samples(items(nlvr / "train.json", "nlvr2", images=str(images)))
+    shutil.copytree(images / "59", images / "59_small")
+    for file in (images / "59_small").iterdir():
+        file.write_bytes(b"small")
+    assert samples(items(nlvr / "train.json", "nlvr2", images=str(images))) == before and len(before) == 2
 
 
 def test_both_pictures_come_back_from_the_shards(nlvr: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def following(run: StageRun, path: Path, prefix: str = "", every: float = SECOND
 
 def _log(run: StageRun, curve: "_Curve", prefix: str) -> None:
     for row, again in curve.new_rows():
-        run.log_row(row, prefix, again)
+        run.add_row(row, prefix, again)
     run.flush()
 
 

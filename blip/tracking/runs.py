@@ -10,19 +10,18 @@ stage that starts again with the same parameters goes on in the same run.
 """
 
 import csv
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blip.config import Settings
-from blip.credentials import shown
 from blip.errors import Preempted
 from blip.tracking import pipeline, processes, store
 from blip.tracking.lineage import VALUE_LIMIT, lineage, parameters
 from blip.tracking.measured import Measured, Scores
+from blip.tracking.sending import sent
 from blip.tracking.system import system_metrics
 
 if TYPE_CHECKING:
@@ -55,37 +54,31 @@ class StageRun:
         self._pending: list[Metric] = []
         self._flushed = time.monotonic()
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None, again: bool = False) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log numbers: the stage's results (no step, sent at once) or points of curves (sent every 10 s).
 
-        Points at or before the last one of a curve are left out, for a resumed stage repeats some, unless they come
-        `again` with other values.
+        Points at or before the last one of a curve are left out, for a resumed stage repeats some.
         """
         if step is None:  # a stage that was ended behind its results has them again
             self._add({n: value for n, value in metrics.items() if self._results.get(n) != value}, 0)
             self._results.update(metrics)
         else:
-            self._add(
-                {n: value for n, value in metrics.items() if again or step > self._last_steps.get(n, -1)},
-                step,
-            )
-            self._last_steps.update({name: max(step, self._last_steps.get(name, -1)) for name in metrics})
-        due = len(self._pending) >= METRICS_BATCH or time.monotonic() - self._flushed >= FLUSH_SECONDS
-        if step is None or due:
+            self._add_points(metrics, step)
+        if step is None or time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
 
     def log_curve(self, path: Path, prefix: str = "") -> None:
         """Log the columns of a CSV file by its `step` column; called again, only the rows that are new."""
         with path.open(newline="", encoding="utf-8") as handle:
             for row in csv.DictReader(handle):
-                self.log_row(row, prefix)
+                self.add_row(row, prefix)
         self.flush()
 
-    def log_row(self, row: Mapping[str, str], prefix: str = "", again: bool = False) -> None:
-        """Log a row of such a file; `again`: in the place of another one."""
+    def add_row(self, row: Mapping[str, str], prefix: str = "", again: bool = False) -> None:
+        """Have a row of such a file wait for the next `flush`; `again`: in the place of another one."""
         step = int(float(row["step"]))
         values = {f"{prefix}{name}": float(text) for name, text in row.items() if text and name != "step"}
-        self.log_metrics(values, step, again)
+        self._add_points(values, step, again)
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters. One that the run has already (it was resumed) keeps its value."""
@@ -96,7 +89,7 @@ class StageRun:
         }
         entries = [Param(name, value) for name, value in new.items()]
         for start in range(0, len(entries), PARAMETERS_BATCH):
-            _sent(self.client.log_batch, self.run_id, params=entries[start : start + PARAMETERS_BATCH])
+            sent(self.client.log_batch, self.run_id, params=entries[start : start + PARAMETERS_BATCH])
         self._parameters.update(new)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
@@ -104,7 +97,7 @@ class StageRun:
         from mlflow.entities import RunTag
 
         entries = [RunTag(name, str(value)[:VALUE_LIMIT]) for name, value in tags.items()]
-        _sent(self.client.log_batch, self.run_id, tags=entries)
+        sent(self.client.log_batch, self.run_id, tags=entries)
 
     def note(self, scores: Scores) -> dict[str, float]:
         """The figures, to be written with how they were measured."""
@@ -120,26 +113,31 @@ class StageRun:
     def log_artifact(self, path: Path | str, folder: str | None = None) -> None:
         """Keep a file, or a folder with all that is in it, with the run."""
         log = self.client.log_artifacts if Path(path).is_dir() else self.client.log_artifact
-        _sent(log, self.run_id, str(path), folder)
+        sent(log, self.run_id, str(path), folder)
 
     def log_figure(self, figure: "Figure", name: str) -> None:
         """Keep a matplotlib figure under a file name such as "roc.png"."""
-        _sent(self.client.log_figure, self.run_id, figure, f"figures/{name}")
+        sent(self.client.log_figure, self.run_id, figure, f"figures/{name}")
 
     def flush(self) -> None:
         """Send the metrics that wait. When the store does not answer, they are kept for the next time."""
-        self._flushed = time.monotonic()
         while self._pending:
-            if not _sent(self.client.log_batch, self.run_id, metrics=self._pending[:METRICS_BATCH]):
-                return
+            if not sent(self.client.log_batch, self.run_id, metrics=self._pending[:METRICS_BATCH]):
+                break
             del self._pending[:METRICS_BATCH]
+        self._flushed = time.monotonic()  # a store that is down takes longer to say so than FLUSH_SECONDS
 
     def close(self, status: str, reason: str = "") -> None:
         """Send what waits and end the run: FINISHED, FAILED or KILLED, with the reason as a tag."""
         self.flush()
         if reason:
-            _sent(self.client.set_tag, self.run_id, "blip.error", reason[:VALUE_LIMIT])
-        _sent(self.client.set_terminated, self.run_id, status)
+            sent(self.client.set_tag, self.run_id, "blip.error", reason[:VALUE_LIMIT])
+        sent(self.client.set_terminated, self.run_id, status)
+
+    def _add_points(self, metrics: Mapping[str, float], step: int, again: bool = False) -> None:
+        """Of curves; those at or before the last one only when they come `again` with other values."""
+        self._add({n: v for n, v in metrics.items() if again or step > self._last_steps.get(n, -1)}, step)
+        self._last_steps.update({name: max(step, self._last_steps.get(name, -1)) for name in metrics})
 
     def _add(self, metrics: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
@@ -172,7 +170,7 @@ def stage_run(stage: str, settings: Settings) -> Iterator[StageRun]:
         raise
     finally:
         run.close(status, reason)
-        _sent(pipeline.leave, client, parent, finished=stage == LAST_STAGE and status == "FINISHED")
+        sent(pipeline.leave, client, parent, finished=stage == LAST_STAGE and status == "FINISHED")
 
 
 def training_run(client: "MlflowClient", stage: str, weights: str, settings: Settings) -> dict[str, str]:
@@ -228,19 +226,3 @@ def _was_stopped(error: BaseException) -> bool:
     if isinstance(error, SystemExit):
         return error.code == processes.TERMINATED
     return isinstance(error, KeyboardInterrupt | Preempted)
-
-
-def _sent(call: Callable[..., object], *arguments: object, **named: object) -> bool:
-    """Whether the store took a call. Its silence is no reason to lose a stage's work; a bad value is one."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        call(*arguments, **named)
-    except (MlflowException, OSError) as error:
-        if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
-            raise
-        print(
-            f"warning: MLflow did not take it ({call.__name__}): {shown(str(error))}"[:300], file=sys.stderr
-        )
-        return False
-    return True

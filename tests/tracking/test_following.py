@@ -5,9 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from blip.atomic import write_text
 from blip.config import Settings
+from blip.tracking import runs
 from blip.tracking.following import following
 from blip.tracking.runs import StageRun, stage_run
 
@@ -95,6 +97,21 @@ def test_what_a_run_does_after_it_went_back_is_logged_beside_what_it_gave_up(
         (60, 1.5),
         (80, 1.2),
     ]
+
+
+def test_a_server_that_is_down_is_asked_once_at_the_end_and_not_for_each_row(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(runs, "FLUSH_SECONDS", 0.0)
+    curve = tmp_path / "curve.csv"
+    with stage_run("pretrain", settings) as run:
+        answering, run.client = run.client, MlflowClient("http://127.0.0.1:9")
+        with following(run, curve, every=60):
+            write_text(curve, "step,loss\n20,3.0\n40,2.0\n60,1.0\n")
+        run.client = answering
+        assert capsys.readouterr().err.count("MLflow did not take it") == 1
+    assert steps(run) == [20, 40, 60]
 
 
 def test_an_error_of_the_block_is_the_one_that_is_seen(settings: Settings, tmp_path: Path) -> None:

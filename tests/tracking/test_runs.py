@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from blip.config import Settings
 from blip.errors import BlipError, Preempted
-from blip.tracking import pipeline, store
+from blip.tracking import pipeline, runs, sending, store
 from blip.tracking.measured import Measured, Scores
 from blip.tracking.runs import StageRun, stage_run, training_run
 from tests.processes import wait_until
@@ -20,6 +22,7 @@ from tests.processes import wait_until
 STAGE = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from blip.config import load_settings
 from blip.tracking.runs import stage_run
 with stage_run(sys.argv[1], load_settings()) as run:
@@ -298,6 +301,38 @@ def test_metrics_wait_while_the_store_does_not_answer(
             run.log_metrics({"loss": 2.0})
         assert "database is locked" in capsys.readouterr().err
     assert run.client.get_run(run.run_id).data.metrics["loss"] == 2.0
+
+
+def test_a_server_that_takes_long_to_say_that_it_is_down_is_not_asked_at_each_point(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse_slowly(*arguments: Any, **named: Any) -> None:
+        time.sleep(0.2)
+        MlflowClient("http://127.0.0.1:9").log_batch(*arguments, **named)
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(runs, "FLUSH_SECONDS", 0.2)
+    with stage_run("pretrain", settings) as run:
+        time.sleep(0.2)
+        with monkeypatch.context() as patch:
+            patch.setattr(run.client, "log_batch", refuse_slowly)
+            for step in range(5):
+                run.log_metrics({"loss": 1.0}, step)
+        assert capsys.readouterr().err.count("MLflow did not take it") == 1
+
+
+def test_a_server_that_was_silent_is_asked_once_until_it_answers(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = sending._usual_retries()
+    with stage_run("pretrain", settings) as run:
+        answering, run.client = run.client, MlflowClient("http://127.0.0.1:9")
+        monkeypatch.setenv(sending.RETRIES, "0")
+        run.set_tags({"room": "cold"})
+        assert os.environ[sending.RETRIES] == "0"
+        run.client = answering
+        run.set_tags({"room": "warm"})
+        assert os.environ[sending.RETRIES] == usual
 
 
 def test_what_the_store_does_not_take_costs_no_figures(

@@ -9,6 +9,7 @@ MLflow takes seconds to import, so it is imported when the first client is asked
 import logging
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -89,9 +90,15 @@ def _write_ahead(uri: str) -> None:
 
 
 def experiment(client: "MlflowClient", name: str) -> str:
-    """The id of an experiment, created when it is new. Artifacts of the local store go to mlruns."""
+    """The id of an experiment, created when it is new. Artifacts of the local store go to mlruns.
+
+    One that was deleted, in MLflow's pages say, is restored with its runs: its name is taken as long as it is known.
+    """
     known = client.get_experiment_by_name(name)
     if known is not None:
+        if known.lifecycle_stage == "deleted":
+            client.restore_experiment(known.experiment_id)
+            print(f"MLflow's experiment {name!r} was deleted; it is restored with its runs", file=sys.stderr)
         return known.experiment_id
     local = tracking_uri().startswith("sqlite:")
     return client.create_experiment(name, in_project(ARTIFACTS).as_uri() if local else None)

@@ -129,6 +129,19 @@ def test_a_pipeline_runs_while_a_stage_of_it_does(settings: Settings) -> None:
         assert runs_by_name()["pipeline"] == ["FINISHED"]
 
 
+def test_an_experiment_that_was_deleted_is_restored_and_that_is_said(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stage_run("ingest", settings) as run:
+        experiment = run.client.get_run(run.run_id).info.experiment_id
+    run.client.delete_experiment(experiment)
+    with stage_run("validate", settings):
+        pass
+    assert "experiment 'blip' was deleted; it is restored" in capsys.readouterr().err
+    assert runs_by_name()["ingest"] == ["FINISHED"]
+    assert runs_by_name()["validate"] == ["FINISHED"]
+
+
 def test_a_stage_whose_pipeline_was_deleted_meanwhile_has_not_failed(settings: Settings) -> None:
     with stage_run("ingest", settings) as run:
         parent = run.client.get_run(run.run_id).data.tags["mlflow.parentRunId"]

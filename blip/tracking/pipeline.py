@@ -111,10 +111,11 @@ def _read() -> Pipeline | None:
 
 
 def _is_there(client: "MlflowClient", pipeline: Pipeline) -> bool:
-    return _get(client, pipeline.run_id) is not None
+    return active_run(client, pipeline.run_id) is not None
 
 
-def _get(client: "MlflowClient", run_id: str) -> "Run | None":
+def active_run(client: "MlflowClient", run_id: str) -> "Run | None":
+    """The run; None where there is none, or it was deleted."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -130,7 +131,7 @@ def _find(client: "MlflowClient", experiment: str, key: str) -> Pipeline | None:
     """The parent run that `key` names: by its own id, or by the tag of the stage that opened it."""
     if not key:
         return None
-    run = _get(client, key)
+    run = active_run(client, key)
     if run is None:
         text = key.replace("'", "")
         found = client.search_runs([experiment], f"tags.`blip.pipeline` = '{text}'", max_results=1)

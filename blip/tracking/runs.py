@@ -10,8 +10,9 @@ stage that starts again with the same parameters goes on in the same run.
 """
 
 import csv
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,7 @@ class StageRun:
         self.trained: list[str] = []  # training runs of the stage, whose checkpoints stay until it is done
         self._pending: list[Metric] = []
         self._flushed = time.monotonic()
+        self._deleted = False
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log numbers: the stage's results (no step, sent at once) or points of curves (sent every 10 s).
@@ -89,7 +91,7 @@ class StageRun:
         }
         entries = [Param(name, value) for name, value in new.items()]
         for start in range(0, len(entries), PARAMETERS_BATCH):
-            sent(self.client.log_batch, self.run_id, params=entries[start : start + PARAMETERS_BATCH])
+            self._sent(self.client.log_batch, params=entries[start : start + PARAMETERS_BATCH])
         self._parameters.update(new)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
@@ -97,7 +99,7 @@ class StageRun:
         from mlflow.entities import RunTag
 
         entries = [RunTag(name, str(value)[:VALUE_LIMIT]) for name, value in tags.items()]
-        sent(self.client.log_batch, self.run_id, tags=entries)
+        self._sent(self.client.log_batch, tags=entries)
 
     def note(self, scores: Scores) -> dict[str, float]:
         """The figures, to be written with how they were measured."""
@@ -122,7 +124,7 @@ class StageRun:
     def flush(self) -> None:
         """Send the metrics that wait. When the store does not answer, they are kept for the next time."""
         while self._pending:
-            if not sent(self.client.log_batch, self.run_id, metrics=self._pending[:METRICS_BATCH]):
+            if not self._sent(self.client.log_batch, metrics=self._pending[:METRICS_BATCH]):
                 break
             del self._pending[:METRICS_BATCH]
         self._flushed = time.monotonic()  # a store that is down takes longer to say so than FLUSH_SECONDS
@@ -131,8 +133,26 @@ class StageRun:
         """Send what waits and end the run: FINISHED, FAILED or KILLED, with the reason as a tag."""
         self.flush()
         if reason:
-            sent(self.client.set_tag, self.run_id, "blip.error", reason[:VALUE_LIMIT])
-        sent(self.client.set_terminated, self.run_id, status)
+            self._sent(self.client.set_tag, "blip.error", reason[:VALUE_LIMIT])
+        self._sent(self.client.set_terminated, status)
+
+    def _sent(self, call: Callable[..., object], *arguments: object, **named: object) -> bool:
+        """Whether the store took a call about the run; of a run that was deleted meanwhile it takes none."""
+        from mlflow.exceptions import MlflowException
+
+        if self._deleted:
+            return False
+        try:
+            return sent(call, self.run_id, *arguments, **named)
+        except MlflowException:
+            if pipeline.active_run(self.client, self.run_id):
+                raise
+            self._deleted = True
+            print(
+                f"warning: the MLflow run {self.run_id} of this stage was deleted; it has no figures there",
+                file=sys.stderr,
+            )
+            return False
 
     def _add_points(self, metrics: Mapping[str, float], step: int, again: bool = False) -> None:
         """Of curves; those at or before the last one only when they come `again` with other values."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from blip.config import Settings
 from blip.errors import BlipError, Preempted
@@ -147,6 +148,22 @@ def test_a_stage_whose_pipeline_was_deleted_meanwhile_has_not_failed(settings: S
         parent = run.client.get_run(run.run_id).data.tags["mlflow.parentRunId"]
         run.client.delete_run(parent)
     assert run.client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_a_stage_whose_run_was_deleted_meanwhile_ends_as_it_would_and_that_is_said_once(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Preempted), stage_run("pretrain", settings) as run:
+        run.client.delete_run(run.run_id)
+        run.log_metrics({"loss": 3.0})
+        run.set_tags({"room": "warm"})
+        raise Preempted("step 20 saved")
+    assert capsys.readouterr().err.count(f"the MLflow run {run.run_id} of this stage was deleted") == 1
+
+
+def test_a_value_that_the_store_never_takes_is_an_error(settings: Settings) -> None:
+    with pytest.raises(MlflowException, match="Invalid value"), stage_run("pretrain", settings) as run:
+        run.log_metrics({"loss?": 3.0})
 
 
 def test_a_failed_branch_fails_the_pipeline_even_when_the_other_went_on(settings: Settings) -> None:

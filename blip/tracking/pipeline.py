@@ -18,6 +18,7 @@ from blip.config import Settings
 from blip.config.places import SUMMARY
 from blip.tracking import processes, store
 from blip.tracking.lineage import lineage
+from blip.tracking.sending import stored
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -150,7 +151,7 @@ def _create(client: "MlflowClient", experiment: str, key: str, settings: Setting
     run = client.create_run(experiment, start_time=int(now * 1000), tags=tags, run_name=name)
     for file in ("params.yaml", "dvc.yaml"):
         if Path(file).is_file():
-            client.log_artifact(run.info.run_id, file)
+            stored(client.log_artifact, run.info.run_id, file)
     return Pipeline(run.info.run_id, experiment, now, key)
 
 

@@ -22,7 +22,7 @@ from blip.errors import Preempted
 from blip.tracking import pipeline, processes, store
 from blip.tracking.lineage import VALUE_LIMIT, lineage, parameters
 from blip.tracking.measured import Measured, Scores
-from blip.tracking.sending import sent
+from blip.tracking.sending import sent, stored
 from blip.tracking.system import system_metrics
 
 if TYPE_CHECKING:
@@ -115,11 +115,11 @@ class StageRun:
     def log_artifact(self, path: Path | str, folder: str | None = None) -> None:
         """Keep a file, or a folder with all that is in it, with the run."""
         log = self.client.log_artifacts if Path(path).is_dir() else self.client.log_artifact
-        sent(log, self.run_id, str(path), folder)
+        stored(log, self.run_id, str(path), folder)
 
     def log_figure(self, figure: "Figure", name: str) -> None:
         """Keep a matplotlib figure under a file name such as "roc.png"."""
-        sent(self.client.log_figure, self.run_id, figure, f"figures/{name}")
+        stored(self.client.log_figure, self.run_id, figure, f"figures/{name}")
 
     def flush(self) -> None:
         """Send the metrics that wait. When the store does not answer, they are kept for the next time."""

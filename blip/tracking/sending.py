@@ -2,6 +2,7 @@
 
 if not sent(client.log_batch, run_id, metrics=waiting):
     ...                                                     # kept for the next time
+stored(client.log_artifact, run_id, "params.yaml")
 """
 
 import os
@@ -22,10 +23,24 @@ def sent(call: Callable[..., object], *arguments: object, **named: object) -> bo
     """
     from mlflow.exceptions import MlflowException
 
+    return _taken((MlflowException, OSError), call, *arguments, **named)
+
+
+def stored(call: Callable[..., object], *arguments: object) -> bool:
+    """The same of a call that stores files: what they go to has exceptions of its own, as boto3 has, or no library."""
+    return _taken((Exception,), call, *arguments)
+
+
+def _taken(
+    refusals: tuple[type[Exception], ...],
+    call: Callable[..., object],
+    *arguments: object,
+    **named: object,
+) -> bool:
     retries = _usual_retries()
     try:
         call(*arguments, **named)
-    except (MlflowException, OSError) as error:
+    except refusals as error:
         if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
             raise
         print(

@@ -385,6 +385,21 @@ def test_what_the_store_does_not_take_costs_no_figures(
     assert capsys.readouterr().err.count("no answer") >= 4
 
 
+def test_files_that_their_store_cannot_take_fail_no_stage_and_leave_no_parent_behind(
+    settings: Settings, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here for want of its library, boto3."""
+    from matplotlib.figure import Figure
+
+    store.client().create_experiment("blip", "s3://bucket/runs")
+    for stage in ("ingest", "validate"):
+        with stage_run(stage, settings) as run:
+            run.log_artifact(project / "params.yaml")
+            run.log_figure(Figure(), "loss.png")
+    assert runs_by_name() == {"pipeline": ["FINISHED"], "ingest": ["FINISHED"], "validate": ["FINISHED"]}
+    assert capsys.readouterr().err.count("No module named 'boto3'") == 6
+
+
 def test_a_store_that_is_not_there_is_said_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

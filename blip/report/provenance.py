@@ -75,7 +75,9 @@ class Model:
         if self.passed is None:
             return "not judged yet"
         if self.passed:
-            return f"champion, version {self.version}"
+            other = self.champion not in (None, self.version)
+            passes = f"passes its gate, but the champion is version {self.champion}"
+            return passes if other else f"champion, version {self.version}"
         if self.version and self.version == self.champion:
             return f"below its gate, still champion, version {self.version}"
         if self.version:

@@ -6,7 +6,8 @@ Reads models/* and metrics/*.json; writes the registry and metrics/register.json
 The gate's figures are those of validation data: models are chosen by them, so that what the test data say of a champion
 is no choice's luck. A version carries both. The figures have to be of the weights that are here, with the settings of
 now. A champion that was measured on other data or with other settings is not compared: what reaches the minimums on
-the data that the project has now takes its place, and the way back is said.
+the data that the project has now takes its place, and the way back is said. A model that lost its place by hand, with
+`blip promote`, gets it back by hand alone.
 """
 
 import sys
@@ -61,6 +62,7 @@ class Outcome:
     Attributes:
         before: the champion that it found.
         otherwise: the gate's figures of that one that were measured otherwise, and so are not compared.
+        set_back: whether it passes and is no champion still, as that one was promoted by hand in its place.
     """
 
     verdict: gate.Verdict
@@ -68,6 +70,7 @@ class Outcome:
     standing: str
     before: registry.Version | None = None
     otherwise: tuple[str, ...] = ()
+    set_back: bool = False
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -122,13 +125,14 @@ def _judge(
         name
     )  # of a server that others share: perhaps another one since, uploads take minutes
     verdict = gate.judge(minimums, scores.figures, _to_beat(champion, digest, how), tolerance)
-    alias = registry.CHAMPION if verdict.passed else registry.CHALLENGER
+    set_back = version.set_back and champion is not None and champion.number != version.number
+    alias = registry.CHAMPION if verdict.passed and not set_back else registry.CHALLENGER
     best = _best(
         {metric: scores.figures[metric] for metric in minimums}, champion.best_alike(how) if champion else {}
     )
     registry.promote(name, version.number, alias, best)
     standing = f"{alias} v{version.number}"
-    return Outcome(verdict, version.number, standing, champion, _otherwise(champion, digest, how))
+    return Outcome(verdict, version.number, standing, champion, _otherwise(champion, digest, how), set_back)
 
 
 def _unfit(measured: Measured | None, digest: str, settings: Settings) -> str:
@@ -198,9 +202,14 @@ def _print(outcomes: dict[str, Outcome]) -> None:
             still = outcome.standing.startswith(STILL)
             said = f"{name} is the champion still, though" if still else f"{name} is not the champion:"
             console.print(f"{said} {reason}", style="red", soft_wrap=True, highlight=False)
+        if outcome.set_back and outcome.before and outcome.verdict.passed:
+            print(
+                f"{name} is not the champion, though it passes: another was promoted by hand in its place, and now "
+                f"version {outcome.before.number} is"
+            )
         if outcome.standing.startswith(registry.CHALLENGER):
             print(f"`blip promote {name} {outcome.version}` makes it the champion all the same")
-        if outcome.before and outcome.otherwise and outcome.verdict.passed:
+        if outcome.before and outcome.otherwise and outcome.standing.startswith(registry.CHAMPION):
             print(_replaced(name, outcome.before.number, outcome.otherwise))
 
 

@@ -7,7 +7,8 @@
 A version carries what it came from, what it scored and how that was measured as tags. Identical weights are one
 version, however often they are registered, as long as they are served alike: with other code, configuration or
 tokenizer they are another. The `champion` alias is what `models:/NAME@champion` opens; a version that reached the
-gate's minimums but not the champion's figures is the `challenger`.
+gate's minimums but not the champion's figures is the `challenger`. Who promotes a version by hand sets back the
+champion before: it is so until it is promoted by hand itself.
 """
 
 import hashlib
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST, SERVED = "blip.digest", "blip.served"
+SET_BACK = "blip.set_back"  # of a champion that lost its place to a version that was promoted by hand
 FIGURE, BEST, HOW = "figure.", "best.", "measured."
-LINEAGE = "blip."  # begins the tags of a version that say what it came from, and the two digests
+LINEAGE = "blip."  # begins the tags of a version that say what it came from, and those above
 WEIGHTS = "*.safetensors"
 SCHEME = "models:/"
 CHECKPOINT = ".pth"
@@ -52,6 +54,7 @@ class Version:
             the one before it.
         how: of every figure a digest of the data and settings that it was measured with; its best was measured alike.
         lineage: what it came from, as `blip.tracking.lineage` names it.
+        set_back: whether these weights were the champion until another version was promoted by hand.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Version:
     best: dict[str, float]
     how: dict[str, str]
     lineage: dict[str, str] = field(default_factory=dict)
+    set_back: bool = False
 
     def best_alike(self, how: Mapping[str, str]) -> dict[str, float]:
         """Its best of the figures that others, which were measured so, may be compared with."""
@@ -156,11 +160,16 @@ def register(
         otherwise = [metric for metric, value in how.items() if known.how.get(metric) != value]
         scored |= {BEST + metric: repr(figures[metric]) for metric in otherwise}  # no more the best of before
         return _tag(client, known, scored), False
+    served_otherwise = find(name, digest)
+    set_back = served_otherwise is not None and served_otherwise.set_back
+    if set_back:
+        notes[SET_BACK] = "true"
     model_id = _stored(client, name, run_id, notes)
     model_id = model_id or _log_model(client, name, directory, run_id=run_id, tags=notes, task=task)
     _create(client, name, f"BLIP, served for the task `{task}` unless told otherwise")
     created = client.create_model_version(name, f"{SCHEME}{model_id}", run_id, notes, model_id=model_id)
-    return Version(name, int(created.version), digest, dict(figures), dict(figures), dict(how)), True
+    scores = dict(figures), dict(figures), dict(how)
+    return Version(name, int(created.version), digest, *scores, set_back=set_back), True
 
 
 def promote(
@@ -183,11 +192,22 @@ def promote(
     promoted = replace(chosen, best=chosen.figures if best is None else dict(best))
     for metric, value in promoted.best.items():
         client.set_model_version_tag(name, str(wanted.version), BEST + metric, repr(value))
+    if best is None and alias == CHAMPION:
+        _set_back(client, name, wanted)
     client.set_registered_model_alias(name, alias, str(wanted.version))
     challenger = _by_alias(client, name, CHALLENGER)
     if alias == CHAMPION and challenger is not None and str(challenger.version) == str(wanted.version):
         client.delete_registered_model_alias(name, CHALLENGER)
-    return promoted
+    return replace(promoted, set_back=False) if best is None else promoted
+
+
+def _set_back(client: "MlflowClient", name: str, wanted: "ModelVersion") -> None:
+    """Note that the champion loses its place to a version by hand, which is itself set back no more."""
+    before = _by_alias(client, name, CHAMPION)
+    if before is not None and str(before.version) != str(wanted.version):
+        client.set_model_version_tag(name, str(before.version), SET_BACK, "true")
+    if SET_BACK in wanted.tags:
+        client.delete_model_version_tag(name, str(wanted.version), SET_BACK)
 
 
 def resolve(model: str) -> Path:
@@ -322,9 +342,10 @@ def _version(found: "ModelVersion") -> Version:
     lineage = {
         tag: value
         for tag, value in sorted(found.tags.items())
-        if tag.startswith(LINEAGE) and tag not in (DIGEST, SERVED)
+        if tag.startswith(LINEAGE) and tag not in (DIGEST, SERVED, SET_BACK)
     }
-    return Version(found.name, int(found.version), digest, figures, figures | best, how, lineage)
+    scores = figures, figures | best, how
+    return Version(found.name, int(found.version), digest, *scores, lineage, SET_BACK in found.tags)
 
 
 def _numbers(found: "ModelVersion", kind: str) -> dict[str, float]:

@@ -72,6 +72,14 @@ def test_a_champion_below_its_gate_serves_still(finished: Path, settings: Settin
     assert outcomes["blip-base"] == "below its gate, still champion, version 3"
 
 
+def test_a_model_that_was_set_back_by_hand_is_not_called_the_champion(
+    finished: Path, settings: Settings, facts: RunFacts
+) -> None:
+    back = replace(facts, champions={**facts.champions, "blip-base": 1})
+    outcomes = {model.name: model.outcome for model in models(settings, read_artefacts(finished), back)}
+    assert outcomes["blip-base"] == "passes its gate, but the champion is version 1"
+
+
 def test_models_are_not_judged_before_register(empty: Path, settings: Settings, facts: RunFacts) -> None:
     assert {m.outcome for m in models(settings, read_artefacts(empty), facts)} == {"not judged yet"}
 

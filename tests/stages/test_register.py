@@ -167,6 +167,38 @@ def test_after_a_promotion_by_hand_its_figures_count(settings: Settings) -> None
             registry.promote("blip-vqa", number)
 
 
+def test_a_champion_that_was_set_back_by_hand_is_promoted_by_hand_alone(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, data in ((1, "emoji"), (2, "photos")):
+        write_weights("vqa", float(number))
+        measure(0.80, auc=0.93, data=data)
+        register_models(settings)
+    registry.promote("blip-vqa", 1)
+    capsys.readouterr()
+
+    assert register_models(settings)["register.blip-vqa.passed"] == 1.0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "blip-vqa is not the champion, though it passes: another was promoted by hand" in said
+    assert "`blip promote blip-vqa 2` makes it the champion all the same" in said
+    assert "brings it back" not in said
+    assert champion_of_vqa() == 1
+
+    monkeypatch.setattr(packaging, "digest", lambda directory, task: "mended")
+    assert register_models(settings)["register.blip-vqa.version"] == 3.0, "the same weights, served otherwise"
+    assert champion_of_vqa() == 1
+
+    registry.promote("blip-vqa", 3)
+    register_models(settings)
+    assert champion_of_vqa() == 3
+
+
+def champion_of_vqa() -> int:
+    found = registry.champion("blip-vqa")
+    assert found is not None
+    return found.number
+
+
 def test_a_champion_below_a_raised_gate_is_said_to_serve_still(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,6 +109,8 @@ def reproduce(
         supervised(command, environment, grace) as process,
         _known(process),
     ):
+        if _stopping.is_set():  # since the task looked, before the process could be found
+            ask_to_end(process)
         for line in lines(process):
             print(line, file=log, flush=True)
             if story.heard(line):

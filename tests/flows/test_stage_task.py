@@ -9,8 +9,9 @@ import pytest
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from blip.config import Settings
 from flows import stage
-from flows.project import changed_stages, stage_environment
+from flows.project import changed_stages, settings_in_use, stage_environment
 from flows.stage import INTERRUPTED, Outcome, Story, reproduce, run_stage, worth_another_attempt
 from tests.flows.toy import dvc
 
@@ -138,6 +139,25 @@ def test_an_attempt_that_waits_when_the_run_is_ended_is_not_begun(
     stage._stopping.set()
     assert run_stage.fn("ingest").is_cancelled()
     assert not Path(".blip/logs/ingest.log").exists()
+
+
+def test_a_run_that_is_ended_while_a_stage_is_being_started_ends_the_stage_too(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stage, "_stopping", threading.Event())
+    Path("faults/ingest").write_text("hang")
+
+    def settings_that_take_long() -> Settings:
+        stage.stop_all_stages()
+        return settings_in_use()
+
+    monkeypatch.setattr(stage, "settings_in_use", settings_that_take_long)
+    began = time.monotonic()
+
+    outcome, _ = run("ingest")
+
+    assert not outcome.succeeded
+    assert time.monotonic() - began < 300, "the stage hangs for 600 s"
 
 
 def test_two_stages_at_once_both_enter_the_lock_file(project: Path):

@@ -20,6 +20,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +32,13 @@ from blip.atomic import atomic_path, flush, take_away, write_json
 from blip.config import Settings
 from blip.config.dvc_yaml import dependencies, outputs
 from blip.data.kept import digest_of, files_of
-from blip.tracking.lineage import parameters
+from blip.tracking.lineage import digest, parameters
 from blip.tracking.measured import Scores, as_json, from_json
 from blip.tracking.store import STATE
 
 FOLDER, NOTE, LOCK = STATE / "unsaved", "made.json", Path("dvc.lock")
-CACHE = "__pycache__"
+SETTINGS = "its settings"
+LARGE = 2**20  # bytes of a file from which its time of change counts, and not what is in it
 STILL = 0.3  # seconds without a change, after which DVC is not writing
 TRIES = 20  # that long, for a lock that never ends as DVC ends it
 
@@ -59,15 +61,17 @@ def forget_saved() -> None:
 
 @dataclass(frozen=True)
 class Unsaved:
-    """The place for the outputs of a stage that runs under DVC, and a digest of what it makes them of."""
+    """The place for the outputs of a stage that runs under DVC, and digests of what it makes them of, by name."""
 
     stage: str
-    origins: str
+    origins: dict[str, str]
 
     @classmethod
     def of(cls, stage: str, settings: Settings) -> "Unsaved":
         """For a stage that starts now."""
-        return cls(stage, digest_of([parameters(stage, settings), *_stamps(stage)]))
+        ignored = _ignored()
+        read = {str(place): digest_of(_stamps(place, ignored)) for place in dependencies(stage)}
+        return cls(stage, {SETTINGS: digest_of([parameters(stage, settings)]), **read})
 
     @property
     def folder(self) -> Path:
@@ -77,7 +81,15 @@ class Unsaved:
     def take_up(self) -> Made | None:
         """Put the outputs in their places again; None where there are none that were made of the same."""
         noted = _noted(self.folder)
-        if noted is None or noted["origins"] != self.origins:
+        if noted is None:
+            take_away(self.folder)
+            return None
+        if changed := self._changed_since(noted):
+            print(
+                f"{self.stage}: what it had made, and DVC had not saved, is removed and made anew, for it was made of "
+                f"something else: {', '.join(changed)}",
+                flush=True,
+            )
             take_away(self.folder)
             return None
         try:
@@ -90,6 +102,10 @@ class Unsaved:
             return None
         return Made(from_json(noted["scores"], self.stage), noted["trained"])
 
+    def _changed_since(self, noted: dict[str, Any]) -> list[str]:
+        before = noted["made_of"]
+        return sorted(name for name in self.origins | before if self.origins.get(name) != before.get(name))
+
     def keep(self, made: Made) -> None:
         """Link the outputs, and note the figures with them."""
         try:
@@ -98,7 +114,7 @@ class Unsaved:
                 for number, target in enumerate(outputs(self.stage)):
                     flush(target)
                     _link(target.resolve(), temporary / str(number))
-                note = {"origins": self.origins, "saved": _saved(self.stage), "trained": made.trained}
+                note = {"made_of": self.origins, "saved": _saved(self.stage), "trained": made.trained}
                 write_json(temporary / NOTE, note | {"scores": as_json(made.scores)})
         except OSError:
             take_away(self.folder)
@@ -113,9 +129,10 @@ def _link(source: Path, target: Path) -> None:
 
 def _noted(folder: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        noted = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return noted if "made_of" in noted else None  # one of an older version
 
 
 def _saved(stage: str) -> str:
@@ -134,7 +151,20 @@ def _lock() -> str:
     return text
 
 
-def _stamps(stage: str) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of change of all files that the stage reads."""
-    files = (file for place in dependencies(stage) for file in files_of(place) if CACHE not in file.parts)
-    return sorted((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+def _stamps(place: Path, ignored: Callable[[str], bool]) -> list[tuple[str, int, str]]:
+    """Names and sizes of all files there that DVC sees, and what is in them; of large ones when they were changed."""
+    files = (file for file in files_of(place) if not ignored(str(file.absolute())))
+    return sorted((str(file), file.stat().st_size, _state(file)) for file in files)
+
+
+def _state(file: Path) -> str:
+    found = file.stat()
+    return str(found.st_mtime_ns) if found.st_size >= LARGE else digest(file)
+
+
+def _ignored() -> Callable[[str], bool]:
+    """Whether .dvcignore names a file, as what editors leave beside a source."""
+    from dvc.fs import localfs  # pyright: ignore[reportPrivateImportUsage]
+    from dvc.ignore import DvcIgnoreFilter
+
+    return DvcIgnoreFilter(localfs, str(Path.cwd())).is_ignored_file

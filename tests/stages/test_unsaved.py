@@ -1,6 +1,7 @@
 """A stage that is ended between its work and DVC's noting of it is not done again."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -115,6 +116,41 @@ def test_it_is_done_again_of_something_else_or_once_it_is_saved(
     remove_outputs()
     run_stage("bake", change(settings))
     assert len(baked) == 2 and Path("cake/layers/1").read_text() == baked[-1]
+
+
+def test_what_is_no_change_to_dvc_is_none_here(settings: Settings, baked: list[str]) -> None:
+    Path(".dvcignore").write_text("*.sw[a-p]\n__pycache__\n")
+    run_stage("bake", settings)
+    remove_outputs()
+    os.utime("flour/bag", (1, 1))
+    Path("flour/.bag.swp").write_text("open in an editor")
+    Path("flour/__pycache__").mkdir()
+    Path("flour/__pycache__/bag.pyc").write_text("compiled")
+    run_stage("bake", settings)
+    assert len(baked) == 1 and Path("cake/layers/1").is_file()
+
+
+def test_of_a_large_file_its_time_of_change_counts(
+    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unsaved, "LARGE", 3)
+    run_stage("bake", settings)
+    remove_outputs()
+    os.utime("flour/bag", (1, 1))
+    run_stage("bake", settings)
+    assert len(baked) == 2
+
+
+def test_what_is_removed_is_named_with_what_changed(
+    settings: Settings, baked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stage("bake", settings)
+    remove_outputs()
+    run_stage("bake", new_flour(settings))
+    assert "bake: what it had made, and DVC had not saved, is removed" in capsys.readouterr().out
+    remove_outputs()
+    run_stage("bake", other_seed(settings))
+    assert "made of something else: its settings" in capsys.readouterr().out
 
 
 def test_without_dvc_it_is_done_whenever_it_is_called(

@@ -154,6 +154,7 @@ def _run_here(name: str, stage: Stage, settings: Settings) -> dict[str, float]:
     with stage_run(name, settings) as run:
         scores, trained = _made_once(name, stage, settings, run)
         run.measured |= scores.measured
+        run.tag_weights()  # once what was made is kept: a server that is down takes a minute to refuse it
         run.log_metrics(scores.figures)
         if stage.keeps_metrics:
             write_json(_metrics_of(name), as_json(scores))
@@ -184,7 +185,6 @@ def _make(name: str, stage: Stage, settings: Settings, run: StageRun) -> Made:
     figures = module.run(settings, run, stage.variant)
     figures = _finite(name, figures | run.figures)
     figures["seconds"] = round(time.monotonic() - began, 2)
-    run.tag_weights()
     return Made(Scores(figures, run.measured), run.trained)
 
 

@@ -72,14 +72,15 @@ def test_a_stage_that_was_done_and_not_saved_is_not_done_again(settings: Setting
     assert from_json(written, "bake").measured == {"weight": HOW}
 
 
+@pytest.mark.parametrize("told", ["tag_weights", "log_metrics"])
 def test_one_that_was_killed_before_its_figures_were_told_tells_them_then(
-    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch, told: str
 ) -> None:
-    def killed(run: stages.StageRun, figures: dict[str, float]) -> None:
+    def killed(*arguments: object) -> None:
         raise SystemExit(143)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages.StageRun, "log_metrics", killed)
+        patch.setattr(stages.StageRun, told, killed)
         with pytest.raises(SystemExit):
             run_stage("bake", settings)
     remove_outputs()

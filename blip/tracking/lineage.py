@@ -18,20 +18,21 @@ from blip.config import Settings
 from blip.config.dvc_yaml import pick, settings_read, stage_spec
 
 FLOW_RUN = ("PREFECT__FLOW_RUN_ID", "BLIP_FLOW_RUN_ID")
+GIT_SECONDS = 20.0  # which the state of a large tree on a slow disk may take longer than
 VALUE_LIMIT = 5000  # characters of a parameter or tag of a run
 
 
 def lineage(stage: str, settings: Settings) -> dict[str, str]:
     """The tags that say what a run of `stage` came from. Empty ones (no git, no dvc.lock) are left out."""
     tags = {
-        "blip.git_commit": _git("rev-parse", "HEAD"),
-        "blip.git_dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
+        "blip.git_commit": _git("rev-parse", "HEAD") or "",
         "blip.dvc_lock": digest(Path("dvc.lock")),
         "blip.recipe": settings.recipe or "",
         "blip.flow_run": next((os.environ[name] for name in FLOW_RUN if os.environ.get(name)), ""),
     }
-    if not tags["blip.git_commit"]:
-        del tags["blip.git_dirty"]
+    changes = _git("status", "--porcelain", "--untracked-files=no") if tags["blip.git_commit"] else None
+    if changes is not None:
+        tags["blip.git_dirty"] = str(bool(changes)).lower()
     tags.update(inputs(stage))
     return {name: value for name, value in tags.items() if value}
 
@@ -83,9 +84,11 @@ def _locked_outputs(path: Path) -> dict[str, str]:
     return {out["path"]: f"md5:{out['md5']}" for out in outs if "md5" in out}
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str) -> str | None:
+    """What git says; None where there is none, or it has nothing to say in GIT_SECONDS."""
+    command = ["git", *arguments]
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20, check=False)
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from blip.config import Settings
+from blip.tracking import lineage as lineage_of
 from blip.tracking.lineage import digest, lineage, parameters
 
 LOCK = """
@@ -40,6 +41,21 @@ def test_inputs_are_manifests_and_locked_models(settings: Settings, project: Pat
     assert tags["blip.input.data/datasets/validated/human.parquet"] == digest(checked)
     assert tags["blip.input.models/pretrain"] == "md5:0a1b.dir"
     assert tags["blip.dvc_lock"] == digest(project / "dvc.lock")
+
+
+def test_a_git_that_takes_too_long_costs_its_tags_and_no_stage(
+    settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a tree whose state is not known it is not said that it is clean."""
+    slow = project / "bin/git"
+    slow.parent.mkdir()
+    slow.write_text('#!/bin/sh\nif [ "$1" = rev-parse ]; then echo 4f0c; else exec sleep 600; fi\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(lineage_of, "GIT_SECONDS", 2.0)
+    tags = lineage("pretrain", settings)
+    assert tags["blip.git_commit"] == "4f0c"
+    assert "blip.git_dirty" not in tags
 
 
 def test_the_commit_the_recipe_and_the_flow_run_are_named(

@@ -29,6 +29,8 @@ def write_parameters(recipe: str | None, overrides: dict[str, Any], path: Path =
     wanted = load_settings(path, recipe, overrides)
     before = path.read_text(encoding="utf-8")
     named = {"recipe": None if recipe == NO_RECIPE else recipe} if recipe else {}
+    if not (named or overrides):
+        return False
     after = _edited(before, {**named, **overrides})
     if after == before:
         return False

@@ -21,7 +21,8 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "params.yaml"
 
 
-def test_nothing_given_leaves_the_file_as_it_is(params):
+def test_nothing_given_leaves_the_file_as_it_is_however_it_is_written(params):
+    params.write_text(params.read_text().replace("\nseed: 7\n", "\nseed:    7\n"))
     before = params.read_bytes()
 
     assert write_parameters(None, {}) is False

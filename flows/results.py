@@ -9,7 +9,6 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from rich.console import Console
 from rich.table import Table
 
-from blip.config import load_settings
 from blip.config.places import GALLERY, REPORT, REPORTS, SUMMARY
 from flows.addresses import address
 from flows.project import settings_in_use
@@ -141,7 +140,7 @@ def publish_capfilt() -> None:
     """What CapFilt kept, by outcome and source, and the way to its gallery, as artifacts of the Prefect run."""
     if not OUTCOMES.is_file():
         return
-    which = " in its first round" if load_settings().capfilt.rounds > 1 else ""
+    which = " in its first round" if settings_in_use().capfilt.rounds > 1 else ""
     create_markdown_artifact(
         key="capfilt",
         markdown=OUTCOMES.read_text(encoding="utf-8"),

@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
+from prefect.client.orchestration import get_client
 from rich.console import Console
 
 from blip.atomic import write_text
-from flows.results import FIGURES, result_table, rows, title, where_to_look
+from blip.config import WRITTEN, load_settings
+from flows.results import FIGURES, OUTCOMES, publish_capfilt, result_table, rows, title, where_to_look
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -108,6 +111,19 @@ def test_every_figure_has_a_line_of_its_own():
     assert (
         len({figure.key for figure in FIGURES}) == len({figure.label for figure in FIGURES}) == len(FIGURES)
     )
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_an_edit_of_params_yaml_during_a_run_is_nothing_to_its_artifacts(summary):
+    write_text(WRITTEN, yaml.safe_dump(load_settings().model_dump(mode="json", by_alias=True)))
+    write_text(OUTCOMES, "| Source | web texts kept |")
+    Path("params.yaml").write_text("capfilt: {rounds: half an edit")
+
+    publish_capfilt()
+
+    with get_client(sync_client=True) as client:
+        found = {artifact.key: artifact.data for artifact in client.read_artifacts()}
+    assert found["capfilt"] == "| Source | web texts kept |"
 
 
 def test_the_way_to_the_pages_names_those_that_there_are(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from blip.config import Run, Settings, load_settings
 from blip.errors import BadArguments
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
+RECIPES = PARAMS.parent / "infra/recipes"
 BASE, LARGE = 768, 1024  # widths of the image encoders
 FULL_SCALE = (
     "base-14m", "base-129m", "large-129m", "capfilt-large", "retrieval-flickr", "captioning-nocaps", "nlvr2",
@@ -34,6 +35,11 @@ def numbers(run: Run, settings: Settings) -> tuple[int, float, int, float | None
     model = run.model or settings.model
     assert run.optimiser.adam_lr == run.optimiser.lr
     return model.vision.width, run.optimiser.lr, batch(run), run.epochs, model.image_size
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+def test_both_pre_trainings_make_embeddings_to_be_compared_by(recipe: str):
+    of(recipe).require_embeddings()
 
 
 @pytest.mark.parametrize("recipe", FULL_SCALE)

@@ -31,13 +31,15 @@ def settings(
 
     from blip.atomic import write_text
     from blip.config import load_settings, read_override, watched
-    from blip.config.dvc_yaml import unwatched_files
+    from blip.config.dvc_yaml import has_stage, unwatched_files
     from blip.training.launch.hostfile import require_room
 
     found = load_settings(recipe=recipe, overrides=dict(map(read_override, changes or [])))
     values, told = found.model_dump(mode="json", by_alias=True), []
-    if out:  # the first stage of all, which tells early what the last one would run into
+    if out:  # the first stage of all, which tells early what the last ones would run into
         require_room(found.launch, {name: run.training.ranks for name, run in found.runs.items()})
+        if has_stage("compare"):
+            found.require_embeddings()
     for file, part in ((out, values), (watch, watched(found))):
         if file:
             write_text(file, yaml.safe_dump(part, sort_keys=False, allow_unicode=True))

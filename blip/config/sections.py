@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from blip.config.data import Ingest, Validate
 from blip.config.section import Section
 from blip.config.training import Filter, Model, Run
+from blip.errors import BadArguments
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 FilterHead = Literal["itm", "itc", "both"]  # explained in blip.capfilt.judge
@@ -25,6 +26,10 @@ HEADS = {
     "finetune.captioning": ("pretrain_bootstrapped", ("lm",)),
 }
 """Of runs whose models are asked for something: the run that they go on from, and the losses that one must have."""
+
+
+EMBEDDING = ("pretrain", "pretrain_bootstrapped")
+"""Runs whose models stage `compare` compares by their embeddings."""
 
 
 def check_lengths(shortest: int, longest: int) -> None:
@@ -368,6 +373,15 @@ class Settings(Section):
             for loss in losses
             if not getattr(runs[name].objective, loss) and not getattr(runs[start].objective, loss)
         ]
+
+    def require_embeddings(self) -> None:
+        """Raise BadArguments with the first run that trains none: stage `compare`, near the end, would ask for them."""
+        for name in EMBEDDING:
+            if not self.runs[name].objective.itc and not self.model.starts_whole:
+                raise BadArguments(
+                    f"{name}.objective.itc is 0: stage `compare` compares the models of both pre-trainings by their "
+                    "embeddings, which only this loss trains; give it a weight, or take `compare` out of dvc.yaml"
+                )
 
     def _may_be_null(self, name: str) -> bool:
         section, _, task = name.partition(".")

@@ -67,3 +67,20 @@ def test_settings_are_shown_with_the_recipe_and_written_so_that_they_are_read_ag
         load_settings(tmp_path / "all.yaml", "none").finetune
         == load_settings(recipe="retrieval-flickr").finetune
     )
+
+
+def test_pre_training_without_embeddings_is_refused_where_they_are_compared(
+    blip, tmp_path: Path, monkeypatch
+):
+    root = Path(__file__).parents[2]
+    (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    given = ("settings", "--set", "pretrain.objective.itc=0", "--out", tmp_path / "all.yaml")
+    assert blip(*given).code == 0
+
+    (tmp_path / "dvc.yaml").write_text((root / "dvc.yaml").read_text())
+    ended = blip(*given)
+
+    assert ended.code == 2
+    assert "pretrain.objective.itc is 0: stage `compare` compares the models of both" in ended.err
+    assert blip(*given, "--set", "model.start=models/blip").code == 0, "it may have learnt them before"

@@ -15,7 +15,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from blip.config import Settings
 from blip.config.dvc_yaml import has_stage, outputs
 from blip.config.places import METRICS, RUNS
 from blip.errors import BadArguments
+from blip.stages.seconds import counted
 from blip.stages.unsaved import Made, Unsaved, forget_saved
 from blip.tracking.measured import Scores, as_json
 from blip.tracking.runs import StageRun, stage_run
@@ -101,7 +102,7 @@ def find_stage(name: str) -> Stage:
 
 
 def run_stage(name: str, settings: Settings) -> dict[str, float]:
-    """Run one stage under its MLflow run, and write its figures with the `seconds` it took.
+    """Run one stage under its MLflow run, and write its figures with the `seconds` it took, in all its attempts.
 
     Under DVC a task that the settings leave out makes what DVC waits for, empty.
     On another node than the first, do what that says, and no more; the seconds are the only figure.
@@ -181,11 +182,19 @@ def _made_once(name: str, stage: Stage, settings: Settings, run: StageRun) -> Ma
 def _make(name: str, stage: Stage, settings: Settings, run: StageRun) -> Made:
     module = cast(StageModule, importlib.import_module(stage.module))
     prepare_random_numbers(settings)
-    began = time.monotonic()
-    figures = module.run(settings, run, stage.variant)
-    figures = _finite(name, figures | run.figures)
-    figures["seconds"] = round(time.monotonic() - began, 2)
+    with _counted(name, stage, run) as seconds:
+        figures = module.run(settings, run, stage.variant)
+        figures = _finite(name, figures | run.figures)
+        figures["seconds"] = round(seconds(), 2)
     return Made(Scores(figures, run.measured), run.trained)
+
+
+def _counted(name: str, stage: Stage, run: StageRun) -> AbstractContextManager[Callable[[], float]]:
+    """The seconds so far: of one that goes on where it was ended with those before, of another since it began anew."""
+    if stage.has_ranks:
+        return counted(name, run.run_id)
+    began = time.monotonic()
+    return nullcontext(lambda: time.monotonic() - began)
 
 
 @contextmanager

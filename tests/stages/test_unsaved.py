@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -90,6 +92,20 @@ def test_one_that_was_killed_before_its_figures_were_told_tells_them_then(
     assert (baked, run.info.status, run.data.tags["blip.weights"]) == (["white"], "FINISHED", "a digest")
     points = MlflowClient().get_metric_history(run.info.run_id, "weight")
     assert [point.value for point in points] == [figures["weight"]]
+
+
+def test_the_seconds_of_a_stage_that_was_ended_and_went_on_are_of_both_times(
+    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> None:
+        time.sleep(0.5)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["bake"], "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage("bake", settings)
+    assert run_stage("bake", settings)["seconds"] >= 0.5
 
 
 def new_flour(settings: Settings) -> Settings:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from blip.capfilt.inputs import Pairs
 from blip.capfilt.judge import Jury
-from blip.capfilt.pictures import look
+from blip.capfilt.pictures import Views, ahead, look
+from blip.data.manifest import Shard
 from blip.data.pairs import PairsDataset, Sample, excluded_in
 from blip.data.text import clean_caption
 from blip.errors import BlipError
@@ -162,43 +163,59 @@ def measure(
     dataset = PairsDataset.open(held_out.dataset)
     matched, mismatched, pictures = [], [], []
     for asked in beat.watched(ask(dataset, excluded_in(held_out.excluded), seed, limit)):
-        scores, own = judge_texts(jury, *asked), len(asked.samples)
+        views = look([sample.media for sample in asked.samples], jury.wanted)
+        scores, own = judge_texts(jury, asked.samples, views, asked.texts), len(asked.samples)
         pictures += [len(matched) + place for place, _ in asked.texts[own:]]
         matched += scores[:own]
         mismatched += scores[own:]
     return Measured(np.array(matched), np.array(mismatched), np.array(pictures))
 
 
-def judge_texts(jury: Jury, samples: list[Sample], texts: list[tuple[int, str]]) -> list[float]:
+def judge_texts(
+    jury: Jury, samples: list[Sample], pictures: Views, texts: list[tuple[int, str]]
+) -> list[float]:
     """Probabilities of matching for texts, each with the place of its sample."""
     if not texts:
         return []
     places, asked = zip(*texts, strict=True)
-    pictures, keys = [sample.media for sample in samples], [sample.key for sample in samples]
-    verdicts = jury(look(pictures, jury.wanted), keys, asked, torch.tensor(places))
+    verdicts = jury(pictures, [sample.key for sample in samples], asked, torch.tensor(places))
     return [round(value, 6) for value in verdicts.probability.tolist()]
 
 
 def threshold_for_share(
     jury: Jury, web: Pairs, share: float, limit: int = 2000, beat: Heartbeat = UNHEARD
 ) -> float:
-    """The threshold that keeps a share of the web texts, from `limit` of them spread over the shards."""
+    """The threshold that keeps a share of the web texts, from `limit` of them spread over the shards.
+
+    Damaged shards and pictures that cannot be decoded give none: the jobs that bootstrap them set them aside.
+    """
     shards, each = web.spread(limit)
     if not shards:
         raise BlipError(f"{web.dataset} has no sample to find a threshold with")
-    scores: list[float] = []
-    for shard in shards:
-        for batch in beat.watched(batches(islice(web.samples(shard), each), BATCH)):
-            texts = [
-                (place, clean_caption(caption.text))
-                for place, sample in enumerate(batch)
-                for caption in sample.captions
-            ]
-            scores += judge_texts(jury, batch, texts)
+    scores = [score for shard in shards for score in _scores(jury, web, shard, each, beat)]
     if not scores:
         raise BlipError(f"{web.dataset} has no web text to find a threshold with")
     _require_numbers(np.array(scores))
     return float(np.quantile(np.array(scores), 1 - share, method="lower"))
+
+
+def _scores(jury: Jury, web: Pairs, shard: Shard, take: int, beat: Heartbeat) -> list[float]:
+    """Of the texts of the first samples of a shard; of none where it is damaged."""
+    scores: list[float] = []
+    try:
+        batched = batches(islice(web.samples(shard), take), BATCH)
+        for seen in beat.watched(ahead(batched, jury.wanted, threads=0)):
+            texts = [
+                (place, clean_caption(caption.text))
+                for place, sample in enumerate(seen.good)
+                for caption in sample.captions
+            ]
+            scores += judge_texts(jury, seen.good, seen.views, texts)
+    except BlipError:
+        if not web.is_bad(shard):
+            raise
+        return []
+    return scores
 
 
 def _require_numbers(scores: Scores) -> None:

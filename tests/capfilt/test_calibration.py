@@ -9,16 +9,16 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from blip.capfilt.bootstrap import find_threshold
-from blip.capfilt.calibration import Measured, measure
-from blip.capfilt.inputs import Models, Pairs
+from blip.capfilt.bootstrap import bootstrap, find_threshold
+from blip.capfilt.calibration import Measured, measure, threshold_for_share
+from blip.capfilt.inputs import Models, Order, Pairs
 from blip.capfilt.jury import jury_of
 from blip.config import CapFilt, Wish
 from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.tasks.matching import OTHERS
 
-from .conftest import write
+from .conftest import damage_a_picture, write
 
 MEASURED = Measured(np.array([0.9, 0.8, 0.8, 0.3]), np.array([0.8, 0.4, 0.2, 0.1]))
 
@@ -102,6 +102,20 @@ def test_a_wished_share_of_the_web_texts_is_kept(web: PairsDataset, models: Mode
     threshold = find_threshold(Wish(keep=0.5), 0.5, jury, Pairs(web.path), None)
     scores = measure(jury, Pairs(web.path)).matched  # of the six web texts that are not empty
     assert 3 <= (scores >= threshold).sum() <= 4
+
+
+def test_a_share_is_found_without_the_damaged_shards_and_pictures(models: Models, tmp_path: Path) -> None:
+    """The jobs that bootstrap them set them aside; up to capfilt.max_bad_fraction nothing stops for them."""
+    texts = ["red apple", "the dog", "green table", "dog on table"] * 3
+    sound, pool = (write(tmp_path / name, "web", texts, "web") for name in ("sound", "pool"))
+    damage_a_picture(pool, "web-1")
+    (pool.path / pool.manifest.shards[2].url).write_bytes(b"no shard")
+    jury = jury_of(models, CapFilt(), None)
+    readable = np.delete(measure(jury, Pairs(sound.path)).matched, [1, 8, 9, 10, 11])
+    expected = np.quantile(readable, 0.5, method="lower")
+    assert threshold_for_share(jury, Pairs(pool.path), 0.5) == pytest.approx(expected, abs=1e-5)
+    settings = CapFilt.model_validate({"threshold": {"keep": 0.5}, "max_bad_fraction": 0.5})
+    assert bootstrap(Order(Pairs(pool.path), None, models, settings), tmp_path / "out").bad == 5
 
 
 def test_a_precision_needs_held_out_pairs(web: PairsDataset, models: Models) -> None:

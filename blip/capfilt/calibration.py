@@ -179,7 +179,7 @@ def judge_texts(
         return []
     places, asked = zip(*texts, strict=True)
     verdicts = jury(pictures, [sample.key for sample in samples], asked, torch.tensor(places))
-    return [round(value, 6) for value in verdicts.probability.tolist()]
+    return verdicts.probability.tolist()
 
 
 def threshold_for_share(

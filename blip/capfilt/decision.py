@@ -20,8 +20,8 @@ SCHEMA = pa.schema(
         ("web_itc", pa.list_(pa.float32())),
         ("synthetic_itm", pa.list_(pa.float32())),
         ("synthetic_itc", pa.list_(pa.float32())),
-        ("web_score", pa.list_(pa.float32())),
-        ("synthetic_score", pa.list_(pa.float32())),
+        ("web_score", pa.list_(pa.float64())),
+        ("synthetic_score", pa.list_(pa.float64())),
         ("web_neighbours", pa.list_(pa.float32())),
         ("synthetic_neighbours", pa.list_(pa.float32())),
         ("web_likelihood", pa.list_(pa.float32())),
@@ -34,8 +34,9 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-"""audit.parquet: a row an image. `score` is the probability that decides; `neighbours` and `likelihood` are what of its
-log-odds similar pictures of the pool and the captioner have added, the rest is the filter's own. The reasons say why a
+"""audit.parquet: a row an image. `score` is the probability that decides, as it was compared with the threshold;
+`neighbours` and `likelihood` are what of its log-odds similar pictures of the pool and the captioner have added, the
+rest is the filter's own. The reasons say why a
 text was not kept (`empty`, `repeats`, `prompt`, `no_match`), and why no text of an image was (`no_text`, `no_match`;
 `bad_picture`, which has no texts here: it cannot be decoded).
 """

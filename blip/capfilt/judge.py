@@ -30,7 +30,7 @@ REFERENCES = 2000
 
 
 class Verdicts(NamedTuple):
-    """Of N texts, on the CPU, each float32 ``[N]``.
+    """Of N texts, on the CPU, each float32 ``[N]``; the probability is float64, or many would be 1.
 
     Attributes:
         itm: probability of the ITM head.
@@ -165,7 +165,9 @@ class Jury:
             if tokens_NTD is None:
                 tokens_NTD = self.asked.encode_images(pictures[View(self.asked.image_size)], len(keys))
             likelihood = self.likelihood * self.asked.likelihood(tokens_NTD, image_index, texts).cpu()
-        return Verdicts(itm.sigmoid(), itc, neighbours, likelihood, (own + neighbours + likelihood).sigmoid())
+        return Verdicts(
+            itm.sigmoid(), itc, neighbours, likelihood, (own + neighbours + likelihood).double().sigmoid()
+        )
 
     @property
     def asked(self) -> Blip | None:

@@ -220,7 +220,9 @@ def _synthetic_texts(written: Sequence[str], prompt: str, images: int, order: Or
 
 
 def _judged(text: Doubtful, verdict: Sequence[float], threshold: float) -> Judged:
-    itm, itc, neighbours, likelihood, score = (round(value, 6) for value in verdict)
+    """The score decides as it is: rounded, those of all texts that a filter is sure of would be equal."""
+    *others, score = verdict
+    itm, itc, neighbours, likelihood = (round(value, 6) for value in others)
     reason = text.reason or ("" if score >= threshold else NO_MATCH)
     return Judged(Caption(text.text, text.origin, itm, itc), score, neighbours, likelihood, reason)
 

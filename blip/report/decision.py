@@ -33,11 +33,11 @@ DROPPED = {
 """The reasons of audit.parquet in words: why a text was dropped, why a picture was."""
 
 
-SUREST = 1e-6  # a probability as near to 0 or 1 as the audit has it
+SUREST = 1e-6  # a probability as near to 0 or 1 as a chart shows it
 
 
 def log_odds(probability: float) -> float:
-    """Of a probability, which may be 0 or 1 as rounded."""
+    """Of a probability, for a chart: which of those near 0 and 1 it is cannot be told."""
     bounded = min(max(probability, SUREST), 1 - SUREST)
     return math.log(bounded / (1 - bounded))
 
@@ -64,10 +64,15 @@ class Text:
 
     @property
     def voices(self) -> dict[str, float]:
-        """Who had a say, and the log-odds each adds up to the score; empty where the filter decided alone."""
+        """Who had a say, and the log-odds each adds up to the score; empty where the filter decided alone.
+
+        A score of 0 or 1, which older audits have of the surest texts, does not tell the filter's.
+        """
         others = {"similar pictures": self.neighbours, "captioner": self.likelihood}
         heard = {name: value for name, value in others.items() if value}
-        return {"filter": log_odds(self.score) - sum(heard.values())} | heard if heard else {}
+        if not heard or self.score in (0, 1):
+            return heard
+        return {"filter": math.log(self.score / (1 - self.score)) - sum(heard.values())} | heard
 
     @property
     def kept(self) -> bool:

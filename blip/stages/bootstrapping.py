@@ -141,7 +141,9 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
     matched = as_mask([bool(int(truth[row["key"]]["truth_matched"])) for row in rows])
     labels = [truth[row["key"]]["truth_caption_true"] for row in rows]
     aucs = {
-        f"filter.{name}": roc_auc(torch.tensor([max(row[column]) for row in rows]), matched)
+        f"filter.{name}": roc_auc(
+            torch.tensor([max(row[column]) for row in rows], dtype=torch.float64), matched
+        )
         for name, column in (("roc_auc", "web_score"), ("itm_roc_auc", "web_itm"), ("itc_roc_auc", "web_itc"))
         if matched.any() and not matched.all()
     }

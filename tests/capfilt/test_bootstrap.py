@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from blip.capfilt import inputs
 from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap
@@ -24,7 +25,11 @@ from blip.data.pairs import Caption, PairsDataset
 from blip.data.partial import content_of
 from blip.data.verification import verify
 from blip.errors import BlipError
+from blip.model.checkpoints import ModelCard, save_model
+from blip.report.decision import decide
+from blip.report.pool import Known
 from blip.training.heartbeat import Heartbeat
+from tests import tiny
 
 from .conftest import damage_a_picture, files_of, save, write
 
@@ -114,6 +119,31 @@ def test_captions_do_not_depend_on_the_batches(web: PairsDataset, models: Models
     run(web, tmp_path / "sevens", models, batch_size=7)
     run(web, tmp_path / "other", models, seed=6)
     assert texts_of(tmp_path / "threes") == texts_of(tmp_path / "sevens") != texts_of(tmp_path / "other")
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_filter_that_is_sure_of_every_text_still_keeps_the_share_that_is_asked_for(
+    models: Models, tmp_path: Path, sign: int
+) -> None:
+    """Six decimals of its probabilities are all 0 or all 1."""
+    sure = tiny.network(2)
+    with torch.no_grad():
+        sure.itm_head.bias.copy_(sign * torch.tensor([-10, 10]))
+    save_model(sure, tiny.tokenizer(), tmp_path / "sure", ModelCard())
+    web = write(tmp_path / "web", "web", ["red apple", "the dog", "green", "table", "on", "in"] * 2, "web")
+    of_both = {"threshold": {"keep": 0.5}, "neighbours": 0.5, "batch_size": 4}
+    tally = run(web, tmp_path / "out", Models(models.captioner, (tmp_path / "sure",)), **of_both)
+    rows = audit(tmp_path / "out")
+    scores = [row["web_score"][0] for row in rows]
+    assert {round(score, 6) for score in scores} == {float(sign > 0)} and len(set(scores)) == 12
+    assert 5 <= tally.web_kept <= 7
+    cut = PairsDataset.open(tmp_path / "out").manifest.parameters["threshold"]
+    assert [row["web_kept"][0] for row in rows] == [score >= cut for score in scores]
+    for row in rows:
+        [text] = decide(row, Known()).of("web")
+        assert sign * text.voices["filter"] > 13, (
+            "what the filter said, and not the least of what it may have said"
+        )
 
 
 def test_several_captions_of_an_image_differ_and_the_first_stays(

@@ -12,7 +12,7 @@ from blip.capfilt.decision import SCHEMA
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.errors import BlipError
 from blip.report.audit import BINS, Audit, read_audit
-from blip.report.decision import log_odds
+from blip.report.decision import Text, log_odds
 from blip.report.templating import environment
 
 PICTURE = bytes.fromhex("89504e470d0a1a0a") + b"never decoded here"  # the hash is given, and so is the size
@@ -144,6 +144,12 @@ def test_an_image_with_several_web_texts_is_kept_for_any_of_them(tmp_path: Path)
         pytest.approx({"filter": math.log(9) - 0.5, "similar pictures": 1.5, "captioner": -1}),
         {},  # the filter alone
     ]
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_of_a_score_that_was_rounded_to_0_or_1_the_filter_has_no_voice(score: float) -> None:
+    text = Text("red apple", "web", score, neighbours=-20.0, likelihood=0.0, reason="")
+    assert text.voices == {"similar pictures": -20.0}
 
 
 def test_an_audit_of_another_pool_is_refused(tmp_path: Path) -> None:

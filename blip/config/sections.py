@@ -355,6 +355,21 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _test_data_choose_no_filter(self) -> "Settings":
+        tested, wish = {task.data for task in self._evaluations().values()}, self.capfilt.threshold
+        if self.filter.candidates > 1 and VALIDATION in tested:
+            raise ValueError(
+                f"filter.candidates: the best of {self.filter.candidates} would be chosen on {VALIDATION}, which "
+                "evaluate names as test data; evaluate on other data, or give it 1"
+            )
+        if isinstance(wish, Wish) and wish.precision is not None and self.capfilt.held_out in tested:
+            raise ValueError(
+                f"capfilt.held_out: the threshold for a precision of {wish.precision} would be chosen on "
+                f"{self.capfilt.held_out}, the test data; name validation data, or give a probability as threshold"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _heads_are_trained(self) -> "Settings":
         if not self.model.starts_whole:  # of which only its file says what was trained before
             for name, start, loss in self.untrained():
@@ -391,13 +406,11 @@ class Settings(Section):
     def _reads(self) -> dict[str, list[str]]:
         """The datasets that runs and evaluations name, by the setting that may be null."""
         reads = {name: [*dict(run.mixture), *run.distractors] for name, run in self.runs.items()}
-        tasks = {name: getattr(self.evaluate, name) for name in Evaluate.model_fields if name != "batch_size"}
         reads |= {
             f"evaluate.{name}": [
                 getattr(task, key) for key in ("data", "train", "validation") if hasattr(task, key)
             ]
-            for name, task in tasks.items()
-            if task
+            for name, task in self._evaluations().items()
         }
         if self.finetune.vqa:
             reads["finetune.vqa"] += [self.validation.vqa.data, self.validation.vqa.train]
@@ -405,6 +418,11 @@ class Settings(Section):
         for name in ("retrieval", "captioning"):
             reads[f"validation.{name}"] = [getattr(self.validation, name).data]
         return reads | {"capfilt": [self.capfilt.web, self.capfilt.human, self.capfilt.held_out]}
+
+    def _evaluations(self) -> dict[str, Any]:
+        """The tasks of `evaluate` that are not left out, by their names."""
+        tasks = {name: getattr(self.evaluate, name) for name in Evaluate.model_fields if name != "batch_size"}
+        return {name: task for name, task in tasks.items() if task}
 
     def _validated_on(self, task: str) -> str:
         held_out = getattr(self.evaluate, task)

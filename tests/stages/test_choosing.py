@@ -158,6 +158,16 @@ def test_the_test_data_choose_nothing() -> None:
         load_settings(
             ROOT / "params.yaml", overrides={"captioner.candidates": 2, "validation.captioning.data": "test"}
         )
+    of_the_filter = {"filter.candidates": 3, "evaluate.retrieval.data": "validation"}
+    with pytest.raises(
+        BadArguments, match=r"filter\.candidates: the best of 3 would be chosen on validation"
+    ):
+        load_settings(ROOT / "params.yaml", overrides=of_the_filter)
+    precise = {"capfilt.held_out": "test", "capfilt.threshold": {"precision": 0.9}}
+    with pytest.raises(BadArguments, match=r"precision of 0\.9 would be chosen on test, the test data"):
+        load_settings(ROOT / "params.yaml", overrides=precise)
+    for threshold in (0.5, {"keep": 0.4}):  # what is measured on them then decides nothing
+        load_settings(ROOT / "params.yaml", overrides=precise | {"capfilt.threshold": threshold})
     alone = load_settings(ROOT / "params.yaml", overrides={"finetune.retrieval.candidates": 2})
     assert alone.finetune.retrieval.candidates == 2
 

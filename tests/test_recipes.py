@@ -180,6 +180,15 @@ def test_questions_and_dialogs_keep_the_pictures_of_cocos_test():
     assert set(settings.ingest.kept_from("web")) >= {"validation", "test", "vqa_test", "video"}
 
 
+@pytest.mark.parametrize("recipe", ["nlvr2", "visdial", "retrieval-flickr", "captioning-nocaps"])
+def test_evaluation_datasets_more_make_none_of_the_pre_trainings_anew(recipe: str):
+    base, more = of("base-14m").ingest, of(recipe).ingest
+    assert more.datasets.keys() > base.datasets.keys()
+    for name, source in base.datasets.items():
+        assert (more.datasets[name], more.kept_from(name)) == (source, base.kept_from(name))
+    assert set(base.kept_from("web")) == {"validation", "test", "vqa_validation", "vqa_test", "video"}
+
+
 def test_visdial_is_the_papers():
     settings = of("visdial")
     run, evaluate = settings.finetune.visdial, settings.evaluate.visdial

@@ -189,6 +189,11 @@ def test_evaluation_datasets_more_make_none_of_the_pre_trainings_anew(recipe: st
     assert set(base.kept_from("web")) == {"validation", "test", "vqa_validation", "vqa_test", "video"}
 
 
+def test_pictures_without_a_class_are_not_classified():
+    """COCO's have captions, and evaluate@classification takes the first of a picture for its class."""
+    assert of("base-14m").evaluate.classification is None
+
+
 def test_visdial_is_the_papers():
     settings = of("visdial")
     run, evaluate = settings.finetune.visdial, settings.evaluate.visdial

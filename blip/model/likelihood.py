@@ -31,7 +31,7 @@ def mean_log_likelihood(
     """
     scores_M = torch.empty(len(ids_MT), device=tokens_NTD.device)
     image_index_M = image_index_M.to(tokens_NTD.device)
-    at_once = max(1, CONTEXT_BYTES // context_bytes(network, tokens_NTD))
+    at_once = max(1, CONTEXT_BYTES // context_bytes(network.config.text, tokens_NTD))
     for rows in image_index_M.argsort(stable=True).split(at_once):
         images, place = image_index_M[rows].unique_consecutive(return_inverse=True)
         context = [layer.select(place) for layer in network.text_decoder.project_context(tokens_NTD[images])]

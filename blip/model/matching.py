@@ -14,6 +14,7 @@ from torch import Tensor
 
 from blip.model.blip import BlipNetwork
 from blip.model.context import Context
+from blip.model.text import TextConfig
 
 CONTEXT_BYTES = 1 << 30  # keys and values of the images at hand
 TOKENS_AT_ONCE = 8192  # of the texts at hand, with padding
@@ -51,7 +52,7 @@ def match_pairs(
     order = _by_image_and_length(image_index, lengths[text_index])
     images, counts = image_index[order].unique_consecutive(return_counts=True)
     scores = torch.empty(len(image_index), device=tokens_NTD.device)
-    block = max(1, CONTEXT_BYTES // context_bytes(network, tokens_NTD))
+    block = max(1, CONTEXT_BYTES // context_bytes(network.config.text, tokens_NTD))
     first = 0
     for own, own_counts in zip(images.split(block), counts.split(block), strict=True):
         context = network.text_encoder.project_context(tokens_NTD[own.to(tokens_NTD.device)])
@@ -92,9 +93,8 @@ def _by_image_and_length(image_index_M: Tensor, lengths_M: Tensor) -> Tensor:
     return by_length[image_index_M[by_length].argsort(stable=True)]
 
 
-def context_bytes(network: BlipNetwork, tokens_NTD: Tensor) -> int:
+def context_bytes(text: TextConfig, tokens_NTD: Tensor) -> int:
     """Keys and values of one image in every layer, were they float32."""
-    text = network.config.text
     return 2 * text.layers * tokens_NTD.shape[1] * text.width * 4
 
 

@@ -17,6 +17,7 @@ from blip.errors import BlipError
 from blip.model.batch import counted
 from blip.model.config_json import ModelCard
 from blip.model.inference import keep_in, pack
+from blip.model.matching import CONTEXT_BYTES, context_bytes
 from blip.model.nlvr import NlvrNetwork, load_nlvr
 from blip.model.precision import autocast
 from blip.model.public import open_public
@@ -78,14 +79,24 @@ class TwoImages:
         ids[:, 0] = self.tokenizer.enc
         images, size = [*left, *right], self.network.config.vision.image_size
         with autocast(self.device, self.dtype):
-            index = torch.tensor(pairs, device=self.device)
             blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
             tokens = torch.cat(
                 [self.network.vision(preprocess(some, size).to(self.device)) for some in blocks]
             )
-            given = ids.to(self.device), mask.to(self.device)
-            logits = self.network.judge(tokens, *given, index, counted(mask))
+            logits = self._logits(tokens, ids, mask, torch.tensor(pairs))
         return logits.softmax(-1)[:, 1].cpu()
+
+    def _logits(self, tokens_PND: Tensor, ids_QT: Tensor, mask_QT: Tensor, pair_Q: Tensor) -> Tensor:
+        """`NlvrNetwork.judge`, of as many statements at once as the keys and values of their images fit."""
+        logits_Q2 = torch.empty(len(ids_QT), 2, device=self.device)
+        of_a_pair = 2 * context_bytes(self.network.config.text, tokens_PND)
+        for rows in pair_Q.argsort(stable=True).split(max(1, CONTEXT_BYTES // of_a_pair)):
+            pairs, place = pair_Q[rows].unique_consecutive(return_inverse=True)
+            tokens = tokens_PND[torch.cat((pairs, pairs + len(tokens_PND) // 2)).to(self.device)]
+            ids, mask = ids_QT[rows].to(self.device), mask_QT[rows].to(self.device)
+            found = self.network.judge(tokens, ids, mask, place.to(self.device), counted(mask_QT[rows]))
+            logits_Q2[rows.to(self.device)] = found
+        return logits_Q2
 
 
 def _open_directory(directory: Path) -> tuple[NlvrNetwork, Tokenizer, ModelCard]:

@@ -3,12 +3,16 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import blip
 from blip.errors import BlipError
+from blip.model import two_images
+from blip.model.context import Context
+from blip.model.matching import context_bytes
 from blip.model.nlvr import NlvrNetwork, load_nlvr, save_nlvr
 from blip.model.public import open_public
 from blip.model.two_images import TwoImages
@@ -168,6 +172,32 @@ def test_a_saved_model_opens_unchanged(network: NlvrNetwork, tmp_path: Path) -> 
     save_nlvr(network, tiny.tokenizer(), tmp_path / "nlvr", opened.card)
     again, _ = load_nlvr(tmp_path / "nlvr")
     assert torch.equal(again(*pairs()), network(*pairs()))
+
+
+def test_statements_are_judged_a_few_at_a_time_so_that_their_images_fit_the_memory(
+    network: NlvrNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, pair = TwoImages(network, tiny.tokenizer(), 30), [4, 0, 2, 0, 4, 1, 4]
+    pictures = list(np.random.default_rng(0).integers(0, 255, (10, 32, 32, 3), dtype=np.uint8))
+    left, right, statements = pictures[:5], pictures[5:], [SENTENCES[n % 3] for n in range(7)]
+    of_a_pair = 2 * context_bytes(network.config.text, network.vision(tiny.images(1)))
+    at_once: list[int] = []
+    project = network.text_encoder.project_context
+
+    def counted(tokens: Tensor) -> list[Context]:
+        at_once.append(len(tokens))
+        return project(tokens)
+
+    monkeypatch.setattr(network.text_encoder, "project_context", counted)
+    found = {}
+    for size, most in ((1, 1), (3, 2), (100, 4)):  # statements at once, and the pairs that they are about
+        monkeypatch.setattr(two_images, "CONTEXT_BYTES", size * of_a_pair)
+        at_once.clear()
+        found[size] = model.judge(left, right, statements, pair)
+        assert max(at_once) == 2 * most
+    assert torch.allclose(found[1], found[100], atol=1e-6) and torch.allclose(found[3], found[100], atol=1e-6)
+    alone = [model.judge([left[n]], [right[n]], [text]) for n, text in zip(pair, statements, strict=True)]
+    assert torch.allclose(found[3], torch.cat(alone), atol=1e-6)
 
 
 def test_a_public_file_opens_as_it_is_and_one_of_another_kind_does_not(

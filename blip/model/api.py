@@ -197,7 +197,10 @@ class Blip:
         *,
         matched_logit: bool = False,
     ) -> Tensor:
-        """ITM log-odds of being matched, float32 ``[M]``, for M pairs of an image and a text (`match_pairs`)."""
+        """ITM log-odds of being matched, float32 ``[M]``, for M pairs of an image and a text (`match_pairs`).
+
+        The tokens may be in the host's memory, wherever the model is.
+        """
         require("match", self.card.missing)
         if not texts:
             return torch.empty(0, device=self.device)

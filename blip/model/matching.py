@@ -44,18 +44,20 @@ def match_pairs(
 
     Args:
         matched_logit: the logit of "matched" alone, as published re-ranking has it.
-        tokens_NTD: image tokens; pair i is of image ``image_index_M[i]``.
+        tokens_NTD: image tokens; pair i is of image ``image_index_M[i]``. They may be in the host's memory, all of them
+            being too many for a GPU: what is at hand is moved to where the texts are.
         ids, mask: texts starting with ``[ENC]``; pair i is of text ``text_index_M[i]``.
     """
     image_index, text_index = image_index_M.cpu(), text_index_M.cpu()
     lengths = mask.sum(1).cpu()
     order = _by_image_and_length(image_index, lengths[text_index])
     images, counts = image_index[order].unique_consecutive(return_counts=True)
-    scores = torch.empty(len(image_index), device=tokens_NTD.device)
+    scores = torch.empty(len(image_index), device=ids.device)
     block = max(1, CONTEXT_BYTES // context_bytes(network.config.text, tokens_NTD))
     first = 0
     for own, own_counts in zip(images.split(block), counts.split(block), strict=True):
-        context = network.text_encoder.project_context(tokens_NTD[own.to(tokens_NTD.device)])
+        tokens = tokens_NTD[own.to(tokens_NTD.device)].to(ids.device)
+        context = network.text_encoder.project_context(tokens)
         last = first + int(own_counts.sum())
         pairs = order[first:last]
         for size, groups in _groups(own_counts.tolist(), lengths[text_index[pairs]].tolist()):

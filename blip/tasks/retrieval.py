@@ -74,7 +74,8 @@ class Gallery:
         texts: the M distinct captions, cleaned; a caption that several images share belongs to all of them.
         caption_text: index into `texts` of every caption that was written: the queries of text-to-image.
         positives_NM: which texts belong to which image.
-        tokens_NTD, embeddings_NP: what the model made of the images.
+        tokens_NTD, embeddings_NP: what the model made of the images. The tokens are in the host's memory: a GPU may
+            have no room for all of them.
     """
 
     keys: list[str]
@@ -126,6 +127,12 @@ def encode_pictures(model: RetrievalModel, samples: Sequence[Sample]) -> tuple[T
     return tokens_BTD, model.project_images(tokens_BTD)
 
 
+def embed_pictures(model: RetrievalModel, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+    """As `encode_pictures`, without the tokens, which the matching head alone reads."""
+    tokens_BTD, embeddings_BP = encode_pictures(model, samples)
+    return tokens_BTD.new_empty(len(samples), 0, 0), embeddings_BP
+
+
 @torch.inference_mode()
 def gather(samples: Iterable[Sample], encode: Encode, batch_size: int) -> Gallery:
     """Encode samples and collect their captions. Samples without a caption are left out.
@@ -142,14 +149,15 @@ def gather(samples: Iterable[Sample], encode: Encode, batch_size: int) -> Galler
         for row, sample in enumerate(batch, start=len(keys)):
             captions += [(row, texts.setdefault(text, len(texts))) for text in _captions(sample)]
         keys += [sample.key for sample in batch]
-        for made, part in zip((tokens, embeddings), encode(batch), strict=True):
-            made.append(part)
+        tokens_BTD, embeddings_BP = encode(batch)
+        tokens.append(tokens_BTD.cpu())
+        embeddings.append(embeddings_BP)
     if not keys:
         raise NothingToEvaluate("retrieval needs captions, and no sample of the evaluation data has one")
     image, text = torch.tensor(captions).T
     positives = torch.zeros(len(keys), len(texts), dtype=torch.bool)
     positives[image, text] = True
-    return Gallery(keys, list(texts), text, positives, torch.cat(tokens), torch.cat(embeddings))
+    return Gallery(keys, list(texts), text, positives, _joined(tokens), torch.cat(embeddings))
 
 
 @torch.inference_mode()
@@ -202,7 +210,8 @@ def recalls(
     rerank_by: RerankBy = "published",
 ) -> dict[Head, dict[str, float]]:
     """`metrics` by embeddings alone (``itc``), and re-ranked by the ITM head (``itm``) unless `rerank_size` is 0."""
-    gallery = gather(samples, partial(encode_pictures, model), batch_size)
+    encode = encode_pictures if rerank_size else embed_pictures
+    gallery = gather(samples, partial(encode, model), batch_size)
     with torch.inference_mode():
         similarity_NM = gallery.cosines(model.embed_texts(gallery.texts))
     found: dict[Head, dict[str, float]] = {"itc": metrics(gallery, similarity_NM, similarity_NM.T)}
@@ -250,6 +259,17 @@ def evaluate(
     )
 
 
+def _joined(parts: list[Tensor]) -> Tensor:
+    """As `torch.cat`, but each part is given up when it has been copied, so that they are not twice in memory."""
+    whole = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
+    end = len(whole)
+    while parts:
+        part = parts.pop()
+        whole[end - len(part) : end] = part
+        end -= len(part)
+    return whole
+
+
 def _captions(sample: Sample) -> list[str]:
     cleaned = (clean_caption(caption.text) for caption in sample.captions)
     return list(dict.fromkeys(text for text in cleaned if text))
@@ -263,12 +283,10 @@ def _score_shortlists(
     of_images_NK = torch.arange(len(texts_NK))[:, None] * count + texts_NK
     of_texts_MK = images_MK * count + torch.arange(len(images_MK))[:, None]
     pairs, place = torch.cat((of_images_NK.flatten(), of_texts_MK.flatten())).unique(return_inverse=True)
-    device = gallery.tokens_NTD.device
-    image, text = (pairs // count).to(device), (pairs % count).to(device)
     scores = model.score_pairs(
-        gallery.tokens_NTD, image, gallery.texts, text, matched_logit=matched_logit
-    ).float()
-    scores = scores.cpu()[place]
+        gallery.tokens_NTD, pairs // count, gallery.texts, pairs % count, matched_logit=matched_logit
+    )
+    scores = scores.float().cpu()[place]
     return scores[: texts_NK.numel()].view_as(texts_NK), scores[texts_NK.numel() :].view_as(images_MK)
 
 

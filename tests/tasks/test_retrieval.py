@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from blip.errors import BlipError
-from blip.tasks.retrieval import encode_pictures, evaluate, gather, metrics, search
+from blip.tasks import retrieval
+from blip.tasks.retrieval import encode_pictures, evaluate, gather, metrics, recalls, search
 
 
 @pytest.fixture
@@ -133,3 +134,22 @@ def test_a_real_network_is_scored_as_its_public_calls_say(tiny_blip, painted, co
     torch.testing.assert_close(summed.image_to_text, expected, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(summed.text_to_image, expected.T, atol=1e-3, rtol=1e-3)
     assert found.itc.image_to_text.std() > 1e-3  # the network tells the pairs apart at all
+
+
+def test_tokens_are_kept_where_something_is_re_ranked_and_each_once(tiny_blip, painted, colours, monkeypatch):
+    samples = [painted(f"k{n}", colour, [f"a {colour}"]) for n, colour in enumerate(colours)]
+    made = []
+
+    def gathered(*given):
+        made.append(gather(*given))
+        return made[-1]
+
+    monkeypatch.setattr(retrieval, "gather", gathered)
+    found = [recalls(tiny_blip, samples, batch_size=3, rerank_size=size) for size in (4, 0)]
+    assert found[0]["itc"] == found[1]["itc"] and list(found[1]) == ["itc"]
+    assert [gallery.tokens_NTD.numel() for gallery in made] == [8 * 17 * 32, 0]
+    assert torch.equal(*(gallery.embeddings_NP for gallery in made))
+    expected = [tiny_blip.encode_images([sample.media for sample in samples[n : n + 3]]) for n in (0, 3, 6)]
+    assert torch.equal(made[0].tokens_NTD, torch.cat(expected))
+    whole = retrieval._joined(expected)
+    assert torch.equal(whole, made[0].tokens_NTD) and expected == [], "what has been copied is given up"

@@ -35,7 +35,9 @@ def rounds_table(figures: Mapping[str, float]) -> RoundsTable | None:
         return None
     values = {name: [figures.get(f"{ROUNDS}.{number}.{name}") for number in numbers] for name in LABELS}
     rows = [
-        (LABELS[name], [_shown(name, value) for value in row]) for name, row in values.items() if any(row)
+        (LABELS[name], [_shown(name, value) for value in row])
+        for name, row in values.items()
+        if any(value is not None for value in row)
     ]
     return RoundsTable(numbers, rows)
 

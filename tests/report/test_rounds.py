@@ -44,6 +44,13 @@ def test_a_figure_is_a_row_and_a_round_a_column() -> None:
     ]
 
 
+def test_what_was_measured_to_be_nothing_is_a_row() -> None:
+    dropped = {f"rounds.{number}.capfilt.images_dropped": 0.0 for number in (1, 2)}
+    table = rounds_table(FIGURES | dropped)
+    assert table is not None
+    assert table.rows[-1] == ("Pictures dropped", ["0.0%", "0.0%"])
+
+
 def test_one_round_has_no_table(finished: Path, settings: Settings, facts: RunFacts) -> None:
     assert rounds_table({name: v for name, v in FIGURES.items() if ".1." in name}) is None
     assert "Round by round" not in page(settings, facts)

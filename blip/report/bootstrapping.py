@@ -17,7 +17,7 @@ from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.report.audit import AUDIT, Audit, read_audit
 from blip.report.chart import Chart
-from blip.report.decision import ORIGINS, OUTCOMES, REASONS
+from blip.report.decision import ORIGINS, OUTCOMES, REASONS, probability_text
 from blip.report.figures import score_charts, source_chart
 from blip.report.gallery import capfilt_pictures
 from blip.report.templating import environment, groups
@@ -91,8 +91,8 @@ class Bootstrapping:
         apart = known.get("validation_auc")
         passed = self.samples - self.audit.pictures + self.audit.count("dropped")
         return {
-            "Kept from a probability of": f"{web:.3g}"
-            + (f", captions {written:.3g}" if written != web else ""),
+            "Kept from a probability of": probability_text(web)
+            + (f", captions {probability_text(written)}" if written != web else ""),
             "Head of the filter": str(known["head"]),
             **({"Held-out pairs told apart, ROC AUC": f"{apart:.3f}"} if apart is not None else {}),
             "Captions": captions + (f", p {known['top_p']:g}" if known["decoding"] == "nucleus" else ""),

@@ -47,6 +47,14 @@ def probability(log_odds: float) -> float:
     return 1 / (1 + math.exp(-log_odds))
 
 
+def probability_text(probability: float) -> str:
+    """In three digits, or in two of what it lacks of 1 where it would read 1 and is less."""
+    short = f"{probability:.3g}"
+    if short != "1" or probability == 1:
+        return short
+    return f"{probability:.{1 - math.floor(math.log10(1 - probability))}f}".rstrip("0")
+
+
 @dataclass(frozen=True)
 class Text:
     """A text about a picture, the probability that it matches, and why it was dropped ("": it was not).

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from blip.report.artefacts import Curve
 from blip.report.audit import BINS, RANGES, Audit, bin_of
 from blip.report.chart import COLOURS, WIDE, Chart, axes_of, short, styled
-from blip.report.decision import log_odds, probability
+from blip.report.decision import log_odds, probability, probability_text
 from blip.report.sources import Sources
 
 LOSSES = {"itc": "ITC", "itm": "ITM", "lm": "LM", "statements": "statement"}
@@ -193,10 +193,10 @@ def _prior(axes: Axes) -> None:
 
 def _probabilities(axes: Axes, low: float, high: float) -> None:
     """Label an axis of log-odds with probabilities."""
-    ticks = [tick for tick in TICKS if low <= log_odds(tick) <= high]
-    if len(ticks) < 2:
-        ticks = [round(probability(low + (high - low) * share), 3) for share in (0.1, 0.5, 0.9)]
-    axes.set_xticks([log_odds(tick) for tick in ticks], [f"{tick:g}" for tick in ticks])
+    places = [log_odds(tick) for tick in TICKS if low <= log_odds(tick) <= high]
+    if len(places) < 2:
+        places = [low + (high - low) * share for share in (0.1, 0.5, 0.9)]
+    axes.set_xticks(places, [probability_text(probability(place)) for place in places])
 
 
 def _threshold(axes: Axes, value: float, left: bool) -> None:
@@ -204,7 +204,7 @@ def _threshold(axes: Axes, value: float, left: bool) -> None:
     place = log_odds(value)
     axes.axvline(place, color=COLOURS["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
     axes.annotate(
-        f"kept from {value:.3g}",
+        f"kept from {probability_text(value)}",
         (place, 1),
         (-4 if left else 4, -2),
         xycoords=("data", "axes fraction"),

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blip.report.audit import Audit
-from blip.report.decision import DROPPED, ORIGINS, OUTCOMES, REASONS, Decision, Outcome
+from blip.report.decision import DROPPED, ORIGINS, OUTCOMES, REASONS, Decision, Outcome, probability_text
 from blip.report.provenance import duration
 
 GROUPS: tuple[tuple[Outcome, bool | None, str], ...] = (
@@ -62,6 +62,7 @@ def environment() -> Environment:
         "thousands": lambda number: f"{round(number):,}",
         "figure": _figure,
         "probability": _probability,
+        "threshold": probability_text,
         "signed": lambda value: f"{value:+.1f}".replace("-", "\N{MINUS SIGN}"),
         "duration": duration,
         "raw": Markup,

@@ -13,7 +13,7 @@ from blip.config import Settings
 from blip.report.artefacts import read_artefacts
 from blip.report.audit import BINS, Audit, bin_of, read_audit
 from blip.report.chart import COLOURS
-from blip.report.decision import Decision, log_odds
+from blip.report.decision import Decision, log_odds, probability_text
 from blip.report.figures import (
     compare_charts,
     finetuning_charts,
@@ -122,6 +122,27 @@ def test_long_curves_are_averaged_down_and_gaps_skipped() -> None:
     assert len(steps) <= 100
     assert steps[-1] == 999
     assert abs(sum(values) / len(values) - 0.5) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("threshold", "text"),
+    [
+        (0, "0"), (0.009945, "0.00995"), (0.5, "0.5"), (0.9954, "0.995"), (0.99962, "0.99962"), (0.9996, "0.9996"),
+        (0.99999951, "0.99999951"), (1 - 2.0**-53, "0.99999999999999989"), (1.0, "1"),
+    ],
+)  # fmt: skip
+def test_a_threshold_below_1_does_not_read_1(threshold: float, text: str) -> None:
+    assert probability_text(threshold) == text
+    [chart] = score_charts(Audit(histograms={("score", "web"): [3] * BINS}), threshold, threshold)
+    assert f"kept from {text}<" in chart.svg
+
+
+def test_an_axis_of_the_surest_scores_has_ticks_of_its_own() -> None:
+    bins = [0] * BINS
+    bins[-1] = 3
+    [chart] = score_charts(Audit(histograms={("score", "web"): bins}), 0.999998, 0.5)
+    ticks = [label.get_text() for label in chart.figure.axes[0].get_xticklabels()]
+    assert len(set(ticks)) == 3 and all(tick.startswith("0.99999") for tick in ticks)
 
 
 @pytest.mark.parametrize("score", [0.0, 0.02, 0.5, 0.501, 0.97, 1.0])

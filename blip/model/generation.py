@@ -29,7 +29,8 @@ class Decoding:
 
     Beams of different lengths are compared by their log-probability divided by a length: of what was ``generated``,
     the end counted, as `transformers` does it; or of the ``whole`` text, with the prompt and without the end, as it
-    did when BLIP's figures were published (4.15), which leaves the shorter ones better off.
+    did when BLIP's figures were published (4.15), which leaves the shorter ones better off. That one went on, too, for
+    as long as the best text of a step would have beaten a kept one, had it just ended or not.
     """
 
     max_length: int = 20
@@ -246,7 +247,8 @@ class _Search:
         self.scores, order = best.masked_fill(at_end, -1e9).topk(beams, dim=1)
         live = candidates.gather(1, order[..., None].expand(-1, -1, length))
         self.sequences = live.flatten(0, 1)
-        attainable = self.scores[:, :1] / self.decoding.normal_length(length, self.prompt, ended=True)
+        reaching = best if self.decoding.normalise == "whole" else self.scores
+        attainable = reaching[:, :1] / self.decoding.normal_length(length, self.prompt, ended=True)
         self.open_B1 = self.open_B1 & ~self.finished.settled(attainable)
         if length >= self.decoding.max_length:
             self._finish(live, self.scores, torch.ones_like(self.scores, dtype=torch.bool), ended=False)
@@ -298,7 +300,7 @@ class _Finished:
         self.sequences = all_sequences.gather(1, order[..., None].expand(-1, -1, padded.shape[2]))
 
     def settled(self, attainable_B1: Tensor) -> Tensor:
-        """``[B, 1]``: no running beam, of which the best could reach this, beats the worst kept text of its image.
+        """``[B, 1]``: the worst kept text of an image is no worse than what its beams are taken to reach.
 
         Nothing is added to a settled image, or its caption would depend on how long the others of the batch take.
         """

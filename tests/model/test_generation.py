@@ -87,10 +87,10 @@ def test_uniform_numbers_are_in_range_and_repeat() -> None:
 @pytest.mark.parametrize("normalise", ["generated", "whole"])
 @torch.inference_mode()
 def test_beams_are_compared_by_the_length_that_is_asked_for(normalise: Normalise) -> None:
-    model = tiny.blip(3, prompt="the red")
-    model.network.lm_head.bias[model.tokenizer.sep] += 2.0  # texts end at different lengths
+    model = tiny.blip(4, prompt="the red")
+    model.network.lm_head.bias[model.tokenizer.sep] += 1.0  # texts end at different lengths
     decoding = Decoding(max_length=9, min_length=4, beams=3, normalise=normalise)
-    tokens = model.encode_images(tiny.images(12))
+    tokens = model.encode_images(tiny.images(24))  # in one a better follows one that has just ended
     start = model._prompt_ids("the red").expand(len(tokens), -1)
     context = decoding_context(model.network, tokens, decoding)
     found = generate(model.network, context, start, model.tokenizer.sep, decoding)
@@ -119,11 +119,13 @@ def beams_by_hand(model: Blip, tokens: torch.Tensor, decoding: Decoding) -> list
         ending = whole - len(prompt) if decoding.normalise == "generated" else whole - 1
         done += [(score / ending, one[:-1]) for score, one in best[:most] if one[-1] == end]
         live = [(score, one) for score, one in best if one[-1] != end][:most]
-        if whole == decoding.max_length:
-            cut = whole - len(prompt) if decoding.normalise == "generated" else whole
-            done += [(score / cut, one) for score, one in live]
         done = sorted(done, reverse=True)[:most]
-        if whole == decoding.max_length or (len(done) == most and done[-1][0] >= live[0][0] / ending):
+        goes_on = live if decoding.normalise == "generated" else best  # 4.15: ended or not
+        settled = len(done) == most and done[-1][0] >= goes_on[0][0] / ending
+        if whole == decoding.max_length and not settled:
+            cut = whole - len(prompt) if decoding.normalise == "generated" else whole
+            done = sorted(done + [(score / cut, one) for score, one in live], reverse=True)
+        if whole == decoding.max_length or settled:
             return done[0][1][len(prompt) :]
 
 

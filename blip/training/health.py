@@ -30,7 +30,7 @@ IN_A_ROW = 3  # a sign has to last
 MATCHED = 1 / 3  # of ITM's pairs: each has a negative text and a negative image
 NEAR_ENTROPY, NEAR_UNIFORM, NEAR_VOCABULARY = 0.005, 0.05, 0.1
 COLLAPSED = 0.95  # mean cosine of two features
-PAIRS = "pairs"  # of a batch, beside the figures
+PAIRS, DISTRACTORS = "pairs", "distractors"  # that ITC compares at a time, beside the figures
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,15 @@ class Health:
 
     Args:
         steps: of the whole run.
-        pairs: of a batch on one rank.
+        pairs: that ITC compares at a time on one rank: of a batch, or of all of a step if their features are cached.
         said: names of the signs that need not be said again.
+        distractors: texts that ITC compares the images with beside those.
     """
 
-    def __init__(self, objective: nn.Module, steps: int, pairs: int, said: Iterable[str] = ()) -> None:
-        self._objective, self._pairs = objective, pairs
+    def __init__(
+        self, objective: nn.Module, steps: int, pairs: int, said: Iterable[str] = (), distractors: int = 0
+    ) -> None:
+        self._objective, self._compared = objective, {PAIRS: pairs, DISTRACTORS: distractors}
         self._from = max(PATIENCE * steps, min(LEAST_STEPS, steps / 2))
         self._seen: Counter[str] = Counter()  # how often in a row
         self._said = set(said)
@@ -64,7 +67,7 @@ class Health:
         """
         if not isinstance(self._objective, PairObjective) or step < self._from:
             return []
-        figures = {**figures, PAIRS: self._pairs}
+        figures = {**figures, **self._compared}
         found = [warning for check in CHECKS for warning in check(self._objective, figures)]
         self._seen = Counter({warning.name: self._seen[warning.name] + 1 for warning in found})
         lasting = [warning for warning in found if self._seen[warning.name] >= IN_A_ROW]
@@ -113,14 +116,15 @@ def _itm(objective: PairObjective, figures: Mapping[str, float]) -> Iterator[War
 
 
 def _itc(objective: PairObjective, figures: Mapping[str, float]) -> Iterator[Warning]:
-    keys = _number_of_keys(objective, figures)
+    keys, others = _number_of_keys(objective, figures), int(figures[DISTRACTORS])
     if objective.config.contrast == "softmax" and "itc" in figures and keys > 1:
-        uniform = math.log(keys)
+        uniform = (math.log(keys) + math.log(keys + others)) / 2  # a text's and an image's
+        besides = f", and {others:,} distractors," if others else ""
         if figures["itc"] > uniform - NEAR_UNIFORM:
             yield Warning(
                 "itc_uniform",
-                f"ITC is {figures['itc']:.3f}, and {uniform:.3f} if all {keys:,} keys were alike: images and texts "
-                "are not told apart. Try another learning rate or a later queue_from, and look at the data",
+                f"ITC is {figures['itc']:.3f}, and {uniform:.3f} if all {keys:,} keys{besides} were alike: images and "
+                "texts are not told apart. Try another learning rate or a later queue_from, and look at the data",
             )
 
 

@@ -137,8 +137,9 @@ class Trainer:
         )
         self.unread = Unread(plan.name, self.folder, self.rank)
         self.spikes = Spikes(training.spikes) if training.spikes else None
-        pairs = training.batch_size * plan.run.objective.captions_per_image
-        self.health = Health(plan.objective, self.schedule.steps, pairs, said_in(self.folder / WARNINGS))
+        pairs, said = pairs_compared(plan.run), said_in(self.folder / WARNINGS)
+        distractors = pairs if plan.run.distractors else 0
+        self.health = Health(plan.objective, self.schedule.steps, pairs, said, distractors)
 
     def run(self) -> None:
         """All steps that are left."""
@@ -323,6 +324,12 @@ def candidate(name: str, step: int) -> Path:
 def candidate_steps(steps: int, candidates: int) -> list[int]:
     """The steps, evenly spaced and before the last, after which a run of that many candidates saves its model."""
     return sorted({round(steps * number / candidates) for number in range(1, candidates)} - {0, steps})
+
+
+def pairs_compared(run: Run) -> int:
+    """The pairs of a rank that ITC compares at a time: of a batch, or of all of a step if their features are cached."""
+    batches = run.training.accumulate if run.training.accumulate_features else 1
+    return batches * run.training.batch_size * run.objective.captions_per_image
 
 
 def schedule_of(run: Run, batches_per_epoch: int) -> Schedule:

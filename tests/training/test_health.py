@@ -10,11 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from blip.config import Run
 from blip.data.loader import Batch
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.stages.training import Job, warnings_of
 from blip.training.health import Health, Warning, note_sign, prior_entropy, said_in
-from blip.training.loop import WARNINGS, train
+from blip.training.loop import WARNINGS, pairs_compared, train
 from tests import tiny
 from tests.training.tiny_run import SETTINGS, plan, write_dataset
 
@@ -32,7 +33,10 @@ def objective() -> PairObjective:
 
 
 def said(made: PairObjective, times: int = 3, **figures: float) -> list[str]:
-    health = Health(made, steps=10, pairs=PAIRS)
+    return said_by(Health(made, steps=10, pairs=PAIRS), times, **figures)
+
+
+def said_by(health: Health, times: int = 3, **figures: float) -> list[str]:
     found = [health.examine(step, GOOD | figures) for step in range(10, 10 + times)]
     return [sign.name for signs in found for sign in signs]
 
@@ -58,6 +62,27 @@ def test_a_run_that_learns_says_nothing() -> None:
 def test_each_sign_is_said_once_and_only_if_it_lasts(figures: dict[str, float], name: str) -> None:
     assert said(objective(), times=2, **figures) == []
     assert said(objective(), times=9, **figures) == [name]
+
+
+def test_itc_of_cached_features_has_the_keys_of_all_batches_of_a_step() -> None:
+    training = {"batch_size": PAIRS, "accumulate": 4}
+    assert pairs_compared(run_of(training)) == PAIRS
+    cached = pairs_compared(run_of(training | {"accumulate_features": True}))
+    learns = math.log(PAIRS + QUEUE) + 0.1
+    assert said_by(Health(objective(), 10, PAIRS), itc=learns) == ["itc_uniform"]
+    assert said_by(Health(objective(), 10, cached), itc=learns) == []
+
+
+def run_of(training: dict[str, Any]) -> Run:
+    run = SETTINGS.pretrain
+    return run.model_copy(update={"training": run.training.model_copy(update=training)})
+
+
+def test_an_image_has_the_distractors_as_keys_too() -> None:
+    alike = (math.log(PAIRS + QUEUE) + math.log(2 * PAIRS + QUEUE)) / 2
+    for itc, names in ((alike - 0.01, ["itc_uniform"]), (alike - 0.06, [])):
+        assert said_by(Health(objective(), 10, PAIRS, distractors=PAIRS), itc=itc) == names
+        assert said_by(Health(objective(), 10, PAIRS), itc=itc) == ["itc_uniform"]
 
 
 def test_what_was_said_before_the_run_was_ended_is_not_said_again() -> None:

@@ -16,7 +16,7 @@ from blip.config.places import MODELS, VOCABULARY
 from blip.data.text import SpecialTokens, Tokenizer
 from blip.errors import BadArguments, BlipError
 from blip.machine import usable_cores, usable_memory
-from blip.model.blip import BlipNetwork
+from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrConfig, NlvrNetwork
 from blip.model.objectives import PairObjective
@@ -141,18 +141,23 @@ class Plan:
         """
         config, tokens = network_config(self.model, self.vocabulary), SpecialTokens(0, 1, 2, 3)
         with torch.device("meta"):
-            network = BlipNetwork(config)
+            network = self._network(config)
             if not self.run.optimiser.vision_lr:
                 network.vision.requires_grad_(False)
+            if isinstance(network, NlvrNetwork):
+                return StatementObjective(network)
             if self.job.task == "questions":
-                return AnswerObjective(untie(network), tokens, self.run.objective.label_smoothing)
-            if self.job.task == "statements":
-                return StatementObjective(
-                    NlvrNetwork(NlvrConfig(config.vision, config.text, config.text.layers // 2))
-                )
+                return AnswerObjective(network, tokens, self.run.objective.label_smoothing)
             if self.job.task == "dialogs":
                 return DialogObjective(network)
             return PairObjective(network, objective_config(self.run.objective), tokens)
+
+    def _network(self, config: BlipConfig) -> BlipNetwork | NlvrNetwork:
+        """The task's."""
+        if self.job.task == "statements":
+            return NlvrNetwork(NlvrConfig(config.vision, config.text, config.text.layers // 2))
+        network = BlipNetwork(config)
+        return untie(network) if self.job.task == "questions" else network
 
     @cached_property
     def footprint(self) -> Footprint:

@@ -108,11 +108,11 @@ def activation_bytes(
         captions: texts of an image.
         losses: whether there are ITC, ITM and LM.
         checkpointing: a layer keeps its input alone.
-        locked_vision: the image encoder has no backward, and keeps nothing.
+        locked_vision: the image encoder has no backward, and keeps nothing but what it has made.
     """
     machine = Machine(device == "cuda", dtype.itemsize)
     itc, itm, lm = losses
-    vision = 0.0 if locked_vision else vision_bytes(config.vision, machine, checkpointing)
+    vision = _image(config, machine, checkpointing, locked_vision)
     passes = [(1, False)] * (itc or itm) + [(3, True)] * itm
     text = sum(n * _stack(config.text, texts, machine, seen, checkpointing, 1) for n, seen in passes)
     words = 0.0
@@ -132,7 +132,13 @@ def activation_bytes(
 
 
 def answer_bytes(
-    config: BlipConfig, texts: Texts, device: str, dtype: torch.dtype, questions: int, checkpointing: bool
+    config: BlipConfig,
+    texts: Texts,
+    device: str,
+    dtype: torch.dtype,
+    questions: int,
+    checkpointing: bool,
+    locked_vision: bool = False,
 ) -> float:
     """An image with its questions: the encoder reads each with the image, the decoder reads that and answers."""
     machine = Machine(device == "cuda", dtype.itemsize)
@@ -141,11 +147,17 @@ def answer_bytes(
     seen = _cross(config, texts, machine, itm=False, lm=True, checkpointing=checkpointing)
     read = 2 * config.text.layers * texts.longest * config.text.width * machine.item
     each = question + answer + seen + read + 2 * _words(config.text, texts.mean, machine)
-    return vision_bytes(config.vision, machine, checkpointing) + questions * each
+    return _image(config, machine, checkpointing, locked_vision) + questions * each
 
 
 def statement_bytes(
-    config: BlipConfig, texts: Texts, device: str, dtype: torch.dtype, statements: int, checkpointing: bool
+    config: BlipConfig,
+    texts: Texts,
+    device: str,
+    dtype: torch.dtype,
+    statements: int,
+    checkpointing: bool,
+    locked_vision: bool = False,
 ) -> float:
     """Two images with their statements, each of which looks at a copy of both images' keys and values."""
     machine, text = Machine(device == "cuda", dtype.itemsize), config.text
@@ -153,7 +165,8 @@ def statement_bytes(
     queries = (text.layers - 1) * texts.longest + 1
     seen = config.vision.tokens
     looked = 2 * _seen(config, machine, seen, 1, queries, checkpointing)
-    images = 2 * (vision_bytes(config.vision, machine, checkpointing) + _projected(config, machine, seen))
+    image = _image(config, machine, checkpointing, locked_vision)
+    images = 2 * (image + _projected(config, machine, seen))
     # The second attended values everywhere, and what both found side by side where layers merge.
     merges = text.layers - text.layers // 2
     found = (text.layers - 1) * texts.mean + 1 + 2 * ((merges - 1) * texts.mean + 1)
@@ -162,7 +175,13 @@ def statement_bytes(
 
 
 def dialog_bytes(
-    config: BlipConfig, texts: Texts, device: str, dtype: torch.dtype, questions: int, checkpointing: bool
+    config: BlipConfig,
+    texts: Texts,
+    device: str,
+    dtype: torch.dtype,
+    questions: int,
+    checkpointing: bool,
+    locked_vision: bool = False,
 ) -> float:
     """An image with its caption, and questions, each with two answers, which look at copies of the keys and values."""
     machine, text = Machine(device == "cuda", dtype.itemsize), config.text
@@ -173,8 +192,17 @@ def dialog_bytes(
     queries = (text.layers - 1) * texts.longest + 1
     looked = _seen(config, machine, seen, 1, queries, checkpointing)
     read = _stack(text, texts, machine, True, checkpointing, 1)
-    image = vision_bytes(config.vision, machine, checkpointing) + _projected(config, machine, seen)
-    return image + written + joined + 2 * questions * (read + looked)
+    vision = 0.0 if locked_vision else vision_bytes(config.vision, machine, checkpointing)
+    projected = _projected(config, machine, seen)
+    return vision + projected + written + joined + 2 * questions * (read + looked)
+
+
+def _image(config: BlipConfig, machine: Machine, checkpointing: bool, locked: bool) -> float:
+    """An image through its encoder, or of a locked one what text layers project, if they make no copies of it."""
+    if not locked:
+        return vision_bytes(config.vision, machine, checkpointing)
+    vision, copied = config.vision, _projected(config, machine, 1) > 0
+    return 0.0 if copied else vision.tokens * vision.width * machine.item
 
 
 def vision_bytes(config: VisionConfig, machine: Machine, checkpointing: bool = False) -> float:

@@ -133,17 +133,18 @@ def _forward(
     checkpointing = run.training.activation_checkpointing
     network, wanted = objective.network, run.objective
     size, asked = network.config.vision.image_size, wanted.questions_per_image
+    locked = not run.optimiser.vision_lr
     pictures = images * 3 * size**2 * (FLOAT + 1)
     if isinstance(objective, StatementObjective):
         sizes = BlipConfig(network.config.vision, network.config.text)
-        each = statement_bytes(sizes, texts, device, dtype, asked, checkpointing)
+        each = statement_bytes(sizes, texts, device, dtype, asked, checkpointing, locked)
         return {"activations": images * each, "batch": 2 * pictures}
     assert isinstance(network, BlipNetwork)
     if isinstance(objective, AnswerObjective):
-        each = answer_bytes(network.config, texts, device, dtype, asked, checkpointing)
+        each = answer_bytes(network.config, texts, device, dtype, asked, checkpointing, locked)
         return {"activations": images * each, "batch": pictures}
     if isinstance(objective, DialogObjective):
-        each = dialog_bytes(network.config, texts, device, dtype, asked, checkpointing)
+        each = dialog_bytes(network.config, texts, device, dtype, asked, checkpointing, locked)
         return {"activations": images * each, "batch": pictures}
     kept: Kept = activation_bytes(
         network.config,
@@ -155,7 +156,7 @@ def _forward(
         queue=wanted.queue if wanted.contrast == "softmax" else 0,
         losses=(bool(wanted.itc), bool(wanted.itm), bool(wanted.lm)),
         checkpointing=checkpointing,
-        locked_vision=not run.optimiser.vision_lr,
+        locked_vision=locked,
     )
     activations = kept.constant + images * kept.total
     of_texts = {p for part in (network.text_encoder, network.text_decoder) for p in part.parameters()}

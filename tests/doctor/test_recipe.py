@@ -195,6 +195,18 @@ def test_a_fine_tuning_has_the_sizes_of_the_model_that_it_goes_on_from_and_its_o
     assert "384 px" in found.text and "image encoder 768 x 13" in found.text
 
 
+@pytest.mark.parametrize("task", ["vqa", "nlvr", "visdial", "retrieval"])
+def test_a_locked_image_encoder_takes_no_gradients_and_no_activations(task: str):
+    whole, locked = (
+        make_plan(settings("base-14m", **rate), f"finetune@{task}", Devices("h100", 8))
+        for rate in ({}, {f"finetune__{task}__optimiser__vision_lr": 0.0})
+    )
+    encoder = 4 * sum(p.numel() for p in whole.objective.network.vision.parameters())
+    assert whole.work.weights - locked.work.weights == encoder
+    kept = [plan.footprint.forward["activations"] for plan in (whole, locked)]
+    assert kept[1] < 0.7 * kept[0]
+
+
 def test_float16_is_refused_where_the_run_would_refuse_it():
     half = settings(compute__dtype="float16", pretrain__training__zero_stage=0)
     batch = examined(half)["batch"]

@@ -17,6 +17,7 @@ from blip.training.activations import (
     Machine,
     Texts,
     activation_bytes,
+    answer_bytes,
     dialog_bytes,
     statement_bytes,
     vision_bytes,
@@ -33,10 +34,14 @@ def config(width: int, pixels: int) -> BlipConfig:
     return BlipConfig(VisionConfig(pixels, 16, width, 2, 4), text)
 
 
-def saved_bytes(config: BlipConfig, batch: int, dtype: torch.dtype, losses: Losses) -> int:
+def saved_bytes(
+    config: BlipConfig, batch: int, dtype: torch.dtype, losses: Losses = ALL, locked: bool = False
+) -> int:
     """Bytes that a forward pass over pairs keeps."""
     itc, itm, lm = map(float, losses)
-    objective = PairObjective(BlipNetwork(config), ObjectiveConfig(itc, itm, lm, queue=QUEUE), TOKENS).train()
+    network = BlipNetwork(config)
+    network.vision.requires_grad_(not locked)
+    objective = PairObjective(network, ObjectiveConfig(itc, itm, lm, queue=QUEUE), TOKENS).train()
     ids = torch.randint(10, 2000, (batch, LENGTH))
     group = torch.arange(batch)[:, None].expand(-1, 2)
     side = config.vision.image_size
@@ -82,12 +87,26 @@ def test_a_pair_keeps_what_the_formulas_say(dtype: torch.dtype, width: int, pixe
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("statements", [1, 3])
-def test_two_images_and_their_statements_keep_what_the_formulas_say(dtype: torch.dtype, statements: int):
+def test_a_locked_image_encoder_keeps_what_it_has_made_alone(dtype: torch.dtype):
+    made = config(128, 96)
+    a_pair = (saved_bytes(made, 4, dtype, locked=True) - saved_bytes(made, 2, dtype, locked=True)) / 2
+    texts = Texts(LENGTH, LENGTH)
+    reckoned = activation_bytes(made, texts, "cpu", dtype, pairs=3, queue=QUEUE, locked_vision=True)
+    assert reckoned.total == pytest.approx(a_pair, rel=0.02)
+    whole = answer_bytes(made, texts, "cpu", dtype, 1, False)
+    assert whole - answer_bytes(made, texts, "cpu", dtype, 1, False, True) > 0.3 * whole
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("statements", "locked"), [(1, False), (3, False), (3, True)])
+def test_two_images_and_their_statements_keep_what_the_formulas_say(
+    dtype: torch.dtype, statements: int, locked: bool
+):
     made = config(128, 96)
 
     def saved(images: int) -> int:
         objective = StatementObjective(pre_trained(BlipNetwork(made))).train()
+        objective.network.vision.requires_grad_(not locked)
         pair = torch.arange(images).repeat_interleave(statements)
         ids = torch.randint(10, 2000, (len(pair), LENGTH))
         batch = StatementBatch(
@@ -95,13 +114,17 @@ def test_two_images_and_their_statements_keep_what_the_formulas_say(dtype: torch
         )
         return kept_bytes(objective, batch, dtype)
 
-    reckoned = statement_bytes(made, Texts(LENGTH, LENGTH), "cpu", dtype, statements, False)
-    assert reckoned == pytest.approx((saved(8) - saved(4)) / 4, rel=0.02)
+    reckoned = statement_bytes(made, Texts(LENGTH, LENGTH), "cpu", dtype, statements, False, locked)
+    assert reckoned == pytest.approx((saved(8) - saved(4)) / 4, rel=0.025 if locked else 0.02)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("questions", "length"), [(1, LENGTH), (2, 50)])
-def test_an_image_and_its_dialogs_keep_what_the_formulas_say(dtype: torch.dtype, questions: int, length: int):
+@pytest.mark.parametrize(
+    ("questions", "length", "locked"), [(1, LENGTH, False), (2, 50, False), (1, LENGTH, True)]
+)
+def test_an_image_and_its_dialogs_keep_what_the_formulas_say(
+    dtype: torch.dtype, questions: int, length: int, locked: bool
+):
     made = config(128, 96)
 
     def saved(images: int) -> int:
@@ -112,9 +135,11 @@ def test_an_image_and_its_dialogs_keep_what_the_formulas_say(dtype: torch.dtype,
         batch = DialogBatch(
             torch.randn(images, 3, 96, 96), captions, masks[0], image, dialogs, masks[1], image.fmod(2)
         )
-        return kept_bytes(DialogObjective(BlipNetwork(made)).train(), batch, dtype)
+        objective = DialogObjective(BlipNetwork(made)).train()
+        objective.network.vision.requires_grad_(not locked)
+        return kept_bytes(objective, batch, dtype)
 
-    reckoned = dialog_bytes(made, Texts(length, length), "cpu", dtype, questions, False)
+    reckoned = dialog_bytes(made, Texts(length, length), "cpu", dtype, questions, False, locked)
     assert reckoned == pytest.approx((saved(8) - saved(4)) / 4, rel=0.02)
 
 

@@ -2,6 +2,7 @@
 
 from blip.doctor.finding import GIB, Finding
 from blip.doctor.plan import Plan
+from blip.training.footprint import OTHER_BATCHES
 
 FULL = 0.9  # of a GPU's memory, of which its allocator's holes and other programs have the rest
 HOLES = 1.4  # times what is reckoned, on a CPU where freed memory is kept: benchmarks/memory.py, at most
@@ -66,7 +67,7 @@ def memory(plan: Plan) -> Finding:
 def _smaller(plan: Plan, have: float) -> str:
     """A batch that fits, or what else there is."""
     training, parts = plan.run.training, plan.footprint
-    stays = sum(parts.forward.get(name, 0.0) for name in ("copies of weights", "gradients"))
+    stays = sum(parts.forward.get(name, 0.0) for name in ("copies of weights", "gradients", OTHER_BATCHES))
     fixed, grows = sum(parts.state.values()) + stays, sum(parts.forward.values()) - stays
     fits = int(training.batch_size * (have - fixed) / grows) if grows else 0
     if fits >= 1 and fits < training.batch_size:

@@ -192,6 +192,7 @@ class Plan:
                 locked_vision=locked,
                 captions=wanted.captions_per_image,
                 checkpointing=again,
+                cached=training.accumulate_features,
             )
         weights = sum(p.numel() * 4 for p in self.objective.parameters() if p.requires_grad)
         twin = sum(b.numel() * 4 for b in self.objective.buffers() if b.is_floating_point())

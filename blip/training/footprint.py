@@ -32,6 +32,7 @@ from blip.training.groups import parameter_groups, trainable
 Objective = PairObjective | AnswerObjective | StatementObjective | DialogObjective
 
 FLOAT = 4
+OTHER_BATCHES = "other batches"  # the images of a step beside those of the batch, where ITC is of all of them
 BUCKET = 500_000_000 * FLOAT  # DeepSpeed's, into which gradients are copied to be reduced
 GATHERED = 0.2  # of the weights are whole at a time under ZeRO 3
 FIXED = {"cpu": 70e6, "cuda": 1.5e9}  # libraries, thread pools, the CUDA context and NCCL's buffers
@@ -88,6 +89,8 @@ def footprint(objective: Objective, run: Run, texts: Texts, device: str, dtype: 
     if training.accumulate > 1:
         forward |= {"gradients": gradients}
     update = {"gradients": gradients + bucket, "update": _update(groups, run, device, gradients)}
+    others = _other_batches(objective, run)
+    forward, update = forward | others, update | others
     if narrow:
         forward["copies of weights"] = dtype.itemsize * weights / FLOAT
     return Footprint(state, forward, update)
@@ -163,3 +166,12 @@ def _forward(
     gradients = FLOAT * sum(p.numel() for p in of_texts)
     backward = max(0.0, images * kept.losing, images * kept.projecting + gradients)
     return {"activations": activations, "backward": backward, "batch": pictures}
+
+
+def _other_batches(objective: Objective, run: Run) -> dict[str, float]:
+    """Of a step whose features are cached the images of all batches are on the device from its beginning to its end."""
+    training = run.training
+    if not (training.accumulate_features and isinstance(objective, PairObjective) and objective.config.itc):
+        return {}
+    size = objective.network.config.vision.image_size
+    return {OTHER_BATCHES: (training.accumulate - 1) * training.batch_size * 3.0 * size**2 * FLOAT}

@@ -24,6 +24,7 @@ def pair_work(
     locked_vision: bool = False,
     captions: int = 1,
     checkpointing: bool = False,
+    cached: bool = False,
 ) -> dict[str, float]:
     """FLOP of an image with its texts, by part.
 
@@ -32,6 +33,7 @@ def pair_work(
         losses: whether there are ITC, ITM and LM.
         queue: keys that ITC compares with.
         checkpointing: layers are computed once more in the backward.
+        cached: image and texts are embedded twice, first for ITC over all batches of a step.
     """
     itc, itm, lm = losses
     both = BACKWARD + checkpointing
@@ -43,6 +45,9 @@ def pair_work(
     if itc or itm:
         learnt = both if itc else 1  # ITM alone draws its negatives by it
         parts["text"] = captions * learnt * _stack(text, texts, 0, first_only=True)
+    if itc and cached:
+        parts["cached features"] = vision_flops(config.vision)
+        parts["cached features"] += captions * _stack(text, texts, 0, first_only=True)
     if twin:
         parts["momentum text"] = captions * _stack(text, texts, 0, first_only=True)
         # To the texts' keys and to the images', each four times: ours twice, the twin's, and the backward.

@@ -44,6 +44,12 @@ def test_accumulation_keeps_gradients_beside_activations():
     assert "gradients" not in held(run()).forward
 
 
+def test_the_images_of_all_batches_are_held_where_itc_is_of_all_of_them():
+    plain, cached = (held(run(accumulate=4, accumulate_features=given)) for given in (False, True))
+    assert cached.forward.pop("other batches") == cached.update.pop("other batches") == 3 * 8 * 3 * 224**2 * 4
+    assert cached == plain
+
+
 def test_an_average_takes_what_the_weights_take():
     assert held(run(average=0.999)).state["average"] == WEIGHTS
 

@@ -1,10 +1,13 @@
 """The work that is reckoned for a pair is what torch counts in a real step of ours."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from blip.bench.inputs import random_images
 from blip.bench.measure import counted_flops
+from blip.config import Training
 from blip.data.text import SpecialTokens
 from blip.model.batch import PairBatch
 from blip.model.blip import BlipConfig, BlipNetwork
@@ -14,6 +17,7 @@ from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.statements import StatementBatch, StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
+from blip.training.accumulation import losses_of_step
 from blip.training.activations import Texts
 from blip.training.work import answer_work, dialog_work, pair_work, statement_work
 
@@ -22,7 +26,7 @@ CONFIG = BlipConfig(VisionConfig(64, 16, 128, 3, 4), TextConfig(2000, 128, 3, 4,
 ALL = (True, True, True)
 
 
-def counted(losses: tuple[bool, bool, bool], checkpointing: bool = False) -> float:
+def counted(losses: tuple[bool, bool, bool], checkpointing: bool = False, cached: bool = False) -> float:
     """FLOP of a pair's forward and backward."""
     itc, itm, lm = map(float, losses)
     network = BlipNetwork(CONFIG)
@@ -34,10 +38,13 @@ def counted(losses: tuple[bool, bool, bool], checkpointing: bool = False) -> flo
     group = torch.arange(PAIRS)[:, None].expand(-1, 2)
     batch = PairBatch(random_images(PAIRS, 64), ids, torch.ones_like(ids), group)
 
-    def step() -> None:
-        objective(batch)["loss"].backward()
+    training = Training.model_validate({"accumulate": 3, "accumulate_features": cached})
 
-    return counted_flops(step) / PAIRS
+    def step() -> None:
+        for found in losses_of_step(objective, objective, [batch] * 3, training, nullcontext):
+            found["loss"].backward()
+
+    return counted_flops(step) / (3 * PAIRS)
 
 
 @pytest.mark.parametrize("losses", [ALL, (True, False, False), (False, True, False), (False, False, True)])
@@ -49,6 +56,12 @@ def test_a_pair_costs_what_torch_counts(losses: tuple[bool, bool, bool]):
 def test_checkpointing_costs_another_forward_of_the_layers():
     reckoned = sum(pair_work(CONFIG, Texts(LENGTH, LENGTH), queue=QUEUE, checkpointing=True).values())
     assert reckoned == pytest.approx(counted(ALL, checkpointing=True), rel=0.03)
+
+
+def test_cached_features_cost_another_forward_of_images_and_texts():
+    once, twice = (pair_work(CONFIG, Texts(LENGTH, LENGTH), queue=QUEUE, cached=c) for c in (False, True))
+    more = counted(ALL, cached=True) - counted(ALL)
+    assert sum(twice.values()) - sum(once.values()) == pytest.approx(more, rel=0.03)
 
 
 def test_a_base_pair_costs_five_eighths_of_the_published_work():

@@ -170,6 +170,7 @@ class Plan:
         wanted, training = self.run.objective, self.run.training
         config, locked = network_config(self.model, self.vocabulary), not self.run.optimiser.vision_lr
         again, asked = training.activation_checkpointing, wanted.questions_per_image
+        abroad = wanted.itm_negatives == "global" and training.ranks > 1
         if self.job.task == "questions":
             parts = answer_work(
                 config, self.texts, questions=asked, locked_vision=locked, checkpointing=again
@@ -193,6 +194,7 @@ class Plan:
                 captions=wanted.captions_per_image,
                 checkpointing=again,
                 cached=training.accumulate_features,
+                abroad=abroad,
             )
         weights = sum(p.numel() * 4 for p in self.objective.parameters() if p.requires_grad)
         twin = sum(b.numel() * 4 for b in self.objective.buffers() if b.is_floating_point())

@@ -10,7 +10,7 @@ input in float32 and a copy of its output for each product that reads it. The fo
 tensors that are saved there (tests/training/test_activations.py); those for a GPU are read from the same code.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -43,10 +43,12 @@ class Machine:
     Attributes:
         cuda: on a GPU; else on a CPU.
         item: bytes of a number in products.
+        padded: texts look at keys and values of their own, as at those of other ranks' images: with padding on a GPU.
     """
 
     cuda: bool
     item: int
+    padded: bool = False
 
     @property
     def mask(self) -> int:
@@ -56,7 +58,7 @@ class Machine:
     @property
     def ragged(self) -> bool:
         """Whether attention takes texts as long as they are, each with the image it looks at."""
-        return self.cuda and self.item < FLOAT
+        return self.cuda and self.item < FLOAT and not self.padded
 
     def plain(self, keys: int) -> bool:
         """Whether attention over so many keys is made of three plain operations."""
@@ -101,6 +103,7 @@ def activation_bytes(
     losses: tuple[bool, bool, bool] = (True, True, True),
     checkpointing: bool = False,
     locked_vision: bool = False,
+    sharing: int = 1,
 ) -> Kept:
     """What a batch of `pairs` images keeps, an image with its texts.
 
@@ -109,18 +112,21 @@ def activation_bytes(
         losses: whether there are ITC, ITM and LM.
         checkpointing: a layer keeps its input alone.
         locked_vision: the image encoder has no backward, and keeps nothing but what it has made.
+        sharing: ranks that draw ITM's negatives from each other's images.
     """
     machine = Machine(device == "cuda", dtype.itemsize)
     itc, itm, lm = losses
     vision = _image(config, machine, checkpointing, locked_vision)
-    passes = [(1, False)] * (itc or itm) + [(3, True)] * itm
-    text = sum(n * _stack(config.text, texts, machine, seen, checkpointing, 1) for n, seen in passes)
+    abroad = itm and sharing > 1
+    matching = replace(machine, padded=abroad)
+    passes = [(1, False, machine)] * (itc or itm) + [(3, True, matching)] * itm
+    text = sum(n * _stack(config.text, texts, on, seen, checkpointing, 1) for n, seen, on in passes)
     words = 0.0
     if lm:
         shifted = Texts(texts.mean - 1, texts.longest - 1)
         text += _stack(config.text, shifted, machine, True, checkpointing, shifted.mean)
         words = _words(config.text, shifted.mean, machine)
-    cross = _cross(config, texts, machine, itm, lm, checkpointing)
+    cross = _cross(config, texts, machine, itm, lm, checkpointing, abroad)
     keys = queue + pairs * captions
     contrast = itc * 6 * keys * FLOAT
     constant = itc * (queue > 0) * 2 * keys * config.projection * FLOAT
@@ -128,6 +134,9 @@ def activation_bytes(
     losing = captions * 2 * _logits(config.text, texts.mean - 1) if lm else 0.0
     left = _pair_of_keys(config, machine) if itm or lm else 0.0  # of the cross part, of an image
     projecting = (1 + lm) * left - (text + words + cross - left)
+    cross += (
+        abroad * sharing * config.vision.tokens * config.vision.width * FLOAT
+    )  # gathered, or their gradient
     return Kept(vision, text, cross, contrast, words, constant, losing, projecting)
 
 
@@ -252,22 +261,36 @@ def _stack(
 
 
 def _cross(
-    config: BlipConfig, texts: Texts, machine: Machine, itm: bool, lm: bool, checkpointing: bool
+    config: BlipConfig,
+    texts: Texts,
+    machine: Machine,
+    itm: bool,
+    lm: bool,
+    checkpointing: bool,
+    abroad: bool = False,
 ) -> float:
-    """Keys, values and attention weights of all text layers, a pair, and the image tokens that they are made of."""
+    """Keys, values and attention weights of all text layers, a pair, and the image tokens that they are made of.
+
+    `abroad`: negative images may be those of other ranks, and are projected once more.
+    """
     if not (itm or lm):
         return 0.0
+    seen, matching = config.vision.tokens, replace(machine, padded=abroad)
     # The pair's own, the negative image's, and the decoder's where attention copies them.
     copies = 1 + itm
-    if machine.ragged:
+    if matching.ragged:
         copies = 1
-    elif machine.plain(config.vision.tokens) and not checkpointing:
+    elif machine.plain(seen) and not checkpointing:
         copies = 2 * itm + lm
     full, first = config.text.layers - 1, 1
-    each = texts.mean if machine.ragged else texts.longest
-    queries = itm * 3 * (full * each + first) + lm * (full + 1) * (each - 1)
-    seen = config.vision.tokens
-    return _projected(config, machine, seen) + _seen(config, machine, seen, copies, queries, checkpointing)
+    length, written = (texts.mean if on.ragged else texts.longest for on in (matching, machine))
+    projected = (1 + abroad) * _projected(config, machine, seen)
+    if abroad and not projected:
+        projected = seen * config.vision.width * machine.item
+    matched = _seen(config, matching, seen, copies, itm * 3 * (full * length + first), checkpointing)
+    return (
+        projected + matched + _seen(config, machine, seen, 0, lm * (full + 1) * (written - 1), checkpointing)
+    )
 
 
 def _projected(config: BlipConfig, machine: Machine, seen: int) -> float:

@@ -160,6 +160,7 @@ def _forward(
         losses=(bool(wanted.itc), bool(wanted.itm), bool(wanted.lm)),
         checkpointing=checkpointing,
         locked_vision=locked,
+        sharing=run.training.ranks if wanted.itm_negatives == "global" else 1,
     )
     activations = kept.constant + images * kept.total
     of_texts = {p for part in (network.text_encoder, network.text_decoder) for p in part.parameters()}

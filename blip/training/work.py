@@ -25,6 +25,7 @@ def pair_work(
     captions: int = 1,
     checkpointing: bool = False,
     cached: bool = False,
+    abroad: bool = False,
 ) -> dict[str, float]:
     """FLOP of an image with its texts, by part.
 
@@ -34,6 +35,7 @@ def pair_work(
         queue: keys that ITC compares with.
         checkpointing: layers are computed once more in the backward.
         cached: image and texts are embedded twice, first for ITC over all batches of a step.
+        abroad: ITM's negative images may be those of other ranks, and are projected once more.
     """
     itc, itm, lm = losses
     both = BACKWARD + checkpointing
@@ -55,7 +57,7 @@ def pair_work(
     seen = config.vision.tokens
     if itm or lm:
         projected = 4 * text.layers * seen * config.vision.width * text.width
-        parts["keys and values"] = BACKWARD * projected
+        parts["keys and values"] = BACKWARD * projected * (1 + captions * (itm and abroad))
     if itm:
         parts["itm"] = captions * both * 3 * _stack(text, texts, seen, first_only=True)
     if lm:

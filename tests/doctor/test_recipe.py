@@ -195,6 +195,18 @@ def test_a_fine_tuning_has_the_sizes_of_the_model_that_it_goes_on_from_and_its_o
     assert "384 px" in found.text and "image encoder 768 x 13" in found.text
 
 
+def test_negatives_of_all_ranks_cost_work_and_memory_where_there_are_several():
+    name = "finetune__retrieval__objective__itm_negatives"
+    for ranks in (1, 8):
+        more = {"finetune__retrieval__training__ranks": ranks}
+        local, everyones = (
+            make_plan(settings("base-14m", **{name: value}, **more), "finetune@retrieval", Devices("h100", 8))
+            for value in ("local", "global")
+        )
+        assert (everyones.work.flops > local.work.flops) == (ranks > 1)
+        assert (everyones.footprint.peak > local.footprint.peak) == (ranks > 1)
+
+
 @pytest.mark.parametrize("task", ["vqa", "nlvr", "visdial", "retrieval"])
 def test_a_locked_image_encoder_takes_no_gradients_and_no_activations(task: str):
     whole, locked = (

@@ -1,7 +1,13 @@
 """What the formulas say that a forward keeps is what autograd saves here, within 2%."""
 
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes
 
 from blip.data.text import SpecialTokens
 from blip.model.batch import PairBatch
@@ -24,7 +30,7 @@ from blip.training.activations import (
 )
 
 TOKENS = SpecialTokens(pad=0, sep=2, decode=3, encode=4)
-LENGTH, QUEUE = 14, 500
+LENGTH, QUEUE, RANKS = 14, 500, 2
 Losses = tuple[bool, bool, bool]
 ALL = (True, True, True)
 
@@ -35,13 +41,19 @@ def config(width: int, pixels: int) -> BlipConfig:
 
 
 def saved_bytes(
-    config: BlipConfig, batch: int, dtype: torch.dtype, losses: Losses = ALL, locked: bool = False
+    config: BlipConfig,
+    batch: int,
+    dtype: torch.dtype,
+    losses: Losses = ALL,
+    locked: bool = False,
+    negatives: Literal["local", "global"] = "local",
 ) -> int:
     """Bytes that a forward pass over pairs keeps."""
     itc, itm, lm = map(float, losses)
     network = BlipNetwork(config)
     network.vision.requires_grad_(not locked)
-    objective = PairObjective(network, ObjectiveConfig(itc, itm, lm, queue=QUEUE), TOKENS).train()
+    settings = ObjectiveConfig(itc, itm, lm, queue=QUEUE, itm_negatives=negatives)
+    objective = PairObjective(network, settings, TOKENS).train()
     ids = torch.randint(10, 2000, (batch, LENGTH))
     group = torch.arange(batch)[:, None].expand(-1, 2)
     side = config.vision.image_size
@@ -84,6 +96,52 @@ def test_a_pair_keeps_what_the_formulas_say(dtype: torch.dtype, width: int, pixe
         made, Texts(LENGTH, LENGTH), "cpu", dtype, pairs=3, queue=QUEUE, losses=losses
     )
     assert reckoned.total == pytest.approx(a_pair, rel=0.02)
+
+
+def saved_by_a_rank(rank: int, folder: str) -> None:
+    """Entry of a process: what a pair keeps whose negatives are of both ranks, by the numbers of pixels and bytes."""
+    dist.init_process_group(
+        "gloo", f"file://{folder}/meet", timedelta(seconds=60), world_size=RANKS, rank=rank
+    )
+    found = {
+        (pixels, dtype): (
+            saved_bytes(config(128, pixels), 4, dtype, negatives="global")
+            - saved_bytes(config(128, pixels), 2, dtype, negatives="global")
+        )
+        / 2
+        for pixels in (96, 272)
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    if rank == 0:
+        torch.save(found, Path(folder) / "kept.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_negatives_of_all_ranks_keep_their_own_keys_and_values(tmp_path: Path):
+    processes.start_processes(saved_by_a_rank, (str(tmp_path),), nprocs=RANKS, start_method="spawn")
+    for (pixels, dtype), a_pair in torch.load(tmp_path / "kept.pt").items():
+        made = config(128, pixels)
+        texts, gathered = Texts(LENGTH, LENGTH), RANKS * made.vision.tokens * 128 * 4
+        reckoned = activation_bytes(made, texts, "cpu", dtype, pairs=3, queue=QUEUE, sharing=RANKS)
+        assert reckoned.total - gathered == pytest.approx(a_pair, rel=0.02), (
+            "the gathered go with the forward"
+        )
+
+
+def test_a_gpu_pads_texts_that_look_at_images_of_other_ranks():
+    made, texts = config(512, 96), Texts(LENGTH, LENGTH)
+    alone, two = (
+        activation_bytes(made, texts, "cuda", torch.bfloat16, pairs=3, sharing=ranks) for ranks in (1, RANKS)
+    )
+    seen, layers = made.vision.tokens, made.text.layers
+    again = seen * 512 * 2 * layers + layers * 2 * seen * 512 * 2 + RANKS * seen * 512 * 4
+    queries = 3 * ((layers - 1) * LENGTH + 1)
+    assert two.cross - alone.cross == again + queries * (512 * 2 + 4 * 4)  # copies of queries, and log-sums
+    assert two.text > alone.text
+    assert activation_bytes(made, texts, "cuda", torch.float32, pairs=3).text == pytest.approx(
+        activation_bytes(made, texts, "cuda", torch.float32, pairs=3, sharing=RANKS).text
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -64,6 +64,17 @@ def test_cached_features_cost_another_forward_of_images_and_texts():
     assert sum(twice.values()) - sum(once.values()) == pytest.approx(more, rel=0.03)
 
 
+def test_negative_images_of_other_ranks_are_projected_once_more_for_every_text():
+    own, others = (pair_work(CONFIG, Texts(12, 20), captions=2, abroad=abroad) for abroad in (False, True))
+    assert others["keys and values"] == 3 * own["keys and values"]
+    assert sum(others.values()) - sum(own.values()) == pytest.approx(2 * own["keys and values"])
+    without, without_others = (
+        pair_work(CONFIG, Texts(12, 20), losses=(True, False, True), abroad=abroad)
+        for abroad in (False, True)
+    )
+    assert without == without_others, "ITM alone has negatives"
+
+
 def test_a_base_pair_costs_five_eighths_of_the_published_work():
     assert sum(pair_work(BlipConfig(), Texts(12, 20)).values()) == pytest.approx(5 / 8 * 306.8e9, rel=0.03)
 

@@ -56,7 +56,7 @@ def objective_of(row: dict[str, Any]) -> PairObjective:
 def run_of(row: dict[str, Any]) -> Run:
     """The run that is reckoned and measured."""
     training = Training(batch_size=row["batch"], activation_checkpointing=row["checkpointing"])
-    optimiser = Optimiser(lr=1e-5, adam_lr=1e-5)
+    optimiser = Optimiser(name=row.get("optimiser", "adamw"), lr=1e-5, adam_lr=1e-5)
     return Run(
         data=["noise"], steps=2, training=training, optimiser=optimiser, objective=Objective(queue=QUEUE)
     )

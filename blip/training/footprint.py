@@ -112,6 +112,8 @@ def _state(objective: Objective, run: Run, weights: float) -> dict[str, float]:
     frozen = FLOAT * sum(p.numel() for p in objective.parameters() if not p.requires_grad)
     kept = sum(b.numel() * b.element_size() for b in objective.buffers())
     found = {"weights": whole + frozen, "optimiser": divided, "twin and queue": float(kept)}
+    if muon and stage in (1, 2):
+        found["next momentum"] = muon / ranks  # of a step that may yet be left out; no checkpoint has it
     return found | ({"average": weights} if run.training.average else {})
 
 

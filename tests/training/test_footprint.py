@@ -17,6 +17,11 @@ def run(**training: object) -> Run:
     return made.model_copy(update={"training": made.training.model_copy(update=training)})
 
 
+def run_with(optimiser: str, **training: object) -> Run:
+    made = run(**training)
+    return made.model_copy(update={"optimiser": made.optimiser.model_copy(update={"name": optimiser})})
+
+
 def held(of: Run, device: str = "cuda", dtype: torch.dtype = torch.float32) -> Footprint:
     with torch.device("meta"):
         objective = objective_of(ROW)
@@ -37,6 +42,15 @@ def test_one_rank_has_the_whole_optimiser_and_no_bucket():
     found = held(run())
     assert found.state["optimiser"] == 3 * WEIGHTS
     assert found.update["gradients"] == WEIGHTS
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_zero_1_and_2_keep_muons_momentum_twice_and_its_checkpoint_does_not(stage: int):
+    muon, adam = (held(run_with(name, ranks=4, zero_stage=stage)).state for name in ("muon", "adamw"))
+    shared = 4 if stage else 1
+    matrices = shared * (adam["optimiser"] - muon["optimiser"])
+    assert 0.7 * WEIGHTS < matrices < WEIGHTS
+    assert muon.get("next momentum", 0.0) == (matrices / 4 if stage in (1, 2) else 0.0)
 
 
 def test_accumulation_keeps_gradients_beside_activations():
@@ -73,3 +87,8 @@ def test_activations_grow_with_the_batch():
 def test_a_training_process_takes_what_is_reckoned_within_15_percent(dtype: str, checkpointing: bool):
     row = ROW | {"size": "tiny", "batch": 16, "dtype": dtype, "checkpointing": checkpointing}
     assert reckoned(row) == pytest.approx(measured(row, kept=False), rel=0.15)
+
+
+def test_a_training_process_with_muon_takes_what_is_reckoned_within_10_percent():
+    row = ROW | {"batch": 2, "optimiser": "muon"}
+    assert reckoned(row) == pytest.approx(measured(row, kept=False), rel=0.1)

@@ -195,10 +195,11 @@ class Plan:
                 checkpointing=again,
                 cached=training.accumulate_features,
                 abroad=abroad,
+                distractors=bool(self.run.distractors),
             )
         weights = sum(p.numel() * 4 for p in self.objective.parameters() if p.requires_grad)
         twin = sum(b.numel() * 4 for b in self.objective.buffers() if b.is_floating_point())
-        width = config.vision.tokens * config.vision.width * 4
+        width = config.vision.seen(locked) * config.vision.width * 4
         # Image tokens go there, and their gradient comes back.
         tokens = 3 * width if wanted.itm and wanted.itm_negatives == "global" else 0
         gathered = 2 * (config.projection * 4 + 16) + tokens

@@ -50,6 +50,11 @@ class VisionConfig:
         """Tokens of one image: the patches and CLS."""
         return (self.image_size // self.patch_size) ** 2 + 1
 
+    def seen(self, locked: bool = False) -> int:
+        """Tokens of one image that a training step sees: all of a locked encoder, else those that dropout leaves."""
+        patches = self.tokens - 1
+        return self.tokens if locked else max(round(patches * (1 - self.patch_dropout)), 1) + 1
+
 
 class VisionTransformer(nn.Module):
     """Images to tokens."""

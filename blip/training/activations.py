@@ -104,6 +104,7 @@ def activation_bytes(
     checkpointing: bool = False,
     locked_vision: bool = False,
     sharing: int = 1,
+    distractors: bool = False,
 ) -> Kept:
     """What a batch of `pairs` images keeps, an image with its texts.
 
@@ -113,30 +114,29 @@ def activation_bytes(
         checkpointing: a layer keeps its input alone.
         locked_vision: the image encoder has no backward, and keeps nothing but what it has made.
         sharing: ranks that draw ITM's negatives from each other's images.
+        distractors: beside every text one more is embedded.
     """
     machine = Machine(device == "cuda", dtype.itemsize)
     itc, itm, lm = losses
     vision = _image(config, machine, checkpointing, locked_vision)
-    abroad = itm and sharing > 1
+    abroad, seen = itm and sharing > 1, config.vision.seen(locked_vision)
     matching = replace(machine, padded=abroad)
-    passes = [(1, False, machine)] * (itc or itm) + [(3, True, matching)] * itm
-    text = sum(n * _stack(config.text, texts, on, seen, checkpointing, 1) for n, seen, on in passes)
+    passes = [(1 + distractors, False, machine)] * (itc or itm) + [(3, True, matching)] * itm
+    text = sum(n * _stack(config.text, texts, on, looks, checkpointing, 1) for n, looks, on in passes)
     words = 0.0
     if lm:
         shifted = Texts(texts.mean - 1, texts.longest - 1)
         text += _stack(config.text, shifted, machine, True, checkpointing, shifted.mean)
         words = _words(config.text, shifted.mean, machine)
-    cross = _cross(config, texts, machine, itm, lm, checkpointing, abroad)
-    keys = queue + pairs * captions
-    contrast = itc * 6 * keys * FLOAT
-    constant = itc * (queue > 0) * 2 * keys * config.projection * FLOAT
+    cross = _cross(config, seen, texts, machine, itm, lm, checkpointing, abroad)
+    keys, others = queue + pairs * captions, distractors * pairs * captions
+    contrast = itc * (6 * keys + 3 * others) * FLOAT
+    constant = itc * (queue > 0) * (2 * keys + others) * config.projection * FLOAT
     text, cross, contrast, words = (captions * part for part in (text, cross, contrast, words))
     losing = captions * 2 * _logits(config.text, texts.mean - 1) if lm else 0.0
-    left = _pair_of_keys(config, machine) if itm or lm else 0.0  # of the cross part, of an image
+    left = _pair_of_keys(config, seen, machine) if itm or lm else 0.0  # of the cross part, of an image
     projecting = (1 + lm) * left - (text + words + cross - left)
-    cross += (
-        abroad * sharing * config.vision.tokens * config.vision.width * FLOAT
-    )  # gathered, or their gradient
+    cross += abroad * sharing * seen * config.vision.width * FLOAT  # gathered, or their gradient
     return Kept(vision, text, cross, contrast, words, constant, losing, projecting)
 
 
@@ -153,9 +153,10 @@ def answer_bytes(
     machine = Machine(device == "cuda", dtype.itemsize)
     question = _stack(config.text, texts, machine, True, checkpointing, texts.mean)
     answer = _stack(config.text, texts, machine, True, checkpointing, texts.mean)
-    seen = _cross(config, texts, machine, itm=False, lm=True, checkpointing=checkpointing)
+    seen = config.vision.seen(locked_vision)
+    looked = _cross(config, seen, texts, machine, itm=False, lm=True, checkpointing=checkpointing)
     read = 2 * config.text.layers * texts.longest * config.text.width * machine.item
-    each = question + answer + seen + read + 2 * _words(config.text, texts.mean, machine)
+    each = question + answer + looked + read + 2 * _words(config.text, texts.mean, machine)
     return _image(config, machine, checkpointing, locked_vision) + questions * each
 
 
@@ -172,7 +173,7 @@ def statement_bytes(
     machine, text = Machine(device == "cuda", dtype.itemsize), config.text
     read = _stack(text, texts, machine, True, checkpointing, 1)
     queries = (text.layers - 1) * texts.longest + 1
-    seen = config.vision.tokens
+    seen = config.vision.seen(locked_vision)
     looked = 2 * _seen(config, machine, seen, 1, queries, checkpointing)
     image = _image(config, machine, checkpointing, locked_vision)
     images = 2 * (image + _projected(config, machine, seen))
@@ -196,7 +197,7 @@ def dialog_bytes(
     machine, text = Machine(device == "cuda", dtype.itemsize), config.text
     caption = texts.at_most(CAPTION_TOKENS)
     written = _stack(text, caption, machine, False, checkpointing, caption.mean)
-    seen = config.vision.tokens + caption.longest
+    seen = config.vision.seen(locked_vision) + caption.longest
     joined = seen * text.width * machine.item
     queries = (text.layers - 1) * texts.longest + 1
     looked = _seen(config, machine, seen, 1, queries, checkpointing)
@@ -216,14 +217,14 @@ def _image(config: BlipConfig, machine: Machine, checkpointing: bool, locked: bo
 
 def vision_bytes(config: VisionConfig, machine: Machine, checkpointing: bool = False) -> float:
     """The image encoder, an image."""
-    patches = max(round((config.tokens - 1) * (1 - config.patch_dropout)), 1)
-    n, d, s = patches + 1, config.width, machine.item
+    n, d, s = config.seen(), config.width, machine.item
     # LayerNorm keeps its input and, for the product behind it, its output.
     norm = d * (FLOAT + s if machine.cuda and s < FLOAT else 2 * s)
     mlp = config.mlp_ratio * d * s
     attention = (3 + 1) * d * s + _weights(machine, config.heads, n, s)
     layer = n * (2 * norm + attention + mlp)
-    ends = n * norm + (config.tokens - 1) * 3 * config.patch_size**2 * s
+    drawn_from = config.tokens * d * s if config.patch_dropout else 0
+    ends = n * norm + (config.tokens - 1) * 3 * config.patch_size**2 * s + drawn_from
     if checkpointing:
         return ends + config.layers * n * d * s
     return ends + config.layers * layer
@@ -262,6 +263,7 @@ def _stack(
 
 def _cross(
     config: BlipConfig,
+    seen: int,
     texts: Texts,
     machine: Machine,
     itm: bool,
@@ -269,13 +271,13 @@ def _cross(
     checkpointing: bool,
     abroad: bool = False,
 ) -> float:
-    """Keys, values and attention weights of all text layers, a pair, and the image tokens that they are made of.
+    """Keys, values and attention weights of all text layers, a pair, and the `seen` image tokens that they are made of.
 
     `abroad`: negative images may be those of other ranks, and are projected once more.
     """
     if not (itm or lm):
         return 0.0
-    seen, matching = config.vision.tokens, replace(machine, padded=abroad)
+    matching = replace(machine, padded=abroad)
     # The pair's own, the negative image's, and the decoder's where attention copies them.
     copies = 1 + itm
     if matching.ragged:
@@ -312,9 +314,9 @@ def _seen(
     return kept + queries * (query + weights)
 
 
-def _pair_of_keys(config: BlipConfig, machine: Machine) -> float:
+def _pair_of_keys(config: BlipConfig, seen: int, machine: Machine) -> float:
     """The keys and values of an image in all text layers, once."""
-    return _seen(config, machine, config.vision.tokens, 1, 0, True)
+    return _seen(config, machine, seen, 1, 0, True)
 
 
 def _words(config: TextConfig, tokens: float, machine: Machine) -> float:

@@ -35,9 +35,9 @@ def pair_flops(
         locked_vision: the tower has no backward pass, and no twin of its own.
         captions: texts of an image.
     """
-    image, text = vision_flops(config.vision), captions * text_flops(config.text, tokens)
+    image, text = vision_flops(config.vision, not locked_vision), captions * text_flops(config.text, tokens)
     whole = vision_flops(config.vision, dropped=False)
-    read = captions * text_flops(config.text, tokens, context=_seen(config.vision))
+    read = captions * text_flops(config.text, tokens, context=config.vision.seen(locked_vision))
     parts = {"vision": image if locked_vision else BACKWARD * image}
     if itc and momentum and not locked_vision:
         parts["momentum vision"] = whole
@@ -58,8 +58,8 @@ def answer_flops(
     config: BlipConfig, tokens: int, *, questions: int = 1, locked_vision: bool = False
 ) -> dict[str, float]:
     """FLOPs of an image with its questions: the encoder reads each with the image, the decoder answers (5.3)."""
-    image = vision_flops(config.vision)
-    question = text_flops(config.text, tokens, context=_seen(config.vision))
+    image = vision_flops(config.vision, not locked_vision)
+    question = text_flops(config.text, tokens, context=config.vision.seen(locked_vision))
     answer = text_flops(config.text, tokens, context=tokens) + head_flops(config.text, tokens)
     return {
         "vision": image if locked_vision else BACKWARD * image,
@@ -72,7 +72,8 @@ def statement_flops(
     config: BlipConfig, tokens: int, *, statements: int = 1, locked_vision: bool = False
 ) -> dict[str, float]:
     """FLOPs of two images with their statements: each is read with both (5.4); half of the layers merge the two."""
-    image, text, seen = vision_flops(config.vision), config.text, _seen(config.vision)
+    image, text = vision_flops(config.vision, not locked_vision), config.text
+    seen = config.vision.seen(locked_vision)
     alone = text_flops(text, tokens)
     read = alone + 2 * (text_flops(text, tokens, context=seen) - alone)
     merging = 2 * (text.layers - text.layers // 2) * tokens * 2 * text.width**2
@@ -86,8 +87,8 @@ def dialog_flops(
     config: BlipConfig, tokens: int, *, questions: int = 1, locked_vision: bool = False
 ) -> dict[str, float]:
     """FLOPs of an image, its caption and questions, each read with its right answer and with a wrong one (5.5)."""
-    image, caption = vision_flops(config.vision), min(tokens, CAPTION_TOKENS)
-    read = text_flops(config.text, tokens, context=_seen(config.vision) + caption)
+    image, caption = vision_flops(config.vision, not locked_vision), min(tokens, CAPTION_TOKENS)
+    read = text_flops(config.text, tokens, context=config.vision.seen(locked_vision) + caption)
     return {
         "vision": image if locked_vision else BACKWARD * image,
         "caption": BACKWARD * text_flops(config.text, caption),
@@ -98,7 +99,7 @@ def dialog_flops(
 def vision_flops(config: VisionConfig, dropped: bool = True) -> float:
     """One forward pass of the image encoder; `dropped`: of the patches that patch dropout leaves."""
     patches = (config.tokens - 1) * 3 * config.patch_size**2 * config.width
-    seen = _seen(config) if dropped else config.tokens
+    seen = config.seen(locked=not dropped)
     return 2 * (patches + config.layers * _layer(seen, config.width, config.mlp_ratio))
 
 
@@ -120,9 +121,3 @@ def head_flops(config: TextConfig, tokens: int) -> float:
 def _layer(tokens: int, width: int, mlp_ratio: int) -> float:
     """Multiplications of self-attention and MLP."""
     return (4 + 2 * mlp_ratio) * tokens * width**2 + 2 * tokens**2 * width
-
-
-def _seen(config: VisionConfig) -> int:
-    """Tokens that training sees of an image."""
-    patches = config.tokens - 1
-    return max(round(patches * (1 - config.patch_dropout)), 1) + 1

@@ -163,6 +163,7 @@ def _forward(
         checkpointing=checkpointing,
         locked_vision=locked,
         sharing=run.training.ranks if wanted.itm_negatives == "global" else 1,
+        distractors=bool(run.distractors),
     )
     activations = kept.constant + images * kept.total
     of_texts = {p for part in (network.text_encoder, network.text_decoder) for p in part.parameters()}

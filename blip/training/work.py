@@ -26,6 +26,7 @@ def pair_work(
     checkpointing: bool = False,
     cached: bool = False,
     abroad: bool = False,
+    distractors: bool = False,
 ) -> dict[str, float]:
     """FLOP of an image with its texts, by part.
 
@@ -36,25 +37,26 @@ def pair_work(
         checkpointing: layers are computed once more in the backward.
         cached: image and texts are embedded twice, first for ITC over all batches of a step.
         abroad: ITM's negative images may be those of other ranks, and are projected once more.
+        distractors: beside every text one more is embedded.
     """
     itc, itm, lm = losses
     both = BACKWARD + checkpointing
     twin = itc and momentum
-    text = config.text
+    text, embedded = config.text, captions * (1 + distractors)
     parts = {"vision": _vision(config, both, locked_vision)}
     if twin and not locked_vision:
         parts["momentum vision"] = vision_flops(config.vision, dropped=False) - _beyond_cls(config.vision)
     if itc or itm:
         learnt = both if itc else 1  # ITM alone draws its negatives by it
-        parts["text"] = captions * learnt * _stack(text, texts, 0, first_only=True)
+        parts["text"] = embedded * learnt * _stack(text, texts, 0, first_only=True)
     if itc and cached:
-        parts["cached features"] = vision_flops(config.vision)
-        parts["cached features"] += captions * _stack(text, texts, 0, first_only=True)
+        parts["cached features"] = vision_flops(config.vision, not locked_vision)
+        parts["cached features"] += embedded * _stack(text, texts, 0, first_only=True)
     if twin:
         parts["momentum text"] = captions * _stack(text, texts, 0, first_only=True)
         # To the texts' keys and to the images', each four times: ours twice, the twin's, and the backward.
         parts["similarities"] = captions * 2 * 2 * 4 * queue * config.projection
-    seen = config.vision.tokens
+    seen = config.vision.seen(locked_vision)
     if itm or lm:
         projected = 4 * text.layers * seen * config.vision.width * text.width
         parts["keys and values"] = BACKWARD * projected * (1 + captions * (itm and abroad))
@@ -76,7 +78,7 @@ def answer_work(
     checkpointing: bool = False,
 ) -> dict[str, float]:
     """FLOP of an image with its questions, each answered once."""
-    both, text, seen = BACKWARD + checkpointing, config.text, config.vision.tokens
+    both, text, seen = BACKWARD + checkpointing, config.text, config.vision.seen(locked_vision)
     of_image = 4 * text.layers * seen * config.vision.width * text.width
     of_question = 4 * text.layers * texts.mean * text.width**2
     head = 2 * texts.mean * text.width * (text.width + text.vocabulary)
@@ -98,7 +100,7 @@ def statement_work(
     checkpointing: bool = False,
 ) -> dict[str, float]:
     """FLOP of two images with their statements, each read once with both."""
-    both, text, seen = BACKWARD + checkpointing, config.text, config.vision.tokens
+    both, text, seen = BACKWARD + checkpointing, config.text, config.vision.seen(locked_vision)
     alone, read = (_stack(text, texts, context, first_only=True) for context in (0, seen))
     merged = (text.layers - text.layers // 2 - 1) * texts.mean + 1
     merging = 2 * merged * 2 * text.width**2
@@ -120,7 +122,7 @@ def dialog_work(
     """FLOP of an image, its caption and questions, each read with its right answer and with a wrong one."""
     both, text = BACKWARD + checkpointing, config.text
     caption = texts.at_most(CAPTION_TOKENS)
-    seen = config.vision.tokens + caption.longest
+    seen = config.vision.seen(locked_vision) + caption.longest
     return {
         "vision": _vision(config, both, locked_vision),
         "caption": both * _stack(text, caption, 0, first_only=False),
@@ -131,7 +133,7 @@ def dialog_work(
 
 def _vision(config: BlipConfig, both: int, locked: bool) -> float:
     """An image through its encoder and back; pixels have no gradient, and what makes tokens of them is done once."""
-    vision, image = config.vision, vision_flops(config.vision)
+    vision, image = config.vision, vision_flops(config.vision, not locked)
     if locked:
         return image
     embedded = 2 * (vision.tokens - 1) * 3 * vision.patch_size**2 * vision.width

@@ -1,5 +1,6 @@
 """What the formulas say that a forward keeps is what autograd saves here, within 2%."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -47,6 +48,7 @@ def saved_bytes(
     losses: Losses = ALL,
     locked: bool = False,
     negatives: Literal["local", "global"] = "local",
+    distractors: bool = False,
 ) -> int:
     """Bytes that a forward pass over pairs keeps."""
     itc, itm, lm = map(float, losses)
@@ -58,6 +60,8 @@ def saved_bytes(
     group = torch.arange(batch)[:, None].expand(-1, 2)
     side = config.vision.image_size
     pairs = PairBatch(torch.randn(batch, 3, side, side), ids, torch.ones_like(ids), group)
+    if distractors:
+        pairs = replace(pairs, distractor_ids=ids.flip(0), distractor_mask=pairs.mask)
     return kept_bytes(objective, pairs, dtype)
 
 
@@ -142,6 +146,28 @@ def test_a_gpu_pads_texts_that_look_at_images_of_other_ranks():
     assert activation_bytes(made, texts, "cuda", torch.float32, pairs=3).text == pytest.approx(
         activation_bytes(made, texts, "cuda", torch.float32, pairs=3, sharing=RANKS).text
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("locked", [False, True])
+def test_text_layers_look_at_the_patches_that_dropout_leaves(dtype: torch.dtype, locked: bool):
+    made = config(128, 272)
+    made = replace(made, vision=replace(made.vision, patch_dropout=0.5))
+    four, two = (saved_bytes(made, batch, dtype, locked=locked) for batch in (4, 2))
+    texts = Texts(LENGTH, LENGTH)
+    reckoned = activation_bytes(made, texts, "cpu", dtype, pairs=3, queue=QUEUE, locked_vision=locked)
+    assert reckoned.total == pytest.approx((four - two) / 2, rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("losses", [ALL, (True, False, False)])
+def test_a_distractor_is_one_more_text_that_is_embedded(dtype: torch.dtype, losses: Losses):
+    made, texts = config(128, 96), Texts(LENGTH, LENGTH)
+    four, two = (saved_bytes(made, batch, dtype, losses, distractors=True) for batch in (4, 2))
+    reckoned = activation_bytes(
+        made, texts, "cpu", dtype, pairs=3, queue=QUEUE, losses=losses, distractors=True
+    )
+    assert reckoned.total == pytest.approx((four - two) / 2, rel=0.02)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

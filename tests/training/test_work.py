@@ -1,6 +1,7 @@
 """The work that is reckoned for a pair is what torch counts in a real step of ours."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,10 +27,18 @@ CONFIG = BlipConfig(VisionConfig(64, 16, 128, 3, 4), TextConfig(2000, 128, 3, 4,
 ALL = (True, True, True)
 
 
-def counted(losses: tuple[bool, bool, bool], checkpointing: bool = False, cached: bool = False) -> float:
+def counted(
+    losses: tuple[bool, bool, bool] = ALL,
+    checkpointing: bool = False,
+    cached: bool = False,
+    config: BlipConfig = CONFIG,
+    locked: bool = False,
+    distractors: bool = False,
+) -> float:
     """FLOP of a pair's forward and backward."""
     itc, itm, lm = map(float, losses)
-    network = BlipNetwork(CONFIG)
+    network = BlipNetwork(config)
+    network.vision.requires_grad_(not locked)
     for part in (network.vision, network.text_encoder, network.text_decoder):
         part.activation_checkpointing = checkpointing
     tokens = SpecialTokens(pad=0, sep=2, decode=3, encode=4)
@@ -37,7 +46,8 @@ def counted(losses: tuple[bool, bool, bool], checkpointing: bool = False, cached
     ids = torch.randint(10, 2000, (PAIRS, LENGTH))
     group = torch.arange(PAIRS)[:, None].expand(-1, 2)
     batch = PairBatch(random_images(PAIRS, 64), ids, torch.ones_like(ids), group)
-
+    if distractors:
+        batch = replace(batch, distractor_ids=ids.flip(0), distractor_mask=batch.mask)
     training = Training.model_validate({"accumulate": 3, "accumulate_features": cached})
 
     def step() -> None:
@@ -56,6 +66,21 @@ def test_a_pair_costs_what_torch_counts(losses: tuple[bool, bool, bool]):
 def test_checkpointing_costs_another_forward_of_the_layers():
     reckoned = sum(pair_work(CONFIG, Texts(LENGTH, LENGTH), queue=QUEUE, checkpointing=True).values())
     assert reckoned == pytest.approx(counted(ALL, checkpointing=True), rel=0.03)
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_text_layers_look_at_the_patches_that_dropout_leaves(locked: bool):
+    half = replace(CONFIG, vision=replace(CONFIG.vision, patch_dropout=0.5))
+    reckoned = pair_work(half, Texts(LENGTH, LENGTH), queue=QUEUE, locked_vision=locked)
+    assert sum(reckoned.values()) == pytest.approx(counted(config=half, locked=locked), rel=0.03)
+
+
+def test_a_distractor_is_one_more_text_that_is_embedded():
+    alone, beside = (
+        pair_work(CONFIG, Texts(LENGTH, LENGTH), queue=QUEUE, distractors=d) for d in (False, True)
+    )
+    more = counted(distractors=True) - counted()
+    assert sum(beside.values()) - sum(alone.values()) == pytest.approx(more, rel=0.03)
 
 
 def test_cached_features_cost_another_forward_of_images_and_texts():

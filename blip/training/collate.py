@@ -63,7 +63,7 @@ class PairCollate:
         texts = [clean_caption(text) for chosen in choices for text in chosen]
         prompt = clean_caption(self.prompt)
         prompted = [f"{prompt} {text}".strip() for text in texts]
-        others = batch.rng.choices(self.distractors, k=len(prompted)) if self.distractors else []
+        others = self._others(batch) if self.distractors else []
         ids, mask = self.tokenizer.encode([*prompted, *others], self.max_tokens)
         (ids, *more), (mask, *more_masks) = ids.split(len(prompted)), mask.split(len(prompted))
         skip = int(self.tokenizer.encode([prompt], self.max_tokens)[1].sum()) - 1 if prompt else 0
@@ -72,6 +72,13 @@ class PairCollate:
             image = torch.arange(len(batch.samples)).repeat_interleave(self.per_image)
         pairs = PairBatch(batch.images, ids, mask, self._groups(batch, texts), skip, image)
         return replace(pairs, distractor_ids=more[0], distractor_mask=more_masks[0]) if others else pairs
+
+    def _others(self, batch: Batch) -> list[str]:
+        """A distractor for every caption, drawn as these are, behind them."""
+        rows = range(len(batch.samples))
+        return [
+            text for row in rows for text in batch.rng_of(row).choices(self.distractors, k=self.per_image)
+        ]
 
     def _choose(self, sample: Sample, rng: Random) -> list[str]:
         """Texts of one image; of one caption only, the draw is that of a single choice."""

@@ -147,6 +147,29 @@ def test_a_text_of_no_image_is_drawn_for_every_caption() -> None:
     assert TOKENS.decode(made.ids) == TOKENS.decode(plain.ids)
 
 
+def test_with_lanes_a_text_of_no_image_is_the_same_however_many_ranks_there_are() -> None:
+    collate = PairCollate(TOKENS, 12, per_image=2, distractors=TEXTS[0])
+    batch = loaded()
+
+    def drawn_for(first: int, end: int) -> list[str]:
+        """By a rank that has these of the samples."""
+        rngs = tuple(Random(f"lane/{number}") for number in range(first, end))
+        own = replace(batch, samples=batch.samples[first:end], rng=rngs[0], rngs=rngs)
+        ids = collate(replace(own, image_ids=batch.image_ids[first:end])).distractor_ids
+        assert ids is not None
+        return TOKENS.decode(ids)
+
+    assert drawn_for(0, 3) == drawn_for(0, 2) + drawn_for(2, 3)
+
+
+def test_without_lanes_texts_of_no_image_are_drawn_at_once_behind_the_captions() -> None:
+    made, rng = PairCollate(TOKENS, 12, distractors=TEXTS[0])(loaded(3)), Random(3)
+    for texts in TEXTS[:2]:
+        rng.choice(texts)
+    assert made.distractor_ids is not None
+    assert TOKENS.decode(made.distractor_ids) == rng.choices(TEXTS[0], k=3)
+
+
 def test_an_answer_is_drawn_by_its_share_and_a_question_counts_once() -> None:
     asked = (
         Question("the picture", {"red": 1.0}, False),

@@ -19,8 +19,6 @@ QUEUE, QUEUE_SEED = 57600, 3
 def ours(setup: Setup) -> Callable[[], dict[str, Tensor]]:
     """A step of `PairObjective`."""
     objective = objective_of(setup)
-    if setup.compiled:
-        compile_layers(objective)
     batch = batch_of(setup)
     return _step(objective, setup, lambda model: model(batch))
 
@@ -36,7 +34,10 @@ def objective_of(setup: Setup) -> PairObjective:
     """The published objective; equal weights every time."""
     network = random_network(setup.size, setup.image_size, setup.dropout)
     torch.manual_seed(QUEUE_SEED)
-    return PairObjective(network, ObjectiveConfig(queue=QUEUE), TOKENS)
+    objective = PairObjective(network, ObjectiveConfig(queue=QUEUE), TOKENS)
+    if setup.compiled:
+        compile_layers(objective)
+    return objective
 
 
 def theirs(setup: Setup) -> Callable[[], dict[str, Tensor]]:

@@ -137,7 +137,8 @@ def plan_of(
 ) -> Plan:
     """The training run that is measured."""
     training = {"zero_stage": zero_stage, "log_every": LOG_EVERY, "checkpoint_every": 10**9}
-    settings = {"training": training | {"batch_size": setup.batch}, "optimiser": SETTINGS, "objective": {}}
+    training |= {"batch_size": setup.batch, "compile": setup.compiled}
+    settings = {"training": training, "optimiser": SETTINGS, "objective": {}}
     run = Run.model_validate({"data": ["ready"], "steps": steps, **settings})
     objective = objective_of(setup)
     flops = sum(pair_flops(objective.network.config, tokens=30).values())

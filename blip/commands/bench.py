@@ -189,7 +189,7 @@ def trainer_lines(found: "trainer.Overhead") -> list[str]:
 
     setup = found.setup
     what = f"trainer, {setup.size}, batch {setup.batch}, {setup.image_size} px, {setup.dtype}, "
-    what += f"ZeRO {found.zero_stage}, one rank"
+    what += f"ZeRO {found.zero_stage}, one rank" + (", both compiled" if setup.compiled else "")
     logging, beside = zip(*found.logging, strict=True)
     rows = [
         ("", "trainer", "bare step", "adds"),

@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from blip.bench.step import batch_of
-from blip.bench.trainer import Overhead, bare_step
+from blip.bench.step import batch_of, objective_of
+from blip.bench.trainer import Overhead, _Turns, bare_step, plan_of
 from blip.bench.workload import Setup
 
 ROOT = Path(__file__).parents[2]
@@ -61,3 +63,14 @@ def test_the_bare_step_trains() -> None:
     torch.manual_seed(0)
     losses = [step()["loss"].item() for _ in range(3)]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_is_said_to_be_compiled_is(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the trainer by its own switch, of the bare step by what it is made of."""
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    setup = replace(TINY, compiled=compiled)
+    turns = _Turns(batch_of(setup), lambda: None, setup, time.perf_counter)
+    assert plan_of(setup, turns, 3, 1, lambda step, figures: None).run.training.compile == compiled
+    blocks = objective_of(setup).network.vision.blocks
+    assert all((block._compiled_call_impl is not None) == compiled for block in blocks)

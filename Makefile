@@ -46,7 +46,8 @@ lint: $(READY)  ## ruff, pyright, and which part may import which
 deploy: $(READY)  ## the flows of infra/prefect.yaml onto the Prefect server that `make ui` or PREFECT_API_URL names
 	@$(BIN)/python -m flows.deploy
 
-clean:  ## remove what runs made here (not the environment, nothing that git tracks)
+# Not the environment, nor what git tracks.
+clean:  ## remove all of data/datasets, models, metrics, reports, runs, the registry and DVC's cache, yours in them too
 	rm -rf data/datasets models metrics reports runs .blip .prefect mlruns mlflow.db* .dvc/cache .dvc/tmp
 	rm -rf .pytest_cache .ruff_cache .import_linter_cache
 

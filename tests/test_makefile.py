@@ -9,6 +9,14 @@ MADE = ("data/datasets", "models", "metrics", "reports", "runs", ".blip", ".dvc/
 KEPT = ("data/sample", "infra", ".venv")
 
 
+def test_the_list_of_targets_and_the_readme_name_the_folders_that_clean_removes() -> None:
+    told = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    (clean,) = [line for line in told.splitlines() if line.startswith("  make clean ")]
+    folders = [name for name in MADE if not name.startswith(".")]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(name in clean and f"`{name}`" in readme for name in folders)
+
+
 def test_clean_removes_all_that_runs_made(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     for name in (*MADE, *KEPT):

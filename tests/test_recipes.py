@@ -242,6 +242,10 @@ def test_flickr_draws_its_negatives_locally_and_scores_128_again():
     assert flickr.finetune.retrieval.objective.itm_negatives == "local"
     assert coco.finetune.retrieval.objective.itm_negatives == "global"
     assert (flickr.evaluate.retrieval.data, flickr.evaluate.retrieval.rerank) == ("flickr_test", 128)
+    assert (flickr.validation.retrieval.data, flickr.validation.retrieval.rerank) == (
+        "flickr_validation",
+        128,
+    )
     assert flickr.ingest.datasets["flickr_test"].split == "test"
     assert flickr.finetune.retrieval.mixture == [("flickr", 5.0)]
 
@@ -278,6 +282,14 @@ def test_every_dataset_of_a_run_is_ingested_or_made(recipe: str):
         tuned.vqa,
     ):
         assert known >= {name for name, _ in run.mixture}
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+def test_what_is_to_be_put_in_place_is_nothing_that_git_would_take(recipe: str):
+    ignored = (PARAMS.parent / ".gitignore").read_text(encoding="utf-8").split()
+    sources = [Path(source.source) for source in of(recipe).ingest.datasets.values()]
+    own = [path for path in sources if path.parts[1] != "sample"]
+    assert all(f"/{'/'.join(path.parts[:2])}/" in ignored for path in own)
 
 
 def write(folder: Path, **recipes: str) -> Path:

@@ -37,7 +37,11 @@ Neighbours = Annotated[
 ]
 Filters = Annotated[
     list[str] | None,
-    typer.Option("--filter", help="Model that drops texts which do not match; several decide together."),
+    typer.Option(
+        "--filter",
+        help="Model that drops texts which do not match, the champion of blip-filter when none is given; several "
+        "decide together.",
+    ),
 ]
 HeldOut = Annotated[Path | None, typer.Option(help="Human pairs, not trained on, to measure a precision on.")]
 Dtype = Annotated[

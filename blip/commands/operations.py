@@ -8,6 +8,7 @@ import typer
 from blip.commands.options import Changes, Recipe
 from blip.commands.output import JsonFlag, columns, show
 from blip.errors import FAILED
+from blip.training.scaling import GPUS
 
 app = typer.Typer()
 PANEL = "Operations"
@@ -75,7 +76,8 @@ def doctor(
     stage: Annotated[str | None, typer.Option(help="The training stage to look at, with its recipe.")] = None,
     changes: Changes = None,
     gpu: Annotated[
-        str | None, typer.Option(help="Plan for this GPU, as h100, instead of this machine.")
+        str | None,
+        typer.Option(help=f"Plan for this GPU instead of this machine: {', '.join(GPUS)}."),
     ] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="GPUs of a node.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes.")] = 1,

@@ -18,6 +18,13 @@ def test_capfilt_refuses_lengths_without_room_for_a_caption(blip, dataset: Path,
     assert "min_tokens 30 is not below max_tokens 10" in result.err
 
 
+@pytest.mark.parametrize("command", ["capfilt", "calibrate"])
+def test_help_names_the_filter_that_is_used_when_none_is_given(blip, command: str):
+    shown = " ".join(blip(command, "--help").out.replace("│", " ").split())
+
+    assert "the champion of blip-filter when none is given" in shown
+
+
 def test_capfilt_bootstraps_a_dataset(blip, model: Path, dataset: Path, tmp_path: Path):
     models = ("--captioner", model, "--filter", model)
 

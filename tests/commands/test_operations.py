@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from blip.config import load_settings
+from blip.training.scaling import GPUS
 
 
 def test_promote_without_a_registry_names_what_is_missing(blip, tmp_path: Path, monkeypatch):
@@ -28,6 +29,12 @@ def test_doctor_outside_a_project_says_what_stands_in_the_way(blip, tmp_path: Pa
     assert ended.code == 1
     assert (states["python"], states["torch"]) == ("good", "good")
     assert (states["dvc"], states["settings"]) == ("bad", "bad")
+
+
+def test_help_names_the_gpus_that_there_are_figures_of(blip):
+    shown = " ".join(blip("doctor", "--help").out.replace("│", " ").split())
+
+    assert all(f" {name}" in shown for name in GPUS)
 
 
 def test_the_doctor_says_once_what_is_wrong_with_the_settings(blip, tmp_path: Path, monkeypatch):

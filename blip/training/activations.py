@@ -296,9 +296,9 @@ def _cross(
 
 
 def _projected(config: BlipConfig, machine: Machine, seen: int) -> float:
-    """The `seen` tokens as each text layer projects them: autocast on a GPU makes every layer a copy."""
+    """The copy of the `seen` tokens in the type that all text layers project them in, where that is not their own."""
     copied = machine.cuda and machine.item < FLOAT
-    return copied * seen * config.vision.width * machine.item * config.text.layers
+    return copied * seen * config.vision.width * machine.item
 
 
 def _seen(

@@ -139,7 +139,7 @@ def test_a_gpu_pads_texts_that_look_at_images_of_other_ranks():
         activation_bytes(made, texts, "cuda", torch.bfloat16, pairs=3, sharing=ranks) for ranks in (1, RANKS)
     )
     seen, layers = made.vision.tokens, made.text.layers
-    again = seen * 512 * 2 * layers + layers * 2 * seen * 512 * 2 + RANKS * seen * 512 * 4
+    again = seen * 512 * 2 + layers * 2 * seen * 512 * 2 + RANKS * seen * 512 * 4
     queries = 3 * ((layers - 1) * LENGTH + 1)
     assert two.cross - alone.cross == again + queries * (512 * 2 + 4 * 4)  # copies of queries, and log-sums
     assert two.text > alone.text

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from blip.data.decode import BadMedia
+from blip.data.images import to_pil
 from blip.data.inspection import samples_of
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
@@ -25,16 +27,26 @@ def inline(picture: Path | bytes) -> str:
     """A picture as a data URI, made smaller when it is larger than the page shows; "" if it cannot be read."""
     try:
         data = picture.read_bytes() if isinstance(picture, Path) else picture
-        with Image.open(io.BytesIO(data)) as image:
-            if image.format in TYPES and max(image.size) <= 2 * LONGEST_SIDE and len(data) <= LARGEST:
-                return _uri(data, TYPES[image.format])
-            small = image.convert("RGB")
-    except (OSError, UnidentifiedImageError):
+        if kind := _small_kind(data):
+            return _uri(data, kind)
+        small = to_pil(data)
+    except (OSError, BadMedia):
         return ""
     small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=85)
     return _uri(buffer.getvalue(), "webp")
+
+
+def _small_kind(data: bytes) -> str | None:
+    """What a picture is that the page can take as it is; None if it is larger, or cannot be opened."""
+    if len(data) > LARGEST:
+        return None
+    try:
+        with Image.open(io.BytesIO(data), formats=tuple(TYPES)) as image:
+            return TYPES.get(image.format or "") if max(image.size) <= 2 * LONGEST_SIDE else None
+    except Exception:  # a damaged header, which each format reports in its own way
+        return None
 
 
 def with_pictures(examples: list[Example], folder: Path, count: int) -> list[Example]:

@@ -19,10 +19,11 @@ from blip.config import Source
 from blip.data.metadata import METADATA, TRUTH
 from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_batches, read_rows
+from blip.data.truth import MATCHED, is_matched
 from blip.errors import BadArguments, BlipError
 from blip.ingest.sources import names_of
 
-MATCHED, LABEL, NOISE = (TRUTH + name for name in ("matched", "caption_true", "noise"))
+LABEL, NOISE = TRUTH + "caption_true", TRUTH + "noise"
 NAMING = (TRUTH + "source", TRUTH + "artist")  # columns of truth.csv that say where a sample is from
 
 
@@ -71,7 +72,7 @@ class Pool:
         """What is known of a sample, which stands behind those found before.
 
         Raises:
-            BlipError: there is none of that key behind them.
+            BlipError: there is none of that key behind them, or its truth cannot be read.
         """
         if self._rows is None:
             return Known()
@@ -83,10 +84,10 @@ class Pool:
         )
 
     def _known(self, row: dict[str, Any]) -> Known:
-        matched, value = row.get(MATCHED), row[self.naming.column] if self.naming else None
+        value = row[self.naming.column] if self.naming else None
         return Known(
             self.naming.told(str(value)) if self.naming and value is not None else "",
-            None if matched is None else bool(int(matched)),
+            is_matched(row, self._path / METADATA),
             str(row.get(LABEL) or ""),
             str(row.get(NOISE) or ""),
         )

@@ -21,6 +21,7 @@ from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_batches
 from blip.data.text import clean_caption
+from blip.data.truth import MATCHED, is_matched
 from blip.model.device import device_of
 from blip.tasks.captioning import is_exact
 from blip.tasks.matching import as_mask, precision_recall, roc_auc
@@ -31,7 +32,7 @@ from blip.training.owner import give_up
 
 Row = dict[str, Any]
 JOB, DONE = "job.json", "done.json"  # for the ranks, and of the first one
-TRUTH = ("truth_matched", "truth_caption_true")
+LABEL = "truth_caption_true"
 IMMATERIAL = ("rounds", "dtype", "compile", "batch_size", "max_bad_fraction", "ranks")
 """Of the settings of CapFilt, to what its figures say."""
 JUDGED_BY = ("web", "human", "held_out", "head", "views", "likelihood", "neighbours")
@@ -130,16 +131,23 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
     ``filter.*`` is over the web texts; ``capfilt.synthetic_right`` is the share of synthetic captions that are the
     picture's true label, before and after filtering; ``capfilt.rescued`` the share of the pictures with a wrong web
     text that keep a caption which is.
+
+    Raises:
+        BlipError: of a web text the pool says neither that it is right nor that it is wrong.
     """
     metadata = web.path / METADATA
-    if not set(TRUTH) <= set(pq.read_schema(metadata).names):
+    if not {MATCHED, LABEL} <= set(pq.read_schema(metadata).names):
         return {}
-    truth = {row["key"]: row for row in _rows(metadata, ["key", *TRUTH]) if None not in row.values()}
+    truth = {
+        row["key"]: (matched, row[LABEL])
+        for row in _rows(metadata, ["key", MATCHED, LABEL])
+        if (matched := is_matched(row, metadata)) is not None and row[LABEL] is not None
+    }
     rows = [row for row in _rows(audit, AUDITED) if row["web_texts"] and row["key"] in truth]
     if not rows:
         return {}
-    matched = as_mask([bool(int(truth[row["key"]]["truth_matched"])) for row in rows])
-    labels = [truth[row["key"]]["truth_caption_true"] for row in rows]
+    matched = as_mask([truth[row["key"]][0] for row in rows])
+    labels = [truth[row["key"]][1] for row in rows]
     aucs = {
         f"filter.{name}": roc_auc(
             torch.tensor([max(row[column]) for row in rows], dtype=torch.float64), matched

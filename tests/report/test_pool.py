@@ -85,6 +85,14 @@ def test_samples_that_the_audit_lacks_are_passed_over(tmp_path: Path) -> None:
         pool.find("a")
 
 
+def test_the_truth_may_be_said_in_words(tmp_path: Path) -> None:
+    samples = {key: {"truth": {"matched": said}} for key, said in (("a", "True"), ("b", "False"), ("c", "?"))}
+    pool = Pool.open(write(tmp_path / "web", samples))
+    assert (pool.find("a").right, pool.find("b").right) == (True, False)
+    with pytest.raises(BlipError, match=r"web/metadata\.parquet, sample c: truth_matched is '\?'"):
+        pool.find("c")
+
+
 @pytest.mark.parametrize("address", ["", "no address", "http://[broken"])
 def test_what_is_no_address_has_no_host(address: str) -> None:
     assert host(address) == ""

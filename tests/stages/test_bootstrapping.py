@@ -1,5 +1,6 @@
 """The figures of a bootstrapped dataset against a pool whose truth is known, counted by hand."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
+from blip.errors import BlipError
 from blip.stages.bootstrapping import truth_figures
 
 from .conftest import pictures
@@ -25,15 +27,20 @@ ROWS = [
 ]
 
 
+def pool(folder: Path, said: Callable[[int], int | str] = int) -> PairsDataset:
+    """A pool of cats that says in its own way which of its texts are right."""
+    media = next(pictures("web")).media
+    with PairsWriter(folder, samples_per_shard=4, parents=[], parameters={}) as writer:
+        for number, (key, right, *_) in enumerate(ROWS):
+            truth = {"matched": said(right), "caption_true": "a cat", "noise": ""}
+            sample = Sample(key, media, "webp", (Caption(f"text {key}", "web"),), truth=truth)
+            writer.add(sample, phash=number)
+    return PairsDataset.open(folder)
+
+
 @pytest.fixture
 def judged(tmp_path: Path) -> tuple[PairsDataset, Path]:
     """A pool of cats and the audit of it."""
-    media = next(pictures("web")).media
-    with PairsWriter(tmp_path / "web", samples_per_shard=4, parents=[], parameters={}) as writer:
-        for number, (key, right, *_) in enumerate(ROWS):
-            truth = {"matched": right, "caption_true": "a cat", "noise": ""}
-            sample = Sample(key, media, "webp", (Caption(f"text {key}", "web"),), truth=truth)
-            writer.add(sample, phash=number)
     table = [
         {
             "key": key,
@@ -46,7 +53,7 @@ def judged(tmp_path: Path) -> tuple[PairsDataset, Path]:
         for key, _, score, captions in ROWS
     ]
     pq.write_table(pa.Table.from_pylist(table), tmp_path / "audit.parquet")
-    return PairsDataset.open(tmp_path / "web"), tmp_path / "audit.parquet"
+    return pool(tmp_path / "web"), tmp_path / "audit.parquet"
 
 
 def test_the_filter_is_measured_on_the_web_texts(judged: tuple[PairsDataset, Path]) -> None:
@@ -79,6 +86,13 @@ def test_pictures_whose_truth_is_not_known_do_not_count(
         1.0,
     )
     assert figures["capfilt.synthetic_right"] == 2 / 4
+
+
+def test_the_truth_may_be_said_in_words(tmp_path: Path, judged: tuple[PairsDataset, Path]) -> None:
+    words = pool(tmp_path / "words", lambda right: "True" if right else "False")
+    assert truth_figures(words, judged[1]) == truth_figures(*judged)
+    with pytest.raises(BlipError, match=r"vague/metadata\.parquet, sample a: truth_matched is 'maybe'"):
+        truth_figures(pool(tmp_path / "vague", lambda _: "maybe"), judged[1])
 
 
 def test_without_any_wrong_text_there_is_no_curve(tmp_path: Path, judged: tuple[PairsDataset, Path]) -> None:

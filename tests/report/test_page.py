@@ -2,6 +2,7 @@
 
 import math
 import re
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from blip.report.page import Charts, draw_charts, headline, render, training_run
 from blip.report.provenance import RunFacts
 
 VOID = {"meta", "link", "img", "br", "wbr", "col", "hr", "input"}
+BROWSER = Path("/usr/bin/chromium")
+A4 = 717  # pixels of a browser between its margins
 EXAMPLE_TASKS = ("retrieval", "captioning", "vqa", "classification", "video")
 
 
@@ -91,6 +94,22 @@ def test_the_page_is_well_formed(whole: str) -> None:
 def test_the_long_name_of_a_gate_can_be_broken(whole: str) -> None:
     """So that the table of models fits 1,200 pixels, with the mark at its end."""
     assert '<td class="name"><wbr>pretrain_bootstrapped.<wbr>validation.<wbr>itc.<wbr>i2t_r1</td>' in whole
+
+
+@pytest.mark.skipif(not BROWSER.is_file(), reason=f"there is no {BROWSER}")
+def test_nothing_is_cut_off_on_paper(whole: str, tmp_path: Path) -> None:
+    parts = "[document.documentElement, ...document.querySelectorAll('.wide, .hits')]"
+    cut = f"{parts}.filter(part => part.scrollWidth > part.clientWidth).map(part => part.textContent)"
+    told = f"<script>onload = () => document.title = 'cut: ' + JSON.stringify({cut})</script>"
+    (tmp_path / "page.html").write_text(whole.replace("@media print", "@media all") + told)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    command = [BROWSER, *options, f"--window-size={A4},1000", "--dump-dom", f"file://{tmp_path}/page.html"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert re.findall("<title>(.*)</title>", shown) == ["cut: []"]
+
+
+def test_paper_has_the_colours_that_bars_are_made_of(whole: str) -> None:
+    assert "print-color-adjust: exact" in whole[whole.index("@media print") :]
 
 
 def test_the_page_answers_in_order(whole: str) -> None:

@@ -17,12 +17,15 @@ def speed(plan: Plan) -> Finding:
     said = predict(plan.work, plan.loaded, ranks)
     rate = said.pairs_per_second
     parts = {"compute": said.compute, "update": said.update, "all-reduce": said.reduce, "gather": said.gather}
+    loading = {"loader": said.load} if said.bound == "loader" else {}
     shown = ", ".join(
-        f"{name} {_time(seconds)}" for name, seconds in parts.items() if seconds >= 0.01 * said.step
+        f"{name} {_time(seconds)}"
+        for name, seconds in (loading | parts).items()
+        if seconds >= 0.01 * said.step
     )
     text = f"{_number(rate)} pairs/s, {_number(rate / ranks)} a rank, bound by {said.bound}: "
     text += f"a step takes {_time(said.step)} ({shown}), at {hardware.efficiency:.0%} of "
-    text += f"{hardware.flops / 1e12:.3g} TFLOP/s"
+    text += f"{_number(hardware.flops / 1e12)} TFLOP/s"
     figures = {"pairs_per_second": rate, "step_seconds": said.step, "load_seconds": said.load}
     figures |= {f"{name.replace('-', '_')}_seconds": seconds for name, seconds in parts.items()}
     figures |= {"flops_per_pair": plan.work.flops, "efficiency": hardware.efficiency}
@@ -44,7 +47,7 @@ def cost(given: float | None, price: float | None) -> Callable[[Plan], Finding]:
         rate = predict(plan.work, plan.loaded, ranks).pairs_per_second
         device = "GPU-hours" if plan.device == "cuda" else "rank-hours"
         million = 1e6 / rate * ranks / HOUR
-        text, figures = f"{million:.3g} {device} a million pairs", {"device_hours_per_million": million}
+        text, figures = f"{_number(million)} {device} a million pairs", {"device_hours_per_million": million}
         if price is not None:
             text += f", {million * price:.2f} in money"
             figures["cost_per_million"] = million * price

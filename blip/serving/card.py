@@ -92,6 +92,7 @@ class Card:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        made.filters["figure"] = _figure
         config = self.network.config
         return made.get_template("card.md.j2").render(
             card=self,
@@ -128,6 +129,11 @@ def measurements(origin: Origin) -> list[Measurement]:
         hows = sorted({version.how[figure][:SHORT] for figure in others if figure in version.how})
         found.append(Measurement("", ", ".join(hows), others))
     return found
+
+
+def _figure(value: float) -> str:
+    """In four digits; what is whole or large without decimals, and without powers of ten."""
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _data(how: Measured) -> str:

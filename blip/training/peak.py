@@ -46,7 +46,8 @@ class Peak:
     source: str
 
     def __str__(self) -> str:
-        return f"{self.flops / 1e12:.3g} TFLOP/s, {self.source}"
+        teraflops = self.flops / 1e12
+        return f"{teraflops:{',.0f' if teraflops >= 999.5 else '.3g'}} TFLOP/s, {self.source}"
 
 
 def device_peak(device: torch.device, dtype: torch.dtype) -> Peak:

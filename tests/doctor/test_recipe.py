@@ -1,6 +1,7 @@
 """The doctor says what stands in the way of a training stage before it starts."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -352,6 +353,17 @@ def test_a_run_that_waits_for_its_loader_is_told_how_many_workers_keep_up():
     ]
     assert starved.state == "note"
     assert "training.workers 2 would keep up" in starved.text
+
+
+def test_the_speed_is_told_with_its_parts_and_without_powers_of_ten():
+    """Also where the loader takes a hundred times as long as all else."""
+    narrow = {"image_size": 32, "patch_size": 16} | {
+        tower: {"width": 64, "layers": 2, "heads": 4} for tower in ("vision", "text")
+    }
+    changes = {f"model__{name}": value for name, value in narrow.items()}
+    told = examined(settings("one-gpu-14m", **changes), devices=Devices("b200"))["speed"].text
+    assert re.search(r"bound by loader: a step takes ([\d.]+ m?s) \(loader \1[,)]", told)
+    assert told.split(";")[0].endswith("of 2,250 TFLOP/s")
 
 
 @pytest.mark.parametrize(

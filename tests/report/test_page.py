@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blip.config import Settings
+from blip.config import Settings, load_settings
 from blip.report.artefacts import read_artefacts
 from blip.report.audit import read_audit
 from blip.report.graph import NODES
@@ -196,6 +196,13 @@ def test_the_page_does_without_any_one_stage(
 def test_the_headline_says_how_it_went(finished: Path, settings: Settings, facts: RunFacts) -> None:
     said = headline(settings, read_artefacts(finished), facts).replace("\u00a0", " ")
     assert said == "All 18 stages are done, and 5 of 6 models passed the gate"
+
+
+def test_a_figure_just_below_its_gate_is_seen_to_be_below(finished: Path, facts: RunFacts) -> None:
+    figure = "pretrain_bootstrapped.validation.itc.i2t_r1"
+    near = load_settings(overrides={"register.gate": {"blip-base": {figure: 0.4304}}})
+    text = Reader(page(finished, near, facts, charts=False)).text
+    assert "i2t_r1 0.4304 0.4300" in text
 
 
 def test_a_pool_without_known_truth_is_shown_without(

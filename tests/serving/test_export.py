@@ -37,7 +37,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (registry.weights_digest(directory),), "da7a" * 16, (("evaluate.retrieval.data", "test"),)
         )
         other = Measured(("0" * 64,), "da7a" * 16, ())
-        scores = Scores.of({"retrieval.i2t_r1": 0.625}, how) | Scores.of({"vqa.accuracy": 0.875}, other)
+        scores = Scores.of({"retrieval.i2t_r1": 0.625, "retrieval.texts": 25010}, how)
+        scores |= Scores.of({"vqa.accuracy": 0.875}, other)
         (folder / "metrics").mkdir()
         (folder / "metrics/evaluate_retrieval.json").write_text(json.dumps(as_json(scores)))
         with stage_run("register", load_settings(PARAMS)) as run:
@@ -111,6 +112,7 @@ def test_the_card_of_a_registered_model_says_where_it_comes_from_and_what_it_rea
     assert registry.weights_digest(project / "models/retrieval") in card
     measured, registered = card.split("On test (digest `da7ada7ada7a`):")[1].split("As the registry has it")
     assert "| `retrieval.i2t_r1` | 0.625 |" in measured and "t2i" not in measured
+    assert "| `retrieval.texts` | 25,010 |" in measured
     assert (
         "the digest `beefbeefbeef`:\n\n| figure | value |\n|-|-|\n| `retrieval.t2i_r1` | 0.5 |" in registered
     )

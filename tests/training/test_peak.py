@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blip.training.peak import data_sheet, device_peak, matmul_peak
+from blip.training.peak import Peak, data_sheet, device_peak, matmul_peak
 
 CPU = torch.device("cpu")
 
@@ -21,6 +21,11 @@ CPU = torch.device("cpu")
 )
 def test_a_known_gpu_has_the_figure_of_its_data_sheet(name: str, teraflops: float) -> None:
     assert data_sheet(name, torch.bfloat16) == teraflops * 1e12
+
+
+def test_a_peak_is_told_in_three_digits_without_powers_of_ten() -> None:
+    told = [str(Peak(teraflops * 1e12, "here")) for teraflops in (2250, 989, 0.08765)]
+    assert told == [f"{said} TFLOP/s, here" for said in ("2,250", "989", "0.0877")]
 
 
 def test_what_no_data_sheet_promises_is_measured() -> None:

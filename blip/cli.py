@@ -29,9 +29,10 @@ from blip.commands import (
     operations,
 )
 from blip.commands.options import Changes, Hostfile, Launcher, NodeRank, Recipe
-from blip.commands.output import JsonFlag, plain, show
+from blip.commands.output import JsonFlag, show
 from blip.credentials import shown
 from blip.errors import FAILED, BlipError
+from blip.spelling import plain
 
 app = typer.Typer(
     help="Noisy image-text data in, vision-language models one can trust out.",

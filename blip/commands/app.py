@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blip.commands.opening import Device, chosen_device, leave_out, use_own_cores
-from blip.commands.output import columns, plain
+from blip.commands.output import columns
 from blip.errors import BlipError
+from blip.spelling import plain
 
 if TYPE_CHECKING:
     from gradio import Blocks

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from blip.commands.opening import Device, chosen_device, open_either
-from blip.commands.output import JsonFlag, columns, plain, show
+from blip.commands.output import JsonFlag, columns, show
 from blip.errors import BadArguments, BlipError
+from blip.spelling import plain
 
 if TYPE_CHECKING:
     from blip.capfilt.inputs import Pairs

@@ -13,8 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from blip.commands.output import plain
 from blip.data.histogram import Histogram
+from blip.spelling import plain
 
 if TYPE_CHECKING:
     from blip.data.inspection import Inspection, LeftOut

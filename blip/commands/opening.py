@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blip.commands.output import plain
 from blip.errors import BadArguments, BlipError
+from blip.spelling import plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -2,15 +2,15 @@
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
 
+from blip.spelling import plain
+
 OUTPUT = 1  # the descriptor of standard output
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but newline and tab
 _results: list[int] = []  # of a command that prints JSON: the descriptor it goes to
 
 
@@ -36,15 +36,10 @@ JsonFlag = Annotated[
 ]
 
 
-def plain(text: str) -> str:
-    """A text whose control characters are spelled: names come from archives, and a terminal obeys what it is sent."""
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
 def show(value: Any, as_json: bool, lines: Iterable[str]) -> None:
     """Print `value` as JSON, or `lines`, with what a terminal would obey spelled."""
     if as_json:
-        text = json.dumps(value, indent=2, ensure_ascii=False)
+        text = _as_json(value)
         if _results:
             sys.stdout.flush()
             with os.fdopen(os.dup(_results[-1]), "w", encoding="utf-8") as results:
@@ -54,6 +49,11 @@ def show(value: Any, as_json: bool, lines: Iterable[str]) -> None:
     else:
         for line in lines:
             typer.echo(plain(line))
+
+
+def _as_json(value: Any) -> str:
+    """As JSON, in which the bytes of a file name that is not UTF-8 are escaped, and are read back as they were."""
+    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from blip.commands.output import plain
+from blip.spelling import plain
 
 if TYPE_CHECKING:
     from blip.tasks.outcome import Outcome

@@ -21,6 +21,7 @@ from blip.errors import BadArguments, BlipError
 from blip.serving.examples import Example
 from blip.serving.heatmaps import panels
 from blip.serving.service import MAX_BYTES, MOST_CAPTIONS, MOST_FOUND, Found, Role, Service
+from blip.spelling import plain
 
 DECODINGS = [
     ("beam: the likeliest of three", "beam"),
@@ -257,14 +258,14 @@ def _told(answer: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return answer(*arguments)
         except BlipError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from None
+            raise gr.Error(escape(plain(str(error))), print_exception=False) from None
 
     return telling
 
 
 def _gallery(found: list[Found]) -> list[tuple[Image.Image, str]]:
     """Pictures with their scores and what is said of them."""
-    return [(one.picture, f"{one.place.text or one.place.name} · {_scores(one)}") for one in found]
+    return [(one.picture, f"{plain(one.place.text or one.place.name)} · {_scores(one)}") for one in found]
 
 
 def _scores(found: Found) -> str:
@@ -285,4 +286,4 @@ def _templates() -> Environment:
 
 def _html(macro: str, *values: Any) -> str:
     """A part of the page; whatever it is given is escaped."""
-    return str(getattr(_templates().get_template("app.html.j2").module, macro)(*values))
+    return plain(str(getattr(_templates().get_template("app.html.j2").module, macro)(*values)))

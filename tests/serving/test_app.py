@@ -144,6 +144,18 @@ def test_pictures_are_found_by_text_and_by_picture(client: Client, pictures: Pat
     assert similar[0]["caption"] == "green.png · cosine 1.00" and len(similar) == 3
 
 
+def test_a_picture_whose_name_is_not_utf8_is_found(model: Path, pictures: Path, tmp_path: Path):
+    (folder := tmp_path / os.fsdecode(b"\xe9t\xe9")).mkdir()
+    shutil.copy(pictures / "red.png", folder / os.fsdecode(b"caf\xe9.png"))
+    with page(tmp_path, "--match", model, "--pictures", folder) as up:
+        asking = Client(up.url, verbose=False, download_files=str(tmp_path / "got"))
+        (found,) = asking.predict("a red apple", 1, api_name="/search")
+        assert found["caption"].startswith("caf\\udce9.png · match ")
+        (folder / os.fsdecode(b"caf\xe9.png")).unlink()
+        with pytest.raises(AppError, match=re.escape("none of the pictures of ")):
+            asking.predict("a red apple", 1, api_name="/search")
+
+
 LARGE = 16 * 3000 * 2000 * 4  # bytes of the pictures below, decoded
 HELD = """
 import sys

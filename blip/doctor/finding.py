@@ -25,5 +25,5 @@ def found(checks: Iterable[Callable[[], Finding]]) -> Iterator[Finding]:
     for check in checks:
         try:
             yield check()
-        except (BlipError, OSError) as error:
+        except (BlipError, OSError, ImportError) as error:
             yield Finding(check.__name__.strip("_"), "bad", shown(str(error)))

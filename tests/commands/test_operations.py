@@ -1,6 +1,9 @@
 """`blip settings`; `blip promote` and `blip doctor` where there is nothing yet."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -91,3 +94,17 @@ def test_pre_training_without_embeddings_is_refused_where_they_are_compared(
     assert ended.code == 2
     assert "pretrain.objective.itc is 0: stage `compare` compares the models of both" in ended.err
     assert blip(*given, "--set", "model.start=models/blip").code == 0, "it may have learnt them before"
+
+
+def test_the_doctor_goes_on_where_torch_does_not_import(tmp_path: Path):
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.12: cannot open shared object file')")
+    root = Path(__file__).parents[2]
+    own = {"PYTHONPATH": f"{tmp_path}:{root}", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    command = [sys.executable, "-m", "blip", "doctor", "--json"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | own, check=False
+    )
+    found = {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    for subject in ("torch", "gpu"):
+        assert found[subject]["state"] == "bad" and "libcudart.so.12" in found[subject]["text"]
+    assert found["ports"]["state"] in ("good", "note")

@@ -23,7 +23,12 @@ class Finding:
 def found(checks: Iterable[Callable[[], Finding]]) -> Iterator[Finding]:
     """Look at everything in turn; a check that breaks is a finding of its own."""
     for check in checks:
-        try:
-            yield check()
-        except (BlipError, OSError, ImportError) as error:
-            yield Finding(check.__name__.strip("_"), "bad", shown(str(error)))
+        yield found_of(check.__name__.strip("_"), check)
+
+
+def found_of(subject: str, check: Callable[[], Finding]) -> Finding:
+    """What a check finds, or a finding that says what it broke on."""
+    try:
+        return check()
+    except (BlipError, OSError, ImportError) as error:
+        return Finding(subject, "bad", shown(str(error)))

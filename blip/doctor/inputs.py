@@ -1,13 +1,14 @@
 """Datasets, starting weights, vocabulary and disk of a run."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 from blip.config import Model, Settings, Source
 from blip.config.places import DATASETS, RUNS, VOCABULARY
 from blip.credentials import shown
 from blip.data.pairs import PairsDataset
-from blip.doctor.finding import GIB, Finding
+from blip.doctor.finding import GIB, Finding, found_of
 from blip.doctor.numbers import samples_of_epoch
 from blip.doctor.plan import Plan
 from blip.doctor.sources import listed_in
@@ -20,10 +21,10 @@ FLOAT = 4
 def datasets(plan: Plan) -> list[Finding]:
     """One for each dataset that the run reads, and one for their shards and samples together."""
     names = [*dict(plan.run.mixture), *plan.run.distractors]
-    found = [_dataset(plan, name) for name in names]
+    found = [found_of(f"data {name}", partial(_dataset, plan, name)) for name in names]
     here = [name for name, _ in plan.run.mixture if (DATASETS / name / "manifest.json").is_file()]
     if len(here) == len(plan.run.mixture):
-        found.append(_enough(plan))
+        found.append(found_of("shards", partial(_enough, plan)))
     return found
 
 
@@ -43,7 +44,7 @@ def _dataset(plan: Plan, name: str) -> Finding:
     if source is None:
         return Finding(subject, "note", f"not there; an earlier stage makes {folder}")
     if source.is_remote:
-        return _in_store(subject, source, plan)
+        return Finding(subject, "note", f"not ingested yet; {listed_in(source, plan.settings.ingest)}")
     there, where = _reachable(source)
     if there:
         return Finding(subject, "note", f"not ingested yet; its source {where} is there")
@@ -68,13 +69,6 @@ def _made(subject: str, dataset: PairsDataset, source: Source | None) -> Finding
         f"{text}, made of {shown(str(made_of))}; {now}: ingest again",
         figures,
     )
-
-
-def _in_store(subject: str, source: Source, plan: Plan) -> Finding:
-    try:
-        return Finding(subject, "note", f"not ingested yet; {listed_in(source, plan.settings.ingest)}")
-    except BlipError as error:
-        return Finding(subject, "bad", str(error))
 
 
 def _reachable(source: Source) -> tuple[bool, str]:

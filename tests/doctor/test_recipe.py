@@ -283,6 +283,15 @@ def test_a_lost_shard_is_named():
     assert lost.name in data.text
 
 
+def test_a_damaged_manifest_is_a_finding_among_the_others():
+    write_dataset(Path("data/datasets/human"), samples=40)
+    Path("data/datasets/human/manifest.json").write_text('{"format": 1, ')
+    found = examined(small(), devices=Devices())
+    assert found["data human"].state == "bad"
+    assert "data/datasets/human/manifest.json" in found["data human"].text
+    assert {"vocabulary", "disk", "tracking", "speed"} <= found.keys()
+
+
 def test_a_source_that_ingest_does_not_read_is_told_and_not_fatal():
     changes = {"ingest.datasets.human.source": "s3://bucket/human"}
     found = examined(load_settings(PARAMS, "base-14m", changes))

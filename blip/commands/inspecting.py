@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -27,16 +26,16 @@ STYLE = "cyan"
 
 def show_inspection(seen: Inspection, pictures: list[Path], console: Console) -> None:
     """Print counts, histograms side by side where they fit, and what was left out."""
-    console.print(Text(str(seen.dataset.path), style="bold"))
+    console.print(Text(plain(str(seen.dataset.path)), style="bold"))
     for name, told in _lines(seen):
-        console.print(f"  {name:<19}[bold]{escape(plain(told))}[/bold]", highlight=False)
+        console.print(Text.assemble(f"  {name:<19}", (plain(told), "bold")))
     console.print()
     varied = {name: histogram for name, histogram in seen.histograms.items() if not histogram.constant}
     console.print(Columns([Padding(_histogram(*named), (0, 2, 1, 2)) for named in varied.items()]))
     if seen.left_out:
         console.print(_left_out(seen.left_out))
     for path in pictures:
-        console.print(f"  drawn: {path}", highlight=False, soft_wrap=True)
+        console.print(Text(plain(f"  drawn: {path}")), soft_wrap=True)
 
 
 def counts(seen: Inspection) -> dict[str, Any]:
@@ -122,10 +121,11 @@ def _left_out(groups: list[LeftOut]) -> RenderableType:
     )
     table.columns[1].justify = "right"
     for group in groups:
-        table.add_row(group.reason, f"{group.count:,}", group.by, "\n".join(_examples(group)))
+        examples = Text("\n").join(_examples(group))
+        table.add_row(Text(plain(group.reason)), f"{group.count:,}", group.by, examples)
     return table
 
 
-def _examples(group: LeftOut) -> Iterator[str]:
+def _examples(group: LeftOut) -> Iterator[Text]:
     for entry in group.examples[:EXAMPLES]:
-        yield f"{escape(plain(entry.key))}  [dim]{escape(plain(entry.detail))}[/dim]"
+        yield Text.assemble(plain(entry.key), "  ", (plain(entry.detail), "dim"))

@@ -78,6 +78,18 @@ def test_inspect_draws_what_it_saw(blip, dataset: Path, tmp_path: Path):
         assert sheet.format == "PNG"
 
 
+def test_names_are_shown_as_they_are(blip, pictures: Path, tmp_path: Path):
+    """Not as a terminal's markup or emoji."""
+    (pictures / "missing:cat:[bold].png").write_bytes(b"no :cat: [bold]")
+    out, seen = tmp_path / "pairs[v2]", tmp_path / "seen[" / "v2]:cat:"
+    blip("ingest", pictures, "--out", out, "--max-bad-fraction", 0.5)
+    shown = blip("inspect", out, "--png", seen).out
+    assert str(out) in shown.replace("\n", "")
+    assert f"  drawn: {seen}/contact_sheet.png\n" in shown
+    assert ":cat:" in shown[shown.index("Left out") : shown.index("drawn")]
+    assert blip("inspect", out, "--png", tmp_path / "seen[" / "v2]").code == 0
+
+
 def test_a_sound_dataset_is_valid(blip, dataset: Path):
     assert blip("validate", dataset).out == f"{dataset}: 3 samples in 1 shards, as the manifest says\n"
 

@@ -27,7 +27,7 @@ from blip.config import Settings
 from blip.config.places import DATASETS, REPORTS, RUNS, VALIDATED, VOCABULARY
 from blip.data.kept import code_digest, digest_of
 from blip.data.pairs import PairsDataset
-from blip.errors import BlipError
+from blip.errors import BadArguments
 from blip.model.api import Blip
 from blip.stages.training import Job, start_weights, threads_of, train_here
 from blip.tasks import captioning, retrieval
@@ -98,10 +98,11 @@ def ablate(
     """Train and measure what is not measured yet; returns all results for these arms and seeds.
 
     Raises:
-        BlipError: there is no such arm, or CapFilt has not run.
+        BadArguments: there is no such arm.
+        BlipError: CapFilt has not run.
     """
     if unknown := sorted(arm for arm in set(arms) - set(ARMS) if not is_arm(arm)):
-        raise BlipError(
+        raise BadArguments(
             f"there is no arm {', '.join(unknown)}; the arms are: {', '.join(ARMS)}, and C@N and C+F@N of the first N "
             "captions of each picture"
         )

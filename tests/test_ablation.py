@@ -18,7 +18,7 @@ from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt, Settings, load_settings
 from blip.data.pairs import PairsDataset
 from blip.data.text import Tokenizer, train_vocabulary
-from blip.errors import BlipError
+from blip.errors import BadArguments
 from tests.stages.conftest import ROOT, TOY_MODEL, make_models, pictures, write
 
 SMALL = {
@@ -120,7 +120,7 @@ def test_repeated_has_as_many_web_texts_as_capfilt_keeps(project: Settings) -> N
 
 def test_an_arm_that_is_none_is_named(project: Settings) -> None:
     with pytest.raises(
-        BlipError, match=r"no arm D, F@2; the arms are: human, noisy, repeated, F, C, C\+F, truth"
+        BadArguments, match=r"no arm D, F@2; the arms are: human, noisy, repeated, F, C, C\+F, truth"
     ):
         ablate(project, ["noisy", "D", "F@2", "C+F@2"], [0], steps=1)
 

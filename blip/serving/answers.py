@@ -57,8 +57,15 @@ def shares(
     """Which of some names fits best, by the embeddings: shares that add up to 1, the largest first.
 
     Args:
+        names: one that is given twice counts once.
         template: the text made of a name; ``{}`` is where it goes.
+
+    Raises:
+        BadArguments: there are no two different names.
     """
+    names = list(dict.fromkeys(names))
+    if len(names) < 2:
+        raise BadArguments(f"there is one name to choose from, {', '.join(names)!r}: give two that differ")
     texts = [template.replace("{}", name) for name in names]
     cosines = model.match([picture], texts, head="itc")[0]
     found = (cosines.float() / model.temperature).softmax(dim=0).tolist()

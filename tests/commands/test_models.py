@@ -109,6 +109,13 @@ def test_classify_shares_one_among_the_labels(blip, model: Path, pictures: Path)
     assert sum(entry["probability"] for entry in shares) == pytest.approx(1)
 
 
+def test_a_label_that_is_given_twice_counts_once(blip, model: Path, pictures: Path):
+    asked = ["classify", pictures / "red apple.png", "--model", model, "--json", "--labels"]
+    assert blip(*asked, "dog,apple,dog").out == blip(*asked, "dog,apple").out
+    ended = blip(*asked, "dog, dog")
+    assert ended.code == 2 and "there is one name to choose from, 'dog': give two that differ" in ended.err
+
+
 def test_a_missing_model_is_named_with_the_way_out(blip, pictures: Path):
     ended = blip("caption", pictures / "red apple.png", "--model", pictures / "none")
 

@@ -93,6 +93,10 @@ def answer(
     choices = words(candidates) or None
     if candidates and not choices:
         raise BadArguments(f"--candidates {candidates!r} names no answer; give some, as red,blue,green")
+    from blip.serving.answers import require_words
+
+    require_words("question", [question])
+    require_words("candidate", choices or [])
     opened = open_model(model, device)
     note_purpose(opened, answers=True)
     note_cut(opened, [question], question=True)
@@ -119,8 +123,10 @@ def search(
 
     Example: [bold]blip search photos/ "a red bicycle" --top 3[/bold]
     """
+    from blip.serving.answers import require_words
     from blip.serving.collection import Collection
 
+    require_words("text", [text])
     opened = open_model(model, device)
     note_cut(opened, [text])
     found = Collection.of(folder, opened, leave_out).nearest(opened.embed_texts([text])[0], top)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from PIL.Image import Image
 
-from blip.data.text import clean_caption
+from blip.data.text import says_something
 from blip.errors import BadArguments
 from blip.model.api import Blip, DecodingName
 
@@ -21,6 +21,13 @@ class Match(NamedTuple):
     text: str
     probability: float
     cosine: float
+
+
+def require_words(what: str, texts: Sequence[str]) -> None:
+    """Raises BadArguments for a text that has no word: a model would give it some score all the same."""
+    for text in texts:
+        if not says_something(text):
+            raise BadArguments(f"the {what} {text!r} has no word: write some")
 
 
 def captions(
@@ -44,9 +51,7 @@ def matches(model: Blip, picture: Image, texts: Sequence[str]) -> list[Match]:
     Raises:
         BadArguments: a text has no word.
     """
-    for text in texts:
-        if not clean_caption(text):
-            raise BadArguments(f"the text {text!r} has no word that could match")
+    require_words("text", texts)
     itm, itc = (model.match([picture], texts, head=head)[0].tolist() for head in ("itm", "itc"))
     return [Match(*found) for found in zip(texts, itm, itc, strict=True)]
 
@@ -61,8 +66,9 @@ def shares(
         template: the text made of a name; ``{}`` is where it goes.
 
     Raises:
-        BadArguments: there are no two different names.
+        BadArguments: there are no two different names, or one has no word.
     """
+    require_words("name", names)
     names = list(dict.fromkeys(names))
     if len(names) < 2:
         raise BadArguments(f"there is one name to choose from, {', '.join(names)!r}: give two that differ")

@@ -18,12 +18,11 @@ from torch import Tensor
 
 import blip
 from blip.data.decode import BadMedia, decode
-from blip.data.text import clean_caption
 from blip.errors import BadArguments, BlipError
 from blip.model.api import Blip
 from blip.model.explain import Explanation
 from blip.model.parts import Task, require
-from blip.serving.answers import Match, captions, matches, shares
+from blip.serving.answers import Match, captions, matches, require_words, shares
 from blip.serving.collection import Collection, Place
 from blip.tracking import registry
 
@@ -175,13 +174,13 @@ def _picture(data: bytes) -> Image.Image:
 
 
 def _text(what: str, value: Any) -> str:
-    if not isinstance(value, str) or not clean_caption(value):
-        raise BadArguments(f"the {what} is empty: write some words")
-    if len(value) > LONGEST:
+    text = value if isinstance(value, str) else ""
+    if len(text) > LONGEST:
         raise BadArguments(
-            f"the {what} has {len(value):,} characters, more than the {LONGEST:,} that are read"
+            f"the {what} has {len(text):,} characters, more than the {LONGEST:,} that are read"
         )
-    return value.strip()
+    require_words(what, [text])
+    return text.strip()
 
 
 def _lines(value: Any) -> list[str]:

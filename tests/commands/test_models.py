@@ -73,7 +73,28 @@ def test_match_gives_a_probability_and_a_cosine(blip, model: Path, pictures: Pat
 def test_a_text_without_a_word_matches_nothing(blip, model: Path, pictures: Path, text: str):
     ended = blip("match", pictures / "red apple.png", "an apple", text, "--model", model)
     assert ended.code == 2
-    assert f"the text {text!r} has no word that could match" in ended.err
+    assert f"the text {text!r} has no word: write some" in ended.err
+
+
+@pytest.mark.parametrize("text", ["", "!!!"])
+@pytest.mark.parametrize(
+    ("what", "command"),
+    [
+        ("text", "search {pictures} {text}"),
+        ("question", "answer {picture} {text}"),
+        ("candidate", "answer {picture} what? --candidates red,{text}"),
+        ("name", "classify {picture} --labels red,blue,{text}"),
+    ],
+)
+def test_a_text_without_a_word_ranks_nothing(
+    blip, model: Path, pictures: Path, what: str, command: str, text: str
+):
+    places = {"pictures": pictures, "picture": pictures / "red apple.png", "text": text}
+    ended = blip(*(word.format(**places) for word in command.split()), "--model", model)
+    if text or what in ("text", "question"):  # empty ones between commas are none
+        assert ended.code == 2 and f"the {what} {text!r} has no word: write some" in ended.err
+    else:
+        assert ended.code == 0
 
 
 def test_answer_chooses_among_the_candidates(blip, model: Path, pictures: Path):

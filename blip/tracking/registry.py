@@ -181,9 +181,9 @@ def promote(
         best: what later candidates are held against; None: its own figures, as after a promotion by hand.
 
     Raises:
-        BlipError: there is no such model or version; the message lists what there is.
+        BlipError: there is no registry here, or no such model or version; the message lists what there is.
     """
-    client = store.client()
+    client = _client_for(name)
     versions = _versions(client, name)
     wanted = next((found for found in versions if str(found.version) == str(version)), None)
     if wanted is None:
@@ -232,13 +232,14 @@ def resolve(model: str) -> Path:
     )
 
 
-def _client_for(uri: str) -> "MlflowClient":
-    """A client of the registry. Raises BlipError where there is none."""
+def _client_for(name: str) -> "MlflowClient":
+    """A client of the registry that has what is named. Raises BlipError where there is none."""
     if is_here():
         return store.client()
+    otherwise = ", or give a model directory" if name.startswith(SCHEME) else ""
     raise BlipError(
-        f"{uri}: no model registry here ({store.in_project(store.DATABASE)} does not exist); run in the "
-        "project's folder, set MLFLOW_TRACKING_URI, or give a model directory"
+        f"{name}: no model registry here ({store.in_project(store.DATABASE)} does not exist); run in the "
+        f"project's folder, or set MLFLOW_TRACKING_URI{otherwise}"
     )
 
 

@@ -169,6 +169,8 @@ def test_a_folder_without_a_registry_gets_none(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BlipError, match="no model registry here"):
         registry.resolve("models:/blip-vqa@champion")
+    with pytest.raises(BlipError, match="blip-vqa: no model registry here"):
+        registry.promote("blip-vqa", 2)
     assert list(tmp_path.iterdir()) == []
 
 

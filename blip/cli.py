@@ -138,8 +138,6 @@ def main() -> None:
         app()
     except BlipError as error:
         fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
     except Exception as error:
         if is_no_space(error):
             fail(NO_SPACE.format(where=where(error)), FAILED)

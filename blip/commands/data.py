@@ -162,9 +162,8 @@ def inspect(
 
 def show_dataset(directory: Path, as_json: bool, png: Path | None = None) -> None:
     """Print what is in a dataset, and draw it into the folder `png`."""
-    from rich.console import Console
-
     from blip.commands.inspecting import as_value, show_inspection
+    from blip.commands.terminal import Terminal
     from blip.data.inspection import inspect_dataset
 
     seen = inspect_dataset(directory)
@@ -176,4 +175,4 @@ def show_dataset(directory: Path, as_json: bool, png: Path | None = None) -> Non
     if as_json:
         show(as_value(seen, pictures), as_json, [])
     else:
-        show_inspection(seen, pictures, Console())
+        show_inspection(seen, pictures, Terminal())

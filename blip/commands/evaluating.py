@@ -84,9 +84,8 @@ def evaluate(
 
     Example: [bold]blip evaluate captioning pairs/nocaps --model model_base_caption_capfilt_large.pth --beams 3[/bold]
     """
-    from rich.console import Console
-
     from blip.commands.scores import show_scores
+    from blip.commands.terminal import Terminal
     from blip.data.pairs import PairsDataset, set_aside
     from blip.tasks.evaluation import Conditions, find_task, write_report
     from blip.tasks.evaluation import evaluate as evaluate_task
@@ -118,7 +117,7 @@ def evaluate(
         }
         show({**told, "settings": how.model_dump(), "metrics": outcome.metrics}, as_json, [])
     else:
-        show_scores(task, outcome, f"{pairs} by {model}", left_out, Console())
+        show_scores(task, outcome, f"{pairs} by {model}", left_out, Terminal())
         show(None, as_json, [f"{out}: examples.json, images/, predictions.csv"] if out else [])
 
 

@@ -37,7 +37,21 @@ JsonFlag = Annotated[
 
 
 def show(value: Any, as_json: bool, lines: Iterable[str]) -> None:
-    """Print `value` as JSON, or `lines`, with what a terminal would obey spelled."""
+    """Print `value` as JSON, or `lines`, with what a terminal would obey spelled; a reader may close the pipe early."""
+    try:
+        _print(value, as_json, lines)
+    except BrokenPipeError:
+        leave_off()
+
+
+def leave_off() -> None:
+    """Have the rest go nowhere: who reads standard output has seen enough."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, OUTPUT)
+    os.close(nowhere)
+
+
+def _print(value: Any, as_json: bool, lines: Iterable[str]) -> None:
     if as_json:
         text = _as_json(value)
         if _results:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_with_json_nothing_else_is_on_standard_output(model: Path, dataset: Path, tmp_path: Path):
     models = ["--captioner", model, "--filter", model, "--max-tokens", 7, "--workers", 1, "--json"]
@@ -29,3 +31,23 @@ def test_a_file_name_that_is_not_utf8_is_shown(model: Path, pictures: Path, as_j
         assert str(named) in [one["image"] for one in json.loads(done.stdout)]
     else:
         assert f"{pictures}/caf\\udce9.png" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "settings",
+        "settings --json",
+        "inspect {dataset}",
+        "evaluate retrieval {dataset} --model {model} --device cpu",
+    ],
+)
+def test_a_reader_that_has_seen_enough_is_no_failure(dataset: Path, model: Path, command: str):
+    words = [word.format(dataset=dataset, model=model) for word in command.split()]
+    reading, writing = os.pipe()
+    os.close(reading)
+    started = [sys.executable, "-m", "blip", *words]
+    done = subprocess.run(started, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    os.close(writing)
+    assert done.returncode == 0, done.stderr
+    assert "BrokenPipe" not in done.stderr

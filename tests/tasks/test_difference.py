@@ -7,9 +7,10 @@ import transformers
 
 from blip.model.api import Blip
 from blip.model.clip import Clip
-from blip.tasks.comparison import Evaluated, How, evaluate
+from blip.tasks.comparison import Answers, Cost, Evaluated, How, Queries, evaluate
 from blip.tasks.difference import compare, difference
 from blip.tasks.resampling import DRAWS
+from blip.tasks.retrieval import QueryRanks
 from tests import tiny_clip
 
 
@@ -92,6 +93,21 @@ def test_gains_are_those_of_the_figures(evaluated: dict[str, Evaluated]):
         assert gains.keys() == before.recalls.keys() | classes
         for measure, value in before.recalls.items():
             assert gains[measure] == pytest.approx(after.recalls[measure] - value)
+
+
+def test_captions_are_drawn_with_their_picture_and_pictures_alone():
+    """Five captions of a picture that all say the same give the interval of the pictures themselves."""
+    picture = torch.arange(80).repeat_interleave(5)
+    queries = Queries([f"k{n}" for n in range(80)], ["a text"], torch.zeros_like(picture), picture)
+
+    def evaluated(right_N: torch.Tensor) -> Evaluated:
+        ranks_N = torch.where(right_N, 1, 99)
+        answers = Answers(QueryRanks(ranks_N, ranks_N[picture]), torch.zeros(80), torch.zeros(len(picture)))
+        return Evaluated(queries, {"itc": answers}, None, Cost(0, 0))
+
+    (one,) = compare({"a": evaluated(hits(0.4, 80, 1)), "b": evaluated(hits(0.55, 80, 2))})
+    found = {difference.measure: (difference.low, difference.high) for difference in one.differences}
+    assert found["t2i_r1"] == pytest.approx(found["i2t_r1"])
 
 
 def test_a_model_against_itself_differs_by_nothing(evaluated: dict[str, Evaluated]):

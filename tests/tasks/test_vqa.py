@@ -76,6 +76,16 @@ def test_model_and_baseline_are_scored_on_the_same_questions(colour_model, paint
     assert [(example["question"], example["answer"]) for example in wrong] == [("is it nice?", "no")]
 
 
+def test_the_answer_that_is_shown_is_the_one_that_most_have_given(colour_model, painted, baseline):
+    asked = Question("what colour is it", {"blue": 0.3, "red": 1.0, "crimson": 0.6}, True)
+    outcome = evaluate(
+        colour_model, [painted("a", "red", questions=[asked])], baseline, keep=4, batch_size=2, seed=1
+    )
+    (shown,) = outcome.examples["examples"]
+    assert (shown["answer"], shown["prediction"], shown["correct"]) == ("red", "red", True)
+    assert outcome.predictions[0]["answer"] == "red"
+
+
 def test_questions_are_required(colour_model, painted, baseline):
     with pytest.raises(BlipError, match="questions with answers"):
         evaluate(colour_model, [painted("a", "red")], baseline, keep=4, batch_size=2, seed=1)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +26,9 @@ from blip.data.pairs import Caption, PairsDataset
 from blip.data.partial import content_of
 from blip.data.verification import verify
 from blip.errors import BlipError
+from blip.model.api import Blip
 from blip.model.checkpoints import ModelCard, save_model
+from blip.model.generation import Decoding
 from blip.report.decision import decide
 from blip.report.pool import Known
 from blip.training.heartbeat import Heartbeat
@@ -96,6 +99,20 @@ def test_a_sign_is_given_for_every_batch_that_is_prepared_or_done(
         [0, 0, 1, 1],
     )  # batches of two shards, of which the second is a step
     assert [step for step, phase in signs if phase == "step"] == [*embedded, *judged, *done]
+
+
+def test_captions_are_written_as_the_settings_say(
+    web: PairsDataset, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, whole = [], Blip.caption_tokens
+
+    def caption_tokens(self: Blip, tokens: Any, decoding: Decoding, **more: Any) -> list[str]:
+        asked.append(decoding)
+        return whole(self, tokens, decoding, **more)
+
+    monkeypatch.setattr(Blip, "caption_tokens", caption_tokens)
+    run(web, tmp_path / "out", models, decoding="beam", min_tokens=4)
+    assert {(one.beams, one.top_p, one.min_length, one.max_length) for one in asked} == {(3, None, 4, 10)}
 
 
 def test_synthetic_captions_can_have_a_threshold_of_their_own(

@@ -104,6 +104,16 @@ def test_a_wished_share_of_the_web_texts_is_kept(web: PairsDataset, models: Mode
     assert 3 <= (scores >= threshold).sum() <= 4
 
 
+def test_a_small_share_keeps_few_and_a_large_one_many(web: PairsDataset, models: Models) -> None:
+    jury = jury_of(models, CapFilt(), None)
+    scores = measure(jury, Pairs(web.path)).matched
+    few, many = (
+        (scores >= find_threshold(Wish(keep=share), 0.5, jury, Pairs(web.path), None)).sum()
+        for share in (0.2, 0.8)
+    )
+    assert few <= 3 and many >= 5
+
+
 def test_a_share_is_found_without_the_damaged_shards_and_pictures(models: Models, tmp_path: Path) -> None:
     """The jobs that bootstrap them set them aside; up to capfilt.max_bad_fraction nothing stops for them."""
     texts = ["red apple", "the dog", "green table", "dog on table"] * 3

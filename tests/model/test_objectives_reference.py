@@ -138,7 +138,9 @@ def assert_same_memory(made: PairObjective, slow: Reference) -> None:
     if made.twin is None or made.queue is None:
         return
     theirs = dict(slow.twin.named_parameters())
-    for name, weight in made.twin.parts.named_parameters():
+    weights = dict(made.twin.parts.named_buffers())
+    assert weights
+    for name, weight in weights.items():
         assert (weight - theirs[name]).abs().max().item() <= LOSSES, name
     oldest = int(made.queue.position)
     order = [(oldest + n) % made.queue.size for n in range(made.queue.size)]

@@ -15,6 +15,7 @@ from blip.data.pairs import Caption, Sample
 from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.stages import validation_scores
+from blip.stages.choosing import CRITERIA, validated_by
 from blip.tasks import inputs
 from blip.tracking.registry import weights_digest
 from tests import tiny
@@ -141,3 +142,25 @@ def test_the_data_of_a_fine_tuned_model_are_named_with_its_figures(
     noted = dict(found[f"{prefix}.validation.cider"].settings)
     assert noted["validation.captioning.beams"] == "3"
     assert noted.get("validation.captioning.data") == ("validation" if named else None)
+
+
+@pytest.mark.parametrize(
+    ("score", "prefix"),
+    [("retrieval_scores", "finetune.retrieval"), ("caption_scores", "captioner"), ("match_scores", "filter")],
+)
+def test_the_figures_by_which_candidates_are_chosen_are_measured(
+    settings: Settings, score: str, prefix: str
+) -> None:
+    write(Path(), "validation", captioned("red apple", "dog", "the table"))
+    judged = getattr(validation_scores, score)
+    found = judged(prefix, Path("models/filter"), settings).figures
+    assert {prefix + end for end in CRITERIA[judged]} <= found.keys()
+
+
+def test_candidates_are_chosen_anew_on_other_validation_data(settings: Settings) -> None:
+    write(Path(), "validation", captioned("red apple", "dog"))
+    run = settings.captioner.model_copy(update={"candidates": 2})
+    before = validated_by(run, settings, validation_scores.caption_scores)
+    write(Path(), "validation", captioned("red apple", "dog", "the table"))
+    assert before and before != validated_by(run, settings, validation_scores.caption_scores)
+    assert validated_by(settings.captioner, settings, validation_scores.caption_scores) == {}

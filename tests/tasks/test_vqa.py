@@ -86,6 +86,15 @@ def test_the_answer_that_is_shown_is_the_one_that_most_have_given(colour_model, 
     assert outcome.predictions[0]["answer"] == "red"
 
 
+@pytest.mark.parametrize(("share", "correct"), [(0.2, True), (0.1, False)])  # accuracies of 0.6 and 0.3
+def test_an_answer_is_right_from_an_accuracy_of_a_half_on(colour_model, painted, baseline, share, correct):
+    asked = Question("what colour is it", {"red": share, "blue": 1 - share}, True)
+    outcome = evaluate(
+        colour_model, [painted("a", "red", questions=[asked])], baseline, keep=4, batch_size=2, seed=1
+    )
+    assert outcome.examples["examples"][0]["correct"] is correct
+
+
 def test_questions_are_required(colour_model, painted, baseline):
     with pytest.raises(BlipError, match="questions with answers"):
         evaluate(colour_model, [painted("a", "red")], baseline, keep=4, batch_size=2, seed=1)

@@ -21,16 +21,17 @@ def first(made: nn.Sequential) -> nn.Linear:
     return layer
 
 
-def test_it_is_the_exponential_average_in_float32() -> None:
+@pytest.mark.parametrize("limit", [0.5, 0.26])  # of which the first is not reached
+def test_it_is_the_exponential_average_in_float32(limit: float) -> None:
     made = objective()
-    average = WeightAverage.of(made, decay=0.5)
+    average = WeightAverage.of(made, decay=limit)
     for weight in (1.0, 2.0, 3.0, 4.0):
         nn.init.constant_(first(made).weight, weight)
         average.update(made)
     # decay (1 + n) / (10 + n) is 2/11, 3/12, 4/13, 5/14 after 1 to 4 steps
     expected = 0.0
     for n, weight in enumerate((1.0, 2.0, 3.0, 4.0), start=1):
-        decay = min(0.5, (1 + n) / (10 + n))
+        decay = min(limit, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * weight
     average.copy_to(made)
     assert first(made).weight.item() == pytest.approx(expected)

@@ -98,11 +98,12 @@ def test_the_best_stays_beside_the_newest(engine: Any, tmp_path: Path) -> None:
     assert steps_of(plain) == [3, 4]
 
 
-def test_the_loss_that_tells_the_best_is_smoothed(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "run", {"lr": 1}, keep=2)
-    for loss in (4.0, 1.0, 3.0):
+def test_one_lucky_loss_is_no_best(engine: Any, tmp_path: Path) -> None:
+    store = store_of(tmp_path, keep_best=True)
+    for number, loss in enumerate((5.0, 1.0, 4.0, 4.0, 9.0, 9.0), 1):
         store.note(loss)
-    assert store.loss == pytest.approx(0.9 * (0.9 * 4.0 + 0.1 * 1.0) + 0.1 * 3.0)
+        store.save(engine, number, {})
+    assert steps_of(store) == [4, 5, 6]
 
 
 def test_steps_are_numbers_and_not_texts(tmp_path: Path) -> None:

@@ -67,3 +67,9 @@ def test_a_step_of_several_batches_counts_once_in_an_epoch() -> None:
     values = run(2).model_dump() | {"training": {"accumulate": 4}}
     schedule = schedule_of(Run.model_validate(values), batches_per_epoch=40)
     assert (schedule.steps, schedule.steps_per_epoch) == (20, 10)
+
+
+def test_a_warm_up_below_1_is_a_share_and_the_peak_is_that_of_the_optimiser() -> None:
+    rates = {"lr": 0.02, "adam_lr": 3e-4, "final_lr": 0.002, "warmup_lr": 0.001}
+    muon = schedule_of(run(2, name="muon", warmup=0.05, **rates), batches_per_epoch=100)
+    assert (muon.warmup_steps, muon.final_factor, muon.warmup_factor) == pytest.approx((10, 0.1, 0.05))

@@ -48,6 +48,24 @@ def test_noise_and_a_loss_that_falls_are_no_spikes() -> None:
     assert feed(spikes(), [*FLAT, 5.3, 4.0, 3.0, 2.0, 2.0]) == []
 
 
+def test_the_threshold_tells_a_spike_from_what_is_none() -> None:
+    assert feed(spikes(), [*FLAT, 5.6, 5.0]) == []
+    assert feed(spikes(), [*FLAT, 5.75, 5.0]) == [9]
+
+
+def test_a_spike_in_the_step_before_that_of_a_checkpoint_is_not_forgotten() -> None:
+    watch = spikes()
+    assert feed(watch, [*FLAT, 9.0]) == []
+    assert feed(watch, [5.0], first=10, now=True) == [9]
+
+
+def test_a_checkpoint_counts_the_rollbacks() -> None:
+    watch, again = spikes(), spikes()
+    watch.count_rollback("tiny", 9)
+    again.load_state_dict(watch.state_dict())
+    assert again.rollbacks == 1
+
+
 def test_nothing_is_a_spike_before_the_window_is_full_or_the_warm_up_over() -> None:
     assert feed(spikes(), [5.0, 50.0, 5.0, 5.0]) == []
     assert feed(spikes(after=20), [*FLAT, 9.0, 5.0]) == []

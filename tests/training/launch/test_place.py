@@ -24,6 +24,12 @@ TORCHRUN = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def no_name_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine's name server or /etc/hosts would say of such names."""
+    monkeypatch.setattr(address, "_resolved", lambda name: None)
+
+
 def launch(**values: object) -> Launch:
     return Launch.model_validate(values)
 

@@ -118,6 +118,17 @@ def matched_logits(model, images, texts):
     return torch.stack(rows)
 
 
+def test_what_is_right_and_wrong_is_counted_as_such(colour_model, painted, colours):
+    samples = [painted(f"k{n}", colour, [f"something {colour}"]) for n, colour in enumerate(colours)]
+    astray = painted("astray", "red", ["rather green"])
+    outcome = evaluate(colour_model, [*samples, astray], batch_size=8, rerank_size=8, seed=1)
+    found = [row["rank"] == 1 for row in outcome.predictions]
+    assert not found[-1] and any(found)
+    chosen = outcome.selection
+    assert (chosen.right_of_all, chosen.of) == (sum(found), len(found))
+    assert (chosen.right, chosen.wrong) == (sum(found), len(found) - sum(found))
+
+
 def test_a_real_network_is_scored_as_its_public_calls_say(tiny_blip, painted, colours):
     samples = [painted(f"k{n}", colour, [f"a {colour}"]) for n, colour in enumerate(colours)]
     gallery = gathered(tiny_blip, samples)

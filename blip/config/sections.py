@@ -28,7 +28,7 @@ HEADS = {
 """Of runs whose models are asked for something: the run that they go on from, and the losses that one must have."""
 
 
-EMBEDDING = ("pretrain", "pretrain_bootstrapped")
+COMPARED = ("pretrain", "pretrain_bootstrapped")
 """Runs whose models stage `compare` compares by their embeddings."""
 
 
@@ -391,7 +391,7 @@ class Settings(Section):
 
     def require_embeddings(self) -> None:
         """Raise BadArguments with the first run that trains none: stage `compare`, near the end, would ask for them."""
-        for name in EMBEDDING:
+        for name in COMPARED:
             if not self.runs[name].objective.itc and not self.model.starts_whole:
                 raise BadArguments(
                     f"{name}.objective.itc is 0: stage `compare` compares the models of both pre-trainings by their "

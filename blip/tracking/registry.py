@@ -259,7 +259,8 @@ def _fetch(client: "MlflowClient", found: "ModelVersion") -> Path:
     path = Path(unquote(source.removeprefix("file://")) if source.startswith("file://") else source)
     if path.is_absolute():
         return path
-    target = store.STATE / "models" / f"{found.name}-{found.version}-{found.tags.get(DIGEST, '')[:12]}"
+    kept = store.in_project(store.STATE) / "models"
+    target = kept / f"{found.name}-{found.version}-{found.tags.get(DIGEST, '')[:12]}"
     with store.locked("models"), _as_default_store():
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException

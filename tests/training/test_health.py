@@ -98,10 +98,37 @@ def test_features_that_are_all_alike_are_found_in_the_queue() -> None:
     assert said(made) == ["image_features_collapsed"]
 
 
-def test_nothing_is_said_of_the_first_steps() -> None:
-    health = Health(objective(), steps=1000, pairs=PAIRS)
-    early = [health.examine(step, GOOD | {"itm": 0.7}) for step in range(0, 200, 20)]
-    assert not any(early)
+@pytest.mark.parametrize(("steps", "first"), [(4000, 800), (1000, 200), (500, 200), (100, 50)])
+def test_nothing_is_said_of_the_first_steps(steps: int, first: int) -> None:
+    health = Health(objective(), steps=steps, pairs=PAIRS)
+    assert not any(health.examine(step, GOOD | {"itm": 0.7}) for step in range(first))
+    signs = [health.examine(step, GOOD | {"itm": 0.7}) for step in range(first, first + 3)]
+    assert [[sign.name for sign in found] for found in signs] == [[], [], ["itm_at_prior"]]
+
+
+@pytest.mark.parametrize(
+    ("figure", "worth", "near"),
+    [
+        ("itm", prior_entropy(), 0.005),
+        ("itc", math.log(PAIRS + QUEUE), 0.05),
+        ("lm", math.log(tiny.network().config.text.vocabulary), 0.1),
+    ],
+)
+def test_a_loss_a_little_better_than_nothing_learnt_is_a_sign_and_a_better_one_is_none(
+    figure: str, worth: float, near: float
+) -> None:
+    assert len(said(objective(), **{figure: worth - 0.9 * near})) == 1
+    assert said(objective(), **{figure: worth - 1.1 * near}) == []
+
+
+def test_a_queue_that_does_not_count_yet_gives_no_keys() -> None:
+    made = objective()
+    made.config = replace(made.config, queue_from=0.5)
+    of_the_batch, of_both = math.log(PAIRS), math.log(PAIRS + QUEUE)
+    for progress, names in ((0.4, ["itc_uniform"]), (0.5, [])):
+        made.progress = progress
+        assert said(made, itc=of_the_batch) == names
+    assert said(made, itc=of_both) == ["itc_uniform"]
 
 
 def test_training_on_one_picture_for_all_captions_is_found(

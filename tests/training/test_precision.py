@@ -1,5 +1,7 @@
 """Which number type is chosen where."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -23,9 +25,9 @@ def test_a_type_asked_for_by_name_is_taken():
 
 
 def test_the_processor_is_asked():
-    flags = torch.cpu.get_capabilities()
+    flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
 
-    assert has_fast_bfloat16("cpu") == bool(flags.get("amx_tile") or flags.get("avx512_bf16"))
+    assert has_fast_bfloat16("cpu") == bool(flags & {"amx_tile", "avx512_bf16"})
 
 
 def test_the_loss_scale_is_halved_on_overflow_and_doubled_after_many_good_steps():

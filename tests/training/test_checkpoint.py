@@ -7,6 +7,7 @@ import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -294,6 +295,24 @@ def test_an_error_behind_the_training_is_raised_at_the_next_step(
     with pytest.raises(BlipError, match=r"rank1\.json did not appear within"):
         store.check()
     assert store.latest() is None
+
+
+def test_a_checkpoint_waits_until_the_one_before_it_is_written(engine: Any, tmp_path: Path) -> None:
+    store = store_of(tmp_path, behind=True)
+    store.world = 2  # of whom the other writes a little later
+    store.save(engine, 1, {})
+    assert steps_of(store) == []
+    other = Timer(0.5, (store.directory / "step-000001/rank1.json").write_text, ("{}",))
+    other.start()
+    step(engine)
+    store.save(engine, 2, {})
+    assert steps_of(store) == [1]
+    (store.directory / "step-000002/rank1.json").write_text("{}")
+    store.wait()
+    other.join()
+    assert steps_of(store) == [1, 2]
+    weights = [Stored([store.directory / f"step-00000{n}/model.safetensors"]) for n in (1, 2)]
+    assert len({tuple(one.whole("first.weight").flatten().tolist()) for one in weights}) == 2
 
 
 def test_a_run_of_other_settings_starts_anew(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
-"""What node 0 has the other nodes end with."""
+"""What node 0 has the other nodes end with, and which of them it takes for lost."""
+
+import time
 
 import pytest
 
+from blip.config import Launch
 from blip.errors import BadArguments, BlipError, Preempted
 from blip.training.launch import crew
 from blip.training.launch.node import Report
+from blip.training.launch.place import Place
 
 
 @pytest.mark.parametrize(
@@ -31,3 +35,25 @@ def test_of_several_nodes_whose_ranks_hang_the_least_far_is_named_and_of_equal_o
     assert crew._cause([Report(0, "elsewhere"), waits]).text == "rank 0 hung"
     killed = Report(3, "killed", "rank 3 was ended by SIGKILL")
     assert crew._cause([waits, hangs, killed]) == killed
+
+
+def test_a_node_that_falls_silent_is_named_and_one_that_never_came_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(crew, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(crew, "LAST_WORDS_SECONDS", 0.0)
+    place = Place(nodes=3, hosts=("gpu01", "gpu02", "gpu03"))
+    with crew.Crew(place, Launch(start_timeout=2)) as made:
+        alive = made._opened()
+        assert made._silent_node() is None
+        for _ in range(4):  # longer than the silence that is allowed
+            alive.add("alive/1", 1)
+            assert made._silent_node() is None
+            time.sleep(0.2)
+        time.sleep(0.5)
+        assert made._silent_node() == Report(1, "lost", "node 1 (gpu02) has not been heard of for 0 s")
+        alive.add("alive/1", 1)
+        assert made._silent_node() is None
+        made._heard[1] = 2, time.monotonic() + 60
+        time.sleep(1)
+        assert made._silent_node() == Report(2, "lost", "node 2 (gpu03) did not come for 2 s")

@@ -117,8 +117,8 @@ def test_nothing_is_said_of_the_first_steps(steps: int, first: int) -> None:
 def test_a_loss_a_little_better_than_nothing_learnt_is_a_sign_and_a_better_one_is_none(
     figure: str, worth: float, near: float
 ) -> None:
-    assert len(said(objective(), **{figure: worth - 0.9 * near})) == 1
-    assert said(objective(), **{figure: worth - 1.1 * near}) == []
+    assert len(said(objective(), 3, **{figure: worth - 0.9 * near})) == 1
+    assert said(objective(), 3, **{figure: worth - 1.1 * near}) == []
 
 
 def test_a_queue_that_does_not_count_yet_gives_no_keys() -> None:

@@ -1,5 +1,7 @@
 """Every node of a run is sampled once, under its own name."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,29 @@ def test_nodes_are_told_apart_in_the_run(settings: Settings, monkeypatch: pytest
         wait_until(lambda: f"system/{memory}" in metrics_of(run))
     for prefix in ("system/", "system/node0/", "system/node1/"):
         assert 0 < metrics_of(run)[f"{prefix}{memory}"] <= 100
+
+
+def test_sampling_goes_on_after_the_store_was_away_and_gets_slower_in_a_long_run(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = "system/cpu_utilization_percentage"
+    monkeypatch.setattr(system, "SAMPLING_SECONDS", 0.1)
+    monkeypatch.setattr(system, "LATER", 5)
+    monkeypatch.setattr(system, "FIRST_SECONDS", 4.0)
+    with stage_run("pretrain", settings) as run:
+        wait_until(lambda: cpu in metrics_of(run))
+        run.client.set_terminated(run.run_id, "FINISHED")  # at which MLflow's thread ends, as where nothing answers
+        wait_until(lambda: not any(t.name == "SystemMetricsMonitor" for t in threading.enumerate()))
+        before = run.client.get_metric_history(run.run_id, cpu)
+        run.client.update_run(run.run_id, status="RUNNING")
+        wait_until(lambda: len(run.client.get_metric_history(run.run_id, cpu)) > len(before))
+        time.sleep(5.0)
+        early = len(run.client.get_metric_history(run.run_id, cpu))
+        wait_until(lambda: len(run.client.get_metric_history(run.run_id, cpu)) >= early + 3)
+        points = run.client.get_metric_history(run.run_id, cpu)
+    assert [point.step for point in points] == list(range(len(points)))
+    times = [point.timestamp for point in points]
+    assert times[-1] - times[-2] >= 500 and times[-2] - times[-3] >= 500
 
 
 def metrics_of(run: StageRun) -> dict[str, float]:

@@ -103,7 +103,7 @@ class PairCollate:
             images = torch.tensor(ids)
         images = images.repeat_interleave(self.per_image)
         if self.positives != "text":
-            return images[:, None].expand(-1, 2)
+            return images[:, None].repeat(1, 2)
         return torch.stack((images, torch.tensor([stable_id(text) for text in texts])), dim=1)
 
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from blip.data.decode import BadImage
-from blip.data.images import normalise, preprocess, squash
+from blip.data.images import normalise, preprocess, send, squash
 from blip.errors import BlipError
 
 from .conftest import draw, encoded
@@ -44,3 +44,17 @@ def test_a_share_of_a_picture_is_its_middle() -> None:
     assert (middle[2:-2, 2:-2] == 255).all()
     assert (whole[7:13, 7:13] == 255).all()
     assert not (whole[:3] == 255).any()
+
+
+def test_what_is_sent_to_a_gpu_can_be_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch pins: memory of the same strides, which is copied into. Here nothing is really sent."""
+
+    def pin_memory(tensor: torch.Tensor) -> torch.Tensor:
+        storage = torch.UntypedStorage(tensor.numel() * tensor.element_size())
+        return tensor.new_empty(0).set_(storage, 0, tensor.shape, tensor.stride()).copy_(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: tensor)
+    pairs = torch.arange(6).view(2, 3)
+    for tensor in (pairs, pairs.T, pairs[:1].expand(4, -1), pairs[:, :1].expand(-1, 5), pairs[0, 0]):
+        assert torch.equal(send(tensor, "cuda"), tensor)

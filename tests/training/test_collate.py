@@ -113,7 +113,7 @@ def test_a_caption_without_a_word_is_taken_only_where_there_is_no_other(
 @pytest.mark.parametrize("positives", ["pair", "image", "text"])
 def test_captions_of_an_image_are_of_one_group_whatever_counts_as_positive(positives: str) -> None:
     group = PairCollate(TOKENS, 12, positives, per_image=2)(loaded()).group  # pyright: ignore[reportArgumentType]
-    assert group.shape == (6, 2)
+    assert group.shape == (6, 2) and group.is_contiguous()
     assert group[0, 0] == group[1, 0] and group[2, 0] == group[3, 0]
     assert len(set(group[:, 0].tolist())) == 3
 

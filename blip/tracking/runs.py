@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blip.config import Settings
+from blip.credentials import shown
 from blip.errors import Preempted
-from blip.tracking import pipeline, processes, store
+from blip.tracking import pipeline, processes, store, unsent
 from blip.tracking.lineage import VALUE_LIMIT, lineage, parameters
 from blip.tracking.measured import Measured, Scores
 from blip.tracking.sending import sent, stored
@@ -53,6 +54,7 @@ class StageRun:
         self.measured: dict[str, Measured] = {}  # how figures of the stage were measured
         self.trained: list[str] = []  # training runs of the stage, whose checkpoints stay until it is done
         self._pending: list[Metric] = []
+        self._untold = unsent.Untold()
         self._flushed = time.monotonic()
         self._deleted = False
 
@@ -91,7 +93,9 @@ class StageRun:
         }
         entries = [Param(name, value) for name, value in new.items()]
         for start in range(0, len(entries), PARAMETERS_BATCH):
-            self._sent(self.client.log_batch, params=entries[start : start + PARAMETERS_BATCH])
+            batch = entries[start : start + PARAMETERS_BATCH]
+            if not self._sent(self.client.log_batch, params=batch):
+                self._untold.params |= {one.key: one.value for one in batch}
         self._parameters.update(new)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
@@ -99,7 +103,8 @@ class StageRun:
         from mlflow.entities import RunTag
 
         entries = [RunTag(name, str(value)[:VALUE_LIMIT]) for name, value in tags.items()]
-        self._sent(self.client.log_batch, tags=entries)
+        if not self._sent(self.client.log_batch, tags=entries):
+            self._untold.tags |= {one.key: one.value for one in entries}
 
     def note(self, scores: Scores) -> dict[str, float]:
         """The figures, to be written with how they were measured."""
@@ -130,11 +135,19 @@ class StageRun:
         self._flushed = time.monotonic()  # a store that is down takes longer to say so than FLUSH_SECONDS
 
     def close(self, status: str, reason: str = "") -> None:
-        """Send what waits and end the run: FINISHED, FAILED or KILLED, with the reason as a tag."""
-        self.flush()
+        """Send what waits and end the run: FINISHED, FAILED or KILLED, with the reason as a tag.
+
+        What the store does not take is kept for the stage that comes next.
+        """
         if reason:
-            self._sent(self.client.set_tag, "blip.error", reason[:VALUE_LIMIT])
-        self._sent(self.client.set_terminated, status)
+            self.set_tags({"blip.error": shown(reason)})
+        self.flush()
+        untold, ended = self._untold, int(time.time() * 1000)
+        if not self._sent(self.client.set_terminated, status, ended):
+            untold.status, untold.ended = status, ended
+        untold.metrics = [dict(point) for point in self._pending]
+        if untold != unsent.Untold() and not self._deleted:
+            unsent.keep(self.run_id, untold)
 
     def _sent(self, call: Callable[..., object], *arguments: object, **named: object) -> bool:
         """Whether the store took a call about the run; of a run that was deleted meanwhile it takes none."""
@@ -177,6 +190,7 @@ def stage_run(stage: str, settings: Settings) -> Iterator[StageRun]:
         BlipError: the MLflow store cannot be opened.
     """
     client = store.client()
+    unsent.send(client)
     parent = pipeline.enter(client, settings)
     run = StageRun(client, _open(client, parent, stage, settings))
     run.log_params(parameters(stage, settings))

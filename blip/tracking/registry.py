@@ -14,7 +14,7 @@ champion before: it is so until it is promoted by hand itself.
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from blip.tracking import packaging, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -36,6 +37,7 @@ SET_BACK = "blip.set_back"  # of a champion that lost its place to a version tha
 FIGURE, BEST, HOW = "figure.", "best.", "measured."
 LINEAGE = "blip."  # begins the tags of a version that say what it came from, and those above
 WEIGHTS = "*.safetensors"
+READY, PENDING = "READY", "PENDING"  # how MLflow calls a model that is stored, and one that is being
 SCHEME = "models:/"
 CHECKPOINT = ".pth"
 NO_SUCH = (
@@ -378,12 +380,23 @@ def _create(client: "MlflowClient", name: str, description: str) -> None:
 
 def _stored(client: "MlflowClient", name: str, run_id: str, tags: Mapping[str, str]) -> str | None:
     """The same model, stored as a whole by a process that was ended before it became a version."""
-    from mlflow.entities import LoggedModelStatus
+    logged = _logged(client, name, run_id, tags)
+    return next((model.model_id for model in logged if model.status == READY), None)
 
+
+def _begun(client: "MlflowClient", name: str, run_id: str, tags: Mapping[str, str]) -> str | None:
+    """The same model, which this run was storing when it was ended: it is stored there again, over what there is."""
+    logged = [model for model in _logged(client, name, run_id, tags) if model.source_run_id == run_id]
+    return next((model.model_id for model in logged if model.status == PENDING), None)
+
+
+def _logged(
+    client: "MlflowClient", name: str, run_id: str, tags: Mapping[str, str]
+) -> "Sequence[LoggedModel]":
+    """MLflow's logged models with these weights, served alike."""
     experiment = client.get_run(run_id).info.experiment_id
     same = [f"tags.`{tag}` = '{tags[tag]}'" for tag in (DIGEST, SERVED)]
-    found = client.search_logged_models([experiment], " AND ".join([f"name = '{name}'", *same]))
-    return next((model.model_id for model in found if model.status == LoggedModelStatus.READY), None)
+    return client.search_logged_models([experiment], " AND ".join([f"name = '{name}'", *same]))
 
 
 def _log_model(
@@ -392,15 +405,18 @@ def _log_model(
     """Store the model with the run that registers it; the id of MLflow's logged model."""
     from mlflow.entities import LoggedModelOutput
 
-    experiment = client.get_run(run_id).info.experiment_id
-    logged = client.create_logged_model(experiment, name, run_id, dict(tags), model_type="BLIP")
+    model_id = _begun(client, name, run_id, tags)
+    if model_id is None:
+        experiment = client.get_run(run_id).info.experiment_id
+        logged = client.create_logged_model(experiment, name, run_id, dict(tags), model_type="BLIP")
+        model_id = logged.model_id
     with TemporaryDirectory() as folder:
         target = Path(folder) / "model"
-        packaging.save(directory, target, task, run_id=run_id, model_id=logged.model_id)
-        client.log_model_artifacts(logged.model_id, str(target))
-    client.finalize_logged_model(logged.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    return logged.model_id
+        packaging.save(directory, target, task, run_id=run_id, model_id=model_id)
+        client.log_model_artifacts(model_id, str(target))
+    client.finalize_logged_model(model_id, READY)
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    return model_id
 
 
 @contextmanager

@@ -91,15 +91,16 @@ def test_a_model_that_another_pipeline_creates_meanwhile_is_no_error(
         assert register(run, make_model(project / "models/vqa", 1.0), 0.7)[0].number == 1
 
 
-def test_a_model_that_was_stored_before_the_process_was_ended_is_not_stored_again(
-    settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at", ["log_model_artifacts", "finalize_logged_model", "create_model_version"])
+def test_a_model_whose_storing_was_ended_is_not_there_twice(
+    settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     def killed(*arguments: object, **named: object) -> None:
         raise SystemExit(143)
 
     directory = make_model(project / "models/vqa", 1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "create_model_version", killed)
+        patch.setattr(MlflowClient, at, killed)
         with pytest.raises(SystemExit), stage_run("register", settings) as run:
             register(run, directory, 0.70)
     with stage_run("register", settings) as run:

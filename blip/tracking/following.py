@@ -5,6 +5,7 @@ with following(run, Path("runs/pretrain/curve.csv")):
 """
 
 import csv
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -59,7 +60,14 @@ class _Curve:
         self._given: dict[str, Row] = {}  # by step
 
     def new_rows(self) -> list[tuple[Row, bool]]:
-        """Rows, and whether each takes the place of another one."""
+        """Rows, and whether each takes the place of another one; a file that cannot be read now has none yet."""
+        try:
+            return self._found()
+        except OSError as error:  # a network file system's moment
+            print(f"warning: {self._path} cannot be read for MLflow now: {error}", file=sys.stderr)
+            return []
+
+    def _found(self) -> list[tuple[Row, bool]]:
         state = _state(self._path)
         if state in (None, self._stale):
             return []

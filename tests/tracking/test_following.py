@@ -1,6 +1,8 @@
 """A curve that another process writes is in MLflow while it grows, each row once."""
 
 import csv
+import errno
+import os
 import time
 from pathlib import Path
 
@@ -112,6 +114,27 @@ def test_a_server_that_is_down_is_asked_once_at_the_end_and_not_for_each_row(
         run.client = answering
         assert capsys.readouterr().err.count("MLflow did not take it") == 1
     assert steps(run) == [20, 40, 60]
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_is_read_at_the_next_look(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    curve, usual = tmp_path / "curve.csv", Path.stat
+    stale = OSError(errno.ESTALE, "Stale file handle")
+    failures = iter([stale, stale])
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if path == curve and (error := next(failures, None)):
+            raise error
+        return usual(path, **options)
+
+    with stage_run("pretrain", settings) as run, following(run, curve, every=0.05):
+        write_text(curve, "step,loss\n20,3.0\n")
+        wait_for(run, [20])
+        monkeypatch.setattr(Path, "stat", stat)
+        append(curve, (40, 2.0))
+        wait_for(run, [20, 40])
+    assert capsys.readouterr().err.count("cannot be read for MLflow now") == 2
 
 
 def test_an_error_of_the_block_is_the_one_that_is_seen(settings: Settings, tmp_path: Path) -> None:

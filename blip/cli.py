@@ -143,6 +143,10 @@ def main() -> None:
             fail(NO_SPACE.format(where=where(error)), FAILED)
         if isinstance(error, OSError) and error.filename and not isinstance(error, ConnectionError):
             fail(f"{error.filename2 or error.filename}: {error.strerror}", FAILED)
+        if (
+            type(error).__module__ == "mlflow.exceptions"
+        ):  # which quotes the server's address, password and all
+            fail(f"MLflow did not do what was asked: {error}", FAILED)
         raise
 
 

@@ -20,6 +20,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run, task_run
 from prefect.states import Cancelled, Completed, Failed
 
+from blip.credentials import shown
 from blip.errors import PREEMPTED
 from flows.process import ask_to_end, lines, supervised
 from flows.project import DVC, LOGS, settings_in_use, stage_environment
@@ -111,7 +112,7 @@ def reproduce(
     ):
         if _stopping.is_set():  # since the task looked, before the process could be found
             ask_to_end(process)
-        for line in lines(process):
+        for line in map(shown, lines(process)):  # tracebacks quote addresses with passwords
             print(line, file=log, flush=True)
             if story.heard(line):
                 show(line)

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from blip import cli
 from blip.errors import BadArguments, BlipError, Preempted
@@ -125,6 +126,15 @@ def test_a_full_disk_is_known_by_its_words_too(blip, monkeypatch):
     monkeypatch.setattr(cli, "app", _raises(RuntimeError("write failed: No space left on device")))
 
     assert "no space left on the device" in blip().err
+
+
+def test_an_error_of_mlflow_is_told_without_the_password_in_its_address(blip, monkeypatch):
+    error = MlflowException("API request to http://me:S3cret@host/api failed")
+    monkeypatch.setattr(cli, "app", _raises(error))
+
+    ended = blip()
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == "error: MLflow did not do what was asked: API request to http://***@host/api failed\n"
 
 
 def test_an_unexpected_error_keeps_its_traceback(blip, monkeypatch):

@@ -75,6 +75,14 @@ def test_the_message_of_a_failure_is_the_stages_own(project: Path):
     assert run("ingest")[0].message == "error: data/cats.tar is not there; fetch it first"
 
 
+def test_a_password_in_what_a_stage_says_goes_no_further(project: Path):
+    Path("faults/ingest").write_text("1 RuntimeError: http://me:S3cret@host:5000/api is down")
+    outcome, shown = run("ingest")
+
+    assert outcome.message.endswith("RuntimeError: http://***@host:5000/api is down")
+    assert "S3cret" not in "".join([*shown, Path(".blip/logs/ingest.log").read_text()])
+
+
 def test_a_stage_without_its_inputs_says_which_is_missing(project: Path):
     outcome, _ = run("validate")
 

@@ -105,7 +105,9 @@ def test_sampling_goes_on_after_the_store_was_away_and_gets_slower_in_a_long_run
     monkeypatch.setattr(system, "FIRST_SECONDS", 4.0)
     with stage_run("pretrain", settings) as run:
         wait_until(lambda: cpu in metrics_of(run))
-        run.client.set_terminated(run.run_id, "FINISHED")  # at which MLflow's thread ends, as where nothing answers
+        run.client.set_terminated(
+            run.run_id, "FINISHED"
+        )  # at which MLflow's thread ends, as where nothing answers
         wait_until(lambda: not any(t.name == "SystemMetricsMonitor" for t in threading.enumerate()))
         before = run.client.get_metric_history(run.run_id, cpu)
         run.client.update_run(run.run_id, status="RUNNING")

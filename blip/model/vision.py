@@ -103,10 +103,14 @@ class VisionTransformer(nn.Module):
 class Block(nn.Module):
     """One pre-LN transformer block."""
 
+    drop_path: Tensor
+
     def __init__(self, config: VisionConfig, drop_path: float) -> None:
         super().__init__()
         self.heads = config.heads
-        self.drop_path = drop_path
+        self.drops = drop_path > 0
+        # a tensor: a number, which no two blocks have alike, would be compiled anew for each
+        self.register_buffer("drop_path", torch.tensor(drop_path, device="cpu"), persistent=False)
         self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.qkv = Linear(config.width, 3 * config.width)
         self.projection = Linear(config.width, config.width)
@@ -138,9 +142,9 @@ class Block(nn.Module):
 
     def _drop(self, residual: Tensor) -> Tensor:
         """Stochastic depth: a sample's residual is left out with the block's rate, the rest scaled up."""
-        if not self.training or self.drop_path == 0:
+        if not self.training or not self.drops:
             return residual
-        keep = residual.new_empty(len(residual), 1, 1).bernoulli_(1 - self.drop_path)
+        keep = torch.rand(len(residual), 1, 1, device=residual.device) >= self.drop_path
         return residual * keep / (1 - self.drop_path)
 
 

@@ -23,7 +23,7 @@ def test_another_resolution_interpolates_positions_and_keeps_every_other_weight(
 def test_rates_change_no_weight() -> None:
     network = tiny.network()
     made = adapted(network, image_size=32, drop_path=0.1, patch_dropout=0.5, dropout=0.2)
-    assert made.vision.blocks[-1].drop_path == torch.tensor(0.1).item()
+    assert made.vision.blocks[-1].drop_path.item() == torch.tensor(0.1).item()
     assert made.text_encoder.layers[0].feed_forward.output.dropout.p == 0.2
     assert made.text_encoder.embeddings is made.text_decoder.embeddings
     assert all(torch.equal(value, made.state_dict()[name]) for name, value in network.state_dict().items())

@@ -80,7 +80,7 @@ def test_sizes_that_do_not_divide_are_refused() -> None:
 
 def test_drop_path_rises_from_nothing_to_its_rate() -> None:
     with torch.device("meta"):
-        rates = [block.drop_path for block in VisionTransformer(VisionConfig(drop_path=0.1)).blocks]
+        rates = [block.drop_path.item() for block in VisionTransformer(VisionConfig(drop_path=0.1)).blocks]
     assert rates[0] == 0 and rates[-1] == pytest.approx(0.1)
     steps = torch.tensor(rates).diff()  # type: ignore[arg-type]
     assert torch.allclose(steps, torch.full((11,), 0.1 / 11))

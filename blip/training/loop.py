@@ -4,7 +4,6 @@ Everything specific comes from outside: the objective (a module that returns los
 becomes the objective's input.
 """
 
-import gc
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -34,6 +33,7 @@ from blip.training.guard import Guard
 from blip.training.health import Health, note_sign, said_in
 from blip.training.heartbeat import Heartbeat
 from blip.training.launch.store import is_responsible
+from blip.training.memory import forget_peak, release
 from blip.training.owner import give_up, keep_to_itself
 from blip.training.precision import LossScale, autocast_dtype
 from blip.training.preemption import stop_requested
@@ -98,7 +98,7 @@ def train(plan: Plan) -> None:
     trainer.run()
     let_go(trainer.engine, plan.objective)
     del trainer
-    gc.collect()  # engine and optimiser refer to each other; without, they stay beside the model that is validated
+    release()  # or it stays beside the model that is validated
 
 
 class Trainer:
@@ -126,6 +126,7 @@ class Trainer:
             keep_best=training.keep_best == "loss",
             behind=training.async_checkpoint,
         )
+        forget_peak()
         self.meter = open_meter(plan.name, self.engine, training, plan.compute, plan.pair_flops)
         torch.distributed.barrier()
         self.optimiser = cast(torch.optim.Optimizer, self.engine.optimizer)

@@ -1,6 +1,7 @@
 """Memory of a training process: freed memory is kept, and how much was held at most."""
 
 import ctypes
+import gc
 import re
 import sys
 from pathlib import Path
@@ -32,6 +33,23 @@ def peak_bytes() -> int:
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
     return _resident("VmHWM")
+
+
+def forget_peak() -> None:
+    """Let `peak_bytes` on a GPU begin anew: what was done before in this process is not this run's."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def release() -> None:
+    """Give back what a GPU's allocator keeps of dropped tensors, to the processes that share the GPU."""
+    import torch
+
+    gc.collect()  # engine and optimiser refer to each other
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def resident_bytes() -> int:

@@ -24,6 +24,7 @@ from blip.training.launch.node import CAUSES, Report
 from blip.training.launch.place import Place
 from blip.training.launch.ranks import Order
 from blip.training.launch.store import serve
+from blip.training.memory import release
 from blip.training.owner import keep_to_itself
 from blip.training.preemption import stop_requested
 
@@ -75,6 +76,7 @@ class Crew:
         keep_to_itself(marker.parent)
         marker.unlink(missing_ok=True)
         order = self._order(name, ranks, arguments, threads)
+        release()  # of what this process validated before: a rank is on the same GPU
         with stop_requested() as stop:
             store = self._opened()
             store.set(f"order/{order.number}", json.dumps(asdict(order)))

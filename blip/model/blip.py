@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blip.model.context import AnyContext
+from blip.model.losses import LanguageModelLoss
 from blip.model.text import (
     LanguageModelHead,
     TextConfig,
@@ -38,6 +39,7 @@ class BlipNetwork(nn.Module):
         self.text_encoder = TextTransformer(config.text)
         self.text_decoder = TextTransformer(config.text, self.text_encoder if config.tied else None)
         self.lm_head = LanguageModelHead(config.text)
+        self.lm_loss = LanguageModelLoss()
         self.vision_projection = nn.Linear(config.vision.width, config.projection)
         self.text_projection = nn.Linear(config.text.width, config.projection)
         self.itm_head = nn.Linear(config.text.width, 2)

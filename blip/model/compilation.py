@@ -5,31 +5,31 @@ import os
 import torch
 from torch import nn
 
+from blip.model.losses import ContrastiveLoss, LanguageModelLoss
 from blip.model.text import TextTransformer
 from blip.model.vision import VisionTransformer
 
 GRAPHS = 64  # of one layer's code; by its own limit of 8 torch would leave the last modes of a text layer as they are
-
-
-_switched_off = False
+DISABLE, OURS = "TORCHDYNAMO_DISABLE", "BLIP_SWITCHED_OFF"
 
 
 def switch_off() -> None:
-    """Have torch compile nothing in this process until `compile_layers` is called, or a user's setting says so."""
-    global _switched_off
-    if "TORCHDYNAMO_DISABLE" not in os.environ:
-        os.environ["TORCHDYNAMO_DISABLE"], _switched_off = "1", True
+    """Have torch compile nothing until `compile_layers` is called, or a user's setting says so.
+
+    Here, and in processes that this one starts: that it was not the user who said so is in the environment, too.
+    """
+    if DISABLE not in os.environ:
+        os.environ |= {DISABLE: "1", OURS: "1"}
 
 
 def _switch_on() -> None:
-    global _switched_off
-    if _switched_off:
-        del os.environ["TORCHDYNAMO_DISABLE"]
-        torch._dynamo.config.disable, _switched_off = False, False  # it may have been read already
+    if os.environ.pop(OURS, ""):
+        del os.environ[DISABLE]
+        torch._dynamo.config.disable = False  # it may have been read already
 
 
 def compile_layers(network: nn.Module) -> None:
-    """Compile every block of the image encoder and every layer of the text stacks, when they are first used.
+    """Compile every block of the image encoder, every layer of the text stacks and the losses, when first used.
 
     A text layer is compiled for any number of tokens, of which no two batches have the same, and once for each thing
     that it does: alone, with an image, before it, for one token, behind others, with and without a gradient.
@@ -43,3 +43,5 @@ def compile_layers(network: nn.Module) -> None:
         if isinstance(part, TextTransformer):
             for layer in part.layers:
                 layer.compile(dynamic=True)
+        if isinstance(part, ContrastiveLoss | LanguageModelLoss):
+            part.compile(dynamic=True)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from blip.model.blip import BlipNetwork
 from blip.model.context import AnyContext
-from blip.model.losses import IGNORED, lm_loss
+from blip.model.losses import IGNORED
 from blip.model.packing import count_for, places
 
 
@@ -35,4 +35,4 @@ def decoder_loss(
     targets = targets[place].masked_fill(place < 0, IGNORED)
     logits = network.lm_head(states.flatten(0, 1)[place.clamp_min(0)], network.word_embedding)
     weights = None if weights_B is None else weights_B[place.clamp_min(0) // ids_BT.shape[1]]
-    return lm_loss(logits, targets, label_smoothing, weights)
+    return network.lm_loss(logits, targets, label_smoothing, weights)

@@ -40,12 +40,42 @@ print(before, graphs())
 """
 
 
-def test_what_training_switched_off_is_on_when_it_is_asked_for() -> None:
+STARTING = f"""
+import subprocess, sys
+from blip.model.compilation import switch_off
+switch_off()
+subprocess.run([sys.executable, "-c", {AFTER_TRAINING!r}], check=True)
+"""
+
+
+@pytest.mark.parametrize("script", [AFTER_TRAINING, STARTING])
+def test_what_training_switched_off_is_on_when_it_is_asked_for_here_and_in_a_rank(script: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("TORCHDYNAMO_DISABLE", None)
-    command = [sys.executable, "-c", AFTER_TRAINING]
+    command = [sys.executable, "-c", script]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert said.split() == ["0", "1"]
+
+
+DROPPING = """
+import torch
+from torch._dynamo.utils import counters
+from blip.model.vision import VisionConfig, VisionTransformer
+
+tower = VisionTransformer(VisionConfig(32, 16, 32, layers=6, heads=2, drop_path=0.3)).train()
+for block in tower.blocks:
+    block.compile(backend="eager")
+tower(torch.rand(2, 3, 32, 32)).sum().backward()
+print(counters["stats"]["unique_graphs"])
+"""
+
+
+def test_blocks_that_are_left_out_at_different_rates_are_compiled_once() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("TORCHDYNAMO_DISABLE", None)
+    command = [sys.executable, "-c", DROPPING]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert int(said) == 2  # the first block, which is never left out, and all others
 
 
 def main() -> None:

@@ -21,8 +21,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -30,6 +31,7 @@ from torch import Tensor
 
 from blip.atomic import flush_directory, write_json
 from blip.errors import BlipError
+from blip.rereading import read_again
 from blip.training.fragments import own_state, restore, whole_state
 from blip.training.owner import COMPLETE, claim, fingerprint
 from blip.training.random_state import random_state, restore_random_state
@@ -42,6 +44,8 @@ MODEL = "model.safetensors"
 DAMAGED = "damaged"  # what the marker of one that cannot be used is called
 SMOOTHING = 0.9  # of the loss that tells the best checkpoint, from one logged mean to the next
 LONGEST_WAIT = 1800.0  # seconds that rank 0 gives the others' writing
+
+Value = TypeVar("Value")
 
 
 class CheckpointStore:
@@ -134,11 +138,15 @@ class CheckpointStore:
         self._all_ranks(None, self.check)
 
     def usable(self) -> Path | None:
-        """The newest checkpoint that is as this run wrote it. Others are said and put aside. All ranks call it."""
+        """The newest checkpoint that is as this run wrote it. Others are said and put aside. All ranks call it.
+
+        Raises:
+            BlipError: one cannot be read, so that nobody knows whether it is as it was written.
+        """
         self.wait()
         while (step := self._newest_step()) >= 0:
             path = self.directory / _name(step)
-            found = self._damage(path)
+            found = self._read(partial(self._damage, path))
             if found:
                 _warn(f"checkpoint {path}: {found}; the one before it is used")
             if _all_agree(not found):
@@ -156,13 +164,17 @@ class CheckpointStore:
 
         Returns:
             the saved state with ``step`` and ``checkpoint``, its folder; None where there is none.
+
+        Raises:
+            BlipError: one cannot be read, or all there are are damaged.
         """
         checkpoint = self.usable()
         if self.rank == 0:
             self._tidy()
         if checkpoint is None:
+            self._refuse_to_begin_again()
             return None
-        marker = _marker(checkpoint)
+        marker = self._read(partial(_marker, checkpoint))
         stored = Stored([checkpoint / name for name in marker["files"] if name.endswith(".safetensors")])
         restore(engine, stored)
         own = checkpoint / f"rank{self.rank}.safetensors"
@@ -223,9 +235,34 @@ class CheckpointStore:
             "it is good; make room and run the stage again to continue from there"
         )
 
+    def _read(self, read: Callable[[], Value]) -> Value:
+        """What every rank reads of the checkpoints; all raise BlipError if one cannot."""
+        found, problem = list[Value](), None
+        try:
+            found.append(read_again(read))
+        except OSError as error:
+            problem = error
+        if not _all_agree(bool(found)):
+            raise BlipError(
+                f"the checkpoints in {self.directory} cannot be read: {problem or 'another rank failed'}. They stay as "
+                "they are, for they may be good; when their disk can be read, run the stage again"
+            ) from problem
+        return found[0]
+
+    def _refuse_to_begin_again(self) -> None:
+        """Raise BlipError, on all ranks, where steps were taken and none of their checkpoints can be used."""
+        damaged = self._read(partial(self._marked, DAMAGED))
+        if not _all_agree(not damaged):
+            names = ", ".join(path.name for path in damaged)
+            raise BlipError(
+                f"all checkpoints in {self.directory} are damaged ({names}), and the run would begin again at step 0. "
+                f"If that is meant, remove them; if their disk was at fault, rename the file {DAMAGED!r} in each to "
+                f"{COMPLETE!r}. Then run the stage again"
+            )
+
     def _newest_step(self) -> int:
         """As rank 0 sees it; -1 where there is none."""
-        latest = self.latest()
+        latest = self._read(self.latest)
         step = torch.tensor(_step(latest) if latest else -1, device=_device())
         if self.world > 1:
             dist.broadcast(step, src=0)
@@ -248,25 +285,35 @@ class CheckpointStore:
         for path in self.directory.glob("step-*"):
             if not _is_named_so(path):
                 _warn(f"{path} is passed over: a checkpoint is called step- and its number")
-        self._remove_but(self._complete())
+        self._remove_but(self._complete)
 
     def _complete(self) -> list[Path]:
-        found = (path.parent for path in self.directory.glob(f"step-*/{COMPLETE}"))
+        return self._marked(COMPLETE)
+
+    def _marked(self, marker: str) -> list[Path]:
+        found = (path.parent for path in self.directory.glob(f"step-*/{marker}"))
         return sorted(filter(_is_named_so, found), key=_step)
 
     def _prune(self) -> None:
         """Rank 0: remove what need not be kept any longer, now that a newer one is complete."""
         if self.rank == 0:
-            best = self.best() if self.keep_best else None
-            self._remove_but([*self._complete()[-self.keep :], *([best] if best else [])])
+            self._remove_but(self._needed)
 
-    def _remove_but(self, kept: list[Path]) -> None:
-        """Remove all but these and the damaged ones; one that cannot be removed is said, and tried again next time."""
+    def _needed(self) -> list[Path]:
+        best = self.best() if self.keep_best else None
+        return [*self._complete()[-self.keep :], *([best] if best else [])]
+
+    def _remove_but(self, find: Callable[[], list[Path]]) -> None:
+        """Remove all but what is found and the damaged ones; what cannot be done now is said, and tried next time."""
+        try:
+            kept = find()
+        except OSError as error:
+            _warn(f"old checkpoints in {self.directory} stay for now, as one cannot be read: {error}")
+            return
         for path in filter(_is_named_so, self.directory.glob("step-*")):
-            if path in kept or (path / DAMAGED).is_file():
-                continue
             try:
-                _remove(path)
+                if path not in kept and not (path / DAMAGED).is_file():
+                    _remove(path)
             except OSError as error:
                 _warn(f"old checkpoint {path} cannot be removed now: {error}")
 
@@ -285,12 +332,17 @@ def _is_named_so(folder: Path) -> bool:
 
 
 def _marker(checkpoint: Path) -> dict[str, Any]:
-    """What the marker says. Raises BlipError if it is damaged, or that of another checkpoint."""
+    """What the marker says.
+
+    Raises:
+        BlipError: it is damaged, or that of another checkpoint.
+        OSError: it cannot be read.
+    """
     try:
         marker = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
         whole = MODEL in marker["files"] and all(Written(**values) for values in marker["files"].values())
         step, _, _ = marker["step"], marker["world"], marker["loss"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BlipError(f"its file {COMPLETE!r} is damaged ({type(error).__name__}: {error})") from error
     if not whole or step != _step(checkpoint):
         raise BlipError(f"its file {COMPLETE!r} is of another one (step {step})")

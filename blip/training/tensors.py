@@ -52,15 +52,19 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Written:
 
 
 def damage(path: Path, expected: Written) -> str | None:
-    """What is wrong with a file; None if it is what was written."""
+    """What is wrong with a file; None if it is what was written.
+
+    Raises:
+        OSError: it cannot be read, which does not say that anything is wrong with it.
+    """
     try:
         size = path.stat().st_size
         if size != expected.bytes:
             return f"{path.name} has {size} of {expected.bytes} bytes"
         with path.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError as error:
-        return f"{path.name} cannot be read: {error}"
+    except FileNotFoundError:
+        return f"{path.name} is missing"
     return None if found == expected.sha256 else f"{path.name} has another SHA-256 than was written"
 
 

@@ -2,9 +2,12 @@
 
 import errno
 import json
+import math
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Timer
@@ -15,10 +18,15 @@ import torch
 
 from blip.config import Optimiser, Training
 from blip.errors import BlipError
+from blip.ports import HOST
 from blip.training import checkpoint
-from blip.training.checkpoint import COMPLETE, CheckpointStore
+from blip.training.checkpoint import COMPLETE, DAMAGED, CheckpointStore
 from blip.training.engine import build_engine, start_process_group
 from blip.training.tensors import Stored, Written, damage, write_tensors
+from tests.ports import free_port
+from tests.processes import running
+
+ROOT = Path(__file__).parents[2]
 
 
 class Two(torch.nn.Module):
@@ -161,6 +169,149 @@ def test_a_damaged_marker_is_said_and_the_checkpoint_before_it_is_used(
     place = store_of(tmp_path, keep_best=True).restore(engine)
     assert place is not None and place["step"] == 1
     assert "step-000002: its file 'complete' is " in capfd.readouterr().err
+
+
+class Unreadable:
+    """The disk of a server that starts again: files of a name cannot be opened, the first so many times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, times: float) -> None:
+        self.left, opened = times, Path.open
+
+        def opens(path: Path, *arguments: Any, **options: Any) -> Any:
+            if path.name == name and self.left > 0:
+                self.left -= 1
+                raise OSError(errno.ESTALE, "Stale file handle", str(path))
+            return opened(path, *arguments, **options)
+
+        monkeypatch.setattr(Path, "open", opens)
+        monkeypatch.setattr("blip.rereading.PAUSES", (0.0, 0.0))
+
+
+@pytest.mark.parametrize("name", [COMPLETE, "rank0.safetensors"])
+def test_a_checkpoint_that_cannot_be_read_for_a_moment_is_used(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    store = store_of(tmp_path)
+    store.save(engine, 1, {})
+    store.save(engine, 2, {})
+    Unreadable(monkeypatch, name, times=2)
+    place = store.restore(engine)
+    assert place is not None and place["step"] == 2
+    assert steps_of(store) == [1, 2]
+
+
+@pytest.mark.parametrize("name", [COMPLETE, "rank0.safetensors"])
+def test_checkpoints_that_cannot_be_read_stay_as_they_are(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    store = store_of(tmp_path)
+    store.save(engine, 1, {})
+    store.save(engine, 2, {})
+    disk = Unreadable(monkeypatch, name, times=math.inf)
+    with pytest.raises(BlipError, match=r"cannot be read: .*Stale file handle.*run the stage again"):
+        store.restore(engine)
+    disk.left = 0
+    assert store.usable() == store.directory / "step-000002"
+
+
+def test_the_best_stays_where_it_cannot_be_seen_which_it_is(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = store_of(tmp_path, keep=1, keep_best=True)
+    for number, loss in enumerate((1.0, 9.0), 1):
+        store.note(loss)
+        store.save(engine, number, {})
+    disk = Unreadable(monkeypatch, COMPLETE, times=1)
+    store.save(engine, 3, {})
+    assert disk.left == 0 and "stay for now, as one cannot be read" in capsys.readouterr().err
+    assert steps_of(store) == [1, 2, 3]
+    store.save(engine, 4, {})
+    assert steps_of(store) == [1, 4]
+
+
+def test_without_open_files_left_no_checkpoint_is_given_up(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(tmp_path)
+    store.save(engine, 1, {})
+    monkeypatch.setattr("blip.rereading.PAUSES", ())
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(BlipError, match=r"cannot be read: .*Too many open files"):
+            store.restore(engine)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert store.usable() == store.directory / "step-000001"
+
+
+RANK = """
+import sys
+from pathlib import Path
+
+import torch.distributed as dist
+
+from blip import rereading
+from blip.errors import BlipError
+from blip.training.checkpoint import CheckpointStore
+
+rereading.PAUSES = ()
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+store = CheckpointStore(Path(sys.argv[1]), {"lr": 1}, keep=2, rank=rank, world=2)
+opened = Path.open
+
+def opens(path, *arguments, **options):
+    if rank == 1 and path.name == "model.safetensors":  # its share
+        raise OSError(116, "Stale file handle")
+    return opened(path, *arguments, **options)
+
+Path.open = opens
+try:
+    print(store.usable())
+except BlipError as error:
+    print(error)
+"""
+
+
+def test_what_one_rank_cannot_read_is_used_by_none(engine: Any, tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    store.save(engine, 1, {})
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "MASTER_ADDR": HOST,
+        "MASTER_PORT": str(free_port()),
+    }
+    command = [sys.executable, "-c", RANK, str(store.directory)]
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True}
+    ranks = [environment | {"WORLD_SIZE": "2", "RANK": str(rank)} for rank in range(2)]
+    with (
+        running(command, env=ranks[0], **options) as first,
+        running(command, env=ranks[1], **options) as second,
+    ):
+        said = [one.communicate(timeout=120)[0] for one in (first, second)]
+    assert "cannot be read: another rank failed" in said[0]
+    assert "cannot be read: [Errno 116] Stale file handle" in said[1]
+    assert store.usable() == store.directory / "step-000001"
+
+
+def test_where_all_checkpoints_are_damaged_the_run_does_not_begin_again(engine: Any, tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    contents: dict[Path, bytes] = {}
+    for number in (1, 2):
+        store.save(engine, number, {})
+        file = store.directory / f"step-00000{number}/model.safetensors"
+        contents[file] = file.read_bytes()
+        file.write_bytes(contents[file][:-9])
+    for _ in range(2):
+        with pytest.raises(BlipError, match=r"damaged \(step-000001, step-000002\).*at step 0\..*rename"):
+            store_of(tmp_path).restore(engine)
+    for file, content in contents.items():
+        file.write_bytes(content)
+        (file.parent / DAMAGED).rename(file.parent / COMPLETE)
+    place = store_of(tmp_path).restore(engine)
+    assert place is not None and place["step"] == 2, "that is how to use them after all"
 
 
 def test_a_copy_of_a_checkpoint_is_passed_over_and_stays(

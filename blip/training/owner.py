@@ -12,11 +12,14 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from blip.atomic import write_json
+from blip.errors import BlipError
 from blip.lock import hold, let_go
+from blip.rereading import read_again
 
 COMPLETE = "complete"  # the file that makes a folder a checkpoint
 OWNER = "run.json"
@@ -45,17 +48,23 @@ def give_up(directory: Path) -> None:
 
 
 def claim(directory: Path, identity: Mapping[str, Any]) -> None:
-    """Make `directory` that of the run that is made of `identity`; one process does it before any looks inside."""
-    own = fingerprint(identity)
-    owner = _owner(directory)
+    """Make `directory` that of the run that is made of `identity`; one process does it before any looks inside.
+
+    Raises:
+        BlipError: nothing says whose the checkpoints are that lie there, or it cannot be read.
+    """
+    own, plain = fingerprint(identity), _plain(identity)
+    owner, has_checkpoints = _owner(directory)
     if owner.get("fingerprint") == own:
+        if "identity" not in owner:
+            write_json(directory / OWNER, {"fingerprint": own, "identity": plain})
         return
     before = _aside(directory, own)
-    if any(directory.glob(f"step-*/{COMPLETE}")):
-        aside = _aside(directory, owner.get("fingerprint", "unknown"))
+    if has_checkpoints:
+        aside = _aside(directory, owner["fingerprint"])
         shutil.rmtree(aside, ignore_errors=True)
         directory.rename(aside)
-        changes = "; ".join(_changes(owner.get("identity", {}), _plain(identity))) or "something else"
+        changes = "; ".join(_changes(owner.get("identity", plain), plain)) or "something else"
         print(
             f"warning: {directory} had checkpoints of a run with other settings or data ({changes}). They are in "
             f"{aside} now, where the run finds them when it is what it was; this one "
@@ -67,7 +76,7 @@ def claim(directory: Path, identity: Mapping[str, Any]) -> None:
     if before.is_dir():
         before.rename(directory)
         return
-    write_json(directory / OWNER, {"fingerprint": own, "identity": _plain(identity)})
+    write_json(directory / OWNER, {"fingerprint": own, "identity": plain})
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:
@@ -79,11 +88,36 @@ def _lock(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.lock")
 
 
-def _owner(directory: Path) -> dict[str, Any]:
+def _owner(directory: Path) -> tuple[dict[str, Any], bool]:
+    """What says whose a folder is, and whether there are checkpoints; they say it too, but not what the run is made of.
+
+    Raises:
+        BlipError: something cannot be read, or there are checkpoints and nothing says it.
+    """
     try:
-        return json.loads((directory / OWNER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        markers = read_again(lambda: sorted(directory.glob(f"step-*/{COMPLETE}"), reverse=True))
+        said = (read_again(partial(_said, file)) for file in (directory / OWNER, *markers))
+        owner = next((found for found in said if "fingerprint" in found), {})
+    except OSError as error:
+        raise BlipError(
+            f"whose checkpoints {directory} has cannot be read: {error}. They stay as they are; when their disk can be "
+            "read, run the stage again"
+        ) from error
+    if markers and not owner:
+        raise BlipError(
+            f"{directory} has checkpoints, and neither {OWNER} nor they say of which run: all are damaged. Move the "
+            "folder away and run the stage again, which begins at step 0"
+        )
+    return owner, bool(markers)
+
+
+def _said(file: Path) -> dict[str, Any]:
+    """What a JSON file says; nothing where it is not there or damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _aside(directory: Path, owner: str) -> Path:

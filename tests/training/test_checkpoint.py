@@ -22,6 +22,7 @@ from blip.ports import HOST
 from blip.training import checkpoint
 from blip.training.checkpoint import COMPLETE, DAMAGED, CheckpointStore
 from blip.training.engine import build_engine, start_process_group
+from blip.training.owner import OWNER
 from blip.training.tensors import Stored, Written, damage, write_tensors
 from tests.ports import free_port
 from tests.processes import running
@@ -497,6 +498,48 @@ def test_checkpoints_of_other_settings_are_kept_and_found_again(
     assert "this one goes on with its own" in capsys.readouterr().err
     (kept,) = tmp_path.glob("run.*")
     assert (kept / other.name / COMPLETE).is_file()
+
+
+def test_checkpoints_stay_where_it_cannot_be_read_whose_they_are(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(tmp_path)
+    store.save(engine, 1, {})
+    disk = Unreadable(monkeypatch, OWNER, times=math.inf)
+    with pytest.raises(BlipError, match=r"run has cannot be read: .*Stale file handle.*run the stage again"):
+        store_of(tmp_path)
+    disk.left = 2
+    assert store_of(tmp_path).latest() == store.directory / "step-000001"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("text", [None, "", '{"finger', "[]"], ids=["gone", "empty", "half", "a list"])
+def test_checkpoints_say_too_whose_they_are(
+    engine: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    store = store_of(tmp_path)
+    store.save(engine, 1, {})
+    owner = store.directory / OWNER
+    written = owner.read_text()
+    owner.unlink() if text is None else owner.write_text(text)
+    assert store_of(tmp_path).latest() == store.directory / "step-000001"
+    assert owner.read_text() == written
+    owner.unlink() if text is None else owner.write_text(text)
+    assert CheckpointStore(store.directory, {"lr": 2}, keep=2).latest() is None
+    assert f"(something else). They are in {tmp_path / 'run'}." in capsys.readouterr().err
+    assert store_of(tmp_path).latest() == store.directory / "step-000001"
+
+
+def test_checkpoints_of_which_nothing_says_whose_they_are_are_not_moved(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    (store.directory / "step-000003").mkdir()
+    (store.directory / "step-000003" / COMPLETE).write_text("{")
+    (store.directory / OWNER).unlink()
+    with pytest.raises(
+        BlipError, match=r"neither run\.json nor they say of which run: .*Move the folder away"
+    ):
+        store_of(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_nothing_in_a_checkpoint_is_a_pickle(engine: Any, tmp_path: Path) -> None:

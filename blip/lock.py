@@ -3,8 +3,9 @@
     hold(Path("runs/pretrain.lock"), "runs/pretrain", "trains it now; wait for it, or end it")
     let_go(Path("runs/pretrain.lock"))            # or this process ends
 
-The file says who holds it. It goes with the hold; that of a killed process stays, and is free. `lock` is what all of
-this stands on, and what else locks files does it through it.
+The file says who holds it. It goes with the hold; that of a killed process stays, and is free. That of a host that is
+gone may stay held by the server of a network's disk, until a person removes it. `lock` is what all of this stands on,
+and what else locks files does it through it.
 """
 
 import atexit
@@ -45,7 +46,9 @@ def hold(file: Path, what: str, doing: str, patience: float = 0.0) -> None:
     deadline = time.monotonic() + patience
     while (handle := _taken(file)) is None:
         if time.monotonic() >= deadline:
-            raise BlipError(f"{what}: another process ({_holder(file)}) {doing}")
+            raise BlipError(
+                f"{what}: another process ({_holder(file)}) {doing}. If its host is gone for good, remove {file}"
+            )
         time.sleep(POLL_SECONDS)
     handle.truncate(0)
     print(os.getpid(), socket.gethostname(), file=handle, flush=True)

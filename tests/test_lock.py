@@ -39,7 +39,7 @@ def holder(file: Path) -> "subprocess.Popen[str]":
 
 def test_another_process_is_refused_until_the_holder_is_killed(tmp_path: Path) -> None:
     process = holder(tmp_path / "lock")
-    said = rf"^it: another process \(pid {process.pid} on {socket.gethostname()}\) uses it$"
+    said = rf"^it: another process \(pid {process.pid} on {socket.gethostname()}\) uses it\. "
     with pytest.raises(BlipError, match=said):
         hold(tmp_path / "lock", "it", "uses it")
     process.send_signal(signal.SIGKILL)
@@ -47,6 +47,20 @@ def test_another_process_is_refused_until_the_holder_is_killed(tmp_path: Path) -
     hold(tmp_path / "lock", "it", "uses it")
     assert (tmp_path / "lock").read_text() == f"{os.getpid()} {socket.gethostname()}\n"
     let_go(tmp_path / "lock")
+
+
+def test_a_lock_that_nobody_is_left_to_let_go_is_free_when_its_file_is_removed_as_the_message_says(
+    tmp_path: Path,
+) -> None:
+    process = holder(tmp_path / "lock")  # stands for the server of a network's disk whose client has gone
+    with pytest.raises(BlipError) as refused:
+        hold(tmp_path / "lock", "it", "uses it")
+    assert str(refused.value).endswith(f"uses it. If its host is gone for good, remove {tmp_path / 'lock'}")
+    (tmp_path / "lock").unlink()
+    hold(tmp_path / "lock", "it", "uses it")
+    let_go(tmp_path / "lock")
+    process.kill()
+    process.wait()
 
 
 def test_patience_is_for_a_holder_that_is_ending(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import csv
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from blip.atomic import atomic_path
@@ -109,26 +110,37 @@ def _cut_curve(path: Path, start: int) -> None:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a curve; one that cannot be read, as without its header, is set aside."""
+    """The rows of a curve before a torn one, as a power cut leaves; a curve without its header is set aside."""
     if not path.is_file() or not path.stat().st_size:
         return []
-    try:
-        with path.open(newline="", encoding="utf-8") as handle:
-            reader = csv.DictReader(handle)
-            rows = list(reader)
-        if "step" not in (reader.fieldnames or ()):
-            raise ValueError("its first line names no column 'step'")
-        _ = [int(row["step"]) for row in rows]
-    except (csv.Error, TypeError, ValueError) as error:
+    *lines, cut = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    if "step" not in "".join(lines[:1]).split(","):
         aside = path.with_name(f"{path.stem}.damaged{path.suffix}")
         path.replace(aside)
-        print(
-            f"warning: the curve {path} cannot be read: {error}. It is {aside} now, and another one begins here",
-            file=sys.stderr,
-            flush=True,
+        _warn(
+            f"the curve {path} cannot be read: its first line names no column 'step'. It is {aside} now, and another "
+            "one begins here"
         )
         return []
+    rows = list(_whole_rows(lines))
+    if cut or len(rows) < sum(map(bool, lines[1:])):
+        _warn(
+            f"the curve {path} is torn behind step {rows[-1]['step'] if rows else 0} and goes on from there"
+        )
     return rows
+
+
+def _whole_rows(lines: list[str]) -> Iterator[dict[str, str]]:
+    """Those before the first one that is none."""
+    with suppress(csv.Error):
+        for row in csv.DictReader(lines):
+            if None in row or None in row.values() or not row["step"].isdecimal():
+                return
+            yield row
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def _short(value: float) -> str:

@@ -80,7 +80,6 @@ def test_a_curve_that_was_removed_meanwhile_begins_with_its_header(tmp_path: Pat
     "text",
     [
         pytest.param("52,5.1,2.6\r\n54,5.0,2.5\r\n", id="no header"),
-        pytest.param(",".join(COLUMNS) + "\r\n52,5.1\r\n,5.0\r\n", id="no number"),
         pytest.param("\0" * 40, id="zeros"),
     ],
 )
@@ -93,6 +92,46 @@ def test_a_curve_that_cannot_be_read_is_set_aside(
     assert steps_of(curve) == ["55"]
     assert (tmp_path / "curve.damaged.csv").read_bytes().decode() == text
     assert f"the curve {curve} cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        pytest.param("\0" * 40, id="zeros"),
+        pytest.param("4\0\0", id="zeros in a row"),
+        pytest.param("4", id="a number"),
+        pytest.param("4,5.1,2.6", id="half a row"),
+        pytest.param(f"4{',1' * (len(COLUMNS) - 1)}", id="perhaps half a figure"),
+        pytest.param(f",5.1{',1' * (len(COLUMNS) - 2)}\r\n", id="no number"),
+        pytest.param(f"\0\0\r\n4{',1' * (len(COLUMNS) - 1)}\r\n", id="more behind it"),
+        pytest.param('4,"5.1', id="a quote"),
+        pytest.param("\udcff\udcfe4", id="no text"),
+    ],
+)
+def test_of_a_curve_with_a_torn_end_the_rows_before_it_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tail: str
+) -> None:
+    curve = tmp_path / "curve.csv"
+    first = progress(curve, 0)
+    for step in (1, 2, 3):
+        first.report(step, 0.1)
+    before = curve.read_bytes()
+    curve.write_bytes(before + tail.encode(errors="surrogateescape"))
+    again = progress(curve, 5)
+    assert curve.read_bytes() == before
+    assert f"the curve {curve} is torn behind step 3" in capsys.readouterr().err
+    again.report(6, 0.1)
+    assert steps_of(curve) == ["1", "2", "3", "6"]
+    assert list(tmp_path.iterdir()) == [curve]
+
+
+def test_a_curve_whose_header_alone_was_written_goes_on(tmp_path: Path) -> None:
+    curve = tmp_path / "curve.csv"
+    progress(curve, 0)
+    curve.write_bytes(curve.read_bytes() + b"\0\0\0")
+    progress(curve, 5).report(6, 0.1)
+    assert steps_of(curve) == ["6"]
+    assert list(tmp_path.iterdir()) == [curve]
 
 
 def test_a_slow_run_is_not_said_to_stand_still() -> None:

@@ -161,9 +161,9 @@ def _clear(left: Path, target: Path, old: bool) -> None:
 
 def _is_left(path: Path, found: re.Match[str]) -> bool:
     """Whether nobody writes a temporary any more: its process is gone, or, of another machine, long silent."""
-    if _runs(int(found["process"])):
-        return False
-    return found["machine"] == _machine() or time.time() - _last_change(path) > UNUSED_SECONDS
+    if found["machine"] == _machine():
+        return not _runs(int(found["process"]))
+    return time.time() - _last_change(path) > UNUSED_SECONDS
 
 
 def _runs(process: int) -> bool:

@@ -132,6 +132,23 @@ def test_what_may_be_written_on_another_machine_stays_while_it_changes(tmp_path:
     assert not left.exists()
 
 
+def test_what_a_killed_container_left_goes_although_another_one_has_a_process_of_its_number(
+    tmp_path: Path,
+) -> None:
+    """Each has a process 1, as each has here that of this test."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/weights").write_text("old")
+    (tmp_path / "other").rename(tmp_path / f".other.00000000.{os.getpid()}.old.tmp")
+    (tmp_path / f".model.00000000.{os.getpid()}.tmp").write_text("half")
+    write_text(tmp_path / "model", "text")
+    assert len(list(tmp_path.iterdir())) == 3, "it may be at work still"
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (0, 0))
+    write_text(tmp_path / "model", "text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "other"]
+    assert (tmp_path / "other/weights").read_text() == "old"
+
+
 def test_a_machine_of_the_same_name_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of one image share a disk: a process of the first is not missing because the second has none like it."""
     left = tmp_path / f".model.{atomic._machine()}.{gone()}.tmp"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
+from blip.atomic import _beside
 from blip.config.dvc_yaml import stage_spec
 from blip.stages import STAGES
 from blip.stages.finetune import SCORES
@@ -125,3 +126,10 @@ def test_what_an_editor_leaves_beside_a_source_is_none(left: str) -> None:
     ignored = Repo(str(ROOT)).dvcignore
     assert ignored.is_ignored_file(str(ROOT / "blip/model" / left))
     assert not ignored.is_ignored_file(str(ROOT / "blip/model/blip.py"))
+
+
+def test_what_a_killed_process_left_beside_a_model_is_no_part_of_the_models() -> None:
+    ignored = Repo(str(ROOT)).dvcignore
+    left = _beside(ROOT / "models/pretrain", "")
+    assert ignored.is_ignored_dir(str(left)) and ignored.is_ignored_file(str(left))
+    assert not ignored.is_ignored_dir(str(ROOT / "models/pretrain"))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -24,6 +24,7 @@ from blip.data.pairs import VALIDATED, PairsDataset, Sample, excluded_in
 from blip.data.parquet import read_batches, read_column
 from blip.data.partial import content_of
 from blip.data.sample import stable_id
+from blip.digest import file_sha256
 from blip.errors import BlipError
 from blip.machine import usable_cores
 from blip.model.api import Blip
@@ -112,8 +113,7 @@ class Pairs:
         """
         path = self.dataset / shard.url
         try:
-            with path.open("rb") as handle:
-                digest = file_digest(handle, "sha256").hexdigest()
+            digest = file_sha256(path)
         except OSError as error:
             raise BlipError(
                 f"shard {path} cannot be read: {error.strerror or error}. See that this machine has the dataset under "

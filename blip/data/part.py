@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,6 +36,7 @@ from blip.data.media import look_at
 from blip.data.metadata import METADATA, Row, join_schemas, row_of, schema_for, table_of
 from blip.data.parquet import read_column
 from blip.data.sample import PARTNER, Sample, annotations_to_json, plain_key, stable_id
+from blip.digest import file_sha256
 from blip.errors import BlipError
 
 SHARDS, QUARANTINE, PARTS = "shards", "quarantine", "parts"
@@ -160,10 +160,8 @@ class PartWriter:
         if not self._rows:
             return None
         flush(path)
-        with path.open("rb") as handle:
-            digest = file_digest(handle, "sha256").hexdigest()
         self._tables["metadata"] = table_of(self._rows, schema_for(self._rows))
-        return Shard(self.url, digest, len(self._rows), path.stat().st_size)
+        return Shard(self.url, file_sha256(path), len(self._rows), path.stat().st_size)
 
 
 def _writable(text: str) -> str:

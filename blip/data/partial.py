@@ -20,12 +20,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from blip.atomic import flush, rename_onto, write_json
+from blip.digest import file_sha256
 from blip.errors import BlipError
 from blip.lock import hold, is_held, let_go
 
@@ -206,8 +207,7 @@ def content_of(path: Path) -> str:
     """SHA-256 of a file, or of names and bytes of the files in a folder: a copy has the same."""
     digest = sha256()
     for entry in filter(Path.is_file, _entries(path)):
-        with entry.open("rb") as handle:
-            digest.update(f"{entry.name} {file_digest(handle, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{entry.name} {file_sha256(entry)}\n".encode())
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from blip.data.parquet import read_batches, read_column, read_rows
 from blip.data.part import QUARANTINE
 from blip.data.quarantine import INDEX, read_quarantine
 from blip.data.sample import Sample, stable_id
+from blip.digest import file_sha256
 from blip.errors import BlipError
 
 COLUMNS = ["key", "shard", "width", "height", "bytes", "sha256"]
@@ -76,9 +77,8 @@ def _file_problems(dataset: PairsDataset, shard: Shard) -> Iterator[str]:
         size = path.stat().st_size
         yield f"shard {shard.url} has {size:,} bytes, the manifest says {shard.bytes:,}"
         return
-    with path.open("rb") as handle:
-        if file_digest(handle, "sha256").hexdigest() != shard.sha256:
-            yield f"shard {shard.url} is not the file that the manifest describes (SHA-256 differs)"
+    if file_sha256(path) != shard.sha256:
+        yield f"shard {shard.url} is not the file that the manifest describes (SHA-256 differs)"
 
 
 def _differences(dataset: PairsDataset, shard: Shard, rows: Iterator[Row]) -> Iterator[str]:

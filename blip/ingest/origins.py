@@ -17,7 +17,6 @@ counts, not their times, and the manifest says what it was made from, which goes
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from blip.data.manifest import read_manifest
 from blip.data.metadata import METADATA
 from blip.data.parquet import read_batches
 from blip.data.phash import HashIndex
+from blip.digest import file_sha256
 from blip.errors import BlipError
 from blip.ingest.ingestion import ORIGINS, plan_of
 from blip.ingest.references import References
@@ -185,8 +185,8 @@ def _facts(place: Path) -> Iterator[tuple[str, int, int]]:
 def _contents(place: Path) -> Iterator[tuple[str, str]]:
     """Of every file the SHA-256."""
     for path in _sorted(place):
-        with suppress(FileNotFoundError), path.open("rb") as handle:
-            yield str(path), file_digest(handle, "sha256").hexdigest()
+        with suppress(FileNotFoundError):
+            yield str(path), file_sha256(path)
 
 
 def _sorted(place: Path) -> list[Path]:

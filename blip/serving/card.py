@@ -10,13 +10,13 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from blip.digest import file_sha256
 from blip.model.blip import BlipNetwork
 from blip.model.config_json import ModelCard
 from blip.model.nlvr import NlvrNetwork
 from blip.model.parts import NEEDS
 from blip.tasks.rounds import of_last_round
 from blip.tracking import gate, registry
-from blip.tracking.lineage import digest
 from blip.tracking.measured import Measured
 
 COMPARED = ("compare.", "rounds.")  # figures that tell of other models as well
@@ -58,7 +58,7 @@ class Measurement:
 def origin_of(name: str, source: Path) -> Origin:
     """What the registry and the metrics of this project say of a model."""
     if source.is_file():
-        return Origin(name, digest(source).removeprefix("sha256:"), None, {}, {})
+        return Origin(name, file_sha256(source), None, {}, {})
     weights = registry.weights_digest(source)
     version = registry.named(name) if name.startswith(registry.SCHEME) else registry.with_weights(weights)
     scores = gate.read_scores()

@@ -17,6 +17,7 @@ from blip.atomic import atomic_path
 from blip.capfilt.inputs import with_members
 from blip.data.text import Tokenizer
 from blip.data.vocabulary import find_tokenizer
+from blip.digest import file_sha256
 from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.model.blip import BlipNetwork
@@ -25,7 +26,6 @@ from blip.model.config_json import ModelCard, read_config
 from blip.model.nlvr import MODEL_TYPE, NlvrNetwork, load_nlvr, save_nlvr
 from blip.model.public import open_public
 from blip.serving.card import Card, origin_of
-from blip.tracking.lineage import digest
 from blip.tracking.registry import resolve
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -76,7 +76,7 @@ def export(model: str, directory: Path, dtype: Dtype = "float32") -> Exported:
             save(open_files(member), temporary / member.relative_to(source))
         saved = sum(keep_as(file.parent, dtype) for file in sorted(temporary.rglob(WEIGHTS)))
         files = {file.relative_to(temporary).as_posix(): file for file in sorted(temporary.rglob("*.*"))}
-        digests = {name: digest(file).removeprefix("sha256:") for name, file in files.items()}
+        digests = {name: file_sha256(file) for name, file in files.items()}
         size = sum(file.stat().st_size for name, file in files.items() if file.name == WEIGHTS)
         card = Card(directory.name, origin, opened.network, opened.card, dtype, size, len(members), digests)
         (temporary / README).write_text(card.markdown(), encoding="utf-8")

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from hashlib import file_digest
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -21,6 +20,7 @@ from blip.data import kept
 from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import PairsDataset, excluded_keys
 from blip.data.text import Tokenizer
+from blip.digest import file_sha256
 from blip.errors import BlipError
 from blip.model.adapt import adapted
 from blip.model.api import Blip
@@ -251,8 +251,7 @@ def digest_of(directory: Path | None) -> str | None:
     path = directory / WEIGHTS
     if not path.is_file():
         raise BlipError(f"{directory} is missing; run the stage that makes it first (`dvc repro`)")
-    with path.open("rb") as handle:
-        return file_digest(handle, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def start_of(job: Job, settings: Settings) -> str | None:

@@ -6,7 +6,6 @@
 What a stage reads is taken from dvc.yaml (blip.config.dvc_yaml), the one place that says it.
 """
 
-import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 
 from blip.config import Settings
 from blip.config.dvc_yaml import pick, settings_read, stage_spec
+from blip.digest import file_sha256
 
 FLOW_RUN = ("PREFECT__FLOW_RUN_ID", "BLIP_FLOW_RUN_ID")
 GIT_SECONDS = 20.0  # which the state of a large tree on a slow disk may take longer than
@@ -72,10 +72,7 @@ def flatten(name: str, value: Any) -> dict[str, str]:
 
 def digest(path: Path) -> str:
     """sha256:HEX of a file, or "" when there is none."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as handle:
-        return "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()
+    return "sha256:" + file_sha256(path) if path.is_file() else ""
 
 
 def _locked_outputs(path: Path) -> dict[str, str]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from blip.atomic import atomic_path
+from blip.digest import file_sha256
 from blip.errors import BlipError
 from blip.tracking import packaging, store
 
@@ -124,8 +125,7 @@ def weights_digest(directory: Path) -> str:
     for file in files:
         if file.parent != directory:  # a member of a filter of several
             digest.update(file.relative_to(directory).as_posix().encode())
-        with file.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(file)))
     return digest.hexdigest()
 
 

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from blip.digest import file_sha256
+
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
     torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
@@ -61,8 +63,7 @@ def damage(path: Path, expected: Written) -> str | None:
         size = path.stat().st_size
         if size != expected.bytes:
             return f"{path.name} has {size} of {expected.bytes} bytes"
-        with path.open("rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest()
+        found = file_sha256(path)
     except FileNotFoundError:
         return f"{path.name} is missing"
     return None if found == expected.sha256 else f"{path.name} has another SHA-256 than was written"

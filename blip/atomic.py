@@ -20,7 +20,7 @@ from pathlib import Path
 
 from blip.errors import BlipError
 
-TEMPORARY = re.compile(r"\.(?P<name>.+?)(\.(?P<machine>[0-9a-f]{8}))?\.(?P<process>\d+)(?P<old>\.old)?\.tmp")
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d+)(?P<old>\.old)?\.tmp")
 UNUSED_SECONDS = 86400.0  # without a change, of what a process of another machine writes
 MANY = 1000  # files in a folder, which is then looked through but once
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # of the machine, another each time it starts
@@ -145,10 +145,7 @@ def _clear_up(target: Path) -> None:
         if len(names) > MANY:
             _looked_through.add(folder)
         for found in filter(None, map(TEMPORARY.fullmatch, names)):
-            ours = (
-                found["machine"] or found["name"] == target.name
-            )  # without a machine others' files are called so
-            if ours and _is_left(folder / found[0], found):
+            if _is_left(folder / found[0], found):
                 _clear(folder / found[0], folder / found["name"], bool(found["old"]))
 
 

@@ -176,7 +176,7 @@ def finished(directory: Path) -> dict[int, Receipt]:
     for path in sorted(paths, key=lambda path: int(path.stem)):  # 100000 comes behind 99999
         value = json.loads(path.read_text(encoding="utf-8"))
         shard = Shard(**value["shard"]) if value["shard"] else None
-        receipts[int(path.stem)] = Receipt(shard, value["quarantined"], value.get("items", ""))
+        receipts[int(path.stem)] = Receipt(shard, value["quarantined"], value["items"])
     return receipts
 
 
@@ -243,7 +243,6 @@ def assemble(
     for name, (target, columns) in wanted.items():
         _join(target, tables(directory, receipts, name), columns, on_table)
     _check_keys(directory / METADATA)
-    _tidy_quarantine(directory)
     shards = [receipt.shard for receipt in receipts.values() if receipt.shard]
     quarantined: Counter[str] = Counter()
     for receipt in receipts.values():
@@ -263,18 +262,6 @@ def _join(target: Path, tables: Sequence[Path], schema: pa.Schema, on_table: Cal
                 rows = rows.append_column(name, pa.nulls(len(rows), schema.field(name).type))
             writer.write_table(rows.select(schema.names).cast(schema))
             on_table()
-
-
-def _tidy_quarantine(directory: Path) -> None:
-    """Remove bytes in files of their own, as earlier versions kept them, of parts that were made anew since."""
-    loose = [
-        path for path in (directory / QUARANTINE).iterdir() if path.suffix != ".tar" and path.name != INDEX
-    ]
-    if loose:
-        named = set(read_column(_index(directory), "file"))
-        for path in loose:
-            if path.name not in named:
-                path.unlink()
 
 
 def _check_keys(metadata: Path) -> None:

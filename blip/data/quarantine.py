@@ -22,15 +22,15 @@ __all__ = ["INDEX", "NEAR_DUPLICATE", "Payload", "Quarantined", "read_quarantine
 
 NEAR_DUPLICATE = "near_duplicate"  # the reason of a training picture that looks like an evaluation picture
 COLUMNS = ["key", "reason", "detail", "file"]
-_PLACE = re.compile(r"(?:([0-9]+\.tar)/)?([A-Za-z0-9_\-]+)")
+_PLACE = re.compile(r"([0-9]+\.tar)/([A-Za-z0-9_\-]+)")
 
 
 @dataclass(frozen=True)
 class Payload:
-    """Where the bytes of a refused sample are: a member of a tar, or a file, as in datasets of earlier versions."""
+    """Where the bytes of a refused sample are: a member of a tar."""
 
     path: Path
-    member: str = ""
+    member: str
 
     def read(self) -> bytes:
         """The bytes, in memory; each call reads the tar up to the member.
@@ -38,8 +38,6 @@ class Payload:
         Raises:
             BlipError: they are not there, or the tar is damaged.
         """
-        if not self.member:
-            return _read_file(self.path)
         if not self.path.is_file():
             raise BlipError(f"{self.path} is not there")
         why = f"{self.path} has no {self.member}"
@@ -78,12 +76,5 @@ def _payload(folder: Path, file: str) -> Payload:
     place = _PLACE.fullmatch(file)
     if place is None:
         raise BlipError(f"{folder / INDEX} names {file!r}, which is no place in a quarantine")
-    tar, name = place.groups()
-    return Payload(folder / tar, name) if tar else Payload(folder / name)
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BlipError(f"{path} cannot be read: {error}") from None
+    tar, member = place.groups()
+    return Payload(folder / tar, member)

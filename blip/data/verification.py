@@ -106,12 +106,11 @@ def _row_problems(sample: Sample, row: Row) -> Iterator[str]:
         "height": sample.height,
         "bytes": len(sample.media),
         "sha256": sha256(sample.media).hexdigest(),
+        PARTNER_SHA256: None if sample.partner is None else sha256(sample.partner).hexdigest(),
     }
-    if row.get(PARTNER_SHA256):  # earlier versions noted none
-        facts[PARTNER_SHA256] = None if sample.partner is None else sha256(sample.partner).hexdigest()
     for name, value in facts.items():
-        if row[name] != value:
-            yield f"key {sample.key} has {name} {value}, {METADATA} says {row[name]}"
+        if row.get(name) != value:
+            yield f"key {sample.key} has {name} {value}, {METADATA} says {row.get(name)}"
 
 
 def _rows_altogether(dataset: PairsDataset) -> Iterator[str]:
@@ -164,20 +163,18 @@ def _quarantine(dataset: PairsDataset) -> Iterator[str]:
 
 
 def _payloads(dataset: PairsDataset) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Each file that the index names, with the keys of the members it names of it: a part's rows are neighbours."""
+    """Each tar that the index names, with the keys of the members it names of it: a part's rows are neighbours."""
     kept = ((one.key, one.payload) for one in read_quarantine(dataset.path) if one.payload)
     for path, group in groupby(kept, key=lambda one: one[1].path):
         yield path, {payload.member: key for key, payload in group}
 
 
 def _payload_problems(path: Path, named: dict[str, str]) -> Iterator[str]:
-    """Where the index and a file of payloads differ; of a tar one member at a time is held."""
+    """Where the index and a tar of payloads differ; one member at a time is held."""
     if not path.is_file():
         first, *others = named.values()
         more = f" and {len(others):,} more" if others else ""
         yield f"{path.name} is missing, with the bytes of {first}{more}"
-        return
-    if "" in named:  # a file of its own, as earlier versions kept them
         return
     for member in read_members(path, path.name):
         key = named.pop(member.name, None)

@@ -74,7 +74,7 @@ class Text:
     def voices(self) -> dict[str, float]:
         """Who had a say, and the log-odds each adds up to the score; empty where the filter decided alone.
 
-        A score of 0 or 1, which older audits have of the surest texts, does not tell the filter's.
+        A score of 0 or 1, to which those of the surest texts are rounded, does not tell the filter's.
         """
         others = {"similar pictures": self.neighbours, "captioner": self.likelihood}
         heard = {name: value for name, value in others.items() if value}

@@ -129,10 +129,9 @@ def _link(source: Path, target: Path) -> None:
 
 def _noted(folder: Path) -> dict[str, Any] | None:
     try:
-        noted = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        return json.loads((folder / NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return noted if "made_of" in noted else None  # one of an older version
 
 
 def _saved(stage: str) -> str:

@@ -274,7 +274,7 @@ class CheckpointStore:
             marker = _marker(path)
         except BlipError as error:
             return str(error)
-        if marker.get("fingerprint", self.fingerprint) != self.fingerprint:
+        if marker["fingerprint"] != self.fingerprint:
             return "a run with other settings or data wrote it"
         files = list(marker["files"].items())[self.rank :: self.world]
         found = (damage(path / name, Written(**written)) for name, written in files)
@@ -341,7 +341,7 @@ def _marker(checkpoint: Path) -> dict[str, Any]:
     try:
         marker = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
         whole = MODEL in marker["files"] and all(Written(**values) for values in marker["files"].values())
-        step, _, _ = marker["step"], marker["world"], marker["loss"]
+        step, *_ = (marker[name] for name in ("step", "world", "loss", "fingerprint"))
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BlipError(f"its file {COMPLETE!r} is damaged ({type(error).__name__}: {error})") from error
     if not whole or step != _step(checkpoint):

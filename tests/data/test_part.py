@@ -187,19 +187,3 @@ def test_a_part_that_nobody_began_is_not_searched_for(
     write(tmp_path, 1)
     monkeypatch.undo()
     assert finished(tmp_path).keys() == {0, 1}
-
-
-def test_bytes_in_files_of_their_own_stay_only_as_far_as_the_index_names_them(tmp_path: Path) -> None:
-    """As earlier versions kept them, and a dataset begun by one is finished by this."""
-    for number in (0, 1):
-        with PartWriter(tmp_path, number) as part:
-            part.add(sample(f"key-{number}"), phash=1)
-            part.quarantine("bad", "truncated", "cut")
-    table = tmp_path / "parts/00000.quarantine.parquet"
-    row = pq.read_table(table).to_pylist()[0] | {"file": "00000-0000-bad"}
-    pq.write_table(pa.Table.from_pylist([row]), table)
-    for name in ("00000-0000-bad", "00001-0000-bad"):
-        (tmp_path / "quarantine" / name).write_bytes(b"half")
-    assemble(tmp_path, parents=[], parameters={})
-    left = sorted(path.name for path in (tmp_path / "quarantine").iterdir())
-    assert left == ["00000-0000-bad", "index.parquet"]

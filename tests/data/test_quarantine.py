@@ -60,8 +60,6 @@ def test_bytes_are_read_when_they_are_asked_for(index: Callable[[str], Path]) ->
     [
         ("00000.tar/0001-link", "not a plain one"),
         ("00000.tar/0003-lost", "has no 0003-lost"),
-        ("00000-0000-lost", "No such file"),
-        ("sub", "Is a directory"),
     ],
 )
 def test_bytes_that_are_not_there_are_an_error(index: Callable[[str], Path], file: str, why: str) -> None:
@@ -86,6 +84,7 @@ def test_a_tar_that_leads_back_to_its_beginning_is_damaged(tmp_path: Path) -> No
         "../secret",
         "..",
         "../shards.tar/0002-good",
+        "sub",
         "sub/00000.tar/0002-good",
         "sub/secret",
         "00000.tar/../secret",

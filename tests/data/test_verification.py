@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blip.data.archive import add_member, read_members
+from blip.data.archive import add_member
 from blip.data.manifest import Shard
 from blip.data.pairs import PairsDataset, PairsWriter
-from blip.data.quarantine import read_quarantine
 from blip.data.verification import verify
 
 from .conftest import draw, encoded, sample
@@ -66,7 +65,7 @@ def test_a_changed_byte_is_traced_to_its_key(make_dataset: Make) -> None:
     ]
 
 
-def test_a_pair_has_a_digest_of_each_picture_which_earlier_versions_lacked(tmp_path: Path) -> None:
+def test_a_pair_has_a_digest_of_each_picture(tmp_path: Path) -> None:
     with PairsWriter(tmp_path / "d", samples_per_shard=4, parents=[], parameters={}) as writer:
         writer.add(replace(sample(0), partner=encoded(draw(1)), partner_extension="png"))
         writer.add(sample(2))
@@ -79,9 +78,6 @@ def test_a_pair_has_a_digest_of_each_picture_which_earlier_versions_lacked(tmp_p
         f"shard shards/00000.tar: key key-00000 has partner_sha256 {digest}, {told}",
         f"shard shards/00000.tar: key key-00002 has partner_sha256 None, {told}",
     ]
-    path = dataset.path / "metadata.parquet"
-    pq.write_table(pq.read_table(path).drop_columns("partner_sha256"), path)
-    assert verify(dataset) == []
 
 
 def test_a_missing_and_a_shortened_shard_are_named(make_dataset: Make) -> None:
@@ -209,30 +205,6 @@ def test_a_cut_and_a_missing_tar_of_payloads_are_named(tmp_path: Path) -> None:
     ]
     (dataset.path / "quarantine/00000.tar").unlink()
     assert verify(dataset) == ["quarantine: 00000.tar is missing, with the bytes of bad and 1 more"]
-
-
-def test_payloads_in_files_of_their_own_are_verified_too(tmp_path: Path) -> None:
-    """Of datasets that an earlier version made."""
-    dataset = refuse(tmp_path / "d")
-    spread_payloads(dataset)
-    assert verify(dataset) == []
-    assert [one.payload.read() for one in read_quarantine(dataset.path) if one.payload] == [b"half", b"noise"]
-    (dataset.path / "quarantine/00000-0000-bad").unlink()
-    (dataset.path / "quarantine/stray").write_bytes(b"")
-    assert verify(dataset) == [
-        "quarantine: 00000-0000-bad is missing, with the bytes of bad",
-        "quarantine has 1 files that its index does not name",
-    ]
-
-
-def spread_payloads(dataset: PairsDataset) -> None:
-    folder = dataset.path / "quarantine"
-    table = pq.read_table(folder / "index.parquet")
-    for member in read_members(folder / "00000.tar"):
-        (folder / f"00000-{member.name}").write_bytes(member.data)
-    (folder / "00000.tar").unlink()
-    rows = [row | {"file": row["file"].replace(".tar/", "-")} for row in table.to_pylist()]
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / "index.parquet")
 
 
 def test_files_that_are_no_part_of_it_are_named(make_dataset: Make) -> None:

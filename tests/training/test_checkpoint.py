@@ -345,17 +345,6 @@ def test_a_checkpoint_that_another_run_wrote_here_is_passed_over(
     assert "step-000002: a run with other settings or data wrote it" in capfd.readouterr().err
 
 
-def test_a_marker_from_before_it_said_whose_it_is_is_good(engine: Any, tmp_path: Path) -> None:
-    store = store_of(tmp_path)
-    store.save(engine, 1, {})
-    marker = store.directory / "step-000001" / COMPLETE
-    said = json.loads(marker.read_text())
-    del said["fingerprint"]
-    marker.write_text(json.dumps(said))
-    place = store_of(tmp_path).restore(engine)
-    assert place is not None and place["step"] == 1
-
-
 def test_what_was_broken_off_is_removed(engine: Any, tmp_path: Path) -> None:
     store = store_of(tmp_path)
     store.save(engine, 1, {})

@@ -197,23 +197,13 @@ def _take_back(directory: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def fingerprint(path: Path) -> str:
-    """Sizes and times of a file, or of what lies in a folder: it changes when they change."""
-    stats = [(entry.name, entry.stat()) for entry in _entries(path)]
-    return sha256(repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]).encode()).hexdigest()
-
-
 def content_of(path: Path) -> str:
     """SHA-256 of a file, or of names and bytes of the files in a folder: a copy has the same."""
     digest = sha256()
-    for entry in filter(Path.is_file, _entries(path)):
+    entries = sorted(path.iterdir()) if path.is_dir() else [path]
+    for entry in filter(Path.is_file, entries):
         digest.update(f"{entry.name} {file_sha256(entry)}\n".encode())
     return digest.hexdigest()
-
-
-def _entries(path: Path) -> list[Path]:
-    entries = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [entry for entry in entries if entry.exists()]
 
 
 def _place(target: Path) -> Path:

@@ -29,7 +29,7 @@ from blip.training.footprint import Footprint, footprint
 from blip.training.peak import device_peak
 from blip.training.precision import autocast_dtype
 from blip.training.scaling import GPUS, LOADER, Hardware, Work
-from blip.training.work import answer_work, dialog_work, pair_work, statement_work
+from blip.training.work import ASKED_WORK, pair_work
 
 TRAINED = tuple(
     name for name, stage in STAGES.items() if stage.trains and name != "rounds"
@@ -170,19 +170,8 @@ class Plan:
         wanted, training = self.run.objective, self.run.training
         config, locked = network_config(self.model, self.vocabulary), not self.run.optimiser.vision_lr
         again, asked = training.activation_checkpointing, wanted.questions_per_image
-        abroad = wanted.itm_negatives == "global" and training.ranks > 1
-        if self.job.task == "questions":
-            parts = answer_work(
-                config, self.texts, questions=asked, locked_vision=locked, checkpointing=again
-            )
-        elif self.job.task == "statements":
-            parts = statement_work(
-                config, self.texts, statements=asked, locked_vision=locked, checkpointing=again
-            )
-        elif self.job.task == "dialogs":
-            parts = dialog_work(
-                config, self.texts, questions=asked, locked_vision=locked, checkpointing=again
-            )
+        if asking := ASKED_WORK.get(self.job.task):
+            parts = asking(config, self.texts, asked=asked, locked_vision=locked, checkpointing=again)
         else:
             parts = pair_work(
                 config,
@@ -194,7 +183,7 @@ class Plan:
                 captions=wanted.captions_per_image,
                 checkpointing=again,
                 cached=training.accumulate_features,
-                abroad=abroad,
+                abroad=wanted.itm_negatives == "global" and training.ranks > 1,
                 distractors=bool(self.run.distractors),
             )
         weights = sum(p.numel() * 4 for p in self.objective.parameters() if p.requires_grad)

@@ -41,7 +41,7 @@ from blip.tracking.registry import resolve
 from blip.tracking.runs import StageRun
 from blip.training.collate import DialogCollate, PairCollate, QuestionCollate, StatementCollate
 from blip.training.engine import choose_device
-from blip.training.flops import answer_flops, dialog_flops, pair_flops, statement_flops
+from blip.training.flops import ASKED_FLOPS, pair_flops
 from blip.training.health import said_in
 from blip.training.launch.crew import Crew, current_crew
 from blip.training.launch.place import Place
@@ -202,14 +202,9 @@ def _save(objective: Objectives, tokenizer: Tokenizer, card: ModelCard, director
 def published_flops(job: Job, network: Network, model: Model) -> float:
     """The published work of one picture (or pair of pictures) of the run, in FLOP."""
     objective, locked = job.run.objective, not job.run.optimiser.vision_lr
-    tokens, asked = model.text.max_tokens, objective.questions_per_image
-    config = BlipConfig(network.config.vision, network.config.text)
-    if job.task == "questions":
-        parts = answer_flops(config, tokens, questions=asked, locked_vision=locked)
-    elif job.task == "statements":
-        parts = statement_flops(config, tokens, statements=asked, locked_vision=locked)
-    elif job.task == "dialogs":
-        parts = dialog_flops(config, tokens, questions=asked, locked_vision=locked)
+    tokens, config = model.text.max_tokens, BlipConfig(network.config.vision, network.config.text)
+    if flops := ASKED_FLOPS.get(job.task):
+        parts = flops(config, tokens, asked=objective.questions_per_image, locked_vision=locked)
     else:
         parts = pair_flops(
             config,

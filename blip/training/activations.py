@@ -145,7 +145,7 @@ def answer_bytes(
     texts: Texts,
     device: str,
     dtype: torch.dtype,
-    questions: int,
+    asked: int,
     checkpointing: bool,
     locked_vision: bool = False,
 ) -> float:
@@ -157,7 +157,7 @@ def answer_bytes(
     looked = _cross(config, seen, texts, machine, itm=False, lm=True, checkpointing=checkpointing)
     read = 2 * config.text.layers * texts.longest * config.text.width * machine.item
     each = question + answer + looked + read + 2 * _words(config.text, texts.mean, machine)
-    return _image(config, machine, checkpointing, locked_vision) + questions * each
+    return _image(config, machine, checkpointing, locked_vision) + asked * each
 
 
 def statement_bytes(
@@ -165,7 +165,7 @@ def statement_bytes(
     texts: Texts,
     device: str,
     dtype: torch.dtype,
-    statements: int,
+    asked: int,
     checkpointing: bool,
     locked_vision: bool = False,
 ) -> float:
@@ -181,7 +181,7 @@ def statement_bytes(
     merges = text.layers - text.layers // 2
     found = (text.layers - 1) * texts.mean + 1 + 2 * ((merges - 1) * texts.mean + 1)
     second = found * text.width * machine.item
-    return images + statements * (read + looked + second)
+    return images + asked * (read + looked + second)
 
 
 def dialog_bytes(
@@ -189,7 +189,7 @@ def dialog_bytes(
     texts: Texts,
     device: str,
     dtype: torch.dtype,
-    questions: int,
+    asked: int,
     checkpointing: bool,
     locked_vision: bool = False,
 ) -> float:
@@ -204,7 +204,7 @@ def dialog_bytes(
     read = _stack(text, texts, machine, True, checkpointing, 1)
     vision = 0.0 if locked_vision else vision_bytes(config.vision, machine, checkpointing)
     projected = _projected(config, machine, seen)
-    return vision + projected + written + joined + 2 * questions * (read + looked)
+    return vision + projected + written + joined + 2 * asked * (read + looked)
 
 
 def _image(config: BlipConfig, machine: Machine, checkpointing: bool, locked: bool) -> float:

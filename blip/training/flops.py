@@ -55,7 +55,7 @@ def pair_flops(
 
 
 def answer_flops(
-    config: BlipConfig, tokens: int, *, questions: int = 1, locked_vision: bool = False
+    config: BlipConfig, tokens: int, *, asked: int = 1, locked_vision: bool = False
 ) -> dict[str, float]:
     """FLOPs of an image with its questions: the encoder reads each with the image, the decoder answers (5.3)."""
     image = vision_flops(config.vision, not locked_vision)
@@ -63,13 +63,13 @@ def answer_flops(
     answer = text_flops(config.text, tokens, context=tokens) + head_flops(config.text, tokens)
     return {
         "vision": image if locked_vision else BACKWARD * image,
-        "question": BACKWARD * questions * question,
-        "answer": BACKWARD * questions * answer,
+        "question": BACKWARD * asked * question,
+        "answer": BACKWARD * asked * answer,
     }
 
 
 def statement_flops(
-    config: BlipConfig, tokens: int, *, statements: int = 1, locked_vision: bool = False
+    config: BlipConfig, tokens: int, *, asked: int = 1, locked_vision: bool = False
 ) -> dict[str, float]:
     """FLOPs of two images with their statements: each is read with both (5.4); half of the layers merge the two."""
     image, text = vision_flops(config.vision, not locked_vision), config.text
@@ -79,12 +79,12 @@ def statement_flops(
     merging = 2 * (text.layers - text.layers // 2) * tokens * 2 * text.width**2
     return {
         "vision": (1 if locked_vision else BACKWARD) * 2 * image,
-        "statements": BACKWARD * statements * (read + merging),
+        "statements": BACKWARD * asked * (read + merging),
     }
 
 
 def dialog_flops(
-    config: BlipConfig, tokens: int, *, questions: int = 1, locked_vision: bool = False
+    config: BlipConfig, tokens: int, *, asked: int = 1, locked_vision: bool = False
 ) -> dict[str, float]:
     """FLOPs of an image, its caption and questions, each read with its right answer and with a wrong one (5.5)."""
     image, caption = vision_flops(config.vision, not locked_vision), min(tokens, CAPTION_TOKENS)
@@ -92,8 +92,12 @@ def dialog_flops(
     return {
         "vision": image if locked_vision else BACKWARD * image,
         "caption": BACKWARD * text_flops(config.text, caption),
-        "dialogs": BACKWARD * 2 * questions * read,
+        "dialogs": BACKWARD * 2 * asked * read,
     }
+
+
+ASKED_FLOPS = {"questions": answer_flops, "statements": statement_flops, "dialogs": dialog_flops}
+"""By task, of those where texts are asked about a picture; `asked` is how many."""
 
 
 def vision_flops(config: VisionConfig, dropped: bool = True) -> float:

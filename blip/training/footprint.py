@@ -30,6 +30,11 @@ from blip.training.activations import (
 from blip.training.groups import parameter_groups, trainable
 
 Objective = PairObjective | AnswerObjective | StatementObjective | DialogObjective
+ASKED_BYTES = {
+    AnswerObjective: answer_bytes,
+    StatementObjective: statement_bytes,
+    DialogObjective: dialog_bytes,
+}
 
 FLOAT = 4
 OTHER_BATCHES = "other batches"  # the images of a step beside those of the batch, where ITC is of all of them
@@ -140,17 +145,12 @@ def _forward(
     size, asked = network.config.vision.image_size, wanted.questions_per_image
     locked = not run.optimiser.vision_lr
     pictures = images * 3 * size**2 * (FLOAT + 1)
-    if isinstance(objective, StatementObjective):
+    if asking := ASKED_BYTES.get(type(objective)):
         sizes = BlipConfig(network.config.vision, network.config.text)
-        each = statement_bytes(sizes, texts, device, dtype, asked, checkpointing, locked)
-        return {"activations": images * each, "batch": 2 * pictures}
+        each = asking(sizes, texts, device, dtype, asked, checkpointing, locked)
+        both = 1 + isinstance(objective, StatementObjective)
+        return {"activations": images * each, "batch": both * pictures}
     assert isinstance(network, BlipNetwork)
-    if isinstance(objective, AnswerObjective):
-        each = answer_bytes(network.config, texts, device, dtype, asked, checkpointing, locked)
-        return {"activations": images * each, "batch": pictures}
-    if isinstance(objective, DialogObjective):
-        each = dialog_bytes(network.config, texts, device, dtype, asked, checkpointing, locked)
-        return {"activations": images * each, "batch": pictures}
     kept: Kept = activation_bytes(
         network.config,
         texts,

@@ -73,7 +73,7 @@ def answer_work(
     config: BlipConfig,
     texts: Texts,
     *,
-    questions: int = 1,
+    asked: int = 1,
     locked_vision: bool = False,
     checkpointing: bool = False,
 ) -> dict[str, float]:
@@ -85,9 +85,9 @@ def answer_work(
     answer = _stack(text, texts, texts.longest, first_only=False)
     return {
         "vision": _vision(config, both, locked_vision),
-        "keys and values": BACKWARD * (of_image + questions * of_question),
-        "question": both * questions * _stack(text, texts, seen, first_only=False),
-        "answer": questions * (both * answer + BACKWARD * head),
+        "keys and values": BACKWARD * (of_image + asked * of_question),
+        "question": both * asked * _stack(text, texts, seen, first_only=False),
+        "answer": asked * (both * answer + BACKWARD * head),
     }
 
 
@@ -95,7 +95,7 @@ def statement_work(
     config: BlipConfig,
     texts: Texts,
     *,
-    statements: int = 1,
+    asked: int = 1,
     locked_vision: bool = False,
     checkpointing: bool = False,
 ) -> dict[str, float]:
@@ -107,7 +107,7 @@ def statement_work(
     return {
         "vision": 2 * _vision(config, both, locked_vision),
         "keys and values": 2 * BACKWARD * 4 * text.layers * seen * config.vision.width * text.width,
-        "statements": both * statements * (2 * read - alone + merging),
+        "statements": both * asked * (2 * read - alone + merging),
     }
 
 
@@ -115,7 +115,7 @@ def dialog_work(
     config: BlipConfig,
     texts: Texts,
     *,
-    questions: int = 1,
+    asked: int = 1,
     locked_vision: bool = False,
     checkpointing: bool = False,
 ) -> dict[str, float]:
@@ -127,8 +127,12 @@ def dialog_work(
         "vision": _vision(config, both, locked_vision),
         "caption": both * _stack(text, caption, 0, first_only=False),
         "keys and values": BACKWARD * 4 * text.layers * seen * config.vision.width * text.width,
-        "dialogs": both * 2 * questions * _stack(text, texts, seen, first_only=True),
+        "dialogs": both * 2 * asked * _stack(text, texts, seen, first_only=True),
     }
+
+
+ASKED_WORK = {"questions": answer_work, "statements": statement_work, "dialogs": dialog_work}
+"""By task, of those where texts are asked about a picture; `asked` is how many."""
 
 
 def _vision(config: BlipConfig, both: int, locked: bool) -> float:

@@ -82,13 +82,13 @@ def test_dropped_patches_are_not_counted_but_the_twin_sees_all() -> None:
 
 
 def test_questions_cost_an_encoder_and_a_decoder_each() -> None:
-    one, four = answer_flops(BASE, 30), answer_flops(BASE, 30, questions=4)
+    one, four = answer_flops(BASE, 30), answer_flops(BASE, 30, asked=4)
     assert one["question"] == pytest.approx(35.3e9, rel=0.01)
     assert (four["vision"], four["answer"]) == (one["vision"], 4 * one["answer"])
 
 
 def test_a_statement_is_read_once_with_two_cross_attentions_a_layer() -> None:
-    one, three = statement_flops(BASE, 30), statement_flops(BASE, 30, statements=3)
+    one, three = statement_flops(BASE, 30), statement_flops(BASE, 30, asked=3)
     assert one["vision"] == 2 * answer_flops(BASE, 30)["vision"]
     assert (three["vision"], three["statements"]) == (one["vision"], 3 * one["statements"])
     single = answer_flops(BASE, 30)["question"]
@@ -97,7 +97,7 @@ def test_a_statement_is_read_once_with_two_cross_attentions_a_layer() -> None:
 
 
 def test_a_question_of_a_dialog_is_read_with_two_answers() -> None:
-    one, three = dialog_flops(BASE, 200), dialog_flops(BASE, 200, questions=3)
+    one, three = dialog_flops(BASE, 200), dialog_flops(BASE, 200, asked=3)
     assert (one["vision"], one["caption"]) == (three["vision"], three["caption"])
     assert three["dialogs"] == 3 * one["dialogs"]
     assert one["dialogs"] > 2 * answer_flops(BASE, 200)["question"], "the caption is looked at, too"

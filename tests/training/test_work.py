@@ -105,7 +105,7 @@ def test_a_base_pair_costs_five_eighths_of_the_published_work():
 
 
 def test_questions_of_an_image_share_its_keys_and_values():
-    one, four = (answer_work(CONFIG, Texts(12, 20), questions=n) for n in (1, 4))
+    one, four = (answer_work(CONFIG, Texts(12, 20), asked=n) for n in (1, 4))
     assert four["vision"] == one["vision"]
     assert four["answer"] == 4 * one["answer"]
     assert four["keys and values"] < 3 * one["keys and values"]
@@ -125,7 +125,7 @@ def test_statements_about_two_images_cost_what_torch_counts(checkpointing: bool)
         objective(batch)["loss"].backward()
 
     texts = Texts(LENGTH, LENGTH)
-    reckoned = sum(statement_work(CONFIG, texts, statements=2, checkpointing=checkpointing).values())
+    reckoned = sum(statement_work(CONFIG, texts, asked=2, checkpointing=checkpointing).values())
     assert reckoned == pytest.approx(counted_flops(step) / PAIRS, rel=0.03)
 
 

@@ -10,14 +10,13 @@ They are noted every minute: of an attempt that was killed, those until the last
 """
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from blip.atomic import write_json
+from blip.repeating import repeated
 from blip.tracking.store import STATE
 
 FOLDER = STATE / "seconds"
@@ -27,7 +26,7 @@ EVERY = 60.0  # seconds between two notes
 @contextmanager
 def counted(stage: str, run_id: str) -> Iterator[Callable[[], float]]:
     """Count the seconds of an attempt, beside those of the attempts before it that had the same MLflow run."""
-    file, done, began = FOLDER / f"{stage}.json", threading.Event(), time.monotonic()
+    file, began = FOLDER / f"{stage}.json", time.monotonic()
     before = _noted(file, run_id)
 
     def seconds() -> float:
@@ -36,17 +35,8 @@ def counted(stage: str, run_id: str) -> Iterator[Callable[[], float]]:
     def note() -> None:
         write_json(file, {"run": run_id, "seconds": seconds()})
 
-    def keep_noting() -> None:
-        while not done.wait(EVERY):
-            note()
-        note()
-
-    with ThreadPoolExecutor(1, thread_name_prefix="seconds") as pool:
-        pool.submit(keep_noting)
-        try:
-            yield seconds
-        finally:
-            done.set()
+    with repeated(note, EVERY):
+        yield seconds
 
 
 def _noted(file: Path, run_id: str) -> float:

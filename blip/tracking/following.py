@@ -6,12 +6,11 @@ with following(run, Path("runs/pretrain/curve.csv")):
 
 import csv
 import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from blip.repeating import repeated
 from blip.tracking.runs import StageRun
 
 SECONDS = 5.0  # between two looks at the file
@@ -27,20 +26,10 @@ def following(run: StageRun, path: Path, prefix: str = "", every: float = SECOND
     step that they resume from: it is left alone until then. When it is cut later, by a run that goes
     back to a checkpoint, rows that differ from those before are logged beside them: the later one of a step counts.
     """
-    curve, done = _Curve(path), threading.Event()
-
-    def follow() -> None:
-        while not done.wait(every):
-            _log(run, curve, prefix)
-
-    with ThreadPoolExecutor(1, thread_name_prefix="curve") as pool:
-        followed = pool.submit(follow)
-        try:
-            yield
-        finally:
-            done.set()
-            followed.result()
-            _log(run, curve, prefix)
+    curve = _Curve(path)
+    with repeated(lambda: _log(run, curve, prefix), every) as followed:
+        yield
+    followed.result()
 
 
 def _log(run: StageRun, curve: "_Curve", prefix: str) -> None:

@@ -43,6 +43,7 @@ TRAINED = RUNS / "ablation"
 FOLDER = "ablation"  # below data/datasets
 WEB_ARMS = ("human", "noisy", "repeated")
 ARMS = (*WEB_ARMS, *CHOICES)
+AGAINST = ("noisy", "human", "F")  # arms that the others are held against
 FIGURES = {
     "i2t_r1": "image to text R@1",
     "t2i_r1": "text to image R@1",
@@ -214,10 +215,10 @@ def table(results: Results) -> list[tuple[str, ...]]:
     return rows
 
 
-def gains(results: Results, against: Sequence[str] = ("noisy", "human", "F")) -> list[tuple[str, ...]]:
-    """Header and a row for every arm and each of those that it is held against: the gain in every figure."""
+def gains(results: Results) -> list[tuple[str, ...]]:
+    """Header and a row for every arm and each of `AGAINST`: the gain in every figure."""
     rows = [("arm", "gain over", *FIGURES.values())]
-    for base in (base for base in against if base in results):
+    for base in (base for base in AGAINST if base in results):
         rows += [
             (arm, base, *(str(_gain(results[arm], results[base], name)) for name in FIGURES))
             for arm in results

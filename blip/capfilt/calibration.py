@@ -52,6 +52,7 @@ ROUND = (
     0.998,
 )
 """Thresholds to show: evenly spread log-odds, for a trained filter is sure of most texts."""
+JUDGED = 2000  # pairs, or web texts, that a threshold is found with at most
 DRAWS = 1000  # sets of pictures, for an interval
 EDGES = (0.025, 0.975)  # of them
 
@@ -111,7 +112,7 @@ class Measured:
         kept = right + wrong
         return Point(threshold, right / kept if kept else math.nan, recall, kept)
 
-    def interval(self, threshold: float, noise: float, seed: int = 0) -> tuple[float, float]:
+    def interval(self, threshold: float, noise: float) -> tuple[float, float]:
         """Where 95% of the precisions lie that other pictures would have given, each drawn with all its texts.
 
         It knows nothing of how far the noise is from what was assumed. No numbers where nothing is kept.
@@ -121,7 +122,7 @@ class Measured:
         asked = np.bincount(picture, minlength=pictures)
         passed = np.bincount(picture, self.mismatched >= threshold, minlength=pictures)
         chances = np.full(pictures, 1 / pictures)
-        drawn = np.random.default_rng(seed).multinomial(pictures, chances, size=DRAWS)
+        drawn = np.random.default_rng(0).multinomial(pictures, chances, size=DRAWS)
         right = (1 - noise) * (drawn @ (self.matched >= threshold)) / pictures
         wrong = noise * (drawn @ passed) / (drawn @ asked)
         kept = right + wrong
@@ -152,17 +153,15 @@ class Measured:
         return found
 
 
-def measure(
-    jury: Jury, held_out: Pairs, seed: int = 0, limit: int = 2000, beat: Heartbeat = UNHEARD
-) -> Measured:
-    """Judge at most `limit` held-out pairs, and each image with texts of other images; `beat` has signs meanwhile.
+def measure(jury: Jury, held_out: Pairs, seed: int = 0, beat: Heartbeat = UNHEARD) -> Measured:
+    """Judge at most `JUDGED` held-out pairs, and each image with texts of other images; `beat` has signs meanwhile.
 
     Raises:
         BlipError: there are not two pairs with different texts.
     """
     dataset = PairsDataset.open(held_out.dataset)
     matched, mismatched, pictures = [], [], []
-    for asked in beat.watched(ask(dataset, excluded_in(held_out.excluded), seed, limit)):
+    for asked in beat.watched(ask(dataset, excluded_in(held_out.excluded), seed, JUDGED)):
         views = look([sample.media for sample in asked.samples], jury.wanted)
         scores, own = judge_texts(jury, asked.samples, views, asked.texts), len(asked.samples)
         pictures += [len(matched) + place for place, _ in asked.texts[own:]]
@@ -182,14 +181,12 @@ def judge_texts(
     return verdicts.probability.tolist()
 
 
-def threshold_for_share(
-    jury: Jury, web: Pairs, share: float, limit: int = 2000, beat: Heartbeat = UNHEARD
-) -> float:
-    """The threshold that keeps a share of the web texts, from `limit` of them spread over the shards.
+def threshold_for_share(jury: Jury, web: Pairs, share: float, beat: Heartbeat = UNHEARD) -> float:
+    """The threshold that keeps a share of the web texts, from `JUDGED` of them spread over the shards.
 
     Damaged shards and pictures that cannot be decoded give none: the jobs that bootstrap them set them aside.
     """
-    shards, each = web.spread(limit)
+    shards, each = web.spread(JUDGED)
     if not shards:
         raise BlipError(f"{web.dataset} has no sample to find a threshold with")
     scores = [score for shard in shards for score in _scores(jury, web, shard, each, beat)]

@@ -62,16 +62,16 @@ def load_settings(
         raise BadArguments(_explain(error, f"{path} with --set" if overrides else path, Settings)) from None
 
 
-def read_written(path: Path = WRITTEN) -> Settings:
+def read_written() -> Settings:
     """The settings that `blip settings --out` wrote down: complete, with the recipe laid over them already.
 
     Raises:
         BadArguments: the file is missing or not YAML, or was written by other code than this.
     """
     try:
-        return Settings.model_validate(_read_yaml(path))
+        return Settings.model_validate(_read_yaml(WRITTEN))
     except ValidationError as error:
-        raise BadArguments(_explain(error, path, Settings)) from None
+        raise BadArguments(_explain(error, WRITTEN, Settings)) from None
 
 
 def read_override(text: str) -> tuple[str, Any]:

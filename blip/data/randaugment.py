@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]  # [H, W, 3], RGB
 
 FILL = (128, 128, 128)
-MAX_LEVEL = 10
+COUNT, LEVEL, MAX_LEVEL = 2, 5, 10
 LEVELS = np.arange(256, dtype=np.float64)
 
 
-def randaugment(image: Pixels, rng: Random, count: int = 2, level: int = 5) -> Pixels:
-    """`count` operations drawn with repetition, each applied with probability 1/2."""
-    for operation in rng.choices(OPERATIONS, k=count):
+def randaugment(image: Pixels, rng: Random) -> Pixels:
+    """`COUNT` operations drawn with repetition, each applied with probability 1/2."""
+    for operation in rng.choices(OPERATIONS, k=COUNT):
         if rng.random() < 0.5:
-            image = operation(np.ascontiguousarray(image), level / MAX_LEVEL, rng)
+            image = operation(np.ascontiguousarray(image), LEVEL / MAX_LEVEL, rng)
     return image
 
 

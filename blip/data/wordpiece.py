@@ -11,23 +11,23 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
+LEAST = 2  # how often a pair must occur to be merged, and a character to be kept
 INSIDE = "##"  # begins the pieces that continue a word
 Pair = tuple[str, str]
 
 
-def learn_pieces(words: Mapping[str, int], size: int, alphabet: str, least: int = 2) -> list[str]:
+def learn_pieces(words: Mapping[str, int], size: int, alphabet: str) -> list[str]:
     """Pieces of words, the single characters first.
 
     Args:
         words: how often each word occurs.
         size: the most pieces to return.
         alphabet: characters to have in any case, both at a word's begin and inside.
-        least: how often a pair must occur to be merged, and a character to be kept.
     """
-    pieces = dict.fromkeys(_characters(words, alphabet, least)[:size])
+    pieces = dict.fromkeys(_characters(words, alphabet)[:size])
     merger = _Merger(words)
     while len(pieces) < size:
-        piece = merger.merge_best(least)
+        piece = merger.merge_best()
         if piece is None:
             break
         pieces[piece] = None
@@ -38,13 +38,13 @@ def _split(word: str) -> list[str]:
     return [word[0], *(INSIDE + character for character in word[1:])]
 
 
-def _characters(words: Mapping[str, int], alphabet: str, least: int) -> list[str]:
+def _characters(words: Mapping[str, int], alphabet: str) -> list[str]:
     counts: Counter[str] = Counter()
     for word, count in words.items():
         for piece in _split(word):
             counts[piece] += count
     always = [*alphabet, *(INSIDE + character for character in alphabet)]
-    others = sorted((piece for piece in counts if counts[piece] >= least), key=lambda p: (-counts[p], p))
+    others = sorted((piece for piece in counts if counts[piece] >= LEAST), key=lambda p: (-counts[p], p))
     return list(dict.fromkeys([*always, *others[:1000]]))
 
 
@@ -60,13 +60,13 @@ class _Merger:
         self._heap = [(-count, pair) for pair, count in self._counts.items()]
         heapq.heapify(self._heap)
 
-    def merge_best(self, least: int) -> str | None:
+    def merge_best(self) -> str | None:
         """Join the most frequent pair (of equals the first by name) everywhere; None if none is left."""
         while self._heap:
             count, pair = heapq.heappop(self._heap)
             if -count != self._counts[pair]:
                 continue  # has changed since, and is in the heap again
-            if -count < least:
+            if -count < LEAST:
                 return None
             return self._merge(pair)
         return None

@@ -37,16 +37,16 @@ def recall_at(ranks_Q: Tensor, ks: Sequence[int] = RECALLS) -> dict[int, float]:
     return {k: float((ranks_Q <= k).double().mean()) for k in ks}
 
 
-def chance_at(positives_QC: Tensor, ks: Sequence[int] = RECALLS) -> dict[int, float]:
+def chance_at(positives_QC: Tensor) -> dict[int, float]:
     """The recall@K that an order at random is expected to reach: that any positive of a query is among K drawn."""
     candidates = positives_QC.shape[1]
     others_Q = candidates - positives_QC.sum(dim=1).double()
     missed_Q = torch.ones_like(others_Q)
     chance: dict[int, float] = {}
-    for drawn in range(max(ks)):
+    for drawn in range(max(RECALLS)):
         missed_Q = missed_Q * ((others_Q - drawn) / max(candidates - drawn, 1)).clamp(min=0)
         chance[drawn + 1] = 1 - float(missed_Q.mean())
-    return {k: chance[k] for k in ks}
+    return {k: chance[k] for k in RECALLS}
 
 
 def recall(scores_QC: Tensor, positives_QC: Tensor, ks: Sequence[int] = RECALLS) -> dict[int, float]:

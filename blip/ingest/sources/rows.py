@@ -121,7 +121,7 @@ def _reader(path: Path) -> Callable[[Path, Sequence[str] | None], Iterator[Row |
         "csv": lambda path, _: read_separated(path),
         "tsv": lambda path, _: read_separated(path),
         "json": _json,
-        "jsonl": read_json_lines,
+        "jsonl": lambda path, _: read_json_lines(path),
         "parquet": _parquet,
     }
     extension = path.suffix[1:].lower()
@@ -130,8 +130,8 @@ def _reader(path: Path) -> Callable[[Path, Sequence[str] | None], Iterator[Row |
     return readers[extension]
 
 
-def read_json_lines(path: Path, _: Sequence[str] | None = None) -> Iterator[Row | Refused]:
-    """A row a line, whatever the file's name ends in; the second argument is for symmetry."""
+def read_json_lines(path: Path) -> Iterator[Row | Refused]:
+    """A row a line, whatever the file's name ends in."""
     with path.open(encoding="utf-8-sig", errors="replace") as handle:
         for number, line in enumerate(handle, 1):
             if not line.strip():

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,11 +134,11 @@ def _send(process: "subprocess.Popen[bytes]", number: int) -> None:
         os.kill(process.pid, number)
 
 
-def tie_to_parent(environment: Mapping[str, str] = os.environ) -> None:
+def tie_to_parent() -> None:
     """Have the system kill this process when the agent that started it ends (Linux)."""
-    if sys.platform == "linux" and PARENT in environment:
+    if sys.platform == "linux" and PARENT in os.environ:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != int(environment[PARENT]):
+        if os.getppid() != int(os.environ[PARENT]):
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -13,7 +13,7 @@ import time
 from blip.bench.loader import picture
 from blip.capfilt.pictures import View, ahead
 from blip.data.pairs import Sample
-from blip.training.peak import processor
+from blip.machine import processor
 
 WANTED = (View(384), View(224))
 PICTURES, BATCH, TURNS = 2048, 256, 3

@@ -27,6 +27,7 @@ import torch.distributed as dist
 from blip.atomic import write_json
 from blip.config import Optimiser, Training, load_settings
 from blip.data.text import SpecialTokens
+from blip.machine import processor
 from blip.model.batch import PairBatch
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.objectives import ObjectiveConfig, PairObjective
@@ -36,7 +37,7 @@ from blip.training.activations import Texts
 from blip.training.engine import build_engine, quiet, start_process_group
 from blip.training.launch import spawn
 from blip.training.memory import keep_freed_memory
-from blip.training.peak import matmul_peak, processor
+from blip.training.peak import matmul_peak
 from blip.training.scaling import ADAM_PASSES, GPUS, TWIN_PASSES, Hardware, Work, predict
 from blip.training.work import pair_work
 

@@ -1,9 +1,10 @@
-"""The cores, the memory and the GPU that this process may use, which in a container are fewer than the machine has.
+"""What this machine is called, and what of its cores, memory and GPU this process may use: in a container not all.
 
 Neither `os.cpu_count` nor `psutil` knows the limits of a container; Dask's readings do (control groups 1 and 2).
 """
 
 import os
+import platform
 from pathlib import Path
 
 
@@ -24,6 +25,14 @@ def usable_memory() -> tuple[int, int]:
 
     memory, limit = psutil.virtual_memory(), memory_limit()
     return min(memory.available, limit), limit
+
+
+def processor() -> str:
+    """The name of the processor."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def has_gpu() -> bool:

@@ -30,8 +30,8 @@ from PIL import Image
 from blip.bench.measure import by_turns, median_ratio
 from blip.data.loader import PairLoader
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
+from blip.machine import processor
 from blip.training.memory import keep_freed_memory
-from blip.training.peak import processor
 
 SHORT_SIDE, LONG_SIDE = 256, 340
 QUALITY = 90

@@ -16,8 +16,9 @@ import torch
 from blip.bench import caption, judging, rerank, step
 from blip.bench.measure import Call, by_turns, counted_flops, median_ratio, peak_bytes
 from blip.bench.workload import Setup
+from blip.model.device import machine
 from blip.training.memory import keep_freed_memory
-from blip.training.peak import machine, matmul_peak
+from blip.training.peak import matmul_peak
 
 Work = Literal["step", "caption", "rerank", "filter"]
 SideName = Literal["ours", "transformers"]

@@ -70,11 +70,11 @@ def compare(
     """
     from blip.capfilt.inputs import Pairs
     from blip.data.pairs import PairsDataset
+    from blip.model.device import machine
     from blip.report.comparison import Comparison
     from blip.report.comparison_page import write
     from blip.tasks.comparison import How
     from blip.tasks.inputs import labels_of
-    from blip.training.peak import machine
 
     sources = read_models(models)
     how = How(batch_size, rerank, rerank_by, templates or TEMPLATES)

@@ -1,9 +1,11 @@
-"""The device that a setting or an option names, and the time when it is done."""
+"""The device that a setting or an option names, what it is called, and the time when it is done."""
 
 import time
 from collections.abc import Callable
 
 import torch
+
+from blip.machine import processor
 
 
 def device_of(wanted: str) -> str:
@@ -18,3 +20,11 @@ def now(device: torch.device, clock: Callable[[], float] = time.perf_counter) ->
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return clock()
+
+
+def machine(device: str) -> str:
+    """The processor and its threads, or the GPU: what a measurement was made on."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{processor()}, {threads} thread{'' if threads == 1 else 's'}"

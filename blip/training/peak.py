@@ -6,15 +6,14 @@
 For a known GPU that is its data sheet's dense figure; for anything else the best of some large matrix products.
 """
 
-import platform
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from blip.machine import processor
 from blip.model.device import now
 
 MEASURING_SECONDS = 0.4
@@ -90,19 +89,3 @@ def matmul_peak(
         torch.mm(a, b)
         found.append(now(device, clock) - start)
     return 2 * side**3 / min(found)
-
-
-def processor() -> str:
-    """The name of the processor."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def machine(device: str) -> str:
-    """The processor and its threads, or the GPU."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{processor()}, {threads} thread{'' if threads == 1 else 's'}"

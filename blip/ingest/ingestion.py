@@ -30,7 +30,7 @@ from blip.errors import BadArguments, BlipError
 from blip.ingest.references import References
 from blip.ingest.remote.ledger import FETCHED as FETCHED_FOLDER
 from blip.ingest.remote.ledger import LEDGER, count_shards
-from blip.ingest.shards import Item, ShardJob, cut, digest_of, write_shard
+from blip.ingest.shards import Item, ShardJob, cut, digest_of_items, write_shard
 from blip.ingest.shares import OF_FILES, Share, is_bad, shares_of_parts
 from blip.ingest.sources import Address, read
 from blip.ingest.sources.packs import count_packs
@@ -152,7 +152,7 @@ class _Work:
         """The shards that are still to be made, of which the first is that of the first item."""
         done = {number: known for number, known in finished(self.directory).items() if number >= first}
         for number, run in enumerate(cut(items, self.settings.samples_per_shard), first):
-            digest = digest_of(run)
+            digest = digest_of_items(run)
             known = done.pop(number, None)
             if known is None or known.items != digest:
                 yield ShardJob(

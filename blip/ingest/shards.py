@@ -40,7 +40,7 @@ class ShardJob:
     digest: str = ""
 
 
-def digest_of(items: Iterable[Item]) -> str:
+def digest_of_items(items: Iterable[Item]) -> str:
     """Equal for equal items: a shard that was made of others is made again."""
     digest = blake2b(digest_size=16)
     for item in items:

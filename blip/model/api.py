@@ -28,11 +28,10 @@ from blip.model.context import Context
 from blip.model.explain import Explanation, explain, place_words
 from blip.model.generation import Decoding, Normalise, decoding_context, generate
 from blip.model.inference import keep_in, make_quick, reading
-from blip.model.likelihood import mean_log_likelihood
+from blip.model.likelihood import mean_log_likelihood, most_likely
 from blip.model.matching import match_pairs
 from blip.model.parts import lacks, require
 from blip.model.public import open_public
-from blip.model.ranking import most_likely
 
 DecodingName = Literal["greedy", "beam", "nucleus"]
 HeadName = Literal["itm", "itc"]

@@ -1,14 +1,17 @@
-"""How likely the decoder finds given texts of given images: captions that it would not write itself score low.
+"""How likely the decoder finds given texts: captions that it would not write itself score low, answers are ranked.
 
 scores_M = mean_log_likelihood(network, tokens_NTD, image_index_M, ids_MT, mask_MT)
+winners_Q = most_likely(network, context, candidates_AT, mask_AT, keep=128)     # BLIP paper, section 5.3
 """
 
 import torch
 from torch import Tensor
 
 from blip.model.blip import BlipNetwork
+from blip.model.context import Cache, Context
 from blip.model.matching import CONTEXT_BYTES, context_bytes
-from blip.model.ranking import log_likelihood
+
+LOGITS_AT_ONCE = 1 << 27  # bounds the memory: 512 MB in float32
 
 
 @torch.inference_mode()
@@ -40,6 +43,46 @@ def mean_log_likelihood(
         counts = mask[:, 1:].bool()
         counts[:, : prompt - 1] = False
         found = torch.zeros(counts.shape, device=tokens_NTD.device)
-        found[counts] = log_likelihood(network, states[counts], ids[:, 1:][counts])
+        found[counts] = _log_likelihood(network, states[counts], ids[:, 1:][counts])
         scores_M[rows] = found.sum(1) / counts.sum(1).clamp_min(1)
     return scores_M
+
+
+@torch.inference_mode()
+def most_likely(
+    network: BlipNetwork, context: list[Context], candidates_AT: Tensor, mask_AT: Tensor, keep: int
+) -> Tensor:
+    """The likeliest candidate for each of Q rows of `context`, int64 ``[Q]``.
+
+    The `keep` candidates with the likeliest first token are compared by the log-likelihood of all tokens.
+    What all candidates share, the start token, is decoded once a row.
+
+    Args:
+        candidates_AT: token ids, each from ``[DEC]`` to ``[SEP]``, padded at the end.
+        mask_AT: 1 at tokens, 0 at padding.
+    """
+    rows, text = len(context[0].keys), network.config.text
+    shape = (rows, text.heads, candidates_AT.shape[1] - 1, text.width // text.heads)
+    cache = Cache(text.layers, shape, context[0].keys)
+    start_Q1 = candidates_AT[:1, :1].expand(rows, 1)
+    states = network.text_decoder(start_Q1, None, context, causal=True, cache=cache)
+    first_QV = network.lm_head(states[:, 0], network.word_embedding).float().log_softmax(dim=-1)
+    scores_QK, top_QK = first_QV[:, candidates_AT[:, 1]].topk(min(keep, len(candidates_AT)), dim=1)
+    kept = top_QK.flatten()
+    cache.select(torch.arange(rows, device=kept.device).repeat_interleave(top_QK.shape[1]))
+    states = network.text_decoder(candidates_AT[kept, 1:-1], None, context, causal=True, cache=cache)
+    targets, present = candidates_AT[kept, 2:], mask_AT[kept, 2:].bool()
+    rest = torch.zeros(targets.shape, device=targets.device)
+    rest[present] = _log_likelihood(network, states[present], targets[present])
+    scores_QK = scores_QK + rest.sum(1).view_as(scores_QK)
+    return top_QK.gather(1, scores_QK.argmax(dim=1, keepdim=True)).squeeze(1)
+
+
+def _log_likelihood(network: BlipNetwork, states_MD: Tensor, targets_M: Tensor) -> Tensor:
+    """Log-probability of each target after its state, float32 ``[M]``."""
+    block = max(1, LOGITS_AT_ONCE // network.config.text.vocabulary)
+    parts = []
+    for states, targets in zip(states_MD.split(block), targets_M.split(block), strict=True):
+        logits = network.lm_head(states, network.word_embedding).float()
+        parts.append(logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(dim=-1))
+    return torch.cat(parts)

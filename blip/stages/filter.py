@@ -16,7 +16,7 @@ from blip.config import Settings
 from blip.config.places import CURVES, MODELS
 from blip.data.partial import begin, discard
 from blip.stages.choosing import train_best, validated_by
-from blip.stages.training import Job, digest_of, identity_of
+from blip.stages.training import Job, identity_of, start_digest
 from blip.stages.validation_scores import match_scores
 from blip.tasks.matching import MEMBERS
 from blip.tracking.runs import StageRun
@@ -49,7 +49,7 @@ def train_members(first: Job, settings: Settings, run: StageRun, train: Train = 
 
     It lies beside the place of the first, where a run that was ended finds what there is, until `hand_over`.
     """
-    identity = identity_of(settings.filter, settings) | {"start": digest_of(first.start)}
+    identity = identity_of(settings.filter, settings) | {"start": start_digest(first.start)}
     identity |= validated_by(settings.filter, settings, match_scores)
     work = begin(first.target, identity, what="model")
     numbers = range(1, settings.filter.members + 1)

@@ -22,7 +22,7 @@ from blip.data import kept
 from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
 from blip.stages.choosing import Score, train_best, validated_by
 from blip.stages.filter import Train, hand_over, train_members
-from blip.stages.training import Job, digest_of, identity_of, start_of
+from blip.stages.training import Job, identity_of, start_digest, start_of
 from blip.stages.validation_scores import VALIDATION, caption_scores, match_scores, retrieval_scores
 from blip.tasks.rounds import PARTS, of_round, reading
 from blip.tracking.lineage import digest
@@ -79,7 +79,7 @@ def plan(start: Path, settings: Settings) -> dict[str, Any]:
         "capfilt": how.model_dump(mode="json", exclude={"rounds", "ranks", "max_bad_fraction"}),
         "datasets": datasets,
         "excluded": lists,
-        "start": digest_of(start),
+        "start": start_digest(start),
     }
 
 

@@ -239,7 +239,7 @@ def _immaterial(training: Training) -> set[str]:
     return {*IMMATERIAL, "spikes", *shared}  # spikes: what an end of the run advises to change
 
 
-def digest_of(directory: Path | None) -> str | None:
+def start_digest(directory: Path | None) -> str | None:
     """SHA-256 of a model's weights; None for no model. Raises BlipError if they are not there."""
     if directory is None:
         return None
@@ -253,7 +253,7 @@ def start_of(job: Job, settings: Settings) -> str | None:
     """SHA-256 of the weights that a job goes on from; None where it starts a new model."""
     model = job.run.model or settings.model
     if job.start is not None or not model.starts_whole:
-        return digest_of(job.start)
+        return start_digest(job.start)
     return digest(start_weights(model))
 
 

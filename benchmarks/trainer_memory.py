@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import torch
 
 from blip.config import Compute, Objective, Optimiser, Run, Training
@@ -32,7 +33,7 @@ from blip.tracking.runs import StageRun
 from blip.training.collate import PairCollate
 from blip.training.flops import pair_flops
 from blip.training.loop import Plan, train
-from blip.training.memory import keep_freed_memory, resident_bytes
+from blip.training.memory import keep_freed_memory
 
 PIXELS, SAMPLES, BATCH, LOG_EVERY, CHECKPOINT_EVERY = 32, 400, 8, 10, 500
 BEARABLE = 0.01
@@ -83,6 +84,11 @@ def plan(steps: int, memory: list[tuple[int, int]], run: StageRun) -> Plan:
     flops = sum(pair_flops(config, 12).values())
     compute = Compute(dtype="float32")
     return Plan("memory", objective, loader, collate, settings, compute, {}, log, flops)
+
+
+def resident_bytes() -> int:
+    """What this process holds now."""
+    return psutil.Process().memory_info().rss
 
 
 def main() -> int:

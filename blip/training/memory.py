@@ -32,7 +32,10 @@ def peak_bytes() -> int:
 
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
-    return _resident("VmHWM")
+    status = Path("/proc/self/status")
+    said = status.read_text(encoding="ascii") if status.is_file() else ""
+    found = re.search(r"VmHWM:\s+(\d+) kB", said)
+    return int(found[1]) * 1024 if found else 0
 
 
 def forget_peak() -> None:
@@ -50,16 +53,3 @@ def release() -> None:
     gc.collect()  # engine and optimiser refer to each other
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def resident_bytes() -> int:
-    """What this process holds now, without a GPU's."""
-    return _resident("VmRSS")
-
-
-def _resident(name: str) -> int:
-    status = Path("/proc/self/status")
-    found = (
-        re.search(rf"{name}:\s+(\d+) kB", status.read_text(encoding="ascii")) if status.is_file() else None
-    )
-    return int(found[1]) * 1024 if found else 0

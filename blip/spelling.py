@@ -5,9 +5,8 @@ plain("a\\x1b[2J.jpg")     # the escape as four characters, which a terminal doe
 
 import re
 
-_CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]"
-)  # all but newline and tab, and halves of pairs
+# All but newline and tab, and halves of pairs
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def plain(text: str) -> str:

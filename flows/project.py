@@ -16,9 +16,8 @@ from blip.lock import lock
 STATE = Path(".blip")
 LOGS = STATE / "logs"
 PREFECT_HOME = Path(".prefect")
-SETTINGS = (
-    "settings"  # the stage of dvc.yaml that tells the others what params.yaml and the recipe in use say
-)
+# The stage of dvc.yaml that tells the others what params.yaml and the recipe in use say
+SETTINGS = "settings"
 BINARIES = Path(sys.executable).parent
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]  # another stage may be saving its outputs
 LOG_PREFIX, NARROWEST = 36, 110  # characters: what stands before a stage's line, and room for its tables

@@ -120,10 +120,8 @@ def test_captioner_and_filter_are_fine_tuned_as_for_the_tasks(recipe: str, width
     assert (settings.filter.members, settings.filter.distractors) == (1, [])
 
 
-COCO = {
-    "pictures": 113_287,
-    "captions": 566_747,
-}  # Karpathy's training part with what was left for validation
+# Karpathy's training part with what was left for validation
+COCO = {"pictures": 113_287, "captions": 566_747}
 
 
 @pytest.mark.parametrize("recipe", ["base-14m", "base-129m", "large-129m", "capfilt-large", "one-gpu-14m"])

@@ -16,12 +16,8 @@ Size = Literal["tiny", "base", "large"]
 
 CLS, TOKENS = 101, SpecialTokens(pad=0, sep=102, decode=30522, encode=30523)  # of the BERT vocabulary
 ORDINARY = (1000, 30000)  # ids of pieces of words
-MEAN_TOKENS, SPREAD, SHORTEST, LONGEST = (
-    12.0,
-    2.6,
-    7,
-    30,
-)  # COCO captions: 10.5 words, here with [CLS] and [SEP]
+# COCO captions: 10.5 words, here with [CLS] and [SEP]
+MEAN_TOKENS, SPREAD, SHORTEST, LONGEST = 12.0, 2.6, 7, 30
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 UNITS = {"step": "pairs/s", "caption": "captions/s", "rerank": "pairs/s", "filter": "pairs/s"}
+# Batch and pixels of each
 USUAL = {
     "step": (16, 224), "caption": (16, 384), "rerank": (64, 224), "filter": (16, 384), "loader": (64, 224),
     "trainer": (8, 224),
-}  # batch, pixels  # fmt: skip
+}  # fmt: skip
 TEXTS = {"rerank": 64, "filter": 4}
 
 

@@ -63,9 +63,8 @@ def arrive(images: Tensor, device: torch.device | str) -> Tensor:
 def send(tensor: Tensor, device: torch.device | str) -> Tensor:
     """To a device. A GPU fetches it from pinned memory while the host goes on: from other memory the host waits."""
     if tensor.device.type == "cpu" and torch.device(device).type == "cuda":
-        tensor = (
-            tensor.contiguous().pin_memory()
-        )  # of an expanded one, whose elements share memory, it raises
+        # Of an expanded one, whose elements share memory, pinning raises
+        tensor = tensor.contiguous().pin_memory()
     return tensor.to(device, non_blocking=True)
 
 

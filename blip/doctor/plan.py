@@ -31,9 +31,8 @@ from blip.training.precision import autocast_dtype
 from blip.training.scaling import GPUS, LOADER, Hardware, Work
 from blip.training.work import ASKED_WORK, pair_work
 
-TRAINED = tuple(
-    name for name, stage in STAGES.items() if stage.trains and name != "rounds"
-)  # of the others' runs
+# Of the others' runs
+TRAINED = tuple(name for name, stage in STAGES.items() if stage.trains and name != "rounds")
 MEAN_TOKENS = 13.0  # of a caption with its two special tokens
 MEAN_DIALOG = 65.0  # of half of a dialog's ten rounds, with an answer
 BERT = 30524  # entries of its vocabulary with [DEC] and [ENC]

@@ -38,12 +38,8 @@ from blip.ingest.sources.refused import LINKED_AWAY
 
 REFERENCES = "references.npz"
 ORIGINS = "origins"  # among the parameters of a manifest
-DECIDING = {
-    "max_bytes",
-    "networks",
-    "opt_outs",
-    "robots_txt",
-}  # of the download's settings, what decides on a picture
+# Of the download's settings, what decides on a picture
+DECIDING = {"max_bytes", "networks", "opt_outs", "robots_txt"}
 EXAMPLES = 3
 FETCHED = 8
 SECONDS_BETWEEN_LINES = 10.0

@@ -30,9 +30,8 @@ def attention(q_BHQC: Tensor, k_BHKC: Tensor, v_BHKC: Tensor, mask: Tensor | Non
     Returns:
         ``[B, H, Q, C]``.
     """
-    on_cpu = (
-        q_BHQC.device.type == "cpu"
-    )  # asked first: a compiler makes a graph for either answer about the keys
+    # Asked first: a compiler makes a graph for either answer about the keys
+    on_cpu = q_BHQC.device.type == "cpu"
     if on_cpu and is_plain(k_BHKC.shape[2], q_BHQC.element_size(), q_BHQC.requires_grad):
         return _plain(q_BHQC, k_BHKC, v_BHKC, mask)
     return F.scaled_dot_product_attention(q_BHQC, k_BHKC, v_BHKC, attn_mask=mask)

@@ -154,9 +154,8 @@ def nucleus(logits_BV: Tensor, top_p: float, uniform_B: Tensor) -> Tensor:
     """
     probability = logits_BV.float().softmax(dim=-1)
     few = min(LIKELIEST, probability.shape[1])
-    likeliest = (
-        probability.topk(few, sorted=False).indices.sort(dim=-1).values
-    )  # equals in the vocabulary's order
+    # Equals in the vocabulary's order
+    likeliest = probability.topk(few, sorted=False).indices.sort(dim=-1).values
     best, order = probability.gather(1, likeliest).sort(dim=-1, descending=True, stable=True)
     chosen = _invert(best, likeliest.gather(1, order), top_p, uniform_B)
     flat = (~_reached(best, top_p)).nonzero().squeeze(1) if few < probability.shape[1] else None

@@ -26,11 +26,9 @@ from blip.model.checkpoints import find_fused, read_weights, rename
 from blip.model.public import public_vision
 from blip.model.vision import positions_for
 
-ROWS = (
-    "text_encoder.embeddings.word.weight",
-    "text_decoder.embeddings.word.weight",
-    "lm_head.bias",
-)  # one a token
+# One a token
+ROWS = ("text_encoder.embeddings.word.weight", "text_decoder.embeddings.word.weight", "lm_head.bias")
+# Of the settings of `model`, and where a network's configuration has them
 SIZES = {
     "patch_size": "vision.patch_size",
     "vision.width": "vision.width",
@@ -40,7 +38,7 @@ SIZES = {
     "text.layers": "text.layers",
     "text.heads": "text.heads",
     "projection": "projection",
-}  # of the settings of `model`, and where a network's configuration has them
+}
 TOWERS = ("text_encoder", "text_decoder")
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 

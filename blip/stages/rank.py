@@ -16,9 +16,8 @@ def main() -> int:
     """Train as one rank; the exit code is that of `blip stage`."""
     tie_to_parent()
     job, settings = read_job(sys.argv[1])
-    torch.set_num_threads(
-        int(os.environ["OMP_NUM_THREADS"])
-    )  # of the order; torch alone takes no more than cores
+    # Of the order; torch alone takes no more than cores
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.set_flush_denormal(True)
     keep_freed_memory()
 

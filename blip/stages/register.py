@@ -121,9 +121,8 @@ def _judge(
         tags=training_run(run.client, candidate.stage, digest, settings),
         task=candidate.task,
     )
-    champion = registry.champion(
-        name
-    )  # of a server that others share: perhaps another one since, uploads take minutes
+    # Of a server that others share: perhaps another one since, uploads take minutes
+    champion = registry.champion(name)
     verdict = gate.judge(minimums, scores.figures, _to_beat(champion, digest, how), tolerance)
     set_back = version.set_back and champion is not None and champion.number != version.number
     alias = registry.CHAMPION if verdict.passed and not set_back else registry.CHALLENGER

@@ -35,9 +35,8 @@ def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> Scores
     itc = {f"{prefix}.validation.itc.{name}": value for name, value in found["itc"].items()}
     itm = {f"{prefix}.validation.{name}": value for name, value in found.get("itm", {}).items()}
     names = _settings_of(prefix, "retrieval", task)
-    of_data = [
-        name for name in names if not name.endswith(RERANKING)
-    ]  # which embeddings alone know nothing of
+    # Which embeddings alone know nothing of
+    of_data = [name for name in names if not name.endswith(RERANKING)]
     return Scores.of(itc, measured([directory], task.data, settings, *of_data)) | Scores.of(
         itm, measured([directory], task.data, settings, *names)
     )

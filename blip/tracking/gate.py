@@ -15,10 +15,8 @@ from blip.config.places import METRICS
 from blip.errors import BlipError
 from blip.tracking.measured import Scores, from_json
 
-DERIVED = (
-    "summary",
-    "register",
-)  # written from the others, by this stage or after it: perhaps of an earlier pipeline
+# Written from the others, by this stage or after it: perhaps of an earlier pipeline
+DERIVED = ("summary", "register")
 
 
 @dataclass(frozen=True)

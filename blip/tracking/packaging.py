@@ -16,12 +16,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 PACKAGE = Path(blip.__file__).parent
-ANSWERS = (
-    "__init__.py",
-    "serving/pyfunc.py",
-    "model",
-    "data",
-)  # of the package: what a served model answers with
+# Of the package: what a served model answers with
+ANSWERS = ("__init__.py", "serving/pyfunc.py", "model", "data")
 WEIGHTS = ".safetensors"
 WHITE_PIXEL = (  # a PNG of one pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="

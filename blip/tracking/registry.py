@@ -41,10 +41,8 @@ WEIGHTS = "*.safetensors"
 READY, PENDING = "READY", "PENDING"  # how MLflow calls a model that is stored, and one that is being
 SCHEME = "models:/"
 CHECKPOINT = ".pth"
-NO_SUCH = (
-    "RESOURCE_DOES_NOT_EXIST",
-    "INVALID_PARAMETER_VALUE",
-)  # how MLflow says: no such model, no such alias
+# How MLflow says: no such model, no such alias
+NO_SUCH = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 LAST_STAGE = "report"
 METRICS_BATCH, PARAMETERS_BATCH = 900, 90  # a request takes 1000 metrics and 100 parameters
 FLUSH_SECONDS = 10.0
-WEIGHTS = (
-    "blip.weights"  # digests of the models that a run gave figures of: a training run, of those that it made
-)
+# Digests of the models that a run gave figures of: a training run, of those that it made
+WEIGHTS = "blip.weights"
 ORIGIN = ("blip.git_", "blip.dvc_lock", "blip.recipe", "blip.flow_run", "blip.input.")
 
 

@@ -36,11 +36,8 @@ NODE = (  # number of the node and of all nodes, as launchers tell their ranks; 
     ("GROUP_RANK", "GROUP_WORLD_SIZE"),  # torchrun
     (ranks.NODE, ranks.NODES),
 )
-FIRST = (
-    (ranks.FIRST, "1"),
-    ("SLURM_LOCALID", "0"),
-    ("LOCAL_RANK", "0"),
-)  # what the first rank of a node is told
+# What the first rank of a node is told
+FIRST = ((ranks.FIRST, "1"), ("SLURM_LOCALID", "0"), ("LOCAL_RANK", "0"))
 
 
 OF_NODE_0 = (

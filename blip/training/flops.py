@@ -46,9 +46,8 @@ def pair_flops(
     if itc and momentum:
         parts["momentum text"] = text
     if itm:
-        parts["itm"] = (
-            3 * BACKWARD * read
-        )  # the pair, its image with a wrong text, its text with a wrong image
+        # The pair, its image with a wrong text, its text with a wrong image
+        parts["itm"] = 3 * BACKWARD * read
     if lm:
         parts["lm"] = BACKWARD * (read + captions * head_flops(config.text, tokens))
     return parts

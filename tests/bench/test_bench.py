@@ -102,9 +102,8 @@ def test_products_and_attention_are_counted() -> None:
     assert counted_flops(lambda: attend(q, k, k)) == 2 * (2 * 2 * 70 * 90 * 8)
     q.requires_grad_()
     product = 2 * 2 * 70 * 90 * 8
-    assert (
-        counted_flops(lambda: attend(q, k, k).sum().backward()) == 7 * product
-    )  # one of them the scores again
+    # One of them the scores again
+    assert counted_flops(lambda: attend(q, k, k).sum().backward()) == 7 * product
 
 
 def test_the_sides_take_turns_and_the_ratio_is_of_neighbours() -> None:

@@ -93,11 +93,8 @@ def test_a_sign_is_given_for_every_batch_that_is_prepared_or_done(
     signs: list[tuple[int, str]] = []
     monkeypatch.setattr(Heartbeat, "mark", lambda beat, phase: signs.append((beat._step, phase)))
     run(web, tmp_path / "out", models, neighbours=0.5, threshold={"keep": 0.5}, batch_size=2)
-    embedded, judged, done = (
-        [0] * 4,
-        [0] * 2,
-        [0, 0, 1, 1],
-    )  # batches of two shards, of which the second is a step
+    # Batches of two shards, of which the second is a step
+    embedded, judged, done = [0] * 4, [0] * 2, [0, 0, 1, 1]
     assert [step for step, phase in signs if phase == "step"] == [*embedded, *judged, *done]
 
 

@@ -20,9 +20,8 @@ def test_encoder_and_decoder_share_all_but_self_attention() -> None:
 
 
 def test_padding_changes_no_state() -> None:
-    encoder = (
-        tiny.network().double().text_encoder
-    )  # in float32 other shapes are other sums: 1e-6 on some processors
+    # In float32 other shapes are other sums: 1e-6 on some processors
+    encoder = tiny.network().double().text_encoder
     ids = torch.tensor([[2, 10, 11, 3]])
     padded = torch.tensor([[2, 10, 11, 3, 0, 0]])
     mask = (padded != 0).long()

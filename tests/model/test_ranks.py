@@ -101,7 +101,6 @@ def test_with_local_keys_it_does(ranks: list[dict[str, Any]]) -> None:
 def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
-        largest = max(
-            gradient.abs().max().item(), 1.0
-        )  # the temperature's is some 200, where float32 has five digits
+        # The temperature's is some 200, where float32 has five digits
+        largest = max(gradient.abs().max().item(), 1.0)
         assert (found[name] - gradient).abs().max().item() <= 1e-4 * largest, name

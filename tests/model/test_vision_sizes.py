@@ -113,9 +113,8 @@ def kept(residuals: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor
     errors = torch.stack(
         [(residuals["training"] - value).abs().amax(dim=(1, 2)) for *_, value in combinations]
     )
-    assert (
-        errors.amin(dim=0).max() < 1e-4
-    )  # of a sample all tokens are kept or none, scaled up by 1 / (1 - rate)
+    # Of a sample all tokens are kept or none, scaled up by 1 / (1 - rate)
+    assert errors.amin(dim=0).max() < 1e-4
     which = errors.argmin(dim=0)
     flags = torch.tensor([[a, f] for a, f, _ in combinations])[which]
     return flags[:, 0], flags[:, 1]

@@ -16,12 +16,8 @@ from .conftest import pictures
 # key, whether the web text is right, its score, synthetic captions with whether they were kept
 ROWS = [
     ("a", 1, 0.9, [("a cat", True), ("a dog", False)]),
-    (
-        "b",
-        0,
-        0.2,
-        [("a cat", False), ("a dog", True)],
-    ),  # the right one was dropped, a wrong one kept: not rescued
+    # The right one was dropped, a wrong one kept: not rescued
+    ("b", 0, 0.2, [("a cat", False), ("a dog", True)]),
     ("c", 0, 0.8, [("a cat", True), ("a cat", True)]),
     ("d", 1, 0.3, [("a dog", False), ("a dog", False)]),
 ]

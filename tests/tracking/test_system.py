@@ -41,16 +41,10 @@ def test_the_first_rank_of_each_of_several_nodes_samples_it(
     [
         (Place(1, 2, hosts=("gpu01", "gpu02"), given=(2, 2)), {}, [1, None]),  # a hostfile's, a pod
         (Place(0, 1), {}, [None, None]),
-        (
-            Place(1, 2),
-            {"SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "0"},
-            [1, None],
-        ),  # a task a node
-        (
-            Place(2, 4, before=0),
-            {"SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "0"},
-            [1],
-        ),  # one a GPU
+        # A task a node
+        (Place(1, 2), {"SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "0"}, [1, None]),
+        # One a GPU
+        (Place(2, 4, before=0), {"SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "0"}, [1]),
         (Place(3, 4, before=1), {"SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "1"}, [None]),
     ],
 )
@@ -105,9 +99,8 @@ def test_sampling_goes_on_after_the_store_was_away_and_gets_slower_in_a_long_run
     monkeypatch.setattr(system, "FIRST_SECONDS", 4.0)
     with stage_run("pretrain", settings) as run:
         wait_until(lambda: cpu in metrics_of(run))
-        run.client.set_terminated(
-            run.run_id, "FINISHED"
-        )  # at which MLflow's thread ends, as where nothing answers
+        # At which MLflow's thread ends, as where nothing answers
+        run.client.set_terminated(run.run_id, "FINISHED")
         wait_until(lambda: not any(t.name == "SystemMetricsMonitor" for t in threading.enumerate()))
         before = run.client.get_metric_history(run.run_id, cpu)
         run.client.update_run(run.run_id, status="RUNNING")

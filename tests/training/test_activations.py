@@ -238,8 +238,7 @@ def test_a_checkpointed_image_encoder_keeps_little_more_than_its_layers_inputs()
 def test_a_gpu_keeps_no_attention_weights_and_norms_in_float32():
     vision = VisionConfig()
     n, d = vision.tokens, vision.width
-    a_layer = (
-        n * (2 * (4 + 2) + 3 * 2 + 2 + 4 * 2) * d + n * vision.heads * 4
-    )  # norms, q k v, result, MLP, log-sums
+    # Norms, q k v, result, MLP, log-sums
+    a_layer = n * (2 * (4 + 2) + 3 * 2 + 2 + 4 * 2) * d + n * vision.heads * 4
     ends = n * (4 + 2) * d + (n - 1) * 768 * 2
     assert vision_bytes(vision, Machine(True, 2)) == vision.layers * a_layer + ends

@@ -13,11 +13,8 @@ BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})  # how a server says that 
 PASSING = UNREACHED | {f"http_{status}" for status in BUSY}  # what may be otherwise another day
 BAD_URL, REFUSED_ADDRESS, BAD_RESPONSE = "bad_url", "refused_address", "bad_response"
 UNASKED = frozenset({BAD_URL, REFUSED_ADDRESS})  # what is refused before a server is asked
-ERRORS = (
-    aiohttp.ClientError,
-    OSError,
-    ValueError,
-)  # what a request raises; UnicodeError is for names no DNS has
+# What a request raises; UnicodeError is for names no DNS has
+ERRORS = (aiohttp.ClientError, OSError, ValueError)
 
 
 class Lost(Exception):

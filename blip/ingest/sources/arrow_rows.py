@@ -23,12 +23,8 @@ from numpy.typing import NDArray
 from blip.ingest.sources.refused import TOO_LONG, Refused, key_of
 from blip.ingest.sources.row import Cells, Row
 
-READ_ERRORS = (
-    OSError,
-    ValueError,
-    pa.ArrowException,
-    RecursionError,
-)  # what pyarrow raises for a damaged file
+# What pyarrow raises for a damaged file
+READ_ERRORS = (OSError, ValueError, pa.ArrowException, RecursionError)
 TEXT_LIMIT = 1 << 20  # bytes of texts in a row
 RUN = 16 << 20  # bytes that become Python's together
 BATCH = 256  # rows of a parquet file at most

@@ -15,9 +15,8 @@ _MAGIC = {
     b"MM\0*": "tif",
     b"\x1aE\xdf\xa3": "webm",
 }
-_PICTURES = frozenset(
-    {b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"}
-)  # AVIF and HEIC
+# AVIF and HEIC
+_PICTURES = frozenset({b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"})
 _NOTHING = frozenset({"null", "nan", "none", "n/a"})
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _INLINE = "a abbr b bdi bdo big cite code del dfn em font i ins kbd mark q s samp small span strike strong sub sup tt u"

@@ -24,9 +24,8 @@ OPEN = "open"
 QUESTION, ANSWER = ("question", "questions", "query"), ("answer", "answers", "response")
 _TRUE, _CLOSED = {"1", "1.0", "true", "yes"}, {"yes", "no"}
 
-Asked = dict[
-    tuple[str, bool | None], list[str]
-]  # the answers to a question, and whether it is open if that is told
+# The answers to a question, and whether it is open if that is told
+Asked = dict[tuple[str, bool | None], list[str]]
 
 
 def files_of(source: Source, path: Path) -> list[Path]:

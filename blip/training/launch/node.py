@@ -27,23 +27,14 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.25
 ALIVE_SECONDS = 2.0  # between two signs of life of an agent
-SETTLE_SECONDS = (
-    1.0  # after the first bad end: the others fail of it at once, and the cause may be seen second
-)
+# After the first bad end: the others fail of it at once, and the cause may be seen second
+SETTLE_SECONDS = 1.0
 GRACE_SECONDS = 5.0  # to end, for ranks whose run cannot go on
 WAITING = 1.5  # times the patience, of ranks that wait behind a step: the one to name may be elsewhere
 
 Kind = Literal["killed", "hung", "lost", "failed", "late", "elsewhere", "stopped", "done"]
-CAUSES: tuple[Kind, ...] = (
-    "killed",
-    "hung",
-    "lost",
-    "failed",
-    "late",
-    "elsewhere",
-    "stopped",
-    "done",
-)  # worst first
+# Worst first
+CAUSES: tuple[Kind, ...] = ("killed", "hung", "lost", "failed", "late", "elsewhere", "stopped", "done")
 
 
 @dataclass(frozen=True)

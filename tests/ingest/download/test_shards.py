@@ -105,9 +105,8 @@ def test_kill_9_and_again_fetches_no_finished_shard(
     assert done == {0, 1, 2}
     parts = tmp_path / ".out.partial/parts"
     table = (parts / "00002.metadata.parquet").read_bytes()
-    (parts / "00003.metadata.parquet").write_bytes(
-        table[: len(table) // 2]
-    )  # as if killed while it was written
+    # As if killed while it was written
+    (parts / "00003.metadata.parquet").write_bytes(table[: len(table) // 2])
     server.seen.clear()
     dataset = ingest_dataset(source, tmp_path / "out", ingest_settings(settings))
     asked = {int(path.rsplit("/", 1)[1].removesuffix(".jpg")) // 10 for path in server.seen}

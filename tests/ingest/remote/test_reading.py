@@ -157,9 +157,8 @@ def test_a_shard_that_changed_meanwhile_is_read_again_with_what_follows(
     (server.folder / NAMES[1]).write_bytes((tmp_path / "other" / NAMES[1]).read_bytes())
     os.utime(server.folder / NAMES[1], (1, 1))  # of the same size, and this server tells seconds
     made = ingest_dataset(remote(server.url), tmp_path / "out", settings)
-    assert server.fetched == dict.fromkeys(NAMES[1:], 1) | {
-        NAMES[0]: 1
-    }  # the second part has samples of both
+    # The second part has samples of both
+    assert server.fetched == dict.fromkeys(NAMES[1:], 1) | {NAMES[0]: 1}
     assert files_of(made) == files_of(of_folder(server, tmp_path / "local", settings))
     assert len(made) == SHARDS * PER_SHARD - 1
 
@@ -238,10 +237,8 @@ def test_a_shard_that_did_not_come_is_asked_for_by_the_next_run(
     server.seen.clear()
     del server.answers["00004.tar"]
     made = ingest_dataset(remote(server.url), tmp_path / "out", lenient)
-    assert server.fetched == {
-        "00001.tar": 3,
-        **dict.fromkeys(NAMES[3:], 1),
-    }  # the third shard ends in no part
+    # The third shard ends in no part
+    assert server.fetched == {"00001.tar": 3, **dict.fromkeys(NAMES[3:], 1)}
     assert len(made) == (SHARDS - 1) * PER_SHARD and made.manifest.quarantined == {"not_fetched": 1}
 
 

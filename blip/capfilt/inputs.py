@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip.config import CapFilt, Wish
+from blip.config.watched import CAPFILT_IMMATERIAL
 from blip.data.kept import code_digest
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
@@ -30,22 +31,8 @@ from blip.machine import usable_cores
 from blip.model.api import Blip
 from blip.tasks.matching import with_members
 
-HOW = {
-    "decoding",
-    "captions_per_image",
-    "top_p",
-    "max_tokens",
-    "min_tokens",
-    "repetition_penalty",
-    "drop_repeats",
-    "head",
-    "views",
-    "likelihood",
-    "neighbours",
-    "synthetic_threshold",
-    "noise",
-    "batch_size",
-}  # captions are written and judged
+NAMED_APART = {"web", "human", "held_out", "threshold", "dtype", "compile"}
+"""Of the settings, what an order's identity says in its own way."""
 CODE = ("capfilt", "data", "model", "tasks")  # what does it
 
 
@@ -238,7 +225,8 @@ class Order:
             "captioner": content_of(self.models.captioner),
             "filters": [*map(content_of, self.models.filters)],
         }
-        how = self.settings.model_dump(include=HOW) | self.models.arithmetic | {"seed": self.seed}
+        how = self.settings.model_dump(exclude={"rounds", *CAPFILT_IMMATERIAL, *NAMED_APART})
+        how |= self.models.arithmetic | {"seed": self.seed}
         return sides | models | how | {"threshold": self.asked, "code": code_digest(*CODE)}
 
 

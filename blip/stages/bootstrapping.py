@@ -16,6 +16,7 @@ from blip.capfilt.inputs import Models, Order, Pairs
 from blip.capfilt.shard import Tally
 from blip.config import CapFilt, Settings
 from blip.config.places import DATASETS, VALIDATED
+from blip.config.watched import CAPFILT_IMMATERIAL
 from blip.data.jobs import HERE, open_pool
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
@@ -33,8 +34,8 @@ from blip.training.owner import give_up
 Row = dict[str, Any]
 JOB, DONE = "job.json", "done.json"  # for the ranks, and of the first one
 LABEL = "truth_caption_true"
-IMMATERIAL = ("rounds", "dtype", "compile", "batch_size", "max_bad_fraction", "ranks")
-"""Of the settings of CapFilt, to what its figures say."""
+UNMENTIONED = {"rounds", "dtype", "compile", "batch_size", *CAPFILT_IMMATERIAL}
+"""Of the settings of CapFilt, what its figures are not said to be measured by: they change them by rounding at most."""
 JUDGED_BY = ("web", "human", "held_out", "head", "views", "likelihood", "neighbours")
 """Of the settings of CapFilt, to what it says of a text that is held out."""
 CUT, HELD_OUT = ("threshold", "synthetic_threshold"), ("validation_auc", "validation_accuracy")
@@ -107,7 +108,7 @@ def bootstrapped_scores(target: Path, captioner: Path, judge: Path, settings: Se
     cut, held_out = ({f"capfilt.{name}": parameters[name] for name in names} for names in (CUT, HELD_OUT))
     web = PairsDataset.open(DATASETS / settings.capfilt.web)
     figures = cut | _kept_figures(count(target)) | truth_figures(web, target / AUDIT_FILE)
-    deciding = ("seed", *(f"capfilt.{name}" for name in CapFilt.model_fields if name not in IMMATERIAL))
+    deciding = ("seed", *(f"capfilt.{name}" for name in CapFilt.model_fields if name not in UNMENTIONED))
     judging = ("seed", *(f"capfilt.{name}" for name in JUDGED_BY))
     on_web = Scores.of(figures, measured(models, settings.capfilt.web, settings, *deciding))
     return on_web | Scores.of(held_out, measured(models, settings.capfilt.held_out, settings, *judging))

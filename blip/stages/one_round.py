@@ -18,6 +18,7 @@ from blip.atomic import take_away, write_json
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Run, Settings
 from blip.config.places import CURVES, DATASETS, VALIDATED
+from blip.config.watched import CAPFILT_IMMATERIAL
 from blip.data import kept
 from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
 from blip.stages.choosing import Score, train_best, validated_by
@@ -76,7 +77,7 @@ def plan(start: Path, settings: Settings) -> dict[str, Any]:
     datasets = {name: digest(DATASETS / name / "manifest.json") for name in lists}
     return {
         "runs": [identity_of(run, settings) for run in runs],
-        "capfilt": how.model_dump(mode="json", exclude={"rounds", "ranks", "max_bad_fraction"}),
+        "capfilt": how.model_dump(mode="json", exclude={"rounds", *CAPFILT_IMMATERIAL}),
         "datasets": datasets,
         "excluded": lists,
         "start": start_digest(start),

@@ -2,7 +2,7 @@
 
     shortlist_QK = shortlist(similarity_QC, 256)
     scores_QC = rerank(similarity_QC, shortlist_QK, itm_QK)
-    recall(scores_QC, positives_QC, ks=(1, 5, 10))        # {1: 0.78, 5: 0.94, 10: 0.97}
+    recall_at(ranks(scores_QC, positives_QC))        # {1: 0.78, 5: 0.94, 10: 0.97}
 
 Q queries, C candidates, K short-listed. A collapsed model scores every candidate the same; ties that counted
 as hits (or were broken by the order of the data, where text i belongs to image i) would make it look perfect.
@@ -47,11 +47,6 @@ def chance_at(positives_QC: Tensor) -> dict[int, float]:
         missed_Q = missed_Q * ((others_Q - drawn) / max(candidates - drawn, 1)).clamp(min=0)
         chance[drawn + 1] = 1 - float(missed_Q.mean())
     return {k: chance[k] for k in RECALLS}
-
-
-def recall(scores_QC: Tensor, positives_QC: Tensor, ks: Sequence[int] = RECALLS) -> dict[int, float]:
-    """Recall@K: the share of queries with any positive within the top K, ties counted against."""
-    return recall_at(ranks(scores_QC, positives_QC), ks)
 
 
 def shortlist(similarity_QC: Tensor, size: int) -> Tensor:

@@ -1,8 +1,8 @@
 """Image-text retrieval: all texts for an image, all images for a text (BLIP paper, section 5.1).
 
     gallery = gather(samples, partial(encode_pictures, model), batch_size=64)
-    found = search(model, gallery, rerank_size=256)
-    metrics(gallery, *found.reranked)            # {"i2t_r1": 0.82, ..., "t2i_r10": 0.97}
+    scores = search(model, gallery, rerank_size=256)
+    metrics(gallery, *scores)                    # {"i2t_r1": 0.82, ..., "t2i_r10": 0.97}
 
 Embeddings (ITC) rank everything; the best `rerank_size` of each query are scored again by the ITM head, as
 published (its logit of a match + the cosine), or by the sum of both log-odds (the head's + cosine / temperature).
@@ -113,14 +113,6 @@ class QueryRanks(NamedTuple):
     text_to_image: Tensor
 
 
-@dataclass(frozen=True)
-class Found:
-    """The scores by embeddings alone and those after re-ranking by the ITM head."""
-
-    itc: Scores
-    reranked: Scores
-
-
 def encode_pictures(model: RetrievalModel, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
     """Tokens and embeddings of a batch of pictures."""
     tokens_BTD = model.encode_images([sample.media for sample in samples], len(samples))
@@ -163,13 +155,10 @@ def gather(samples: Iterable[Sample], encode: Encode, batch_size: int) -> Galler
 @torch.inference_mode()
 def search(
     model: RetrievalModel, gallery: Gallery, rerank_size: int, rerank_by: RerankBy = "published"
-) -> Found:
-    """Score all texts for every image and all images for every text, in float32."""
+) -> Scores:
+    """Score all texts for every image and all images for every text: by their embeddings, and then by the ITM head."""
     similarity_NM = gallery.cosines(model.embed_texts(gallery.texts))
-    return Found(
-        Scores(similarity_NM, similarity_NM.T),
-        reranked(model, gallery, similarity_NM, rerank_size, rerank_by),
-    )
+    return reranked(model, gallery, similarity_NM, rerank_size, rerank_by)
 
 
 @torch.inference_mode()
@@ -238,7 +227,7 @@ def evaluate(
 ) -> Outcome:
     """Retrieval over all samples, re-ranked."""
     gallery = gather(samples, partial(encode_pictures, model), batch_size)
-    scores = search(model, gallery, rerank_size, rerank_by).reranked
+    scores = search(model, gallery, rerank_size, rerank_by)
     ranks_N = ranks(scores.image_to_text, gallery.positives_NM)
     ranks_M = ranks(scores.text_to_image, gallery.positives_NM.T)
     images = choose((ranks_N == 1).tolist(), seed)

@@ -41,7 +41,7 @@ def evaluate(
     """Retrieval over all clips, re-ranked; `batch_size` counts frames."""
     clips_at_once = max(1, batch_size // frame_count)
     gallery = gather(samples, lambda batch: encode_clips(model, batch, frame_count), clips_at_once)
-    scores = search(model, gallery, rerank_size, rerank_by).reranked
+    scores = search(model, gallery, rerank_size, rerank_by)
     ranks_M = ranks(scores.text_to_image, gallery.positives_NM.T)
     chosen = choose((ranks_M == 1).tolist(), seed)
     best_M5 = scores.text_to_image.topk(min(SHOWN, len(gallery.keys))).indices

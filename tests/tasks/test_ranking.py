@@ -1,14 +1,20 @@
 """Ranks and recall, the pure part."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
-from blip.tasks.ranking import chance_at, ranks, recall, rerank, shortlist
+from blip.tasks.ranking import RECALLS, chance_at, ranks, recall_at, rerank, shortlist
 
 
 def one_each(count: int) -> Tensor:
     return torch.eye(count, dtype=torch.bool)
+
+
+def recall(scores: Tensor, positives: Tensor, ks: Sequence[int] = RECALLS) -> dict[int, float]:
+    return recall_at(ranks(scores, positives), ks)
 
 
 def test_constant_scores_have_no_hits():

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from blip.config.watched import CAPFILT_IMMATERIAL
 from blip.data.jobs import HERE, open_pool
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
-from blip.data.parquet import read_batches
+from blip.data.parquet import read_rows
 from blip.data.text import clean_caption
 from blip.data.truth import MATCHED, is_matched
 from blip.model.device import device_of
@@ -141,10 +140,10 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
         return {}
     truth = {
         row["key"]: (matched, row[LABEL])
-        for row in _rows(metadata, ["key", MATCHED, LABEL])
+        for row in read_rows(metadata, ["key", MATCHED, LABEL])
         if (matched := is_matched(row, metadata)) is not None and row[LABEL] is not None
     }
-    rows = [row for row in _rows(audit, AUDITED) if row["web_texts"] and row["key"] in truth]
+    rows = [row for row in read_rows(audit, AUDITED) if row["web_texts"] and row["key"] in truth]
     if not rows:
         return {}
     matched = as_mask([truth[row["key"]][0] for row in rows])
@@ -170,11 +169,6 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
         "capfilt.synthetic_right_kept": sum(passed) / max(len(passed), 1),
         "capfilt.rescued": (named & ~matched).sum().item() / max(int((~matched).sum()), 1),
     }
-
-
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    for batch in read_batches(path, columns):
-        yield from batch.to_pylist()
 
 
 def _captions(row: Row, label: str) -> list[tuple[bool, bool]]:

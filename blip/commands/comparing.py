@@ -14,7 +14,7 @@ from blip.errors import BadArguments, BlipError
 from blip.spelling import plain
 
 if TYPE_CHECKING:
-    from blip.capfilt.inputs import Pairs
+    from blip.data.pairs import PairsDataset
     from blip.data.sample import Sample
     from blip.report.comparison import Comparison, Side
     from blip.tasks.comparison import How
@@ -68,7 +68,6 @@ def compare(
 
     Example: [bold]blip compare pairs/test --model models/retrieval --model clip=openai/clip-dir --out compared[/bold]
     """
-    from blip.capfilt.inputs import Pairs
     from blip.data.pairs import PairsDataset
     from blip.model.device import machine
     from blip.report.comparison import Comparison
@@ -79,10 +78,10 @@ def compare(
     sources = read_models(models)
     how = How(batch_size, rerank, rerank_by, templates or TEMPLATES)
     check(how, out)
-    dataset, chosen = PairsDataset.open(pairs), Pairs.validated(pairs)
-    check_captions(chosen)
+    dataset = PairsDataset.open(pairs)
+    check_captions(dataset)
     labels = labels_of(dataset) if classes else None
-    sides = {name: measured(name, source, device, chosen, how, labels) for name, source in sources.items()}
+    sides = {name: measured(name, source, device, pairs, how, labels) for name, source in sources.items()}
     found = Comparison(pairs, machine(chosen_device(device)), how, sides)
     if out:
         write(found, dataset, out)
@@ -122,17 +121,19 @@ def check(how: "How", out: Path | None) -> None:
         raise BadArguments(f"{out} exists already; name another folder, or remove it first")
 
 
-def check_captions(pairs: "Pairs") -> None:
+def check_captions(dataset: "PairsDataset") -> None:
     """Raises BlipError for a dataset in which there is nothing to find."""
-    if not any(pairs.texts()):
+    from blip.data.pairs import set_aside
+
+    if not any(dataset.texts(set_aside(dataset.path.resolve()))):
         raise BlipError(
-            f"{pairs.dataset} has no captions, by which pictures are found and which are found for them; "
-            f"`blip inspect {pairs.dataset}` shows what it holds"
+            f"{dataset.path} has no captions, by which pictures are found and which are found for them; "
+            f"`blip inspect {dataset.path}` shows what it holds"
         )
 
 
 def measured(
-    name: str, source: str, device: str, pairs: "Pairs", how: "How", labels: dict[str, str] | None
+    name: str, source: str, device: str, pairs: Path, how: "How", labels: dict[str, str] | None
 ) -> "Side":
     """A model on the dataset; it is gone afterwards."""
     from blip.model.api import Blip
@@ -146,15 +147,14 @@ def measured(
     return Side(source, kind, evaluate(opened, pictures(pairs), own, labels))
 
 
-def pictures(pairs: "Pairs") -> "Iterator[Sample]":
+def pictures(pairs: Path) -> "Iterator[Sample]":
     """The samples without what validation set aside. Raises BlipError for a clip."""
-    from blip.data.pairs import PairsDataset
+    from blip.tasks.inputs import samples_of
 
-    for shard in PairsDataset.open(pairs.dataset).manifest.shards:
-        for sample in pairs.samples(shard):
-            if sample.is_video:
-                raise BlipError(f"{pairs.dataset}: {sample.key} is a clip; pictures are compared")
-            yield sample
+    for sample in samples_of(pairs.resolve()):
+        if sample.is_video:
+            raise BlipError(f"{pairs}: {sample.key} is a clip; pictures are compared")
+        yield sample
 
 
 def lines(found: "Comparison") -> list[str]:

@@ -21,7 +21,8 @@ import torch
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.data.text import SPECIALS, Tokenizer
 from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.checkpoints import ModelCard, save_model
+from blip.model.checkpoints import save_model
+from blip.model.config_json import ModelCard
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 

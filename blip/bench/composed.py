@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from blip.bench.inputs import TOKENS
 from blip.bench.workload import Setup
 from blip.model.blip import BlipNetwork
-from blip.model.checkpoints import ModelCard, save_network
+from blip.model.checkpoints import save_network
+from blip.model.config_json import ModelCard
 from blip.model.precision import full_precision
 
 PADDED = 30

@@ -30,9 +30,9 @@ from blip.model.batch import PairBatch
 from blip.model.device import machine, now
 from blip.tracking import store
 from blip.tracking.runs import StageRun
-from blip.training.engine import build_optimiser
 from blip.training.flops import pair_flops
 from blip.training.loop import Plan, train
+from blip.training.optimiser import build_optimiser
 
 LOG_EVERY, USUAL_LOG_EVERY = 4, 50  # here, and by default in a run
 WARM_UP = 2  # steps that make the optimisers' state and are not counted

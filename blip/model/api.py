@@ -22,8 +22,8 @@ from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_questio
 from blip.data.vocabulary import find_tokenizer
 from blip.errors import BadArguments, BlipError
 from blip.model.blip import BlipNetwork
-from blip.model.checkpoints import ModelCard, load_network
-from blip.model.config_json import check_tokens
+from blip.model.checkpoints import load_network
+from blip.model.config_json import ModelCard, check_tokens
 from blip.model.context import Context
 from blip.model.explain import Explanation, explain, place_words
 from blip.model.generation import Decoding, Normalise, decoding_context, generate

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import save_file
 
 from blip.atomic import atomic_path
-from blip.capfilt.inputs import with_members
 from blip.data.text import Tokenizer
 from blip.data.vocabulary import find_tokenizer
 from blip.digest import file_sha256
@@ -26,6 +25,7 @@ from blip.model.config_json import ModelCard, read_config
 from blip.model.nlvr import MODEL_TYPE, NlvrNetwork, load_nlvr, save_nlvr
 from blip.model.public import open_public
 from blip.serving.card import Card, origin_of
+from blip.tasks.matching import with_members
 from blip.tracking.registry import resolve
 
 Dtype = Literal["float32", "bfloat16", "float16"]

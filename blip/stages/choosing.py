@@ -17,9 +17,9 @@ from typing import Any
 from blip.atomic import atomic_path
 from blip.config import Run, Settings
 from blip.config.places import DATASETS, RUNS, VALIDATED
+from blip.config.sections import VALIDATION
 from blip.stages.training import Job, run_job
 from blip.stages.validation_scores import (
-    VALIDATION,
     caption_scores,
     dialog_scores,
     match_scores,

@@ -25,7 +25,8 @@ from blip.errors import BlipError
 from blip.model.adapt import adapted
 from blip.model.api import Blip
 from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.checkpoints import WEIGHTS, ModelCard, save_model
+from blip.model.checkpoints import WEIGHTS, save_model
+from blip.model.config_json import ModelCard
 from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrNetwork, pre_trained, save_nlvr
 from blip.model.objectives import ObjectiveConfig, PairObjective

@@ -7,14 +7,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from blip.commands.opening import Device, chosen_device
-from blip.commands.options import Changes, Dask, Recipe, Workers, require_new
+from blip.commands.options import OPTIONS, Changes, Dask, Recipe, Workers, require_new
 from blip.commands.output import JsonFlag, columns, show
 from blip.errors import BadArguments
 
 app = typer.Typer()
 PANEL = "Data"
 FILTER = "models:/blip-filter@champion"
-OPTIONS = "options"  # where the settings of a command stand
 Head = Annotated[Literal["itm", "itc", "both"], typer.Option(help="Of the filter, by which it decides.")]
 Views = Annotated[
     list[float] | None,

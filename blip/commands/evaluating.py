@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from blip.commands.opening import Device, Model, chosen_device, use_own_cores
-from blip.commands.options import Changes
+from blip.commands.options import OPTIONS, Changes
 from blip.commands.output import JsonFlag, show
 from blip.config.loading import read_section
 from blip.config.section import Section
@@ -15,7 +15,6 @@ from blip.errors import BadArguments
 
 app = typer.Typer()
 PANEL = "Models"
-OPTIONS = "options"  # where the settings of a command stand
 TASKS = [name for name in Evaluate.model_fields if name != "batch_size"]
 
 

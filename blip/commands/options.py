@@ -7,6 +7,7 @@ import typer
 
 from blip.errors import BadArguments
 
+OPTIONS = "options"  # where an error says that the settings of a command stand
 Workers = Annotated[
     int | None, typer.Option(min=1, envvar="BLIP_WORKERS", help="Processes; all cores when not given.")
 ]

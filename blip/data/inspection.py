@@ -23,11 +23,10 @@ from blip.data.metadata import METADATA
 from blip.data.pairs import VALIDATED, PairsDataset, Sample
 from blip.data.parquet import read_batches, read_rows
 from blip.data.quarantine import Quarantined, read_quarantine
-from blip.data.text import clean_caption
+from blip.data.text import EVERY_WORD, clean_caption
 
 INGEST, VALIDATION = "ingest", "validation"
 EXAMPLES = 6  # of a reason
-EVERY_WORD = 10_000
 
 _SIDES = [side for power in range(15) for side in (1 << power, 3 << power >> 1)]  # 1, 2, 3, 4, 6, 8, 12 ...
 _TENTHS = (10, 12, 16, 20, 25, 32, 40, 50, 64, 80)  # about even steps of a logarithmic scale

@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]  # [H, W, 3], RGB
+from blip.data.decode import Pixels
+
 Hashes = NDArray[np.uint64]
 Indices = NDArray[np.int64]
 

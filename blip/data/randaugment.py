@@ -11,9 +11,8 @@ from random import Random
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]  # [H, W, 3], RGB
+from blip.data.decode import Pixels
 
 FILL = (128, 128, 128)
 COUNT, LEVEL, MAX_LEVEL = 2, 5, 10

@@ -27,6 +27,7 @@ from blip.errors import BlipError
 
 PAD, UNK, CLS, SEP, MASK = SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CAPTION_WORDS, STATEMENT_WORDS, QUESTION_WORDS = 30, 40, 50  # that BLIP reads of a text
+EVERY_WORD = 10_000  # more than any has: where a text is not cut
 DEC, ENC = "[DEC]", "[ENC]"  # begin of a caption to write; place of the ITM output (BLIP section 3.1)
 
 _MARKS = r".!\"()*#:;~"

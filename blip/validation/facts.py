@@ -26,7 +26,7 @@ from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_batches
 from blip.data.phash import earlier
 from blip.data.sample import stable_id
-from blip.data.text import clean_caption
+from blip.data.text import CAPTION_WORDS, EVERY_WORD, clean_caption
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 COLUMNS = ["key", "width", "height", "bytes", "sha256", "phash", "captions", "origin", "questions"]
 REQUIRED = ["width", "height", "bytes", "sha256", "phash", "origin"]
 SHOWN = 160  # characters of a caption kept for the pages
-EVERY_WORD = 10_000  # clean_caption cuts after so many words; here all of them count
-COMPARED = 30  # words of a caption, what training reads of it, by which captions are the same
 
 _FACTS = {
     "width": np.int32,
@@ -184,7 +182,7 @@ def _rows(columns: dict[str, list[Any]]) -> dict[str, Any]:
         "picture": _digests(columns["sha256"]),
         "partner": _digests(columns.get(PARTNER_SHA256) or [None] * len(texts), slice(-16, None)),
         "phash": np.array([value or 0 for value in columns["phash"]], np.uint64),
-        "text": [stable_id(" ".join(row[0][:COMPARED])) if row else 0 for row in words],
+        "text": [stable_id(" ".join(row[0][:CAPTION_WORDS])) if row else 0 for row in words],
     }
 
 

@@ -1,1 +1,1 @@
-"""The commands of `blip` that work on data and models, a module for each group."""
+"""The commands of `blip` but `blip stage`, a module for each group, and what several of them share."""

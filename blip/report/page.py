@@ -1,6 +1,7 @@
 """The page: everything the stages left behind, in the order in which a reader asks.
 
-    html = render(Content(settings, found, audit, facts, ...))
+    charts = draw_charts(settings, found, audit)
+    html = render(settings, found, audit, facts, charts)
 
 One file without scripts or outside resources: it opens from disk, from a server, or out of an e-mail.
 """

@@ -1,8 +1,8 @@
 """blip stage report: one page about the pipeline, and its figures.
 
-Reads metrics/, reports/evaluate, reports/compare, the audit of CapFilt's last round and the pictures of
-the web pool; asks MLflow when each stage ran and which versions are champions. Writes
-reports/pipeline/index.html, one file without scripts or outside resources, and metrics/summary.json.
+Reads metrics/, reports/evaluate, the audit of CapFilt's last round and the pictures of the web pool; asks MLflow when
+each stage ran and which versions are champions. Writes reports/pipeline/index.html, one file without scripts or outside
+resources, and metrics/summary.json.
 """
 
 import time

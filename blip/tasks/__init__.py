@@ -1,1 +1,1 @@
-"""Tasks: how each is evaluated. One file a task; `ranking` and `outcome` are what they share."""
+"""Tasks: how each is evaluated. One file a task, and others for what they share, as `ranking` and `outcome`."""

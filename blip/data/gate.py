@@ -6,10 +6,9 @@ Nothing is said of a dataset that validation has not looked at, as of those that
 """
 
 import json
-from hashlib import sha256
 from pathlib import Path
 
-from blip.data.manifest import MANIFEST
+from blip.data.manifest import manifest_digest
 from blip.errors import BlipError
 
 GATE = "gate.json"
@@ -34,5 +33,5 @@ def see_that_it_passed(validated: Path, name: str) -> None:
     dataset = validated.parent / name
     if not passed:
         raise BlipError(f"{dataset} did not pass validation; mend it and {AGAIN}, which says why")
-    if sha256((dataset / MANIFEST).read_bytes()).hexdigest() != digest:
+    if manifest_digest(dataset) != digest:
         raise BlipError(f"{dataset} is not what passed validation, it was made anew since; {AGAIN}")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ def write_manifest(manifest: Manifest, directory: Path) -> None:
     totals = {"samples": manifest.samples, "bytes": manifest.bytes, "quarantined": quarantined}
     value = {"schema": fields.pop("schema"), **fields, **totals, "shards": shards}
     write_json(directory / MANIFEST, value)
+
+
+def manifest_digest(directory: Path) -> str:
+    """SHA-256 of `directory/manifest.json`, which names the digest of every shard: what identifies a dataset."""
+    return sha256((directory / MANIFEST).read_bytes()).hexdigest()
 
 
 def read_manifest(directory: Path) -> Manifest:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from hashlib import sha256
 from pathlib import Path
 from random import Random
 
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 
 from blip.data.archive import read_members
 from blip.data.gate import see_that_it_passed
-from blip.data.manifest import MANIFEST, Manifest, Shard, read_manifest
+from blip.data.manifest import Manifest, Shard, manifest_digest, read_manifest
 from blip.data.metadata import METADATA
 from blip.data.parquet import read_batches
 from blip.data.sample import PARTNER, Caption, Question, Sample, sample_from_json
@@ -63,8 +62,8 @@ class PairsDataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of manifest.json, which names the digest of every shard."""
-        return sha256((self.path / MANIFEST).read_bytes()).hexdigest()
+        """As `manifest_digest`."""
+        return manifest_digest(self.path)
 
     def samples(self, exclude: frozenset[str] = frozenset()) -> Iterator[Sample]:
         """Stream the samples in shard order without those in `exclude`; their `truth` is None.

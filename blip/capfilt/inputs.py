@@ -21,7 +21,7 @@ from blip.config.watched import CAPFILT_IMMATERIAL
 from blip.data.kept import code_digest
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA
-from blip.data.pairs import VALIDATED, PairsDataset, Sample, excluded_in
+from blip.data.pairs import PairsDataset, Sample, excluded_in, list_beside
 from blip.data.parquet import read_batches, read_column
 from blip.data.partial import content_of
 from blip.data.sample import stable_id
@@ -46,8 +46,7 @@ class Pairs:
     @classmethod
     def validated(cls, dataset: Path) -> "Pairs":
         """Without what validation set aside, of which it leaves a list beside the datasets, if it has run."""
-        place = dataset.resolve()
-        return cls(dataset, place.parent / VALIDATED / f"{place.name}.parquet")
+        return cls(dataset, list_beside(dataset.resolve()))
 
     def absolute(self) -> "Pairs":
         """By paths that another process finds, wherever it runs."""

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from blip.data.histogram import Histogram, between, numbers_to
 from blip.data.metadata import METADATA
-from blip.data.pairs import VALIDATED, PairsDataset, Sample
+from blip.data.pairs import PairsDataset, Sample, list_beside
 from blip.data.parquet import read_batches, read_rows
 from blip.data.quarantine import Quarantined, read_quarantine
 from blip.data.text import EVERY_WORD, clean_caption
@@ -164,7 +164,7 @@ def _values(batch: pa.RecordBatch) -> dict[str, list[float]]:
 
 def _set_aside(directory: Path) -> Iterator[Quarantined]:
     """What validation set aside; nothing where it has not run."""
-    path = directory.resolve().parent / VALIDATED / f"{directory.resolve().name}.parquet"
+    path = list_beside(directory.resolve())
     if path.is_file():
         for row in read_rows(path, ["key", "expectation", "detail"]):
             yield Quarantined(row["key"], row["expectation"], row["detail"], None)

@@ -27,7 +27,6 @@ from blip.data.writer import PairsWriter
 from blip.errors import BlipError
 
 __all__ = [
-    "VALIDATED",
     "Caption",
     "PairsDataset",
     "PairsWriter",
@@ -35,6 +34,7 @@ __all__ = [
     "Sample",
     "excluded_in",
     "excluded_keys",
+    "list_beside",
     "set_aside",
 ]
 
@@ -125,19 +125,23 @@ class PairsDataset:
 _AGAIN = "make the dataset again (`dvc repro` or `blip stage ingest`)"
 
 
+def list_beside(dataset: Path) -> Path:
+    """Where `blip stage validate` leaves the list of what it sets aside in a dataset, if it has run."""
+    return dataset.parent / VALIDATED / f"{dataset.name}.parquet"
+
+
 def excluded_keys(validated_dir: Path | str, dataset_name: str) -> frozenset[str]:
     """Keys that validation set aside in a dataset; none where validation left no list.
 
     Raises:
         BlipError: the dataset did not pass, or was made anew since.
     """
-    path = Path(validated_dir) / f"{dataset_name}.parquet"
-    return _read_keys(path) if _holds(path) else frozenset()
+    return _keys_of(Path(validated_dir) / f"{dataset_name}.parquet")
 
 
 def set_aside(dataset: Path) -> frozenset[str]:
     """Keys that validation set aside in a dataset, by its list beside the dataset, as `excluded_keys`."""
-    return excluded_keys(dataset.parent / VALIDATED, dataset.name)
+    return _keys_of(list_beside(dataset))
 
 
 def excluded_in(path: Path | None) -> frozenset[str]:
@@ -156,6 +160,10 @@ def _holds(path: Path) -> bool:
 @lru_cache(maxsize=4)
 def _kept_keys(path: Path, changed: int) -> frozenset[str]:
     return _read_keys(path)
+
+
+def _keys_of(path: Path) -> frozenset[str]:
+    return _read_keys(path) if _holds(path) else frozenset()
 
 
 def _read_keys(path: Path) -> frozenset[str]:

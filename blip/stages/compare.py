@@ -9,7 +9,7 @@ bootstrapping gave, with an interval over the test pictures. Writes metrics/comp
 from blip.config import Settings
 from blip.tasks.comparison import Evaluated, How, evaluate
 from blip.tasks.inputs import model_directory, open_model, read_samples
-from blip.tasks.resampling import gain_half_width
+from blip.tasks.resampling import gain_interval
 from blip.tasks.rounds import last_model
 from blip.tracking.measured import Scores, measured
 from blip.tracking.runs import StageRun
@@ -57,7 +57,7 @@ def _figures(name: str, found: Evaluated) -> dict[str, float]:
 
 def _gain(before: Evaluated, after: Evaluated) -> dict[str, float]:
     """What bootstrapping gave: image-to-text R@1 of the embeddings, half its interval, the number of images."""
-    first, second = (found.hits("itc")["i2t_r1"] for found in (before, after))
+    first, second = (found.hits("itc")["i2t_r1"].numpy() for found in (before, after))
     gain = after.heads["itc"].recalls["i2t_r1"] - before.heads["itc"].recalls["i2t_r1"]
-    half = gain_half_width(first.numpy(), second.numpy())
-    return {"compare.gain": gain, "compare.gain_half": half, "compare.images": float(len(second))}
+    low, high = gain_interval(first, second)
+    return {"compare.gain": gain, "compare.gain_half": (high - low) / 2, "compare.images": float(len(second))}

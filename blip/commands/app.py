@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blip.commands.opening import Device, chosen_device, leave_out, use_own_cores
+from blip.commands.opening import Device, chosen_device, leave_out
 from blip.commands.output import columns
 from blip.errors import BlipError
 from blip.spelling import plain
@@ -67,6 +67,7 @@ def app_(
         print(OPEN.format(host=host), file=sys.stderr)
 
     def build(folder: Path) -> "Blocks":
+        from blip.model.device import use_own_cores
         from blip.serving.app import Page, build
         from blip.serving.examples import asked, captioned
 

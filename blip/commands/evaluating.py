@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blip.commands.opening import Device, Model, chosen_device, use_own_cores
+from blip.commands.opening import Device, Model, chosen_device
 from blip.commands.options import OPTIONS, Changes
 from blip.commands.output import JsonFlag, show
 from blip.config.loading import read_section
@@ -86,6 +86,7 @@ def evaluate(
     from blip.commands.scores import show_scores
     from blip.commands.terminal import Terminal
     from blip.data.pairs import PairsDataset, set_aside
+    from blip.model.device import use_own_cores
     from blip.tasks.evaluation import Conditions, find_task, write_report
     from blip.tasks.evaluation import evaluate as evaluate_task
     from blip.tracking.registry import resolve

@@ -23,6 +23,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU when there 
 def open_model(name: str, device: str) -> "Blip":
     """Open a model on a device. Raises BadArguments for a device that is not here."""
     import blip
+    from blip.model.device import use_own_cores
 
     use_own_cores()
     return blip.load(name, chosen_device(device))
@@ -57,6 +58,7 @@ def open_either(name: str, device: str) -> "Blip | Clip":
     """Open a BLIP or a CLIP, as its config.json says. Raises BlipError for what is neither."""
     import blip
     from blip.model.config_json import read_values
+    from blip.model.device import use_own_cores
     from blip.tracking.registry import resolve
 
     path = resolve(name)
@@ -68,15 +70,6 @@ def open_either(name: str, device: str) -> "Blip | Clip":
         )
     use_own_cores()
     return opened(str(path), chosen_device(device))
-
-
-def use_own_cores() -> None:
-    """Compute on no more cores than this process may use: torch knows no container's share."""
-    import torch
-
-    from blip.machine import usable_cores
-
-    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
 def chosen_device(device: str) -> str:

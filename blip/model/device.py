@@ -1,11 +1,11 @@
-"""The device that a setting or an option names, what it is called, and the time when it is done."""
+"""The device that a setting or an option names, what it is called, the cores beside it, and the time when it is done."""
 
 import time
 from collections.abc import Callable
 
 import torch
 
-from blip.machine import processor
+from blip.machine import processor, usable_cores
 
 
 def device_of(wanted: str) -> str:
@@ -13,6 +13,11 @@ def device_of(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
+
+
+def use_own_cores() -> None:
+    """Compute on no more cores than this process may use: torch knows no container's share."""
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
 def now(device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:

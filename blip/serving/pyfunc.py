@@ -47,9 +47,9 @@ class BlipModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Open the model directory that travels with the version."""
         import blip
-        from blip.machine import usable_cores
+        from blip.model.device import use_own_cores
 
-        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+        use_own_cores()
         config = context.model_config or {}
         self._task = config.get("task", "caption")
         self._model = blip.load(context.artifacts["model"], config.get("device", "cpu"))

@@ -15,6 +15,7 @@ from blip.stages.finetune import SCORES
 
 ROOT = Path(__file__).parents[1]
 FOLLOWED = (
+    "blip/config/rounds.py",
     "blip/ingest",
     "blip/validation",
     "blip/data",

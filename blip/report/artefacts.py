@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from blip.config.places import CURVES, EVALUATED, METRICS
+from blip.config.rounds import of_last_round
 from blip.errors import BlipError
 from blip.report.graph import NODES
-from blip.tasks.rounds import of_last_round
 
 TASKS = ("retrieval", "captioning", "vqa", "classification", "video")
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from blip.tasks.rounds import ROUNDS, rounds_in
+from blip.config.rounds import ROUNDS, rounds_in
 
 LABELS = {
     "captioner.validation.exact_match": "Captioner on validation, exact match",

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from blip.config.rounds import of_last_round
 from blip.digest import file_sha256
 from blip.model.blip import BlipNetwork
 from blip.model.config_json import ModelCard
 from blip.model.nlvr import NlvrNetwork
 from blip.model.parts import NEEDS
-from blip.tasks.rounds import of_last_round
 from blip.tracking import gate, registry
 from blip.tracking.measured import Measured
 

@@ -7,10 +7,10 @@ bootstrapping gave, with an interval over the test pictures. Writes metrics/comp
 """
 
 from blip.config import Settings
+from blip.config.rounds import last_model
 from blip.tasks.comparison import Evaluated, How, evaluate
 from blip.tasks.inputs import model_directory, open_model, read_samples
 from blip.tasks.resampling import gain_interval
-from blip.tasks.rounds import last_model
 from blip.tracking.measured import Scores, measured
 from blip.tracking.runs import StageRun
 

@@ -2,6 +2,7 @@
 
 from blip.config import Settings
 from blip.config.places import MODELS
+from blip.config.rounds import last_dataset, last_model, reading
 from blip.errors import BadArguments
 from blip.stages.choosing import train_best
 from blip.stages.training import Job
@@ -12,7 +13,6 @@ from blip.stages.validation_scores import (
     retrieval_scores,
     statement_scores,
 )
-from blip.tasks.rounds import last_dataset, last_model, reading
 from blip.tracking.runs import StageRun
 
 SCORES = {

@@ -18,6 +18,7 @@ from blip.atomic import take_away, write_json
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Run, Settings
 from blip.config.places import CURVES, DATASETS, VALIDATED
+from blip.config.rounds import PARTS, of_round, reading
 from blip.config.sections import VALIDATION
 from blip.config.watched import CAPFILT_IMMATERIAL
 from blip.data import kept
@@ -26,7 +27,6 @@ from blip.stages.choosing import Score, train_best, validated_by
 from blip.stages.filter import Train, hand_over, train_members
 from blip.stages.training import Job, identity_of, start_digest, start_of
 from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
-from blip.tasks.rounds import PARTS, of_round, reading
 from blip.tracking.lineage import digest
 from blip.tracking.measured import Scores, as_json, from_json
 from blip.tracking.runs import StageRun

@@ -20,9 +20,9 @@ from rich.table import Column, Table
 
 from blip.config import Settings
 from blip.config.places import MODELS
+from blip.config.rounds import ROUNDS, last_model, of_last_round
 from blip.errors import BadArguments
 from blip.stages import STAGES
-from blip.tasks.rounds import ROUNDS, last_model, of_last_round
 from blip.tracking import gate, registry
 from blip.tracking.measured import Measured, Scores
 from blip.tracking.runs import StageRun, training_run

@@ -12,12 +12,12 @@ from pathlib import Path
 from blip.atomic import atomic_path, write_json, write_text
 from blip.config import Settings
 from blip.config.places import DATASETS, REPORT, SUMMARY
+from blip.config.rounds import last_dataset
 from blip.report.artefacts import read_artefacts
 from blip.report.audit import read_audit
 from blip.report.page import draw_charts, render
 from blip.report.provenance import RunFacts, Span
 from blip.report.results import summary
-from blip.tasks.rounds import last_dataset
 from blip.tracking import registry
 from blip.tracking.pipeline import Pipeline, pipeline_started, stage_runs
 from blip.tracking.runs import StageRun

@@ -17,9 +17,9 @@ from pathlib import Path
 from blip.atomic import atomic_path, put_in_place
 from blip.config import Settings
 from blip.config.places import DATASETS, MODELS
+from blip.config.rounds import ROUNDS, of_round
 from blip.data.partial import begin, discard
 from blip.stages import prepare_random_numbers
-from blip.tasks.rounds import ROUNDS, of_round
 from blip.tracking.gate import read_scores
 from blip.tracking.measured import Scores
 from blip.tracking.runs import StageRun

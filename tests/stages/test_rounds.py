@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from blip.config import Settings, load_settings
+from blip.config.rounds import last_dataset, last_model, of_last_round
 from blip.data.pairs import PairsDataset
 from blip.data.verification import verify
 from blip.stages import finetune, run_stage
 from blip.stages.register import CANDIDATES
-from blip.tasks.rounds import last_dataset, last_model, of_last_round
 from blip.tracking.measured import from_json
 from blip.tracking.registry import weights_digest
 from tests.stages.conftest import ROOT

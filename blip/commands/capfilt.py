@@ -191,7 +191,7 @@ def calibrate(
     from blip.capfilt.embedding import embed_pool
     from blip.capfilt.inputs import Models, Pairs
     from blip.capfilt.jury import jury_of
-    from blip.commands.curves import draw
+    from blip.commands.curves import draw, table
     from blip.config import CapFilt, read_section
     from blip.tracking.registry import resolve
 
@@ -210,23 +210,9 @@ def calibrate(
     measured = measure(jury, Pairs.validated(held_out))
     if png:
         draw(measured, noise, png)
-    points = measured.curve(noise)
     title = f"{held_out}: {len(measured.matched):,} pairs, ROC AUC {measured.roc_auc:.3f}; {noise:.0%} wrong assumed"
-    sure = [measured.interval(p.threshold, noise) for p in points]
-    right = [
-        f"{p.precision:.3f} ({low:.3f}-{high:.3f})" if p.kept else "-"
-        for p, (low, high) in zip(points, sure, strict=True)
-    ]
-    rows = [
-        (f"{p.threshold:g}", shown, f"{p.recall:.3f}", f"{p.kept:.3f}")
-        for p, shown in zip(points, right, strict=True)
-    ]
-    table = columns([("threshold", "precision (95%)", "recall", "kept"), *rows])
-    told = [
-        p._asdict() | {"precision": p.precision if p.kept else None, "interval": edges if p.kept else None}
-        for p, edges in zip(points, sure, strict=True)
-    ]
-    show({"roc_auc": measured.roc_auc, "points": told}, as_json, [title, *table])
+    points, lines = table(measured, noise)
+    show({"roc_auc": measured.roc_auc, "points": points}, as_json, [title, *lines])
 
 
 def check_named(

@@ -1,14 +1,32 @@
-"""The picture of `blip calibrate`: what a filter keeps, and how much of it is right, over the threshold."""
+"""What `blip calibrate` shows: what a filter keeps, and how much of it is right, over the threshold."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from blip.atomic import atomic_path
 from blip.capfilt.calibration import Measured
+from blip.commands.output import columns
 
 SHARPEST, POINTS = 7.0, 141  # log-odds of the last threshold, and how many are drawn
 TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+
+
+def table(measured: Measured, noise: float) -> tuple[list[dict[str, Any]], list[str]]:
+    """The points of the curve, each precision with its 95% interval: for programs, and as a table for people."""
+    points: list[dict[str, Any]] = []
+    rows = [("threshold", "precision (95%)", "recall", "kept")]
+    for point in measured.curve(noise):
+        low, high = measured.interval(point.threshold, noise)
+        known: dict[str, Any] = {"precision": None, "interval": None}
+        right = "-"
+        if point.kept:
+            known = {"precision": point.precision, "interval": (low, high)}
+            right = f"{point.precision:.3f} ({low:.3f}-{high:.3f})"
+        points.append(point._asdict() | known)
+        rows.append((f"{point.threshold:g}", right, f"{point.recall:.3f}", f"{point.kept:.3f}"))
+    return points, columns(rows)
 
 
 def draw(measured: Measured, noise: float, target: Path) -> None:

@@ -56,7 +56,8 @@ class Neighbours:
             if not file.keys():
                 return None
             pictures, texts = (file.get_tensor(f"{side}.{number}") for side in ("pictures", "texts"))
-            return cls.of(file.get_tensor("keys"), pictures, texts)
+            keys = file.get_tensor("keys").clone()  # else the file stays mapped, and on NFS in its folder
+            return cls.of(keys, pictures, texts)
 
     def support(self, pictures_NP: Tensor, keys_N: Tensor, texts_MP: Tensor, image_index: Tensor) -> Tensor:
         """Log-ratios ``[M]`` of text i for picture ``image_index[i]``; 0 where there is no other picture to ask."""

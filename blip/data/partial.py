@@ -135,7 +135,7 @@ def complete(directory: Path, target: Path, *scaffold: str) -> None:
     except OSError:
         _take_back(directory)
         raise
-    shutil.rmtree(_scaffold(directory))
+    _take_down(_scaffold(directory))
     let_go(_lock(directory))
 
 
@@ -147,10 +147,21 @@ def discard(directory: Path) -> None:
 
 def _set_aside(directory: Path, *names: str) -> None:
     aside = _scaffold(directory)
-    aside.mkdir()
+    aside.mkdir(exist_ok=True)  # one that could not be removed
     for name in names:
         with suppress(FileNotFoundError):
             (directory / name).rename(aside / name)
+
+
+def _take_down(aside: Path) -> None:
+    """Remove what was set aside of a dataset that is in its place; of that it is no failure if some cannot go."""
+    shutil.rmtree(aside, ignore_errors=True)
+    if aside.exists():
+        print(
+            f"warning: {aside} cannot be removed whole, maybe as a process has a file of it open; nothing needs it",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _put_aside(directory: Path, plan: dict[str, Any]) -> None:
@@ -191,7 +202,7 @@ def _short(value: Any) -> str:
 def _take_back(directory: Path) -> None:
     """What was set aside comes back, the plan last; of a dataset that has got to its place, it goes."""
     aside = _scaffold(directory)
-    if directory.is_dir() and aside.is_dir():
+    if directory.is_dir() and (aside / PLAN).is_file():
         for path in sorted(aside.iterdir(), key=lambda path: path.name == PLAN):
             path.rename(directory / path.name)
     shutil.rmtree(aside, ignore_errors=True)

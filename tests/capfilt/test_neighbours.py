@@ -90,3 +90,11 @@ def test_a_pool_without_any_text_has_no_neighbours(models: Models, tmp_path: Pat
     web = write(tmp_path / "web", "web", ["", ""], "web")
     embed_pool(Pairs(web.path), models, 3, tmp_path / "pool")
     assert Neighbours.read(tmp_path / "pool", 0, torch.device("cpu")) is None
+
+
+def test_what_is_read_keeps_no_hold_of_its_file(web: PairsDataset, models: Models, tmp_path: Path) -> None:
+    """A file that is mapped leaves another in its folder when it is removed on NFS, and the folder stays."""
+    embed_pool(Pairs(web.path), models, 3, tmp_path / "pool")
+    near = Neighbours.read(tmp_path / "pool", 0, torch.device("cpu"))
+    assert near is not None and len(near.keys)
+    assert str(tmp_path / "pool") not in Path("/proc/self/maps").read_text()

@@ -1,13 +1,16 @@
 """Who may make a dataset: one process, or the ranks of one job; two jobs on one target do not mix."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from blip.data import partial
-from blip.data.partial import begin, discard, join
+from blip.data.partial import begin, complete, discard, join
 from blip.errors import BlipError
 
 PLAN = {"of": "something"}
@@ -92,3 +95,32 @@ def test_a_plan_without_any_work_leaves_nothing(tmp_path: Path, capsys: pytest.C
     begin(tmp_path / "out", PLAN)
     discard(begin(tmp_path / "out", {"of": "something else"}))
     assert not list(tmp_path.iterdir()) and not capsys.readouterr().err
+
+
+def test_what_served_to_make_a_dataset_and_cannot_be_removed_stays_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on NFS, where a file that a process has open leaves another one in its folder."""
+    scaffold, rmdir = tmp_path / ".out.partial.scaffold", os.rmdir
+
+    def refused(path: Any, **how: Any) -> None:
+        if Path(path).name == scaffold.name:
+            (scaffold / ".nfs0001").touch()
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", path)
+        rmdir(path, **how)
+
+    def make(content: str) -> None:
+        work = begin(tmp_path / "out", {"of": content})
+        (work / "data").write_text(content)
+        (work / "part").touch()
+        complete(work, tmp_path / "out", "part")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", refused)
+        for content in ("one", "another"):
+            make(content)
+            assert [file.name for file in (tmp_path / "out").iterdir()] == ["data"]
+            assert (tmp_path / "out/data").read_text() == content
+    assert f"{scaffold} cannot be removed" in capsys.readouterr().err
+    begin(tmp_path / "out", PLAN)
+    assert not scaffold.exists()

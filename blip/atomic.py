@@ -57,6 +57,18 @@ def put_in_place(finished: Path, target: Path) -> None:
     rename_onto(finished, target)
 
 
+def link_in_place(finished: Path, target: Path) -> None:
+    """Put a finished directory in the place of `target` as hard links, which take no room, and keep it where it is.
+
+    On a file system without such links it is moved.
+    """
+    try:
+        with atomic_path(target) as temporary:
+            shutil.copytree(finished, temporary, copy_function=os.link)
+    except OSError:
+        put_in_place(finished, target)
+
+
 def rename_onto(finished: Path, target: Path) -> None:
     """Rename what is finished and on disk onto `target`; a link to a folder is followed, one to a file replaced.
 

@@ -25,7 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from blip.atomic import flush, rename_onto, write_json
+from blip.atomic import flush, rename_onto, take_away, write_json
 from blip.digest import file_sha256
 from blip.errors import BlipError
 from blip.lock import hold, is_held, let_go
@@ -141,7 +141,7 @@ def complete(directory: Path, target: Path, *scaffold: str) -> None:
 
 def discard(directory: Path) -> None:
     """Give a directory up: what is in it has got to its place one by one, or is not wanted."""
-    shutil.rmtree(directory)
+    take_away(directory)
     let_go(_lock(directory))
 
 

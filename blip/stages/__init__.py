@@ -25,6 +25,7 @@ from blip.atomic import atomic_path, write_json
 from blip.config import Settings
 from blip.config.dvc_yaml import has_stage, outputs
 from blip.config.places import METRICS, RUNS
+from blip.data.partial import discard
 from blip.errors import BadArguments
 from blip.stages.seconds import counted
 from blip.stages.unsaved import Made, Unsaved, forget_saved
@@ -153,14 +154,16 @@ def _metrics_of(name: str) -> Path:
 
 def _run_here(name: str, stage: Stage, settings: Settings) -> dict[str, float]:
     with stage_run(name, settings) as run:
-        scores, trained = _made_once(name, stage, settings, run)
-        run.measured |= scores.measured
+        made = _made_once(name, stage, settings, run)
+        run.measured |= made.scores.measured
         run.tag_weights()  # once what was made is kept: a server that is down takes a minute to refuse it
-        run.log_metrics(scores.figures)
+        run.log_metrics(made.scores.figures)
         if stage.keeps_metrics:
-            write_json(_metrics_of(name), as_json(scores))
-        _forget_checkpoints(trained)
-    return scores.figures
+            write_json(_metrics_of(name), as_json(made.scores))
+        _forget_checkpoints(made.trained)
+        for folder in made.work:
+            discard(Path(folder))
+    return made.scores.figures
 
 
 def _made_once(name: str, stage: Stage, settings: Settings, run: StageRun) -> Made:
@@ -186,7 +189,7 @@ def _make(name: str, stage: Stage, settings: Settings, run: StageRun) -> Made:
         figures = module.run(settings, run, stage.variant)
         figures = _finite(name, figures | run.figures)
         figures["seconds"] = round(seconds(), 2)
-    return Made(Scores(figures, run.measured), run.trained)
+    return Made(Scores(figures, run.measured), run.trained, run.work)
 
 
 def _counted(name: str, stage: Stage, run: StageRun) -> AbstractContextManager[Callable[[], float]]:

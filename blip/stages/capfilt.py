@@ -2,17 +2,18 @@
 
 Data in: data/datasets/web and human, models/captioner and filter.
 Out: data/datasets/bootstrapped with audit.parquet, and reports/capfilt, a page about it with its tables as Markdown;
-how the filter did against the pool's known truth. The dataset gets to its place last, so that one that is finished is
-not made again when what follows is ended: DVC removes what stands there when the stage starts.
+how the filter did against the pool's known truth. The dataset stays beside its place until the stage is done, so that
+one that is finished is not made again when what follows is ended: DVC removes what stands there when the stage starts.
 """
 
+import json
 from dataclasses import replace
 
-from blip.atomic import atomic_path, put_in_place, take_away, write_text
+from blip.atomic import atomic_path, link_in_place, take_away, write_json, write_text
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Settings
 from blip.config.places import DATASETS, GALLERY
-from blip.data.kept import is_kept, keep
+from blip.data.kept import digest_of
 from blip.report.bootstrapping import Bootstrapping
 from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
 from blip.tasks.inputs import model_directory
@@ -20,6 +21,7 @@ from blip.tracking.runs import StageRun
 
 TARGET = DATASETS / "bootstrapped"
 FINISHED = DATASETS / ".capfilt" / TARGET.name
+NOTE = FINISHED.with_name("made_of.json")
 SHOWN = 12  # pictures of each outcome
 
 
@@ -31,20 +33,25 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     show(replace(made, target=TARGET), run)  # where it will be for who reads the page
     models = model_directory("captioner"), model_directory("filter")
     figures = run.note(bootstrapped_scores(FINISHED, *models, settings)) | made.audit.sources.figures()
-    put_in_place(FINISHED, TARGET)
+    link_in_place(FINISHED, TARGET)
+    run.work.append(str(FINISHED))
     return figures
 
 
 def _finish(settings: Settings) -> None:
-    """Bootstrap, unless that was finished and only what follows was not."""
+    """Bootstrap, unless that was finished and only what follows was not.
+
+    The note is written before anything is made: what is there without one is of nobody knows what.
+    """
     models = model_directory("captioner"), model_directory("filter")
-    origins = order_of(*models, settings).identity()
-    if is_kept(FINISHED, origins):
+    made_of = digest_of([order_of(*models, settings).identity()])
+    if not NOTE.is_file() or json.loads(NOTE.read_text(encoding="utf-8")) != made_of:
+        take_away(FINISHED)
+        write_json(NOTE, made_of)
+    if FINISHED.is_dir():
         print("capfilt  the dataset is finished already", flush=True)
         return
-    take_away(FINISHED)
     write_bootstrapped(FINISHED, *models, settings)
-    keep(FINISHED, origins)
 
 
 def show(made: Bootstrapping, run: StageRun) -> None:

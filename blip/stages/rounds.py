@@ -3,8 +3,8 @@
 Round 1 are the stages captioner, filter, capfilt and pretrain_bootstrapped. In every round after it, captioner and
 filter are fine-tuned from the model that the one before pre-trained, they write and judge texts for the whole web pool,
 and a new BLIP is pre-trained from the start on what is kept. `capfilt.rounds` says how many there are; of one alone,
-nothing is left to do here. What is finished stays in data/datasets/.rounds.partial until all is, so that a run that was
-ended goes on where it was.
+nothing is left to do here. What is finished stays in data/datasets/.rounds.partial until the stage is done, so that a
+run that was ended goes on where it was.
 
 Data in: the pairs datasets, models/pretrain_bootstrapped, the figures of round 1.
 Out: data/datasets/rounds/N, models/rounds/N/captioner, filter, pretrained, each with the curve of its losses; the
@@ -14,11 +14,11 @@ figures of every round as `rounds.N.*`.
 import shutil
 from pathlib import Path
 
-from blip.atomic import atomic_path, put_in_place
+from blip.atomic import atomic_path, link_in_place
 from blip.config import Settings
 from blip.config.places import DATASETS, MODELS
 from blip.config.rounds import ROUNDS, of_round
-from blip.data.partial import begin, discard
+from blip.data.partial import begin
 from blip.stages import prepare_random_numbers
 from blip.tracking.gate import read_scores
 from blip.tracking.measured import Scores
@@ -56,16 +56,16 @@ def _go_on(settings: Settings, run: StageRun) -> dict[str, float]:
         figures |= run.note(do(now, settings, run))
         start = now.models / "pretrained"
     _put_in_place(work, settings.capfilt.rounds)
+    run.work.append(str(work))
     return figures
 
 
 def _put_in_place(work: Path, rounds: int) -> None:
-    """Hand over models and datasets of as many rounds as are wanted; the working folder is removed last."""
+    """Hand over models and datasets of as many rounds as are wanted; the working folder keeps them, too."""
     models, datasets = work / "models", work / "datasets"
     for folder in (*models.iterdir(), *datasets.iterdir()):
         if folder.name.isdecimal() and int(folder.name) > rounds:
             shutil.rmtree(folder)
     with atomic_path(ROUNDS_MODELS) as temporary:
         shutil.copytree(models, temporary)
-    put_in_place(datasets, ROUNDS_DATASETS)
-    discard(work)
+    link_in_place(datasets, ROUNDS_DATASETS)

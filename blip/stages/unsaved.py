@@ -44,10 +44,11 @@ TRIES = 20  # that long, for a lock that never ends as DVC ends it
 
 
 class Made(NamedTuple):
-    """Figures of a stage that is done, and the training runs of it whose checkpoints are still there."""
+    """Figures of a stage that is done, and what is still there of it: training runs' checkpoints, and folders."""
 
     scores: Scores
     trained: list[str]
+    work: list[str]
 
 
 def forget_saved() -> None:
@@ -100,7 +101,7 @@ class Unsaved:
             print(f"warning: what {self.stage} had made cannot be put back: {error}", file=sys.stderr)
             take_away(self.folder)
             return None
-        return Made(from_json(noted["scores"], self.stage), noted["trained"])
+        return Made(from_json(noted["scores"], self.stage), noted["trained"], noted.get("work", []))
 
     def _changed_since(self, noted: dict[str, Any]) -> list[str]:
         before = noted["made_of"]
@@ -115,7 +116,7 @@ class Unsaved:
                     flush(target)
                     _link(target.resolve(), temporary / str(number))
                 note = {"made_of": self.origins, "saved": _saved(self.stage), "trained": made.trained}
-                write_json(temporary / NOTE, note | {"scores": as_json(made.scores)})
+                write_json(temporary / NOTE, note | {"work": made.work, "scores": as_json(made.scores)})
         except OSError:
             take_away(self.folder)
 

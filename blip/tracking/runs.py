@@ -52,6 +52,9 @@ class StageRun:
         self.figures: dict[str, float] = {}  # of what was done in the stage, to stand beside its own figures
         self.measured: dict[str, Measured] = {}  # how figures of the stage were measured
         self.trained: list[str] = []  # training runs of the stage, whose checkpoints stay until it is done
+        self.work: list[
+            str
+        ] = []  # folders that the stage goes on from if it is ended; they stay until then, too
         self._pending: list[Metric] = []
         self._untold = unsent.Untold()
         self._flushed = time.monotonic()

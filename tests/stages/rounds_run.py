@@ -1,7 +1,8 @@
 """Stage rounds at toy size, for tests that kill it: `python -m tests.stages.rounds_run FOLDER ROUNDS [KILL_AT]`.
 
 KILL_AT is where kill -9 comes: `filter` (in its third step), `capfilt` or `pretrained` (done, its figures not yet
-written), `handover` (the models are in their place, the datasets are not).
+written), `handover` (the models are in their place, the datasets are not), `figures` (both are, the figures are not
+written).
 """
 
 import json
@@ -13,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from blip import stages
 from blip.capfilt.bootstrap import bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt, Settings, load_settings
@@ -83,7 +85,9 @@ def main() -> None:
         if point == "filter":
             die_before(Progress, "report", lambda run, at, _: (run.name, at) == ("rounds.2.filter", 3))
         elif point == "handover":
-            die_before(rounds, "put_in_place", lambda *_: True)
+            die_before(rounds, "link_in_place", lambda *_: True)
+        elif point == "figures":
+            die_before(stages, "write_json", lambda file, _: file.name == "rounds.json")
         else:
             die_before(one_round, "write_json", lambda file, _, name=f"2.{point}.json": file.name == name)
     run_stage("rounds", toy_settings(int(number)))

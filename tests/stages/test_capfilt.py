@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +19,7 @@ from blip.capfilt.jury import jury_of
 from blip.config import CapFilt, Settings, load_settings
 from blip.errors import BlipError
 from blip.stages import run_stage
+from blip.stages.bootstrapping import write_bootstrapped
 from blip.tracking import store
 from blip.tracking.measured import from_json
 from blip.tracking.registry import weights_digest
@@ -125,21 +127,60 @@ def test_all_that_decides_is_measured_on_the_held_out_pairs(
     assert "capfilt.views" in told.problem(digest, other)
 
 
+def ended(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def made_again(*_: object) -> None:
+    pytest.fail("a dataset that was finished was made again")
+
+
 def test_a_dataset_that_is_finished_is_not_made_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ended(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
         patched.setattr("blip.stages.capfilt.show", ended)
         with pytest.raises(KeyboardInterrupt):
             run_stage("capfilt", settings)
     assert not Path("data/datasets/bootstrapped").exists()
-    monkeypatch.setattr("blip.stages.capfilt.write_bootstrapped", ended)
+    monkeypatch.setattr("blip.stages.capfilt.write_bootstrapped", made_again)
     figures = run_stage("capfilt", settings)
     assert figures["capfilt.images"] == 12
     assert Path("data/datasets/bootstrapped/audit.parquet").is_file()
+    assert not Path("data/datasets/.capfilt/bootstrapped").exists()
+
+
+def test_nor_is_one_behind_whose_last_file_the_stage_was_ended(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made_and_ended(*arguments: Any) -> None:
+        write_bootstrapped(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("blip.stages.capfilt.write_bootstrapped", made_and_ended)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage("capfilt", settings)
+    monkeypatch.setattr("blip.stages.capfilt.write_bootstrapped", made_again)
+    assert run_stage("capfilt", settings)["capfilt.images"] == 12
+
+
+def test_nor_is_one_that_dvc_removes_before_it_is_kept(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "capfilt")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, name)
+    with monkeypatch.context() as patched:
+        patched.setattr("blip.stages.unsaved.Unsaved.keep", ended)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage("capfilt", settings)
+    written = files_of(Path("data/datasets/bootstrapped"))
+    for output in ("data/datasets/bootstrapped", "reports/capfilt"):  # as DVC does before it starts a stage
+        shutil.rmtree(output)
+    monkeypatch.setattr("blip.stages.capfilt.write_bootstrapped", made_again)
+    run_stage("capfilt", settings)
+    assert files_of(Path("data/datasets/bootstrapped")) == written
     assert not Path("data/datasets/.capfilt/bootstrapped").exists()
 
 
@@ -147,8 +188,9 @@ def test_a_finished_dataset_of_other_settings_is_made_anew(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("blip.stages.capfilt.put_in_place", lambda *_: None)
-        run_stage("capfilt", settings)
+        patched.setattr("blip.stages.capfilt.show", ended)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage("capfilt", settings)
     other = settings.model_copy(update={"capfilt": settings.capfilt.model_copy(update={"threshold": 0.0})})
     assert run_stage("capfilt", other)["capfilt.web_kept"] == 1.0
 

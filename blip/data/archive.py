@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
+from blip.data.passing import see_that_it_is_its_own
+
 TRUNCATED, UNSAFE, TOO_LARGE, COMPRESSED = (
     "truncated_archive",
     "unsafe_member",
@@ -74,6 +76,7 @@ def read_members(path: Path, called: str | None = None) -> Iterator[Member]:
                 yield member
                 last = member.name
     except DAMAGED as error:
+        see_that_it_is_its_own(error, called)
         yield Member(name, problem=TRUNCATED, detail=f"{called} cannot be read after {last}: {error}")
 
 

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import subprocess
@@ -6,10 +7,12 @@ import tracemalloc
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from blip.data.archive import Member, is_unsafe_name, read_members
+from blip.errors import BlipError
 
 
 def write_tar(path: Path, members: Iterable[tarfile.TarInfo | str]) -> Path:
@@ -230,3 +233,25 @@ def test_no_more_than_a_member_is_held(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 << 20
+
+
+class FailingDisk(io.FileIO):
+    """A file of whose second KiB a disk gives nothing."""
+
+    def readinto(self, buffer: Any) -> int:
+        if self.tell() >= 1024:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().readinto(memoryview(buffer)[:1024]) or 0
+
+
+def test_a_disk_that_fails_makes_no_tar_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tar(tmp_path / "a.tar", ["a.png", "b.png"])
+    members = read_members(path)
+    monkeypatch.setattr(Path, "open", lambda self, *_, **__: io.BufferedReader(FailingDisk(self)))
+    assert next(members).name == "a.png"
+    with pytest.raises(
+        BlipError, match=r"a\.tar cannot be read: Input/output error.* what is finished is kept"
+    ):
+        list(members)

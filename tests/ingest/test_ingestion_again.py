@@ -1,5 +1,6 @@
 """Ingestion that is ended from outside, spread over processes, or short of disk: nothing lost, nothing half."""
 
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from distributed import LocalCluster
 
 from blip.atomic import flush
 from blip.config import Ingest, Source
+from blip.data import passing
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
 from blip.data.verification import verify
@@ -201,6 +203,33 @@ def check_that_all_is_found_again(source: Source, folder: Path) -> None:
     assert made_at(again.path) == before and len(before) == SHARDS
     assert files_of(again.path) == files_of(ingest_dataset(source, folder / "anew", SETTINGS).path)
     assert sorted(path.name for path in folder.iterdir()) == ["anew", "out", "source"]
+
+
+@pytest.mark.parametrize("look", ["read_bytes", "is_file"])
+def test_a_share_that_is_away_for_a_moment_costs_no_picture(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    """A picture that a table names is looked for, too; after tries enough the run ends and goes on later."""
+    files = sorted(path.name for path in Path(source.source).iterdir())
+    captions = "".join(f"{name},a picture\n" for name in files)
+    (tmp_path / "source/captions.csv").write_text(f"image,caption\n{captions}")
+    table = source.model_copy(update={"kind": "table"})
+    undisturbed = ingest_dataset(table, tmp_path / "undisturbed", SETTINGS)
+    left, now = {files[3]: 2, files[40]: 99}, getattr(Path, look)
+
+    def stale(self: Path) -> object:
+        if left.get(self.name):
+            left[self.name] -= 1
+            raise OSError(errno.ESTALE, "Stale file handle", str(self))
+        return now(self)
+
+    monkeypatch.setattr(passing, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(Path, look, stale)
+    with pytest.raises(BlipError, match=rf"{files[40]} cannot be read: Stale file handle"):
+        ingest_dataset(table, tmp_path / "out", SETTINGS)
+    left.clear()
+    made = ingest_dataset(table, tmp_path / "out", SETTINGS)
+    assert files_of(made.path) == files_of(undisturbed.path)
 
 
 def test_a_target_that_is_a_link_to_another_disk_is_made_there(source: Source, tmp_path: Path) -> None:

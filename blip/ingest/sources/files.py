@@ -9,6 +9,7 @@ from os.path import normpath
 from pathlib import Path, PurePosixPath
 
 from blip.data.archive import UNSAFE, is_unsafe_name, read_members
+from blip.data.passing import patiently
 from blip.errors import BlipError
 from blip.ingest.sources.links import leads_nowhere
 from blip.ingest.sources.names import Alike, folded, plain_name
@@ -267,18 +268,31 @@ def _way_in(folder: Path) -> str:
 
 
 def content(file: Path, key: str) -> bytes | Refused:
-    """The bytes of a file, or why they cannot be had."""
+    """The bytes of a file, or why they cannot be had.
+
+    Raises:
+        BlipError: it is the disk or the share that fails.
+    """
     try:
-        return file.read_bytes()
+        return patiently(file.read_bytes, file)
     except OSError as error:
         return Refused(key, UNREADABLE, f"{file}: {error.strerror or error}")
 
 
 def _is_file(path: Path) -> bool:
     try:
-        return path.is_file()
+        return patiently(path.is_file, path)
     except OSError:  # a name too long to be one
         return False
+
+
+def _opens(folder: Path) -> bool:
+    """Whether one may list a folder and look at what is in it."""
+    try:
+        os.close(patiently(lambda: os.open(f"{folder}/.", os.O_RDONLY), folder))
+    except OSError:
+        return False
+    return True
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -293,7 +307,7 @@ def files_below(folder: Path) -> Iterator[Path]:
             continue
         if leads_nowhere(entry):
             yield entry
-        elif entry.is_dir() and not entry.is_symlink() and os.access(entry, os.R_OK | os.X_OK):
+        elif entry.is_dir() and not entry.is_symlink() and _opens(entry):
             yield from files_below(entry)
         elif entry.is_file() or entry.is_dir():
             yield entry

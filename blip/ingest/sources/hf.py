@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from blip.config import Source
+from blip.data.passing import see_that_it_is_its_own
 from blip.data.sample import Sample
 from blip.errors import BlipError
 from blip.ingest.sources.arrow_rows import READ_ERRORS, rows_of
@@ -156,6 +157,7 @@ def _arrow(file: Path, columns: tuple[str, str]) -> Iterator[Row | Refused]:
                     yield row
         _see_its_end(file)
     except (KeyError, *READ_ERRORS) as error:
+        see_that_it_is_its_own(error, file)
         detail = f"{file.name} cannot be read after row {number}: {error}"
         yield Refused(key_of(file.name), BROKEN_TABLE, detail)
 

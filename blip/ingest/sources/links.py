@@ -7,16 +7,16 @@ A picture that is a link out of the source costs itself; a tar or a folder takes
 that is nobody knows.
 """
 
-import os
 from pathlib import Path
 
 from blip.data.archive import UNSAFE
+from blip.data.passing import is_there
 from blip.ingest.sources.refused import LINKED_AWAY, MISSING, UNREADABLE, Refused, key_of
 
 
 def leads_nowhere(file: Path) -> bool:
     """Whether it is a link to what is not there."""
-    return file.is_symlink() and not os.access(file, os.F_OK)
+    return file.is_symlink() and not is_there(file)
 
 
 def leads_away(file: Path, path: Path) -> bool:

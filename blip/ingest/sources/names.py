@@ -13,6 +13,8 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
+from blip.data.passing import patiently
+
 LARGE = 100_000  # names of a folder in which none that is nearly right is looked for
 FEW = 2000  # names with the same numbers among which none is
 NEAR = 100  # names for which one is looked for; nobody reads more
@@ -65,6 +67,6 @@ class Alike:
         if folder not in self._names:
             self._names[folder] = found = {}
             with suppress(OSError, ValueError):  # none is there, or its name is too long or no name at all
-                for entry in sorted(folder.iterdir()):
+                for entry in patiently(lambda: sorted(folder.iterdir()), folder):
                     found[folded(entry.name)] = "" if folded(entry.name) in found else entry.name
         return self._names[folder]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from blip.data.passing import see_that_it_is_its_own
 from blip.errors import BlipError
 from blip.ingest.sources.arrow_rows import READ_ERRORS, batches_of, rows_of
 from blip.ingest.sources.columns import ADDRESS, IMAGE, guess
@@ -178,5 +179,6 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row | Refuse
                 number += 1
                 yield row
     except READ_ERRORS as error:
+        see_that_it_is_its_own(error, path)
         detail = f"{path.name} cannot be read after row {number}: {error}"
         yield Refused(key_of(path.name), BROKEN_TABLE, detail)

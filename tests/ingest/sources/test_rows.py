@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import resource
 from pathlib import Path
 
 import pyarrow as pa
@@ -256,3 +257,15 @@ def test_values_nested_without_end_cost_their_row(tmp_path: Path, extension: str
     path.write_text(f"[{','.join(values)}]" if extension == "json" else "\n".join(values))
     assert rows(path) == [(1, ["a", "one"]), (4, ["c"])]
     assert [reason for reason, _ in broken(path)] == ["broken_row"] * 2
+
+
+def test_a_table_that_cannot_be_opened_now_is_no_broken_one(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": ["a.png"]}), tmp_path / "a.parquet")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(BlipError, match=r"a\.parquet cannot be read: .*Too many open files"):
+            list(read_rows(tmp_path / "a.parquet"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert rows(tmp_path / "a.parquet") == [(1, ["a.png"])]

@@ -2,9 +2,9 @@
 
     blip ablate --steps 800 --seeds 3            # in the project's folder, after `make demo`
 
-Each finished run is kept in reports/ablation/runs-STEPS.json: an ended ablation goes on. Intervals are over the
-seeds of the pre-training, those of gains of differences paired by seed (Student's t, 95%); captioner, filter and the
-dataset that they made are the same in all.
+Each finished run is kept in reports/ablation/runs-STEPS.json: an ended ablation goes on. One runs at a time, as all
+share the datasets of the arms. Intervals are over the seeds of the pre-training, those of gains of differences paired
+by seed (Student's t, 95%); captioner, filter and the dataset that they made are the same in all.
 """
 
 import json
@@ -28,6 +28,7 @@ from blip.config.places import DATASETS, REPORTS, RUNS, VALIDATED, VOCABULARY
 from blip.data.kept import code_digest, digest_of
 from blip.data.pairs import PairsDataset
 from blip.errors import BadArguments
+from blip.lock import hold, let_go
 from blip.model.api import Blip
 from blip.stages.training import Job, start_weights, threads_of, train_here
 from blip.tasks import captioning, retrieval
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 REPORT = REPORTS / "ablation"
 TRAINED = RUNS / "ablation"
+LOCK = RUNS / "ablation.lock"
 FOLDER = "ablation"  # below data/datasets
 WEB_ARMS = ("human", "noisy", "repeated")
 ARMS = (*WEB_ARMS, *CHOICES)
@@ -84,13 +86,17 @@ def run_arm(settings: Settings, arm: str, seed: int, steps: int) -> dict[str, fl
     run = settings.pretrain_bootstrapped.model_copy(update=changes)
     seeded = settings.model_copy(update={"seed": seed})
     target = TRAINED / f"{arm}-{seed}"
-    job = Job(f"ablation-{arm}-{seed}", run, "pairs", None, target)
+    job = Job(_job(arm, seed), run, "pairs", None, target)
     torch.set_num_threads(threads_of(job.run, seeded))
     train_here(job, seeded)
-    finish(job.name)
     figures = measure(settings, open_directory(target, settings.compute))
     shutil.rmtree(target)
     return figures
+
+
+def _job(arm: str, seed: int) -> str:
+    """What the training of an arm is called, whose checkpoints stay until its figures are written."""
+    return f"ablation-{arm}-{seed}"
 
 
 def ablate(
@@ -100,13 +106,23 @@ def ablate(
 
     Raises:
         BadArguments: there is no such arm.
-        BlipError: CapFilt has not run.
+        BlipError: CapFilt has not run, or another process runs an ablation here.
     """
     if unknown := sorted(arm for arm in set(arms) - set(ARMS) if not is_arm(arm)):
         raise BadArguments(
             f"there is no arm {', '.join(unknown)}; the arms are: {', '.join(ARMS)}, and C@N and C+F@N of the first N "
             "captions of each picture"
         )
+    hold(LOCK, str(REPORT), "runs an ablation here. Wait for it, or end it: what it has finished is kept")
+    try:
+        return _ablate(settings, arms, seeds, steps, run)
+    finally:
+        let_go(LOCK)
+
+
+def _ablate(
+    settings: Settings, arms: Sequence[str], seeds: Iterable[int], steps: int, run: RunArm
+) -> Results:
     prepare(settings, [arm for arm in arms if is_arm(arm)])
     file = REPORT / f"runs-{steps}.json"
     made_of = _identity(settings)
@@ -117,6 +133,7 @@ def ablate(
             if str(seed) not in done:
                 done[str(seed)] = run(settings, arm, seed, steps)
                 write_json(file, {"of": made_of, "runs": results})
+                finish(_job(arm, seed))
                 told = ", ".join(f"{name} {100 * value:.1f}" for name, value in done[str(seed)].items())
                 print(f"ablation  {arm}, seed {seed}: {told}", flush=True)
     return {arm: {str(seed): results[arm][str(seed)] for seed in seeds} for arm in arms}

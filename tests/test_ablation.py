@@ -4,6 +4,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -18,7 +20,7 @@ from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt, Settings, load_settings
 from blip.data.pairs import PairsDataset
 from blip.data.text import Tokenizer, train_vocabulary
-from blip.errors import BadArguments
+from blip.errors import BadArguments, BlipError
 from tests.stages.conftest import ROOT, TOY_MODEL, make_models, pictures, write
 
 SMALL = {
@@ -110,6 +112,43 @@ def test_every_arm_is_trained_measured_and_kept(project: Settings) -> None:
     other = project.model_copy(update={"pretrain_bootstrapped": project.pretrain})
     ablate(other, ["noisy"], [7, 8], steps=2, run=noted)
     assert ran == [("noisy", 7), ("noisy", 8)], "runs of other settings do not count"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_process_group")
+def test_an_arm_that_is_trained_and_not_measured_is_not_trained_again(
+    project: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended(*_: object) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ablation, "measure", ended)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(project, ["human"], [7], steps=2)
+    capsys.readouterr()
+    monkeypatch.setattr(ablation, "measure", lambda *_: FIGURES)
+    assert ablate(project, ["human"], [7], steps=2) == {"human": {"7": FIGURES}}
+    assert "ablation-human-7  resuming at step 2" in capsys.readouterr().out
+    assert not list(Path("runs").glob("ablation-*"))
+
+
+HOLD = (
+    "import sys; from blip.ablation import LOCK, hold; hold(LOCK, '', ''); print('held', flush=True); input()"
+)
+
+
+def test_a_second_ablation_is_refused_and_touches_nothing(project: Settings) -> None:
+    ablate(project, ["F"], [7], steps=2, run=lambda *_: FIGURES)
+    command = [sys.executable, "-c", HOLD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None and first.stdout.readline() == "held\n"
+        with pytest.raises(
+            BlipError, match=rf"another process \(pid {first.pid} on .*\) runs an ablation here"
+        ):
+            ablate(project, ["C"], [7], steps=2, run=done_again)
+        assert Path("data/datasets/ablation/F").is_dir()
+        first.communicate()
+    assert list(ablate(project, ["C"], [7], steps=2, run=lambda *_: FIGURES)) == ["C"]
 
 
 def test_repeated_has_as_many_web_texts_as_capfilt_keeps(project: Settings) -> None:

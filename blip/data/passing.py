@@ -7,20 +7,14 @@
 What is finished is kept when an ingestion ends, and goes into no list of what is bad.
 """
 
-import errno
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from blip.errors import BlipError
+from blip.rereading import is_its_own, read_again
 
 Found = TypeVar("Found")
-PAUSES = (0.1, 0.5, 2.0)  # seconds between two tries
-OWN = {  # of the file itself, or of its name
-    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG,
-    errno.EINVAL, errno.EILSEQ, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP, errno.EFBIG, errno.EOVERFLOW,
-}  # fmt: skip
 
 
 def patiently(look: Callable[[], Found], file: Path) -> Found:
@@ -30,15 +24,8 @@ def patiently(look: Callable[[], Found], file: Path) -> Found:
         OSError: it is the file's own.
         BlipError: the disk or the share fails still.
     """
-    for pause in PAUSES:
-        try:
-            return look()
-        except OSError as error:
-            if _is_its_own(error):
-                raise
-        time.sleep(pause)
     try:
-        return look()
+        return read_again(look)
     except OSError as error:
         see_that_it_is_its_own(error, file)
         raise
@@ -46,7 +33,7 @@ def patiently(look: Callable[[], Found], file: Path) -> Found:
 
 def see_that_it_is_its_own(error: BaseException, file: Path | str) -> None:
     """Raise a BlipError where it is not the file that is bad."""
-    if isinstance(error, OSError) and not _is_its_own(error):
+    if isinstance(error, OSError) and not is_its_own(error):
         raise BlipError(
             f"{file} cannot be read: {error.strerror or error}. That says nothing of what is in it: see that the disk "
             "or share is sound and there, or take the file away, and run the same again: what is finished is kept"
@@ -60,8 +47,3 @@ def is_there(path: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _is_its_own(error: OSError) -> bool:
-    """Whether an error is of the file; one without a number is of who reads what is in it."""
-    return error.errno is None or error.errno in OWN

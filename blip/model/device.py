@@ -1,4 +1,4 @@
-"""The device that a setting or an option names, what it is called, the cores beside it, and the time when it is done."""
+"""The device that a setting or an option names, what it is called, its own cores, and the time when it is done."""
 
 import time
 from collections.abc import Callable

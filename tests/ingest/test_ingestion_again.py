@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from distributed import LocalCluster
 
+from blip import rereading
 from blip.atomic import flush
 from blip.config import Ingest, Source
-from blip.data import passing
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
 from blip.data.verification import verify
@@ -223,7 +223,7 @@ def test_a_share_that_is_away_for_a_moment_costs_no_picture(
             raise OSError(errno.ESTALE, "Stale file handle", str(self))
         return now(self)
 
-    monkeypatch.setattr(passing, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(rereading, "PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setattr(Path, look, stale)
     with pytest.raises(BlipError, match=rf"{files[40]} cannot be read: Stale file handle"):
         ingest_dataset(table, tmp_path / "out", SETTINGS)

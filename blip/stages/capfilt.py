@@ -28,7 +28,7 @@ SHOWN = 12  # pictures of each outcome
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Bootstrap, show what became of the pool, and compare with the truth."""
     _finish(settings)
-    run.log_artifact(FINISHED / AUDIT_FILE)
+    run.log_table(FINISHED / AUDIT_FILE, place=TARGET / AUDIT_FILE)
     made = Bootstrapping.open(DATASETS / settings.capfilt.web, FINISHED, seed=settings.seed, shown=SHOWN)
     show(replace(made, target=TARGET), run)  # where it will be for who reads the page
     models = model_directory("captioner"), model_directory("filter")

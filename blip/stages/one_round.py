@@ -18,7 +18,7 @@ from blip.atomic import take_away, write_json
 from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.config import Run, Settings
 from blip.config.places import CURVES, DATASETS, VALIDATED
-from blip.config.rounds import PARTS, of_round, reading
+from blip.config.rounds import PARTS, ROUNDS, of_round, reading
 from blip.config.sections import VALIDATION
 from blip.config.watched import CAPFILT_IMMATERIAL
 from blip.data import kept
@@ -186,6 +186,7 @@ def _bootstrap(target: Path, captioner: Path, judge: Path, settings: Settings) -
 
 
 def _told(now: Round, captioner: Path, judge: Path, settings: Settings, run: StageRun) -> Scores:
-    """Of the dataset of a round, whose audit the stage's run keeps."""
-    run.log_artifact(now.dataset / AUDIT_FILE, f"rounds/{now.number}")
+    """Of the dataset of a round, whose audit the stage's run keeps, or names if it is large."""
+    place = DATASETS / ROUNDS / str(now.number) / AUDIT_FILE  # where it will be
+    run.log_table(now.dataset / AUDIT_FILE, f"{ROUNDS}/{now.number}", place)
     return bootstrapped_scores(now.dataset, captioner, judge, settings)

@@ -21,7 +21,7 @@ from blip.config import Settings
 from blip.credentials import shown
 from blip.errors import Preempted
 from blip.tracking import pipeline, processes, store, unsent
-from blip.tracking.lineage import VALUE_LIMIT, lineage, parameters
+from blip.tracking.lineage import VALUE_LIMIT, digest, lineage, parameters
 from blip.tracking.measured import Measured, Scores
 from blip.tracking.sending import sent, stored
 from blip.tracking.system import system_metrics
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LAST_STAGE = "report"
 METRICS_BATCH, PARAMETERS_BATCH = 900, 90  # a request takes 1000 metrics and 100 parameters
 FLUSH_SECONDS = 10.0
+LARGEST_TABLE = 100_000_000  # bytes that are kept with a run
 # Digests of the models that a run gave figures of: a training run, of those that it made
 WEIGHTS = "blip.weights"
 ORIGIN = ("blip.git_", "blip.dvc_lock", "blip.recipe", "blip.flow_run", "blip.input.")
@@ -123,6 +124,13 @@ class StageRun:
         """Keep a file, or a folder with all that is in it, with the run."""
         log = self.client.log_artifacts if Path(path).is_dir() else self.client.log_artifact
         stored(log, self.run_id, str(path), folder)
+
+    def log_table(self, path: Path, folder: str | None = None, place: Path | None = None) -> None:
+        """Keep a table with the run; of one of gigabytes only its digest, in a tag that names where it will be."""
+        if path.stat().st_size <= LARGEST_TABLE:
+            self.log_artifact(path, folder)
+        else:
+            self.set_tags({f"blip.table.{place or path}": digest(path)})
 
     def log_figure(self, figure: "Figure", name: str) -> None:
         """Keep a matplotlib figure under a file name such as "roc.png"."""

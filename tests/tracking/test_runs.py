@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from blip.config import Settings
 from blip.errors import BlipError, Preempted
 from blip.tracking import pipeline, runs, sending, store
+from blip.tracking.lineage import digest
 from blip.tracking.measured import Measured, Scores
 from blip.tracking.runs import StageRun, stage_run, training_run
 from tests.processes import wait_until
@@ -288,6 +289,23 @@ def test_a_curve_file_is_logged_once_row_by_row(settings: Settings, project: Pat
         name: [p.step for p in run.client.get_metric_history(run.run_id, name)] for name in ("loss", "itm")
     }
     assert points == {"loss": [20, 40, 60], "itm": [20, 60]}
+
+
+def test_of_a_table_of_gigabytes_the_run_has_the_digest_and_where_it_is(
+    settings: Settings, project: Path
+) -> None:
+    small, large = project / "small.parquet", project / "large.parquet"
+    small.write_bytes(b"rows")
+    with large.open("wb") as handle:
+        handle.truncate(runs.LARGEST_TABLE + 1)
+    with stage_run("capfilt", settings) as run:
+        run.log_table(small, "rounds/2", Path("data/small.parquet"))
+        run.log_table(large, "rounds/2", Path("data/large.parquet"))
+    kept = [path.name for path in (project / "mlruns" / run.run_id).rglob("*.parquet")]
+    tags = run.client.get_run(run.run_id).data.tags
+    assert kept == ["small.parquet"]
+    assert tags["blip.table.data/large.parquet"] == digest(large)
+    assert "blip.table.data/small.parquet" not in tags
 
 
 def test_artifacts_figures_and_parameters_are_with_the_run(settings: Settings, project: Path) -> None:

@@ -22,7 +22,9 @@ import pyarrow.parquet as pq
 from blip.atomic import atomic_path
 from blip.config import Ingest, Source, Vocabulary
 from blip.data.jobs import HERE, Pool, run_jobs
+from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
+from blip.data.parquet import read_column
 from blip.data.part import PARTS, assemble, finished, finished_numbers, forget, refusals, tables
 from blip.data.partial import begin, complete
 from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, train_vocabulary
@@ -281,7 +283,11 @@ def write_vocabulary(directory: Path, settings: Vocabulary, datasets: Iterable[P
 
 
 def _texts(datasets: Iterable[PairsDataset]) -> Iterator[str]:
+    """All that is said of the pictures; only where there are questions the shards are read, which alone have them."""
     for dataset in datasets:
+        if not any(read_column(dataset.path / METADATA, "questions")):
+            yield from dataset.texts()
+            continue
         for sample in dataset.samples():
             for caption in sample.captions:
                 yield clean_caption(caption.text)

@@ -9,14 +9,15 @@ import pytest
 
 from blip.config import Ingest, Source, Vocabulary
 from blip.data.archive import add_member
-from blip.data.pairs import PairsDataset
+from blip.data.pairs import PairsDataset, PairsWriter, Question
 from blip.data.quarantine import read_quarantine
+from blip.data.text import train_vocabulary
 from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset, write_vocabulary
 from blip.ingest.references import References
 from blip.ingest.shares import shares_of
-from tests.data.conftest import draw, encoded
+from tests.data.conftest import draw, encoded, sample
 
 SETTINGS = Ingest(samples_per_shard=8, max_bad_fraction=0.2, datasets={})
 
@@ -200,6 +201,25 @@ def test_the_vocabulary_is_trained_on_the_texts_or_taken_from_a_file(tmp_path: P
     again = Vocabulary(file=str(tmp_path / "vocabulary/vocab.txt"))
     assert write_vocabulary(tmp_path / "taken", again, []) == size
     assert (tmp_path / "taken/vocab.txt").read_text().splitlines() == entries
+
+
+def test_the_vocabulary_of_captions_needs_no_picture_and_that_of_questions_the_shards(tmp_path: Path) -> None:
+    captions = ingest_dataset(make_source(tmp_path / "source", good(10)), tmp_path / "captions", SETTINGS)
+    asked = (Question("which planet is it", {"saturn": 1.0}, open=True),)
+    with PairsWriter(tmp_path / "asked", samples_per_shard=4, parents=[], parameters={}) as writer:
+        for number in range(6):
+            writer.add(sample(number, questions=asked))
+    questions = PairsDataset.open(tmp_path / "asked")
+    said = [f"picture of good-{number}" for number in range(10)]
+    for number in range(6):
+        said += [f"picture {number}", "which planet is it", "saturn"]
+    (captions.path / captions.manifest.shards[0].url).unlink()
+
+    write_vocabulary(tmp_path / "vocabulary", Vocabulary(size=120), [captions, questions])
+
+    entries = (tmp_path / "vocabulary/vocab.txt").read_text().splitlines()
+    assert {"planet", "saturn"} <= set(entries)
+    assert entries == train_vocabulary(said, 120)
 
 
 def test_references_of_other_looks_are_other_references(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import sha256
@@ -114,12 +114,13 @@ def write_json(target: Path, value: object) -> None:
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def flush(path: Path) -> None:
-    """Have the system write a file, or all files of a directory, to disk."""
+def flush(path: Path, on_file: Callable[[], object] = lambda: None) -> None:
+    """Have the system write a file, or all files of a directory, to disk; `on_file` is called after each."""
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
+            on_file()
 
 
 def flush_directory(path: Path) -> None:

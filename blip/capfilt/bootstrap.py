@@ -315,9 +315,13 @@ def _jobs(work: Path, order: Order, thresholds: Thresholds) -> Iterator[ShardJob
 def _finish(work: Path, target: Path, order: Order, plan: dict[str, Any], beat: Heartbeat) -> Tally:
     """Make one dataset of all parts, which says what made it; but not by which code, or a comment made it another."""
     made_by = {name: value for name, value in plan.items() if name != "code"}
-    assemble(work, order.digests(), made_by | _found(work), {AUDIT: SCHEMA}, lambda: beat.mark("finished"))
+
+    def going_on() -> None:
+        beat.mark("finished")
+
+    assemble(work, order.digests(), made_by | _found(work), {AUDIT: SCHEMA}, going_on)
     total = count(work)  # before it is in its place: whoever waits for that waits for nothing more
-    complete(work, target, PARTS, NEIGHBOURS, THRESHOLDS)
+    complete(work, target, PARTS, NEIGHBOURS, THRESHOLDS, on_file=going_on)
     return total
 
 

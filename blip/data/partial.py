@@ -18,7 +18,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from itertools import islice
@@ -123,14 +123,18 @@ class Watch:
         return now - self._seen > ABSENT_SECONDS
 
 
-def complete(directory: Path, target: Path, *scaffold: str) -> None:
+def complete(
+    directory: Path, target: Path, *scaffold: str, on_file: Callable[[], object] = lambda: None
+) -> None:
     """Put a dataset that is whole in its place; what only served to make it goes when it is there.
+
+    `on_file` is called for each file that stays, which all take a while to be on disk.
 
     Ended at any moment of this, or unable to put it there, the next `begin` finds all of it again.
     """
-    flush(directory)
     _set_aside(directory, PLAN, RANKS, *scaffold)
     try:
+        flush(directory, on_file)
         rename_onto(directory, target)
     except OSError:
         _take_back(directory)

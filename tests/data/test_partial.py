@@ -73,6 +73,31 @@ def test_what_is_discarded_is_free_and_leaves_nothing(tmp_path: Path) -> None:
     other(tmp_path / "out", 0, 1).communicate()
 
 
+def test_what_only_served_to_make_it_is_not_waited_for_and_what_stays_gives_a_sign(tmp_path: Path) -> None:
+    work, flushed = begin(tmp_path / "out", PLAN), list[str]()
+    (work / "parts").mkdir()
+    (work / "shards").mkdir()
+    for number in range(3):
+        (work / f"parts/{number}.json").write_text("receipt")
+        (work / f"shards/{number}.tar").write_text("samples")
+    complete(work, tmp_path / "out", "parts", on_file=lambda: flushed.append("file"))
+    assert len(flushed) == 3
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["0.tar", "1.tar", "2.tar"]
+
+
+def test_what_is_not_on_disk_is_not_put_in_place(tmp_path: Path) -> None:
+    def full() -> None:
+        raise OSError("no space left")
+
+    work = begin(tmp_path / "out", PLAN)
+    (work / "parts").mkdir()
+    (work / "shard").write_text("samples")
+    with pytest.raises(OSError, match="no space left"):
+        complete(work, tmp_path / "out", "parts", on_file=full)
+    assert sorted(path.name for path in work.iterdir()) == ["parts", "plan.json", "ranks.json", "shard"]
+    discard(work)
+
+
 def test_what_another_plan_left_is_put_aside_and_taken_up_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

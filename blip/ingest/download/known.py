@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
-import pyarrow.dataset as arrow
-
+from blip.data.manifest import MANIFEST
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
 from blip.data.part import INDEX, QUARANTINE, SHARDS
 from blip.data.sample import Sample
+from blip.data.spans import Spans
 from blip.ingest.download.lost import PASSING
 from blip.ingest.download.stream import LONGEST_URL
 from blip.ingest.sources.refused import Refused
@@ -45,26 +46,29 @@ class Before:
 
     def __init__(self, dataset: PairsDataset) -> None:
         self._dataset = dataset
-        self._metadata = arrow.dataset(dataset.path / METADATA)
-        self._index = arrow.dataset(dataset.path / QUARANTINE / INDEX)
+        self._shards = {shard.url: shard for shard in dataset.manifest.shards}
+        self._metadata = Spans(dataset.path / METADATA, "shard")
+        self._index = Spans(dataset.path / QUARANTINE / INDEX, "key")
 
     @classmethod
     def open(cls, path: Path) -> Before:
-        """Raises BlipError as `PairsDataset.open`."""
-        return cls(PairsDataset.open(path))
+        """The dataset in a folder, kept for the next call. Raises BlipError as `PairsDataset.open`."""
+        manifest = path / MANIFEST
+        return _open(path, manifest.stat().st_mtime_ns if manifest.is_file() else 0)
 
     def known(self, number: int, rows: Sequence[Row]) -> Known:
         """What came of some rows, which were those of the shard of this number."""
         urls = {row.key: row.url for row in rows if isinstance(row, Address)}
         if not urls:
             return Known()
-        shard, key = arrow.field("shard") == _url(number), arrow.field("key")
-        table = self._metadata.to_table(columns=["key", "url"], filter=shard).to_pylist()
-        pictures = frozenset(row["key"] for row in table if urls.get(row["key"]) == row["url"])
-        span = (key >= min(urls)) & (key <= max(urls))
+        shard = _url(number)
+        table = self._metadata.rows(shard, shard, ["key", "shard", "url"])
+        pictures = frozenset(
+            row["key"] for row in table if row["shard"] == shard and urls.get(row["key"]) == row["url"]
+        )
         lost = {
             row["key"]: Refused(row["key"], row["reason"], row["detail"])
-            for row in self._index.to_table(filter=span).to_pylist()
+            for row in self._index.rows(min(urls), max(urls), ["key", "reason", "detail"])
             if row["reason"] not in PASSING
             and row["key"] in urls
             and row["detail"].startswith(f"{urls[row['key']][:LONGEST_URL]}: ")
@@ -73,9 +77,13 @@ class Before:
 
     def samples(self, number: int) -> Iterator[Sample]:
         """The samples of the shard of this number, if there is one."""
-        for shard in self._dataset.manifest.shards:
-            if shard.url == _url(number):
-                yield from self._dataset.shard_samples(shard)
+        if shard := self._shards.get(_url(number)):
+            yield from self._dataset.shard_samples(shard)
+
+
+@lru_cache(maxsize=1)
+def _open(path: Path, changed: int) -> Before:
+    return Before(PairsDataset.open(path))
 
 
 def _url(number: int) -> str:

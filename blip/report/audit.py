@@ -4,18 +4,21 @@
     audit.count("rescued", right=False)
 
 The audit is read a batch at a time beside the metadata of the pool, which says where each sample is from and, for some
-pools, whether its text is right.
+pools, whether its text is right. Workers count the batches of a large one.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blip.data.parquet import read_rows
+from blip.data.jobs import HERE, open_pool, run_jobs
+from blip.data.parquet import read_batches
 from blip.errors import BlipError
 from blip.report.choice import Choice, lot
 from blip.report.decision import Decision, Outcome, decide, log_odds
@@ -41,6 +44,7 @@ COLUMNS = (
 BINS = 400  # fine ones: what is drawn is groups of them, over the range that has any
 RANGES = {"score": (-14.0, 14.0), "itc": (-1.0, 1.0)}  # log-odds of the probability; cosine
 SHOWN = 6
+ALONE = 500_000  # rows that one process has counted sooner than workers have begun
 
 Group = tuple[Outcome, bool | None]
 
@@ -114,6 +118,22 @@ class Audit:
             totals[reason] += number if reason else 0
         return [reason for reason, number in totals.most_common() if number]
 
+    def add(self, other: "Audit") -> None:
+        """Add the counts over further pictures."""
+        self.outcomes.update(other.outcomes)
+        self.texts.update(other.texts)
+        self.reasons.update(other.reasons)
+        self.both += other.both
+        self.sources.add(other.sources)
+        for scores, counts in other.histograms.items():
+            _add_to(self.histograms.setdefault(scores, [0] * BINS), counts)
+        for noise, counts in other.noise.items():
+            _add_to(self.noise.setdefault(noise, [0, 0]), counts)
+
+
+def _add_to(total: list[int], counts: list[int]) -> None:
+    total[:] = map(int.__add__, total, counts)
+
 
 def read_audit(
     bootstrapped: Path, web: Path, *, seed: int, shown: int = SHOWN, by: str | None = None
@@ -129,28 +149,91 @@ def read_audit(
     """
     if not (bootstrapped / AUDIT).is_file():
         return None
-    pool = Pool.open(web, by)
-    audit = Audit(told_by=pool.naming.words if pool.naming else "")
-    groups: defaultdict[Group, Choice] = defaultdict(lambda: Choice(shown))
-    sample = Choice(shown)
-    for row in _rows(bootstrapped / AUDIT):
-        decision = decide(row, pool.find(row["key"]))
-        _count(audit, row, decision)
-        number = lot(seed, decision.key)
-        groups[decision.outcome, decision.known.right].offer(number, decision)
-        sample.offer(number, decision)
-    audit.chosen = {group: choice.decisions for group, choice in groups.items()}
-    audit.sample = sample.decisions
-    return audit
+    path, pool = bootstrapped / AUDIT, Pool.open(web, by)
+    found = _Found(shown, Audit(told_by=pool.naming.words if pool.naming else ""))
+    parts = _parts(path, pool, seed, shown)
+    few = pq.read_metadata(path).num_rows <= ALONE
+    with nullcontext(HERE) if few else open_pool() as workers:
+        for part in _in_order(run_jobs(workers, _look_at, parts)):
+            found.add(part)
+    return found.audit_with_choice()
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Part:
+    """Some rows of the audit, and those of the pool's metadata of the same samples."""
+
+    number: int
+    rows: pa.RecordBatch
+    beside: list[pa.RecordBatch]
+    pool: Pool
+    seed: int
+    shown: int
+
+
+class _Found:
+    """The counts over some pictures, and those chosen among them."""
+
+    def __init__(self, shown: int, audit: Audit) -> None:
+        self._shown, self._audit = shown, audit
+        self._groups: dict[Group, Choice] = {}
+        self._sample = Choice(shown)
+
+    def count(self, row: dict[str, Any], decision: Decision, number: int) -> None:
+        """Add a picture, which has drawn this number."""
+        _count(self._audit, row, decision)
+        self._group((decision.outcome, decision.known.right)).offer(number, decision)
+        self._sample.offer(number, decision)
+
+    def add(self, other: "_Found") -> None:
+        """Add further pictures."""
+        self._audit.add(other._audit)
+        for group, choice in other._groups.items():
+            self._group(group).add(choice)
+        self._sample.add(other._sample)
+
+    def audit_with_choice(self) -> Audit:
+        """All of it."""
+        self._audit.chosen = {group: choice.decisions for group, choice in self._groups.items()}
+        self._audit.sample = self._sample.decisions
+        return self._audit
+
+    def _group(self, group: Group) -> Choice:
+        return self._groups.setdefault(group, Choice(self._shown))
+
+
+def _parts(path: Path, pool: Pool, seed: int, shown: int) -> Iterator[_Part]:
+    walk = pool.walk()
+    for number, rows in enumerate(_batches(path)):
+        yield _Part(number, rows, walk.beside(rows["key"]), pool, seed, shown)
+
+
+def _look_at(part: _Part) -> tuple[int, _Found]:
+    found = _Found(part.shown, Audit())
+    known = (part.pool.known(row) for rows in part.beside for row in rows.to_pylist())
+    for row, what in zip(part.rows.to_pylist(), known, strict=True):
+        found.count(row, decide(row, what), lot(part.seed, row["key"]))
+    return part.number, found
+
+
+def _in_order(results: Iterable[tuple[int, _Found]]) -> Iterator[_Found]:
+    """As the parts stand in the audit, whichever comes first: names stand in the order in which they were met."""
+    waiting: dict[int, _Found] = {}
+    following = 0
+    for number, found in results:
+        waiting[number] = found
+        while following in waiting:
+            yield waiting.pop(following)
+            following += 1
+
+
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     if missing := sorted(set(COLUMNS) - set(pq.read_schema(path).names)):
         raise BlipError(
             f"{path} has no column {', '.join(missing)}, so another version wrote it; "
             "bootstrap the dataset again (`blip capfilt`, `dvc repro --force capfilt`)"
         )
-    return read_rows(path, COLUMNS)
+    return read_batches(path, COLUMNS)
 
 
 def _count(audit: Audit, row: dict[str, Any], decision: Decision) -> None:

@@ -33,6 +33,11 @@ class Choice:
         elif entry[:2] > self._held[0][:2]:
             heapreplace(self._held, entry)
 
+    def add(self, other: "Choice") -> None:
+        """Take those that another one chose of further decisions, as far as they are better."""
+        for number, _, decision in other._held:
+            self.offer(-number, decision)
+
     @property
     def decisions(self) -> list[Decision]:
         """Those chosen, in the order of their lots."""

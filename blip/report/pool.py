@@ -1,24 +1,29 @@
 """What a pool knows of its samples: the source of each, and the truth where it is known; read in the pool's order.
 
     pool = Pool.open(Path("data/datasets/web"))
-    pool.find("web-0001").source         # "twemoji"
+    walk = pool.walk()
+    for rows in walk.beside(pa.array(["web-0001", "web-0007"])):
+        [pool.known(row).source for row in rows.to_pylist()]         # "twemoji", ...
 
 A batch of the metadata is in memory, however large the pool. The truth (`truth_*` columns) was not known to the filter.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from blip.config import Source
 from blip.data.metadata import METADATA, TRUTH
 from blip.data.pairs import PairsDataset
-from blip.data.parquet import read_batches, read_rows
+from blip.data.parquet import read_batches
 from blip.data.truth import MATCHED, is_matched
 from blip.errors import BadArguments, BlipError
 from blip.ingest.sources import names_of
@@ -45,13 +50,13 @@ class Naming:
     words: str
 
 
+@dataclass(frozen=True)
 class Pool:
-    """The samples of a pool, found one after the other; a pool without metadata knows nothing of any."""
+    """A pool, and the columns of its metadata that say what it knows; without metadata it knows nothing."""
 
-    def __init__(self, path: Path, naming: Naming | None, rows: Iterator[dict[str, Any]] | None) -> None:
-        self.naming = naming
-        self._path = path
-        self._rows = rows
+    path: Path
+    naming: Naming | None = None
+    columns: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: Path, by: str | None = None) -> "Pool":
@@ -61,36 +66,71 @@ class Pool:
             BadArguments: there is no such column.
         """
         if not (path / METADATA).is_file():
-            return cls(path, None, None)
+            return cls(path)
         names = pq.read_schema(path / METADATA).names
         naming = _column(path, by, names) if by else _naming(path, names)
         told = {naming.column} if naming else set[str]()
         wanted = {"key", MATCHED, LABEL, NOISE} & set(names) | told
-        return cls(path, naming, read_rows(path / METADATA, sorted(wanted)))
+        return cls(path, naming, tuple(sorted(wanted)))
 
-    def find(self, key: str) -> Known:
-        """What is known of a sample, which stands behind those found before.
+    def walk(self) -> "Walk":
+        """Go through its samples, from the first one on."""
+        return Walk(self)
 
-        Raises:
-            BlipError: there is none of that key behind them, or its truth cannot be read.
-        """
-        if self._rows is None:
-            return Known()
-        for row in self._rows:
-            if row["key"] == key:
-                return self._known(row)
-        raise BlipError(
-            f"{self._path} has no sample {key}, or not in the audit's order: the audit is of another dataset"
-        )
-
-    def _known(self, row: dict[str, Any]) -> Known:
+    def known(self, row: dict[str, Any]) -> Known:
+        """What a row of its columns says of a sample. Raises BlipError if its truth cannot be read."""
         value = row[self.naming.column] if self.naming else None
         return Known(
             self.naming.told(str(value)) if self.naming and value is not None else "",
-            is_matched(row, self._path / METADATA),
+            is_matched(row, self.path / METADATA),
             str(row.get(LABEL) or ""),
             str(row.get(NOISE) or ""),
         )
+
+
+class Walk:
+    """Goes through the metadata of a pool once, beside a list of some of its samples in the same order."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._path = pool.path
+        self._batches = read_batches(pool.path / METADATA, pool.columns) if pool.columns else None
+        self._here = pa.record_batch({"key": pa.array([], pa.string())})
+
+    def beside(self, keys: pa.Array) -> list[pa.RecordBatch]:
+        """The rows of some samples, which stand behind those asked for before.
+
+        Raises:
+            BlipError: one of them does not stand there.
+        """
+        if self._batches is None:
+            return [pa.record_batch({"key": keys})]
+        found: list[pa.RecordBatch] = []
+        while len(keys):
+            places = _rising(_places(keys, self._here["key"]))
+            if len(places):
+                found.append(self._here.take(places))
+                self._here, keys = self._here.slice(places[-1].as_py() + 1), keys.slice(len(places))
+                continue
+            further = next(self._batches, None)
+            if further is None:
+                raise BlipError(
+                    f"{self._path} has no sample {keys[0]}, or not in the audit's order: the audit is of another "
+                    "dataset"
+                )
+            self._here = further
+        return found
+
+
+def _places(keys: pa.Array, among: pa.Array) -> pa.Array:
+    """Where each key stands; null for one that does not."""
+    return pc.call_function("index_in", [keys], pc.SetLookupOptions(among))
+
+
+def _rising(places: pa.Array) -> pa.Array:
+    """As many of the first ones as are known, each behind the one before."""
+    numbers = pc.fill_null(places, -1).to_numpy()
+    steps = np.diff(numbers, prepend=-1)
+    return places.slice(0, int(np.argmax(steps <= 0)) if (steps <= 0).any() else len(places))
 
 
 def host(url: str) -> str:

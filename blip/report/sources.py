@@ -74,13 +74,21 @@ class Sources:
 
     def count(self, decision: Decision) -> None:
         """Add one picture to its source."""
-        name = decision.known.source or UNKNOWN
+        self._of(decision.known.source or UNKNOWN).count(decision)
+
+    def add(self, other: "Sources") -> None:
+        """Add all pictures that another one counted."""
+        for source in other._named.values():
+            self._of(source.name).add(source)
+        self._others.add(other._others)
+
+    def _of(self, name: str) -> Source:
         source = self._named.get(name)
         if source is None:
             if len(self._named) >= self._held:
                 self._named = {large.name: large for large in self._cut(self._held // 2, self._others)}
             source = self._named[name] = Source(name)
-        source.count(decision)
+        return source
 
     def largest(self, most: int = LARGEST) -> list[Source]:
         """The sources with the most pictures, largest first; behind them all others as one, if there are any."""

@@ -120,6 +120,23 @@ def test_a_few_of_each_outcome_are_chosen_by_seed(tmp_path: Path) -> None:
     assert first.sample == again.sample != other.sample
 
 
+def test_workers_count_and_choose_what_one_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bootstrapped, web = write(tmp_path, copies=20)
+    rows = pq.read_table(bootstrapped / "audit.parquet")
+    pq.write_table(rows, bootstrapped / "audit.parquet", row_group_size=7)
+    monkeypatch.setenv("BLIP_WORKERS", "2")
+    alone = read_audit(bootstrapped, web, seed=7, shown=4, by="shard")
+    monkeypatch.setattr("blip.report.audit.ALONE", 0)
+    shared = read_audit(bootstrapped, web, seed=7, shown=4, by="shard")
+    assert alone and shared
+    assert shared.sources.largest(100) == alone.sources.largest(100)
+    alone.sources = shared.sources
+    assert shared == alone
+    assert [*shared.texts, *shared.chosen] == [*alone.texts, *alone.chosen]
+
+
 def test_an_image_with_several_web_texts_is_kept_for_any_of_them(tmp_path: Path) -> None:
     bootstrapped, web = write(tmp_path)
     rows = pq.read_table(bootstrapped / "audit.parquet").to_pylist()

@@ -19,6 +19,14 @@ def test_those_with_the_smallest_lots_are_chosen_in_their_order() -> None:
     assert chosen(DECISIONS) == chosen(DECISIONS[::-1]) == expected
 
 
+def test_the_best_of_two_choices_are_those_of_one_of_all() -> None:
+    first, second = Choice(5), Choice(5)
+    for place, decision in enumerate(DECISIONS):
+        (first if place < 120 else second).offer(lot(7, decision.key), decision)
+    first.add(second)
+    assert first.decisions == chosen(DECISIONS)
+
+
 def test_another_seed_chooses_others() -> None:
     assert chosen(DECISIONS, seed=8) != chosen(DECISIONS)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from blip.data.pairs import Caption, PairsWriter, Sample
@@ -20,8 +21,12 @@ def write(folder: Path, samples: dict[str, dict[str, Any]], parameters: dict[str
     return folder
 
 
+def found(pool: Pool, *keys: str) -> list[Known]:
+    return [pool.known(row) for rows in pool.walk().beside(pa.array(keys)) for row in rows.to_pylist()]
+
+
 def sources(pool: Pool, *keys: str) -> list[str]:
-    return [pool.find(key).source for key in keys]
+    return [known.source for known in found(pool, *keys)]
 
 
 def test_hosts_tell_the_sources_of_what_was_fetched(tmp_path: Path) -> None:
@@ -73,24 +78,34 @@ def test_any_column_may_tell_the_sources(tmp_path: Path) -> None:
 def test_a_pool_that_knows_nothing_says_nothing(tmp_path: Path) -> None:
     pool = Pool.open(write(tmp_path / "web", {"a": {}}))
     assert pool.naming is None
-    assert pool.find("a") == Known()
-    assert Pool.open(tmp_path / "nowhere").find("a") == Known()
+    assert found(pool, "a") == [Known()]
+    assert found(Pool.open(tmp_path / "nowhere"), "a") == [Known()]
 
 
 def test_samples_that_the_audit_lacks_are_passed_over(tmp_path: Path) -> None:
     truth = {"matched": 1, "caption_true": "a bus", "noise": ""}
     pool = Pool.open(write(tmp_path / "web", {"a": {}, "b": {}, "c": {"truth": truth}}))
-    assert pool.find("c") == Known("", True, "a bus", "")
+    assert found(pool, "c") == [Known("", True, "a bus", "")]
+    assert found(pool, "a", "c") == [Known(), Known("", True, "a bus", "")]
+    walk = pool.walk()
+    walk.beside(pa.array(["b"]))
     with pytest.raises(BlipError, match="has no sample a"):
-        pool.find("a")
+        walk.beside(pa.array(["a"]))
+
+
+@pytest.mark.parametrize("keys", ["ca", "ba", "bb", "x", "ax", "abdc"])
+def test_samples_in_another_order_are_named(tmp_path: Path, keys: str) -> None:
+    pool = Pool.open(write(tmp_path / "web", {key: {} for key in "abcd"}))
+    with pytest.raises(BlipError, match=f"has no sample {keys[-1]}, or not in the audit's order"):
+        pool.walk().beside(pa.array(list(keys)))
 
 
 def test_the_truth_may_be_said_in_words(tmp_path: Path) -> None:
     samples = {key: {"truth": {"matched": said}} for key, said in (("a", "True"), ("b", "False"), ("c", "?"))}
     pool = Pool.open(write(tmp_path / "web", samples))
-    assert (pool.find("a").right, pool.find("b").right) == (True, False)
+    assert [known.right for known in found(pool, "a", "b")] == [True, False]
     with pytest.raises(BlipError, match=r"web/metadata\.parquet, sample c: truth_matched is '\?'"):
-        pool.find("c")
+        found(pool, "c")
 
 
 @pytest.mark.parametrize("address", ["", "no address", "http://[broken"])

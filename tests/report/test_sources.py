@@ -59,6 +59,17 @@ def test_however_many_sources_there_are_few_are_held_and_no_picture_is_lost() ->
     assert sum(source.synthetic_kept for source in shown) == 1000
 
 
+def test_what_others_have_counted_is_added_and_few_are_held() -> None:
+    both = counted("aab")
+    both.add(counted("bccc"))
+    assert both.largest() == counted("aabbccc").largest()
+    few = counted("aaaa", held=2)
+    for name in "bcdefg":
+        few.add(counted(f"a{name}"))
+    assert len(few) <= 3
+    assert [(source.name, source.pictures) for source in few.largest(1)] == [("a", 10), ("all others", 6)]
+
+
 def test_figures_have_names_that_mlflow_takes() -> None:
     assert counted("a").figures() == {}
     found = counted(["a|b.example", "c"]).figures()  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ has_stage("finetune@vqa")              # True
 dependencies("finetune@vqa")           # [data/datasets/vqa_train, ...]
 unmade(settings.ingest)                # ["video"]: later stages wait for it and no source is named
 outputs("finetune@vqa")                # ["models/vqa", "metrics/curves/finetune_vqa.csv"]
+cached_outputs("finetune@vqa")         # ["models/vqa"]
 unwatched(settings.ingest.datasets)    # ["/data/mine/noisy"]: DVC will not see when it changes
 unwatched_files(settings)              # {"bert.safetensors": ("pretrain", ...)}: nor when this does
 """
@@ -57,6 +58,14 @@ def outputs(stage: str) -> list[Path]:
     """What dvc.yaml says that a stage makes, its metrics apart."""
     spec = stage_spec(stage)
     return [Path(_path_of(out)) for out in (*spec.get("outs", ()), *spec.get("plots", ()))]
+
+
+def cached_outputs(stage: str) -> list[Path]:
+    """Those of `outs` that DVC keeps in its cache, too: all without `cache: false`."""
+    outs = stage_spec(stage).get("outs", ())
+    return [
+        Path(_path_of(out)) for out in outs if isinstance(out, str) or out[_path_of(out)].get("cache", True)
+    ]
 
 
 def dependencies(stage: str) -> list[Path]:

@@ -10,6 +10,7 @@ plan.py       the run that is looked at: its network without weights, and the de
 devices.py    enough devices, enough memory
 numbers.py    what must divide what, and what a step and the run come to
 inputs.py     datasets, starting weights, vocabulary, disk
+cache.py      room for DVC's cache
 services.py   MLflow and Prefect answer
 speed.py      pairs/s, hours, GPU-hours, cost
 """

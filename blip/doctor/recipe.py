@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial, update_wrapper
 
 from blip.config import Settings
-from blip.doctor import devices, inputs, numbers, services, speed
+from blip.doctor import cache, devices, inputs, numbers, services, speed
 from blip.doctor.finding import Finding, found
 from blip.doctor.plan import Devices, Plan, make_plan
 from blip.doctor.sources import sources_of
@@ -44,6 +44,7 @@ def examine_recipe(
     yield from _of(plan, inputs.start, inputs.vocabulary)
     if network.state != "bad":
         yield from _of(plan, inputs.disk)
+    yield from _of(plan, cache.cache)
     yield from found((services.tracking, services.prefect))
     if network.state != "bad":
         yield from _of(plan, speed.speed, speed.cost(samples, price))

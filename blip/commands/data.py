@@ -1,7 +1,7 @@
 """Commands for data: ingest, validate, inspect."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +15,7 @@ from blip.errors import BadArguments, BlipError
 app = typer.Typer()
 PANEL = "Data"
 LISTS = ("download.networks", "download.opt_outs")
+FEW_SHARDS = 100  # which one process has read sooner than workers have begun
 Dataset = Annotated[Path, typer.Argument(metavar="DIR", help="A pairs dataset, as data/datasets/human.")]
 
 
@@ -113,13 +114,15 @@ def validate(directory: Dataset, as_json: JsonFlag = False) -> None:
 
     Example: [bold]blip validate data/datasets/human[/bold]
     """
+    from blip.data.jobs import HERE, open_pool
     from blip.data.pairs import PairsDataset
     from blip.data.verification import verify
 
     dataset = PairsDataset.open(directory)
-    with bytes_read(dataset.manifest.bytes) as advance:
-        problems = verify(dataset, on_shard=lambda shard: advance(shard.bytes))
     shards = len(dataset.manifest.shards)
+    workers = nullcontext(HERE) if shards <= FEW_SHARDS else open_pool()
+    with bytes_read(dataset.manifest.bytes) as advance, workers as pool:
+        problems = verify(dataset, lambda shard: advance(shard.bytes), pool)
     good = (
         [] if problems else [f"{directory}: {len(dataset)} samples in {shards} shards, as the manifest says"]
     )

@@ -18,6 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -99,6 +100,21 @@ def run_jobs(pool: Pool, function: Callable[[Job], Result], jobs: Iterable[Job])
     finally:
         for future in waiting:
             future.cancel()
+
+
+def run_in_order(pool: Pool, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    """The same in the order of the jobs: results wait for those of the jobs before. Raises as `run_jobs`."""
+    waiting: dict[int, Result] = {}
+    following = 0
+    for number, result in run_jobs(pool, partial(_numbered, function), enumerate(jobs)):
+        waiting[number] = result
+        while following in waiting:
+            yield waiting.pop(following)
+            following += 1
+
+
+def _numbered(function: Callable[[Job], Result], job: tuple[int, Job]) -> tuple[int, Result]:
+    return job[0], function(job[1])
 
 
 def _done(waiting: set[Future[Result]]) -> Iterator[Result]:

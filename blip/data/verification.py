@@ -1,6 +1,7 @@
 """Check a pairs dataset on disk: shards against the manifest, the table against the shards, the quarantine.
 
 problems = verify(PairsDataset.open("data/datasets/human"), on_shard=lambda shard: bar.advance(shard.bytes))
+with open_pool() as pool: verify(dataset, pool=pool)              # its workers read the shards
 
 Each shard is read for its digest, and again sample by sample beside the table's rows; each tar of the quarantine once,
 beside the rows of the index. Only 8 bytes a sample are held for all of them, to find keys that stand twice.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from blip.data.archive import read_members
+from blip.data.jobs import HERE, Pool, run_in_order
 from blip.data.manifest import MANIFEST, Shard
 from blip.data.metadata import METADATA, PARTNER_SHA256
 from blip.data.pairs import PairsDataset
@@ -34,38 +37,96 @@ SHOWN = 3  # problems of one kind in one place, before the rest are counted
 Row = dict[str, Any]
 
 
-def verify(dataset: PairsDataset, on_shard: Callable[[Shard], None] | None = None) -> list[str]:
+@dataclass(frozen=True)
+class _Job:
+    """A shard, and the rows of the table that describe it.
+
+    Attributes:
+        dataset: with the shard alone.
+        rows: None where there are none.
+        broken: why the table cannot be read behind these rows, if so.
+        told: what is wrong with the table before them.
+    """
+
+    dataset: PairsDataset
+    shard: Shard
+    rows: list[Row] | None
+    broken: str
+    told: list[str]
+
+
+def verify(
+    dataset: PairsDataset, on_shard: Callable[[Shard], None] | None = None, pool: Pool = HERE
+) -> list[str]:
     """All that is wrong with a dataset, a sentence each that names the shard and the key; [] if it is sound.
 
     Args:
         on_shard: called after each shard, for showing progress.
+        pool: who reads the shards.
     """
     return [
-        *_samples(dataset, on_shard or (lambda _: None)),
+        *_samples(dataset, on_shard or (lambda _: None), pool),
         *_rows_altogether(dataset),
         *_quarantine(dataset),
         *_unknown_files(dataset),
     ]
 
 
-def _samples(dataset: PairsDataset, on_shard: Callable[[Shard], None]) -> Iterator[str]:
+def _samples(dataset: PairsDataset, on_shard: Callable[[Shard], None], pool: Pool) -> Iterator[str]:
     """Each shard, with the rows of the table that describe it: both have the same order."""
+    here = dataset if pool.executor is None else replace(dataset, path=dataset.path.absolute())
+    behind: list[str] = []
+    checked = run_in_order(pool, _shard_problems, _jobs(here, behind))
+    for shard, problems in zip(dataset.manifest.shards, checked, strict=True):
+        yield from problems
+        on_shard(shard)
+    yield from behind
+
+
+def _jobs(dataset: PairsDataset, behind: list[str]) -> Iterator[_Job]:
+    """One for each shard; `behind` gets what is wrong with the table behind the last one's rows."""
     groups = _rows_by_shard(dataset.path / METADATA)
     waiting = next(groups, None)
     listed = {shard.url for shard in dataset.manifest.shards}
     for shard in dataset.manifest.shards:
-        yield from _file_problems(dataset, shard)
+        alone = replace(dataset, manifest=replace(dataset.manifest, shards=[shard]))
+        told = []
         while waiting and waiting[0] not in listed:
-            yield f"{METADATA} has rows for shard {waiting[0]}, which the manifest lacks"
+            told.append(f"{METADATA} has rows for shard {waiting[0]}, which the manifest lacks")
             waiting = next(groups, None)
-        if not waiting or waiting[0] != shard.url:
-            yield f"{METADATA} has no rows for shard {shard.url} where they should stand"
+        if waiting and waiting[0] == shard.url:
+            rows, broken = _held(waiting[1])
+            waiting = next(groups, None)
+            yield _Job(alone, shard, rows, broken, told)
         else:
-            yield from _first(_differences(dataset, shard, waiting[1]), f"shard {shard.url}")
-            waiting = next(groups, None)
-        on_shard(shard)
+            told.append(f"{METADATA} has no rows for shard {shard.url} where they should stand")
+            yield _Job(alone, shard, None, "", told)
     if waiting:
-        yield f"{METADATA} has rows for shard {waiting[0]} behind its last shard's"
+        behind.append(f"{METADATA} has rows for shard {waiting[0]} behind its last shard's")
+
+
+def _held(rows: Iterator[Row]) -> tuple[list[Row], str]:
+    """The rows of a shard as far as they can be read, and why no further."""
+    held: list[Row] = []
+    try:
+        held.extend(rows)
+    except BlipError as error:
+        return held, str(error)
+    return held, ""
+
+
+def _shard_problems(job: _Job) -> list[str]:
+    problems = [*_file_problems(job.dataset, job.shard), *job.told]
+    if job.rows is not None:
+        found = _differences(job.dataset, job.shard, _given(job.rows, job.broken))
+        problems += _first(found, f"shard {job.shard.url}")
+    return problems
+
+
+def _given(rows: list[Row], broken: str) -> Iterator[Row]:
+    yield from rows
+    if broken:
+        raise BlipError(broken)
 
 
 def _file_problems(dataset: PairsDataset, shard: Shard) -> Iterator[str]:

@@ -8,7 +8,7 @@ pools, whether its text is right. Workers count the batches of a large one.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blip.data.jobs import HERE, open_pool, run_jobs
+from blip.data.jobs import HERE, open_pool, run_in_order
 from blip.data.parquet import read_batches
 from blip.errors import BlipError
 from blip.report.choice import Choice, lot
@@ -154,7 +154,7 @@ def read_audit(
     parts = _parts(path, pool, seed, shown)
     few = pq.read_metadata(path).num_rows <= ALONE
     with nullcontext(HERE) if few else open_pool() as workers:
-        for part in _in_order(run_jobs(workers, _look_at, parts)):
+        for part in run_in_order(workers, _look_at, parts):  # names stand in the order in which they are met
             found.add(part)
     return found.audit_with_choice()
 
@@ -163,7 +163,6 @@ def read_audit(
 class _Part:
     """Some rows of the audit, and those of the pool's metadata of the same samples."""
 
-    number: int
     rows: pa.RecordBatch
     beside: list[pa.RecordBatch]
     pool: Pool
@@ -204,27 +203,16 @@ class _Found:
 
 def _parts(path: Path, pool: Pool, seed: int, shown: int) -> Iterator[_Part]:
     walk = pool.walk()
-    for number, rows in enumerate(_batches(path)):
-        yield _Part(number, rows, walk.beside(rows["key"]), pool, seed, shown)
+    for rows in _batches(path):
+        yield _Part(rows, walk.beside(rows["key"]), pool, seed, shown)
 
 
-def _look_at(part: _Part) -> tuple[int, _Found]:
+def _look_at(part: _Part) -> _Found:
     found = _Found(part.shown, Audit())
     known = (part.pool.known(row) for rows in part.beside for row in rows.to_pylist())
     for row, what in zip(part.rows.to_pylist(), known, strict=True):
         found.count(row, decide(row, what), lot(part.seed, row["key"]))
-    return part.number, found
-
-
-def _in_order(results: Iterable[tuple[int, _Found]]) -> Iterator[_Found]:
-    """As the parts stand in the audit, whichever comes first: names stand in the order in which they were met."""
-    waiting: dict[int, _Found] = {}
-    following = 0
-    for number, found in results:
-        waiting[number] = found
-        while following in waiting:
-            yield waiting.pop(following)
-            following += 1
+    return found
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from blip.data.jobs import open_pool, run_jobs
+from blip.data.jobs import open_pool, run_in_order, run_jobs
 from blip.errors import BadArguments, BlipError
 
 
@@ -29,6 +29,12 @@ def test_the_environment_says_how_many_workers(monkeypatch: pytest.MonkeyPatch) 
 def test_every_job_is_done_once() -> None:
     with open_pool(workers=2) as pool:
         assert sorted(run_jobs(pool, math.factorial, range(20))) == [math.factorial(n) for n in range(20)]
+
+
+def test_results_come_in_the_order_of_the_jobs_where_that_is_asked_for() -> None:
+    jobs = [20_000, *range(20)]  # the first takes longest
+    with open_pool(workers=2) as pool:
+        assert list(run_in_order(pool, math.factorial, jobs)) == [math.factorial(n) for n in jobs]
 
 
 def test_jobs_are_drawn_as_they_are_needed() -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from blip.data.archive import add_member
+from blip.data.jobs import open_pool
 from blip.data.manifest import Shard
 from blip.data.pairs import PairsDataset, PairsWriter
 from blip.data.verification import verify
@@ -108,6 +109,37 @@ def test_shards_in_another_order_than_the_rows_are_named(make_dataset: Make) -> 
         "metadata.parquet has no rows for shard shards/00000.tar where they should stand",
         "metadata.parquet has rows for shard shards/00000.tar behind its last shard's",
     ]
+
+
+def test_workers_find_what_one_process_finds_in_the_order_of_the_shards(make_dataset: Make) -> None:
+    dataset = make_dataset(count=30, per_shard=3)
+    shards(dataset)[2].unlink()
+    os.truncate(shards(dataset)[7], 1000)
+    stray = {"shard": "shards/00099.tar"}
+    rewrite(
+        dataset,
+        lambda rows: [*rows[:3], {**rows[3], **stray}, *rows[4:20], {**rows[20], "width": 7}, *rows[21:]],
+    )
+    seen: list[Shard] = []
+    with open_pool(2) as pool:
+        shared = verify(dataset, seen.append, pool)
+    assert shared == verify(dataset) and len(shared) > 4
+    assert seen == dataset.manifest.shards
+
+
+def test_a_table_that_breaks_off_is_said_once_for_the_shard_and_once_for_all(make_dataset: Make) -> None:
+    dataset = make_dataset(count=6, per_shard=3)
+    path = dataset.path / "metadata.parquet"
+    second = pq.read_metadata(path).row_group(1).column(0)
+    data = bytearray(path.read_bytes())
+    start = second.dictionary_page_offset or second.data_page_offset
+    data[start : start + second.total_compressed_size] = bytes(second.total_compressed_size)
+    path.write_bytes(data)
+    found = verify(dataset)
+    assert len(found) == 3
+    assert found[0].startswith(f"shard shards/00000.tar: {path} cannot be read: ")
+    assert found[1] == "metadata.parquet has no rows for shard shards/00001.tar where they should stand"
+    assert found[2].startswith(f"{path} cannot be read: ")
 
 
 def test_rows_that_are_lost_or_too_many_are_named(make_dataset: Make) -> None:

@@ -2,7 +2,8 @@
 
     found = facts(dataset, others=evaluation_digests, near_bits=4)
     found.frame                               # pandas, about 80 bytes a sample, no text in it
-    texts = look_up(dataset, np.array([12]))  # {12: ("key-00012", "its first caption")}
+    keys_of(dataset, np.array([12]))          # {12: "key-00012"}
+    captions_of(dataset, np.array([12]))      # {12: "its first caption"}
 
 Where a sample has several captions, the best of them counts: a sample is lost only when none of its captions
 is any good. Keys, pictures and captions are compared by 64-bit hashes; the texts themselves are read again
@@ -116,18 +117,29 @@ def picture_hashes(dataset: PairsDataset) -> NDArray[np.uint64]:
     return np.concatenate(found) if found else np.empty(0, np.uint64)
 
 
-def look_up(dataset: PairsDataset, rows: NDArray[np.int64]) -> dict[int, tuple[str, str]]:
-    """Keys and first captions, cut to what a page shows, of some rows (sorted) of the table."""
-    found: dict[int, tuple[str, str]] = {}
+def keys_of(dataset: PairsDataset, rows: NDArray[np.int64]) -> dict[int, str]:
+    """The keys of some rows (sorted) of the table."""
+    return {row: str(key) for row, key in _look_up(dataset, "key", rows)}
+
+
+def captions_of(dataset: PairsDataset, rows: NDArray[np.int64]) -> dict[int, str]:
+    """The first captions of some rows (sorted) of the table, cut to what a page shows."""
+    found = _look_up(dataset, "captions", rows)
+    return {row: (captions[0]["text"] or "")[:SHOWN] if captions else "" for row, captions in found}
+
+
+def _look_up(dataset: PairsDataset, column: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Any]]:
+    """Rows with their values; read are the row groups that have such rows, and no others."""
     start = 0
-    for batch in _batches(dataset, ["key", "captions"]):
-        first, last = np.searchsorted(rows, [start, start + len(batch)])
-        chosen = rows[first:last]
-        taken = batch.take(pa.array(chosen - start, pa.int64())).to_pydict()
-        for row, key, captions in zip(chosen.tolist(), taken["key"], taken["captions"], strict=True):
-            found[row] = str(key), (captions[0]["text"] or "")[:SHOWN] if captions else ""
-        start += len(batch)
-    return found
+    with pq.ParquetFile(dataset.path / METADATA) as file:
+        for group in range(file.num_row_groups):
+            stop = start + file.metadata.row_group(group).num_rows
+            first, last = np.searchsorted(rows, [start, stop])
+            if last > first:
+                values = file.read_row_group(group, columns=[column]).column(0)
+                taken = values.take(pa.array(rows[first:last] - start, pa.int64())).to_pylist()
+                yield from zip(rows[first:last].tolist(), taken, strict=True)
+            start = stop
 
 
 class _Origins:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blip.data.pairs import PairsDataset
 from blip.validation.checkpoint import Outcome
-from blip.validation.facts import Facts, look_up
+from blip.validation.facts import Facts, captions_of, keys_of
 from blip.validation.rules import Rule
 
 IN_A_LINE, ON_A_PAGE = 3, 12  # examples of a rule
@@ -56,18 +57,24 @@ def describe(outcomes: Sequence[Outcome], found: Facts, dataset: PairsDataset) -
         for outcome, rows in zip(outcomes, named, strict=True)
         if (column := outcome.rule.arguments.get("column")) in LIKE
     ]
-    texts = look_up(dataset, np.unique(np.concatenate([*named, *alike, np.empty(0, np.int64)])))
-    return [_finding(outcome, found, texts) for outcome in outcomes]
+    shown = [outcome.rows[:ON_A_PAGE] for outcome in outcomes]
+    keys = keys_of(dataset, _sorted([*named, *alike]))
+    captions = captions_of(dataset, _sorted(shown))
+    return [_finding(outcome, found, keys, captions) for outcome in outcomes]
 
 
-def _finding(outcome: Outcome, found: Facts, texts: dict[int, tuple[str, str]]) -> Finding:
+def _sorted(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.unique(np.concatenate([*rows, np.empty(0, np.int64)]))
+
+
+def _finding(outcome: Outcome, found: Facts, keys: dict[int, str], captions: dict[int, str]) -> Finding:
     rule, rows, total = outcome.rule, outcome.rows, outcome.samples
     if rule.observed or "column" not in rule.arguments:
         return Finding(rule, outcome.passed, rule.observed or f"{total:,} samples")
     if not len(rows):
         return Finding(rule, outcome.passed, f"none of {total:,} samples breaks it")
     broken = [
-        Broken(texts[row][0], _found(rule.arguments["column"], row, found, texts), texts[row][1])
+        Broken(keys[row], _found(rule.arguments["column"], row, found, keys), captions[row])
         for row in rows[:ON_A_PAGE].tolist()
     ]
     shown = ", ".join(f"{sample.key} ({sample.found})" for sample in broken[:IN_A_LINE])
@@ -76,16 +83,16 @@ def _finding(outcome: Outcome, found: Facts, texts: dict[int, tuple[str, str]]) 
     )
     column = rule.arguments["column"]
     set_aside = (
-        tuple((texts[row][0], _found(column, row, found, texts)) for row in rows.tolist())
+        tuple((keys[row], _found(column, row, found, keys)) for row in rows.tolist())
         if rule.sets_aside
         else ()
     )
     return Finding(rule, outcome.passed, observed, set_aside, tuple(broken))
 
 
-def _found(column: str, row: int, found: Facts, texts: dict[int, tuple[str, str]]) -> str:
+def _found(column: str, row: int, found: Facts, keys: dict[int, str]) -> str:
     """`aspect_ratio 5`, or `looks like key-00001`."""
     if column in LIKE:
-        return f"{LIKE[column]} {texts[int(found.like[column][row])][0]}"
+        return f"{LIKE[column]} {keys[int(found.like[column][row])]}"
     value = found.frame[column].iat[row]
     return f"{column} {value if isinstance(value, str) else format(value, 'g')}"

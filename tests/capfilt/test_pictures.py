@@ -80,8 +80,6 @@ def test_a_picture_that_cannot_be_decoded_is_refused_and_the_others_of_its_batch
 
 @pytest.mark.parametrize("name", ["LOCAL_WORLD_SIZE", "LOCAL_SIZE"])  # torchrun's and DeepSpeed's
 def test_ranks_of_a_machine_share_its_cores(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for other in ("LOCAL_WORLD_SIZE", "LOCAL_SIZE"):
-        monkeypatch.delenv(other, raising=False)
     on_cpu, on_gpu = (Models(Path("captioner"), (), device) for device in ("cpu", "cuda"))
     assert (on_cpu.decoders, on_gpu.decoders) == (0, usable_cores())
     monkeypatch.setenv(name, str(usable_cores()))

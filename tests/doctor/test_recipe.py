@@ -32,7 +32,6 @@ FOUR_NODES = Devices("h100", per_node=8, nodes=4)
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     with _server(200) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         yield tmp_path  # type: ignore[misc]

@@ -27,7 +27,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API of a Prefect server of its own, used by the flows of this process."""
     home = tmp_path_factory.mktemp("prefect")
-    before, there = Path.cwd(), os.environ.get("PREFECT_HOME")
+    before = Path.cwd()
     os.chdir(home)
     os.environ["PREFECT_HOME"] = str(home)
     try:
@@ -42,5 +42,3 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         os.chdir(before)
         os.environ.pop("PREFECT_HOME")
-        if there:
-            os.environ["PREFECT_HOME"] = there

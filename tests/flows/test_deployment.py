@@ -1,7 +1,6 @@
 """The deployments of infra/prefect.yaml on a real server, run by a real worker: the data phase, to the end."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -45,8 +44,7 @@ def environment(prefect_api: str, tmp_path: Path) -> dict[str, str]:
         "PREFECT_HOME": str(tmp_path / "home"),
         "OMP_NUM_THREADS": "1",
     }
-    inherited = {name: value for name, value in stage_environment().items() if name != "MLFLOW_TRACKING_URI"}
-    return {**inherited, **settings}
+    return {**stage_environment(), **settings}
 
 
 @pytest.fixture
@@ -135,11 +133,9 @@ def test_deploying_again_leaves_the_pool_as_it_was_set_and_writes_the_schedule(d
 
 
 def test_deploying_without_a_server_says_how_to_start_one(tmp_path: Path):
-    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     done = subprocess.run(
         [sys.executable, "-m", "flows.deploy"],
         cwd=tmp_path,
-        env=environment,
         capture_output=True,
         text=True,
         check=False,

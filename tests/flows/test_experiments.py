@@ -40,8 +40,6 @@ def test_what_an_experiment_in_a_temporary_folder_logged_stays(
     given = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     ingest = {**given["ingest"], "deps": [], "outs": ["data/datasets/human", "data/datasets/vocabulary"]}
     monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "BLIP_PIPELINE_RUN"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", f"{BINARIES}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"settings": given["settings"], "ingest": ingest}}))

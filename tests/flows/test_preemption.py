@@ -49,8 +49,6 @@ def project(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(root)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
-    for name in ("MLFLOW_TRACKING_URI", "BLIP_PIPELINE_RUN", "BLIP_FLOW_RUN_ID", "RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
     return root
 
 

@@ -15,8 +15,6 @@ from blip.tracking.runs import stage_run
 @pytest.fixture
 def tracked(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished project with a store in which two of its stages ran."""
-    for name in ("MLFLOW_TRACKING_URI", "BLIP_PIPELINE_RUN", "BLIP_FLOW_RUN_ID", "PREFECT__FLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
     return finished
 
 

@@ -29,7 +29,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a retrieval model, which its registry has as champion and its metrics have figures of."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(folder)
         directory = folder / "models/retrieval"
         save_model(tiny.network(1), tiny.tokenizer(), directory, ModelCard("finetune@retrieval"))
@@ -57,7 +56,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(store)
     return store
 

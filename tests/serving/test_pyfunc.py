@@ -58,7 +58,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder whose registry holds one model as blip-captioning@champion."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(folder)
         directory = make_model(folder / "models/captioning")
         with stage_run("register", load_settings(PARAMS)) as run, warnings.catch_warnings():

@@ -60,7 +60,6 @@ def evaluation_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [caption.text for sample in captioned for caption in sample.captions]
     make_models(folder, Tokenizer(train_vocabulary(texts * 2, 300)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(folder)
         store.client()  # an empty store
     return folder
@@ -69,8 +68,6 @@ def evaluation_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def evaluation_settings(evaluation_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Makes the folder the current one for a test."""
-    for name in ("MLFLOW_TRACKING_URI", "BLIP_PIPELINE_RUN", "BLIP_FLOW_RUN_ID", "PREFECT__FLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(evaluation_folder)
     return load_settings(ROOT / "params.yaml", overrides={"compute.device": "cpu", "compute.threads": 1})
 

@@ -34,8 +34,6 @@ ARTISTS = ("twemoji", "openmoji", "fxemoji")
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The settings of a project folder, now the current one, with a pool by three artists."""
-    for name in ("MLFLOW_TRACKING_URI", "BLIP_PIPELINE_RUN", "BLIP_FLOW_RUN_ID", "PREFECT__FLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BLIP_WORKERS", "1")
     monkeypatch.chdir(tmp_path)
     drawn = list(islice(pictures("test"), 16))

@@ -121,7 +121,6 @@ def test_the_stage_keeps_one_of_the_steps_it_was_validated_at(
 ) -> None:
     make_project(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     steps = (3, 6, 9)
     figures = train_apart(
         "captioner",

@@ -21,7 +21,6 @@ def trained(folder: Path, monkeypatch: pytest.MonkeyPatch, *losses: str) -> tupl
     (folder / "data/datasets/vocabulary").mkdir()
     (folder / "models/pretrain/vocab.txt").rename(folder / "data/datasets/vocabulary/vocab.txt")
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     weights = {f"pretrain.objective.{loss}": float(loss in losses) for loss in LOSSES}
     few = {"pretrain.steps": 2, "pretrain.training.batch_size": 4, "pretrain.data": ["human"]}
     figures = train_apart("pretrain", TOY_MODEL | weights | few | {"validation.retrieval.rerank": 4})

@@ -32,7 +32,6 @@ def settings_of(**changes: Any) -> Settings:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("BLIP_WORKERS", "1")
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     return tmp_path

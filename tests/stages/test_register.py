@@ -22,8 +22,6 @@ GATE = {"blip-vqa": {"vqa.accuracy": 0.6}, "blip-filter": {"filter.roc_auc": 0.8
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings with a gate for two models, in a folder that has both."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("BLIP_PIPELINE_RUN", raising=False)
     monkeypatch.chdir(tmp_path)
     for name, value in (("vqa", 1.0), ("filter", 1.5)):
         write_weights(name, value)

@@ -38,9 +38,7 @@ def start(folder: Path, rounds: int, kill_at: str = "") -> subprocess.CompletedP
         str(rounds),
         *filter(None, [kill_at]),
     ]
-    environment = {
-        k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_TRACKING", "BLIP_"))
-    } | mine
+    environment = os.environ | mine
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 

@@ -16,7 +16,6 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new SQLite store: creating the tables takes seconds, so it is done once and copied."""
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(folder)
         store.client()
     return folder / "mlflow.db"
@@ -28,8 +27,6 @@ def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) 
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copy(empty_store, tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "BLIP_PIPELINE_RUN", "BLIP_FLOW_RUN_ID", "PREFECT__FLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

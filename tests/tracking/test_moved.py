@@ -41,7 +41,6 @@ def run(folder: Path, script: str, *arguments: str) -> list[str]:
 @pytest.fixture
 def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with a registered model."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     folder = tmp_path / "first place"
     (folder / "models/vqa").mkdir(parents=True)
     save_file({"weight": torch.ones(4)}, folder / "models/vqa/model.safetensors")

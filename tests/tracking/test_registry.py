@@ -166,7 +166,6 @@ def test_what_is_not_there_is_said_with_what_is(settings: Settings, project: Pat
 
 
 def test_a_folder_without_a_registry_gets_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BlipError, match="no model registry here"):
         registry.resolve("models:/blip-vqa@champion")

@@ -54,8 +54,6 @@ def step(engine: Any) -> float:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
     if not torch.distributed.is_initialized():
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            os.environ.pop(name, None)
         start_process_group()  # of one, which lives as long as this process
     monkeypatch.setenv("LOCAL_RANK", "0")
     torch.manual_seed(0)

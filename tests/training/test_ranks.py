@@ -26,8 +26,6 @@ def environment() -> Iterator[None]:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("DS_ACCELERATOR", "cpu")
         patch.setenv("TORCHDYNAMO_DISABLE", "1")
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            patch.delenv(name, raising=False)
         yield
 
 

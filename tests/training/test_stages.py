@@ -22,8 +22,6 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"PYTHONPATH": ROOT, "DS_ACCELERATOR": "cpu", "TORCHDYNAMO_DISABLE": 1}.items():
             patch.setenv(name, str(value))
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            patch.delenv(name, raising=False)
         arguments = ["tests.training.stages_run", str(made), str(request.param)]
         spawn("stages", request.param, arguments, made / "done", threads=1)
     return made

@@ -30,8 +30,6 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
         patch.setenv("DS_ACCELERATOR", "cpu")
         patch.setenv("TORCHDYNAMO_DISABLE", "1")
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            patch.delenv(name, raising=False)
         arguments = ["tests.training.telemetry_run", str(folder)]
         spawn("readings", request.param, arguments, folder / "readings.json", threads=1)
     return json.loads((folder / "readings.json").read_text())

@@ -55,6 +55,8 @@ def test_a_password_in_a_url_is_told_nobody(server: Server, settings: Download) 
 def test_no_proxy_of_the_environment_is_used(
     server: Server, settings: Download, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert get(f"{server.url}/good/7.jpg", settings) == picture(7)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,7 @@ import pytest
 from blip.config import Launch
 from blip.errors import BlipError, Preempted
 from blip.training.launch import spawn
+from tests.processes import wait_until
 
 ROOT = Path(__file__).parents[3]
 MODULE = "tests.training.launch.beating_run"
@@ -48,7 +51,7 @@ def sleepers() -> list[int]:
 
 
 def run(folder: Path, what: str, steps: int = 4, **launch: float) -> None:
-    settings = Launch.model_validate({"start_timeout": 25.0, "stop_timeout": 2.0} | launch)
+    settings = Launch.model_validate({"start_timeout": 25.0, "stop_timeout": 30.0} | launch)
     spawn("drill", 2, [MODULE, str(folder), what, str(steps)], folder / "saved.json", 1, settings)
 
 
@@ -93,15 +96,19 @@ def test_ranks_that_end_well_without_the_marker_have_failed(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_the_agent_reaches_all_ranks(tmp_path: Path, number: signal.Signals) -> None:
-    signal_when(tmp_path / "reached1", number)
-    with pytest.raises(Preempted, match="the ranks were stopped"):
-        run(tmp_path, "none", steps=100)
+    with (
+        signal_when(tmp_path / "reached1", number),
+        pytest.raises(Preempted, match="the ranks were stopped"),
+    ):
+        run(tmp_path, "none", steps=600)
 
 
 def test_ranks_that_do_not_stop_in_time_are_ended(tmp_path: Path) -> None:
-    signal_when(tmp_path / "reached1", signal.SIGTERM)
-    with pytest.raises(Preempted, match=r"did not save within 2 s: raise launch\.stop_timeout"):
-        run(tmp_path, "deaf", steps=200)
+    with (
+        signal_when(tmp_path / "reached1", signal.SIGTERM),
+        pytest.raises(Preempted, match=r"did not save within 2 s: raise launch\.stop_timeout"),
+    ):
+        run(tmp_path, "deaf", steps=600, stop_timeout=2.0)
 
 
 def test_an_agent_that_is_killed_takes_its_ranks_with_it(tmp_path: Path) -> None:
@@ -118,17 +125,25 @@ def test_an_agent_that_is_killed_takes_its_ranks_with_it(tmp_path: Path) -> None
         os.kill(sleeper, signal.SIGKILL)
 
 
-def signal_when(file: Path, number: signal.Signals) -> None:
-    """Send this process a signal once a file is there."""
+@contextmanager
+def signal_when(file: Path, number: signal.Signals) -> Iterator[None]:
+    """Send this process a signal once a file is there, and none behind the block: it would end another test."""
+    over = threading.Event()
 
     def act() -> None:
-        wait_for(file)
-        os.kill(os.getpid(), number)
+        while not over.wait(0.05):
+            if file.exists():
+                os.kill(os.getpid(), number)
+                return
 
-    threading.Thread(target=act).start()
+    thread = threading.Thread(target=act)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def wait_for(file: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(file.exists, 240)

@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fastapi.testclient import TestClient
+from mlflow.pyfunc import scoring_server
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
@@ -179,6 +181,24 @@ def test_answers_and_embeddings(served) -> None:
     ):
         vectors = served.predict(table, params={"task": "embed"})["prediction"].tolist()
         torch.testing.assert_close(torch.tensor(vectors), expected)
+
+
+def test_a_server_takes_and_gives_what_the_documentation_says(served, monkeypatch) -> None:
+    monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")  # as `init` does, and leaves it
+    model = blip.load("models:/blip-captioning@champion")
+    red = picture("red")
+    asked = {"dataframe_records": [{"image": base64.b64encode(red).decode()}]}
+    client = TestClient(scoring_server.init(served))
+
+    answer = client.post("/invocations", json=asked)
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"predictions": [{"prediction": model.caption([red], decoding="beam")[0]}]},
+    )
+    (found,) = client.post("/invocations", json=asked | {"params": {"task": "embed"}}).json()["predictions"]
+    torch.testing.assert_close(torch.tensor([found["prediction"]]), model.embed_images([red]))
+    refused = client.post("/invocations", json=asked | {"params": {"task": "translate"}})
+    assert refused.status_code == 400 and "unknown task 'translate'" in refused.text
 
 
 @pytest.mark.parametrize(

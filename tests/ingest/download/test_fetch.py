@@ -77,11 +77,11 @@ def test_the_time_given_is_bounded(server: Server, settings: Download) -> None:
 
 def test_all_tries_together_have_a_limit(server: Server, settings: Download) -> None:
     begun = time.monotonic()
-    patient = settings.model_copy(update={"retries": 9, "read_seconds": 0.2, "total_seconds": 0.7})
+    patient = settings.model_copy(update={"retries": 99, "read_seconds": 0.2, "total_seconds": 0.7})
     assert lost(f"{server.url}/fault/silent/1.jpg", patient).reason == "timeout"
-    busy = settings.model_copy(update={"retries": 9, "backoff_seconds": 0.3, "total_seconds": 0.7})
+    busy = settings.model_copy(update={"retries": 99, "backoff_seconds": 1.5, "total_seconds": 3.0})
     assert lost(f"{server.url}/fault/always_busy/1.jpg", busy).reason == "http_500"
-    assert 1.3 < time.monotonic() - begun < 6.6
+    assert 3.6 < time.monotonic() - begun < 60
 
 
 def test_a_date_to_wait_for_is_read() -> None:

@@ -85,6 +85,7 @@ def test_what_a_killed_process_left_goes_when_the_next_one_writes(tmp_path: Path
     for process in processes:
         process.kill()
         process.communicate()
+        assert process.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2
     write_text(tmp_path / "model", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -34,6 +34,12 @@ def other(target: Path, rank: int, ranks: int) -> "subprocess.Popen[str]":
     return process
 
 
+def let_end(process: "subprocess.Popen[str]") -> None:
+    """It has nothing more to read, and ends well."""
+    process.communicate()
+    assert process.returncode == 0
+
+
 def test_another_process_is_refused_even_with_another_plan_and_nothing_is_removed(tmp_path: Path) -> None:
     process = other(tmp_path / "out", 0, 1)
     (tmp_path / ".out.partial/part").write_text("work")
@@ -43,7 +49,7 @@ def test_another_process_is_refused_even_with_another_plan_and_nothing_is_remove
         ):
             begin(tmp_path / "out", plan)
     assert (tmp_path / ".out.partial/part").exists()
-    process.communicate()
+    let_end(process)
     begin(tmp_path / "out", PLAN)
     assert (tmp_path / ".out.partial/part").exists()
 
@@ -58,7 +64,7 @@ def test_ranks_join_their_own_job_alone(tmp_path: Path, monkeypatch: pytest.Monk
         join(target, PLAN, 2, 4, patience=0.0)
     assert join(target, PLAN, 2, 3) == tmp_path / ".out.partial"
     for process in family:
-        process.communicate()
+        let_end(process)
 
 
 def test_the_place_of_a_link_is_where_it_leads(tmp_path: Path) -> None:
@@ -70,7 +76,7 @@ def test_the_place_of_a_link_is_where_it_leads(tmp_path: Path) -> None:
 def test_what_is_discarded_is_free_and_leaves_nothing(tmp_path: Path) -> None:
     discard(begin(tmp_path / "out", PLAN))
     assert not list(tmp_path.iterdir())
-    other(tmp_path / "out", 0, 1).communicate()
+    let_end(other(tmp_path / "out", 0, 1))
 
 
 def test_what_only_served_to_make_it_is_not_waited_for_and_what_stays_gives_a_sign(tmp_path: Path) -> None:

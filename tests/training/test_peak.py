@@ -1,5 +1,7 @@
 """What a device computes at best is looked up or measured, and measuring changes nothing of a run."""
 
+import time
+
 import pytest
 import torch
 
@@ -34,8 +36,14 @@ def test_what_no_data_sheet_promises_is_measured() -> None:
     assert data_sheet("NVIDIA H200", torch.float32) is None, "true float32 products, as long as TF32 is off"
 
 
-def test_the_peak_of_products_is_positive() -> None:
-    assert matmul_peak(torch.float32, CPU, seconds=0.0) > 1e8
+def test_the_peak_of_products_counts_two_operations_for_each_pair_of_numbers() -> None:
+    a, b = torch.ones(1536, 1536), torch.ones(1536, 1536)
+    taken = []
+    for _ in range(8):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        taken.append(time.perf_counter() - start)
+    assert 1 / 3 < matmul_peak(torch.float32, CPU) / (2 * 1536**3 / min(taken)) < 3
 
 
 def test_measuring_the_cpu_draws_no_number_that_training_would_draw() -> None:

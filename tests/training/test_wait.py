@@ -47,6 +47,7 @@ def test_the_group_of_the_ranks_their_vote_and_that_of_deepspeed_wait_as_long_as
     ):
         said = [one.communicate(timeout=120)[0] for one in (first, second)]
     assert said == ["[4321.0, 4321.0, 4321.0]\n"] * 2
+    assert (first.returncode, second.returncode) == (0, 0)
 
 
 @pytest.mark.parametrize(

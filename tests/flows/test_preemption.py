@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ from blip.data.text import train_vocabulary
 from blip.tracking import store
 from flows.pipeline import end_to_end
 from tests.flows.toy import make_project
+from tests.processes import wait_until
 from tests.stages.conftest import ROOT, TOY_MODEL, pictures, write
 
 pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.slow]
@@ -32,6 +34,7 @@ SETTINGS = {
     **{f"pretrain.training.{name}": value for name, value in TRAINING.items()},
 }
 CURVE = Path("runs/pretrain/curve.csv")
+STAGE, RANK = ["blip", "stage", "pretrain"], ["blip.stages.rank", "pretrain"]
 
 
 def project(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -68,28 +71,48 @@ class Interrupted(threading.Thread):
 
     def __init__(self, root: Path) -> None:
         super().__init__(daemon=True)
-        self.root, self.seconds = root, float("inf")
+        self.root, self.began, self.seconds = root, 0.0, float("inf")
         self.gone: list[psutil.Process] = []
 
     def run(self) -> None:
-        deadline = time.monotonic() + 180
-        while not (CURVE.exists() and len(CURVE.read_text().splitlines()) > 10):
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.05)
-        stage = next(process for process in at_work_in(self.root) if is_stage(process))
-        self.gone = [stage, *stage.children(recursive=True)]
-        began = time.monotonic()
-        os.kill(stage.pid, signal.SIGTERM)
+        interrupt(self.root, self.ask)
         _, alive = psutil.wait_procs(self.gone, timeout=60)
-        self.seconds = float("inf") if alive else time.monotonic() - began
+        self.seconds = float("inf") if alive else time.monotonic() - self.began
+
+    def ask(self) -> None:
+        (stage,) = at_work_as(STAGE, self.root)
+        self.gone = [stage, *stage.children(recursive=True)]
+        self.began = time.monotonic()
+        stage.terminate()
 
 
-def is_stage(process: psutil.Process) -> bool:
-    """The stage itself, not the shell that DVC started it with, nor what ended meanwhile."""
-    with suppress(psutil.Error):
-        return process.cmdline()[1:] == ["-m", "blip", "stage", "pretrain"]
-    return False
+def interrupt(root: Path, ask: Callable[[], object]) -> None:
+    """Have the stage asked to stop in the middle: the ranks stand still until they have the signal."""
+    wait_until(lambda: CURVE.exists() and len(CURVE.read_text().splitlines()) > 10, 180)
+    ranks = at_work_as(RANK, root)
+    assert ranks, "the training was over before"
+    for rank in ranks:
+        rank.suspend()
+    ask()
+    wait_until(lambda: all(map(is_asked_to_stop, ranks)), 180)
+    for rank in ranks:
+        rank.resume()
+
+
+def is_asked_to_stop(process: psutil.Process) -> bool:
+    """Whether SIGTERM waits for a process that stands still."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return bool(int(status.split("ShdPnd:")[1].split()[0], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def at_work_as(module: list[str], root: Path) -> list[psutil.Process]:
+    """Those that run a module there, not the shell that DVC started it with, nor what ended meanwhile."""
+    found = []
+    for process in at_work_in(root):
+        with suppress(psutil.Error):
+            if process.cmdline()[1:] == ["-m", *module]:
+                found.append(process)
+    return found
 
 
 def at_work_in(root: Path) -> list[psutil.Process]:

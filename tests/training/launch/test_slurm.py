@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from flows.parameters import write_parameters
-from tests.flows.test_preemption import CURVE, SETTINGS, STEPS, figures, project
+from tests.flows.test_preemption import SETTINGS, STEPS, figures, interrupt, losses, project
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -101,6 +102,12 @@ def at_once(job: str) -> bool:
 def test_a_job_that_is_warned_saves_and_goes_on_when_it_is_queued_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patient = ["--set", "launch.start_timeout=120"]
+    project(tmp_path / "undisturbed", monkeypatch)
+    write_parameters(None, SETTINGS)
+    subprocess.run([sys.executable, "-m", "blip", "stage", "pretrain", *patient], check=True)
+    expected = figures(), losses()
+
     root = project(tmp_path / "project", monkeypatch)
     write_parameters(None, SETTINGS)
     (root / "runs").mkdir()
@@ -110,11 +117,11 @@ def test_a_job_that_is_warned_saves_and_goes_on_when_it_is_queued_again(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     size = ["--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=0", "--cpus-per-task=1", "--time=5"]
     script = str(ROOT / "infra/slurm/pretrain.sbatch")
-    job = slurm_says("sbatch", "--parsable", *size, script, "--set", "launch.start_timeout=120").strip()
+    job = slurm_says("sbatch", "--parsable", *size, script, *patient).strip()
     log = root / f"runs/slurm-{job}.log"
 
-    until(lambda: CURVE.exists() and len(CURVE.read_text().splitlines()) > 20)
-    slurm_says("scancel", "--signal=USR1", "--batch", job)  # as --signal=B:USR1 does before the time is up
+    # As --signal=B:USR1 does before the time is up.
+    interrupt(root, lambda: slurm_says("scancel", "--signal=USR1", "--batch", job))
     # Slurm itself would let it wait for two minutes.
     until(lambda: "resuming at step" in log.read_text() or at_once(job))
     until((root / "metrics/pretrain.json").exists)
@@ -123,4 +130,5 @@ def test_a_job_that_is_warned_saves_and_goes_on_when_it_is_queued_again(
     assert "node 1 of 2 takes orders" in said
     assert "the ranks were stopped; run it again to go on from what they have saved" in said
     assert "resuming at step" in said and f"step {STEPS}/{STEPS}" in said
-    assert figures()["pretrain.validation.itc.i2t_r1"] >= 0
+    assert [int(step) for step, _ in losses()] == list(range(1, STEPS + 1))
+    assert (figures(), losses()) == expected

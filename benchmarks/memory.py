@@ -38,6 +38,7 @@ TOKENS = SpecialTokens(pad=0, sep=102, decode=30522, encode=30523)
 SIZES = {"tiny": (128, 4, 4), "small": (384, 12, 6), "base": (768, 12, 12)}  # width, layers, heads
 QUEUE, WORDS = 57600, 16
 GIVEN_BACK = {
+    "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_TRIM_THRESHOLD_": "65536",
     "MALLOC_MMAP_MAX_": "1000000",

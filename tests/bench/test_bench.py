@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 
@@ -51,12 +52,13 @@ def test_sampled_captions_of_both_sides_are_equally_many_and_equally_long() -> N
     assert found[0] != found[1] and found[::2] != found[1::2]
 
 
-def test_sampled_captions_of_free_lengths_end_equally_early_on_both_sides() -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [caption.ours, caption.theirs])
+def test_sampled_captions_of_free_lengths_have_about_six_tokens(side: Callable[[Setup], Callable]) -> None:
+    """Of 256 the mean has a standard deviation of a third of a token."""
     setup = Setup("tiny", batch=64, image_size=32, decoding="nucleus", captions=4, free_lengths=True)
     torch.manual_seed(0)
-    lengths = [caption.tokens_in(side(setup)()) / 256 for side in (caption.ours, caption.theirs)]
-    assert lengths[0] == pytest.approx(lengths[1], rel=0.15)
-    assert 4 < lengths[0] < 12
+    assert caption.tokens_in(side(setup)()) / 256 == pytest.approx(6, rel=0.2)
 
 
 def test_a_nucleus_to_sample_from_is_as_small_as_a_captioner_has_it() -> None:

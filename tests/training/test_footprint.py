@@ -81,6 +81,7 @@ def test_activations_grow_with_the_batch():
     assert two - constant == pytest.approx(2 * (one - constant), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "checkpointing"), [("float32", False), ("bfloat16", False), ("float32", True)]
 )
@@ -89,6 +90,7 @@ def test_a_training_process_takes_what_is_reckoned_within_15_percent(dtype: str,
     assert reckoned(row) == pytest.approx(measured(row, kept=False), rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_training_process_with_muon_takes_what_is_reckoned_within_10_percent():
     row = ROW | {"batch": 2, "optimiser": "muon"}
     assert reckoned(row) == pytest.approx(measured(row, kept=False), rel=0.1)

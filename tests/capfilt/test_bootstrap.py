@@ -3,11 +3,14 @@
 import math
 import os
 import shutil
+import sys
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from blip import cli
 from blip.capfilt import inputs
 from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
@@ -33,8 +37,9 @@ from blip.report.decision import decide
 from blip.report.pool import Known
 from blip.training.heartbeat import Heartbeat
 from tests import tiny
+from tests.compiling import run_compiling
 
-from .conftest import damage_a_picture, files_of, save, write
+from .conftest import TEXTS, damage_a_picture, files_of, save, write
 
 SETTINGS = {"min_tokens": 3, "max_tokens": 10, "batch_size": 3}
 
@@ -69,7 +74,7 @@ def test_every_image_is_in_the_audit_and_what_is_kept_is_in_the_dataset(
     assert set(kept) == {row["key"] for row in rows if row["kept"]}
     for row in rows:
         passing = [
-            itm >= threshold and not why.strip("no_match")
+            itm >= threshold and why in ("", "no_match")
             for origin in ("web", "synthetic")
             for itm, why in zip(row[f"{origin}_itm"], row[f"{origin}_reason"], strict=True)
         ]
@@ -455,3 +460,35 @@ def test_the_members_of_a_filter_decide_with_it(web: PairsDataset, models: Model
     scores = [[row["web_itm"] for row in audit(tmp_path / name)] for name in ("found", "named", "alone")]
     assert scores[0] == [pytest.approx(row, abs=1e-5) for row in scores[1]]
     assert scores[0] != scores[2]
+
+
+@pytest.mark.slow
+def test_compiled_models_decide_the_same(tmp_path: Path) -> None:
+    assert run_compiling("tests.capfilt.test_bootstrap", tmp_path) > 0, "nothing was compiled"
+
+
+def main() -> None:
+    """Compare what `blip capfilt` decides with and without --compile, and print how many graphs were compiled."""
+    from torch._dynamo.utils import counters
+
+    decided = []
+    with TemporaryDirectory() as folder:
+        captioner, filter_ = save(Path(folder, "captioner"), 1), save(Path(folder, "filter"), 2)
+        web = write(Path(folder, "web"), "web", TEXTS, "web").path
+        for number, options in enumerate(([], ["--compile"])):
+            sys.argv = [
+                "blip", "capfilt", str(web), f"{folder}/{number}", "--captioner", str(captioner),
+                "--filter", str(filter_), "--threshold", "keep=0.5", "--min-tokens", "3", "--max-tokens", "10",
+                "--device", "cpu", "--workers", "1", *options,
+            ]  # fmt: skip
+            with suppress(SystemExit):
+                cli.main()
+            rows = audit(Path(folder, str(number)))
+            decided.append([(row["kept"], row["synthetic_texts"], row["web_reason"]) for row in rows])
+    assert decided[0] == decided[1]
+    assert {bool(kept) for kept, *_ in decided[0]} == {True, False}
+    print(counters["stats"]["unique_graphs"])
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -170,13 +171,14 @@ def test_the_pages_come_up_and_go_away(project: Path):
         while not ANNOUNCED.exists() and pages.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
         urls = json.loads(ANNOUNCED.read_text())
+        family = psutil.Process(pages.pid).children(recursive=True)
         contents = get(urls["reports"])
         report = get(urls["reports"] + "/pipeline/index.html")
         settings = json.loads(get(urls["prefect"] + "/ui-settings"))
         mlflow = get(urls["mlflow"])
         again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         pages.send_signal(signal.SIGINT)
-        said, _ = pages.communicate(timeout=60)
+        said, _ = pages.communicate(timeout=PATIENCE)
 
     assert all(url.startswith("http://127.0.0.1:") for url in urls.values())
     assert all(url in said for url in urls.values())
@@ -189,4 +191,4 @@ def test_the_pages_come_up_and_go_away(project: Path):
     assert "the pages are up already" in again.stderr
     assert pages.returncode == 0
     assert not ANNOUNCED.exists()
-    assert all(is_free(int(url.rsplit(":", 1)[1])) for url in urls.values())
+    assert family and psutil.wait_procs(family, timeout=PATIENCE)[1] == []

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -28,7 +27,7 @@ from flows.pipeline import capfilt, data, end_to_end
 from flows.project import STATE, changed_stages
 from flows.stage import run_stage
 from tests.flows.toy import dvc, output
-from tests.processes import running
+from tests.processes import running, wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -256,11 +255,9 @@ def test_an_interrupted_flow_ends_its_stage_and_the_next_one_continues(project: 
     environment = {**os.environ, "PREFECT_API_URL": prefect_api}
     command = [sys.executable, "-m", "flows.demo", "--until", "validate"]
     with running(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as demo:
-        deadline = time.monotonic() + 60
-        while not Path("hanging").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_until(Path("hanging").exists, 300)
         demo.send_signal(signal.SIGINT)
-        _, said = demo.communicate(timeout=60)
+        _, said = demo.communicate(timeout=300)
 
     assert demo.returncode == 130
     assert b"the same command continues where this stopped" in said

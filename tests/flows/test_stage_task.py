@@ -177,7 +177,8 @@ def test_two_stages_at_once_both_enter_the_lock_file(project: Path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=300)
+        assert not thread.is_alive()
 
     assert not {"captioner", "filter"} & changed_stages()
     lock = Path("dvc.lock").read_text()

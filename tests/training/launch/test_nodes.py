@@ -41,7 +41,8 @@ try:
     else:
         with Crew(place, launch) as crew:
             ranks = int(os.environ.get("RANKS", "2"))
-            module == "nothing" or crew.run("drill", ranks, [module, *arguments], Path(folder, "saved.json"), 1)
+            saved = Path(folder, os.environ.get("SAVED", "saved.json"))
+            module == "nothing" or crew.run("drill", ranks, [module, *arguments], saved, 1)
 except BlipError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -94,7 +95,7 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
         yield nodes
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, str]:
+def ended(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, str]:
     """Exit code and messages."""
     said = process.communicate(timeout=seconds)[1]
     return process.returncode, said
@@ -179,7 +180,9 @@ def listens(port: int) -> bool:
 @pytest.mark.parametrize("last", [0, 1])
 def test_a_node_0_that_fails_before_it_has_work_for_the_others_ends_them(nodes: Nodes, last: int) -> None:
     first = nodes.start_stage("pretrain", node=1 - last)
-    wait_until(lambda: catches(first, signal.SIGUSR1) if last == 0 else listens(nodes.launch["master_port"]))
+    wait_until(
+        lambda: catches(first, signal.SIGUSR1) if last == 0 else listens(nodes.launch["master_port"]), 240
+    )
     processes = {1 - last: first, last: nodes.start_stage("pretrain", node=last)}
     (code, said), (other_code, other_said) = (ended(processes[node]) for node in (0, 1))
     assert code == 1 and "the MLflow store http://127.0.0.1:9 cannot be opened" in said
@@ -198,23 +201,11 @@ def network() -> Iterator[tuple[str, ...]]:
     def ip(*arguments: str) -> None:
         subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
-    try:
+    def connect() -> None:
         for name in names:
             ip("netns", "add", name)
-        ip(
-            "link",
-            "add",
-            "eth0",
-            "netns",
-            names[0],
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            names[1],
-        )
+        here, there = names
+        ip(*f"link add eth0 netns {here} type veth peer name eth0 netns {there}".split())
         for number, name in enumerate(names, start=1):
             ip("-n", name, "address", "add", f"10.87.0.{number}/24", "dev", "eth0")
             ip("-n", name, "link", "set", "eth0", "up")
@@ -223,9 +214,13 @@ def network() -> Iterator[tuple[str, ...]]:
             hosts.parent.mkdir(parents=True)
             own = f"127.0.1.1 gpu0{number} {socket.gethostname()}"
             hosts.write_text(f"127.0.0.1 localhost\n{own}\n{other[number - 1]}\n")
+
+    try:
+        try:
+            connect()
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
         yield tuple(names)
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
@@ -248,7 +243,10 @@ def test_two_machines_meet_though_each_has_its_own_name_on_loopback(tmp_path: Pa
 
 
 @two_machines
-def test_two_machines_train_one_model_through_a_remote_shell(tmp_path: Path) -> None:
+def test_two_machines_train_one_model_through_a_remote_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAVED", "final.json")
     write_dataset(tmp_path / "data")
     with network() as (first, second):
         shell = tmp_path / "shell"  # as ssh: a host, then a command for its shell
@@ -257,6 +255,7 @@ def test_two_machines_train_one_model_through_a_remote_shell(tmp_path: Path) -> 
         prefix = ("ip", "netns", "exec", first)
         with Nodes(tmp_path, "gpu01", "gpu02", 29400, remote_shell=str(shell), hang_timeout=60) as nodes:
             head = nodes.start("tests.training.drill_run", str(tmp_path), "4", "2", node=None, prefix=prefix)
-            ended(head, 120)
+            code, said = ended(head)
+    assert code == 0, said
     assert (tmp_path / "final.json").is_file()
     assert len((tmp_path / "metrics/curves/tiny.csv").read_text().splitlines()) == 5

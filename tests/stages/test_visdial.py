@@ -28,12 +28,12 @@ SETTINGS = TOY_MODEL | {
 
 
 def dialogs(times: int) -> list[Sample]:
-    """Every colour of picture with every colour of caption; one question is about the picture, one about both."""
+    """Every colour of picture with every colour of caption; one question is about the picture, one about the caption."""
     made = []
     for number, (seen, told) in enumerate(list(product(COLOURS, COLOURS)) * times):
         first = Question("what colour is it?", {seen: 1.0}, True, tuple(COLOURS))
         second = Question(
-            f"what colour is it? {seen}. is it told so?", {str(seen == told): 1.0}, True, ("True", "False")
+            f"what colour is it? {seen}. which colour is it told?", {told: 1.0}, True, tuple(COLOURS)
         )
         captions = (Caption(f"a picture in {told}", "human"),)
         made.append(Sample(f"dialog-{number:03d}", painted(seen), "png", captions, (first, second), 32, 32))

@@ -1,5 +1,6 @@
 """Commands for those who run it: settings, promote, doctor."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from blip.commands.options import Changes, Recipe
 from blip.commands.output import JsonFlag, columns, show
-from blip.errors import FAILED
+from blip.errors import FAILED, BadArguments
 from blip.training.scaling import GPUS
 
 app = typer.Typer()
@@ -41,6 +42,8 @@ def settings(
         require_room(found.launch, {name: run.training.ranks for name, run in found.runs.items()})
         if has_stage("compare"):
             found.require_embeddings()
+        if found.recipe:
+            told += without_effect(found.recipe)
     for file, part in ((out, values), (watch, watched(found))):
         if file:
             write_text(file, yaml.safe_dump(part, sort_keys=False, allow_unicode=True))
@@ -51,6 +54,32 @@ def settings(
             for file, stages in unwatched_files(found).items()
         ]
     show(values, as_json, told or yaml.safe_dump(values, sort_keys=False, allow_unicode=True).splitlines())
+
+
+def without_effect(recipe: str) -> list[str]:
+    """Notes on what was edited in params.yaml since the last commit and the recipe sets itself.
+
+    Raises:
+        BadArguments: it is an experiment of DVC's, which would be one without what it tries.
+    """
+    from blip.config import PARAMS, overruled
+    from blip.tracking.lineage import git
+
+    experiment = os.environ.get("DVC_EXP_BASELINE_REV")
+    before = git("show", f"{experiment or 'HEAD'}:./{PARAMS}")
+    idle = overruled(before, recipe) if before is not None else {}
+    if not idle:
+        return []
+    said = ", ".join(
+        f"{name} ({here} there, {counts} in the recipe)" for name, (here, counts) in idle.items()
+    )
+    note = (
+        f"the recipe {recipe!r} is laid over params.yaml and sets itself what was changed there: {said}; change it in "
+        "the recipe, copy the recipe under another name, or take it out (recipe: null)"
+    )
+    if experiment:
+        raise BadArguments(note)
+    return [f"note: {note}"]
 
 
 @app.command(rich_help_panel=PANEL)

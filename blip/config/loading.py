@@ -74,6 +74,21 @@ def read_written() -> Settings:
         raise BadArguments(_explain(error, WRITTEN, Settings)) from None
 
 
+def overruled(before: str, recipe: str, path: Path = PARAMS) -> dict[str, tuple[Any, Any]]:
+    """What the file says otherwise than `before`, an earlier text of it, and the recipe over it sets itself.
+
+    By name the value that the file has and the recipe's, which counts; None where the recipe leaves it out.
+    """
+    values = _read_yaml(path)
+    laid_over = dict(_leaves(_merge(values, _read_recipe(_recipe_path(recipe, path.parent), path.parent))))
+    earlier = dict(_leaves(yaml.safe_load(before) or {}))
+    return {
+        ".".join(name): (value, laid_over.get(name))
+        for name, value in _leaves(values)
+        if name[0] not in ANCHORS and value not in (earlier.get(name), laid_over.get(name))
+    }
+
+
 def read_override(text: str) -> tuple[str, Any]:
     """`pretrain.steps=200` as a name and a value, read as YAML. Raises BadArguments if it is written otherwise."""
     name, equals, value = text.partition("=")
@@ -161,6 +176,15 @@ def _recipe_path(recipe: str, root: Path) -> Path:
         known = sorted(p.stem for p in (root / RECIPES).glob("*.yaml"))
         raise BadArguments(f"unknown recipe {recipe!r}; infra/recipes has: {', '.join(known) or 'none'}")
     return path
+
+
+def _leaves(values: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All single values, each with the names on the way to it."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*above, str(name)))
+        else:
+            yield (*above, str(name)), value
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -25,12 +25,12 @@ VALUE_LIMIT = 5000  # characters of a parameter or tag of a run
 def lineage(stage: str, settings: Settings) -> dict[str, str]:
     """The tags that say what a run of `stage` came from. Empty ones (no git, no dvc.lock) are left out."""
     tags = {
-        "blip.git_commit": _git("rev-parse", "HEAD") or "",
+        "blip.git_commit": git("rev-parse", "HEAD") or "",
         "blip.dvc_lock": digest(Path("dvc.lock")),
         "blip.recipe": settings.recipe or "",
         "blip.flow_run": next((os.environ[name] for name in FLOW_RUN if os.environ.get(name)), ""),
     }
-    changes = _git("status", "--porcelain", "--untracked-files=no") if tags["blip.git_commit"] else None
+    changes = git("status", "--porcelain", "--untracked-files=no") if tags["blip.git_commit"] else None
     if changes is not None:
         tags["blip.git_dirty"] = str(bool(changes)).lower()
     tags.update(inputs(stage))
@@ -75,13 +75,7 @@ def digest(path: Path) -> str:
     return "sha256:" + file_sha256(path) if path.is_file() else ""
 
 
-def _locked_outputs(path: Path) -> dict[str, str]:
-    lock = yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
-    outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])]
-    return {out["path"]: f"md5:{out['md5']}" for out in outs if "md5" in out}
-
-
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
     """What git says; None where there is none, or it has nothing to say in GIT_SECONDS."""
     command = ["git", *arguments]
     try:
@@ -89,3 +83,9 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _locked_outputs(path: Path) -> dict[str, str]:
+    lock = yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
+    outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])]
+    return {out["path"]: f"md5:{out['md5']}" for out in outs if "md5" in out}

@@ -10,6 +10,7 @@ import yaml
 
 from blip.config import load_settings
 from blip.training.scaling import GPUS
+from tests.flows.toy import git
 
 
 def test_promote_without_a_registry_names_what_is_missing(blip, tmp_path: Path, monkeypatch):
@@ -108,3 +109,35 @@ def test_the_doctor_goes_on_where_torch_does_not_import(tmp_path: Path):
     for subject in ("torch", "gpu"):
         assert found[subject]["state"] == "bad" and "libcudart.so.12" in found[subject]["text"]
     assert found["ports"]["state"] in ("good", "note")
+
+
+def test_what_was_changed_in_params_yaml_and_the_recipe_sets_itself_is_told(
+    blip, tmp_path: Path, monkeypatch
+):
+    root = Path(__file__).parents[2]
+    params = (root / "params.yaml").read_text().replace("recipe: null", "recipe: smoke")
+    changed = params.replace(
+        "retrieval: {rerank: 64, rerank_by: log_odds, data", "retrieval: {rerank: 8, data"
+    )
+    (tmp_path / "params.yaml").write_text(params)
+    (tmp_path / "infra").symlink_to(root / "infra")
+    monkeypatch.chdir(tmp_path)
+    given = ("settings", "--out", tmp_path / "all.yaml")
+    (tmp_path / "params.yaml").write_text(changed)
+    assert "note" not in blip(*given).out, "there is no commit to compare with"
+    (tmp_path / "params.yaml").write_text(params)
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "params.yaml")
+    git(tmp_path, "commit", "--quiet", "-m", "before")
+    assert "note" not in blip(*given).out
+
+    (tmp_path / "params.yaml").write_text(changed.replace("seed: 7", "seed: 8"))
+
+    told = blip(*given).out
+    assert "'smoke' is laid over params.yaml and sets itself what was changed there" in told
+    assert ": evaluate.retrieval.rerank (8 there, 4 in the recipe); change it in the recipe" in told
+    assert "note" not in blip(*given, "--recipe", "none").out
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "HEAD")
+    refused = blip(*given)
+    assert refused.code == 2
+    assert "evaluate.retrieval.rerank (8 there, 4 in the recipe)" in refused.err

@@ -113,7 +113,8 @@ def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: Run
             data_docs=(DATA_DOCS / "index.html").is_file(),
             capfilt_page=(GALLERY / "index.html").is_file(),
             models=provenance.models(settings, found, facts),
-            licences=[(path, Markup(html)) for path, html in provenance.licence_notes(settings)],
+            licences=[(path, Markup(html), read) for path, html, read in provenance.licence_notes(settings)],
+            without_readme=provenance.without_readme(settings),
             pages={name: f"http://{HOST}:{port}" for name, port in PORTS.items()},
         )
     )

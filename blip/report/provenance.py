@@ -15,6 +15,13 @@ from blip.report.artefacts import Artefacts
 from blip.report.graph import NODES, Cell
 
 LICENCE_HEADING = re.compile(r"licen[cs]|attribution", re.IGNORECASE)
+SAMPLE_README = Path("data/sample/README.md")
+SAMPLE_PARTS = {  # which folders its parts are about
+    "## Pictures": ("human", "web", "validation", "test"),
+    "## VQA": ("vqa",),
+    "## Video": ("video",),
+    "## Vision starting weights": ("weights",),
+}
 LICENCE = re.compile(r"\b(MIT|Apache-2\.0|BSD-\d|CC0|CC-BY[-\w.]*|public domain)\b")
 
 
@@ -172,15 +179,30 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02d} h"
 
 
-def licence_notes(settings: Settings) -> list[tuple[str, str]]:
-    """The sections on sources and licences of the READMEs beside the sources, as (README, HTML).
+def licence_notes(settings: Settings) -> list[tuple[str, str, list[str]]]:
+    """The sections on sources and licences of the READMEs beside what was read, as (README, HTML, what was read).
 
-    A README counts for every source below its folder; the nearest one to a source is taken. Raw HTML in it is shown
-    as text.
+    A README counts for everything below its folder; the nearest one is taken. Of the sample's the parts are left out of
+    which nothing was read. Raw HTML in it is shown as text.
     """
-    readmes = {_nearest_readme(Path(source.source)) for source in settings.ingest.datasets.values()}
-    notes = [(str(path), _licence_sections(path)) for path in sorted(path for path in readmes if path)]
-    return [(path, html) for path, html in notes if html]
+    notes = []
+    read = {place: _nearest_readme(place) for place in _places(settings)}
+    for readme in sorted({path for path in read.values() if path}):
+        below = [place for place, path in read.items() if path == readme]
+        if html := _licence_sections(readme, below):
+            notes.append((str(readme), html, list(map(str, below))))
+    return notes
+
+
+def without_readme(settings: Settings) -> list[str]:
+    """What was read and has no README beside it."""
+    return [str(place) for place in _places(settings) if not _nearest_readme(place)]
+
+
+def _places(settings: Settings) -> list[Path]:
+    """The sources of the datasets, and the starting weights."""
+    places = [source.source for source in settings.ingest.datasets.values()]
+    return [Path(place) for place in dict.fromkeys([*places, settings.model.start or ""]) if place]
 
 
 def _nearest_readme(source: Path) -> Path | None:
@@ -192,16 +214,27 @@ def _nearest_readme(source: Path) -> Path | None:
     return None
 
 
-def _licence_sections(readme: Path) -> str:
+def _licence_sections(readme: Path, read: list[Path]) -> str:
     """The sections headed licence or attribution, and of the others what names a licence, with their headings."""
     from markdown_it import MarkdownIt
 
     kept: list[str] = []
     heading, whole = "", False
-    for block in re.split(r"\n\s*\n", readme.read_text(encoding="utf-8")):
-        if block.startswith("#"):
-            heading, whole = re.sub(r"^#+", "####", block.strip()), bool(LICENCE_HEADING.search(block))
-        elif whole or LICENCE.search(block):
-            kept += [heading, block] if heading else [block]
-            heading = ""
+    for part in re.split(r"^(?=## )", readme.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        if not _is_read(part, readme, read):
+            continue
+        for block in re.split(r"\n\s*\n", part):
+            if block.startswith("#"):
+                heading, whole = re.sub(r"^#+", "####", block.strip()), bool(LICENCE_HEADING.search(block))
+            elif whole or LICENCE.search(block):
+                kept += [heading, block] if heading else [block]
+                heading = ""
     return MarkdownIt("commonmark", {"html": False}).enable("table").render("\n\n".join(kept))
+
+
+def _is_read(part: str, readme: Path, read: list[Path]) -> bool:
+    """Whether a part of a README is about something that was read; only of the sample's can it be told."""
+    folders = SAMPLE_PARTS.get(part.partition("\n")[0]) if readme == SAMPLE_README else None
+    return not folders or any(
+        place.is_relative_to(readme.parent / name) for name in folders for place in read
+    )

@@ -9,7 +9,16 @@ import pytest
 
 from blip.config import Settings
 from blip.report.artefacts import read_artefacts
-from blip.report.provenance import RunFacts, cells, datasets, duration, licence_notes, models, times
+from blip.report.provenance import (
+    RunFacts,
+    cells,
+    datasets,
+    duration,
+    licence_notes,
+    models,
+    times,
+    without_readme,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +96,7 @@ def test_models_are_not_judged_before_register(empty: Path, settings: Settings, 
 def test_the_licences_of_the_sample_are_repeated(empty: Path, settings: Settings) -> None:
     (empty / "data/sample").mkdir(parents=True)
     shutil.copy(ROOT / "data/sample/README.md", empty / "data/sample")
-    [(path, html)] = licence_notes(settings)
+    [(path, html, _)] = licence_notes(settings)
     assert path == "data/sample/README.md"
     for name in ("Twemoji", "OpenMoji", "CC-BY-SA-4.0", "Noto Emoji", "easy-vqa", "lobehub", "EfficientNet"):
         assert name in html
@@ -95,10 +104,28 @@ def test_the_licences_of_the_sample_are_repeated(empty: Path, settings: Settings
     assert "Rebuilding" not in html
 
 
+def test_of_the_samples_licences_those_are_left_out_of_which_nothing_was_read(
+    empty: Path, settings: Settings
+) -> None:
+    (empty / "data/sample").mkdir(parents=True)
+    shutil.copy(ROOT / "data/sample/README.md", empty / "data/sample")
+    own = {
+        name: source.model_copy(update={"source": f"data/own/{name}"})
+        for name, source in settings.ingest.datasets.items()
+    }
+    kept = {**own, "video": settings.ingest.datasets["video"]}
+    given = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"datasets": kept})})
+    [(_, html, read)] = licence_notes(given)
+    assert read == ["data/sample/video", "data/sample/weights/vision.safetensors"]
+    assert "lobehub" in html and "EfficientNet" in html
+    assert "clean captions" not in html and "easy-vqa" not in html
+    assert "data/own/human" in without_readme(given) and "data/sample/video" not in without_readme(given)
+
+
 def test_html_in_a_readme_is_shown_as_text(empty: Path, settings: Settings) -> None:
     (empty / "data").mkdir()
     (empty / "data/README.md").write_text("# Licence\n\nMIT <script>alert(1)</script>\n")
-    [(_, html)] = licence_notes(settings)
+    [(_, html, _)] = licence_notes(settings)
     assert "&lt;script&gt;" in html and "<script>" not in html
 
 

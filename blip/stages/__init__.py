@@ -91,6 +91,7 @@ STAGES: dict[str, Stage] = {
     "register": Stage("blip.stages.register"),
     "report": Stage("blip.stages.report", keeps_metrics=False),  # it writes metrics/summary.json
 }
+CLASSIFYING = "evaluate@classification"
 
 
 def find_stage(name: str) -> Stage:
@@ -105,7 +106,8 @@ def find_stage(name: str) -> Stage:
 def run_stage(name: str, settings: Settings) -> dict[str, float]:
     """Run one stage under its MLflow run, and write its figures with the `seconds` it took, in all its attempts.
 
-    Under DVC a task that the settings leave out makes what DVC waits for, empty.
+    Under DVC a task that the settings leave out makes what DVC waits for, empty; so does classification of pictures
+    without labels, which the settings have by themselves.
     On another node than the first, do what that says, and no more; the seconds are the only figure.
 
     Raises:
@@ -118,7 +120,9 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
             raise BadArguments(
                 f"{name}: {name.replace('@', '.')} is null in the settings, so there is nothing to do"
             )
-        return leave_out(name)
+        return leave_out(name, f"{name.replace('@', '.')} is null in the settings")
+    if name == CLASSIFYING and "DVC_STAGE" in os.environ and (dataset := _lacks_labels(settings)):
+        return leave_out(name, f"no picture of {dataset} has a label (truth.csv, docs/data.md)")
     place = find_place(settings.launch, os.environ) if stage.has_ranks else Place()
     if place.node:
         return _follow(place, settings)
@@ -138,13 +142,19 @@ def is_left_out(name: str, settings: Settings) -> bool:
     return group in tasks and not STAGES[name].by_hand and getattr(tasks[group], task) is None
 
 
-def leave_out(name: str) -> dict[str, float]:
+def _lacks_labels(settings: Settings) -> str:
+    from blip.stages.evaluate import lacks_labels
+
+    return lacks_labels(settings)
+
+
+def leave_out(name: str, why: str) -> dict[str, float]:
     """Make the outputs of a stage, empty, and a file of metrics without any."""
     for path in outputs(name):
         with atomic_path(path) as made:
             made.touch() if path.suffix else made.mkdir()
     write_json(_metrics_of(name), {})
-    print(f"{name}: left out, as {name.replace('@', '.')} is null in the settings", flush=True)
+    print(f"{name}: left out, as {why}", flush=True)
     return {}
 
 

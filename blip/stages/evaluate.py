@@ -6,13 +6,22 @@ metrics/evaluate_TASK.json.
 
 from blip.config import Settings
 from blip.config.places import DATASETS, EVALUATED
+from blip.data.pairs import PairsDataset
 from blip.errors import BadArguments
 from blip.tasks.evaluation import Conditions, evaluate, find_task, write_report
-from blip.tasks.inputs import model_directory
+from blip.tasks.inputs import labels_of, model_directory
 from blip.tracking.measured import Scores, measured
 from blip.tracking.runs import StageRun
 
 ZERO_SHOT = ("classification", "video")  # what the model for retrieval does besides
+
+
+def lacks_labels(settings: Settings) -> str:
+    """The dataset in which classification finds no class, or "". Raises BlipError if it is not there."""
+    how = settings.evaluate.classification
+    return (
+        "" if how is None or labels_of(PairsDataset.open(DATASETS / how.data)) else str(DATASETS / how.data)
+    )
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:

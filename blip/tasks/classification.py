@@ -85,7 +85,9 @@ def classify(
     rows = [row for row, key in enumerate(keys) if clean_caption(labels.get(key, ""))]
     if not rows:
         raise NothingToEvaluate(
-            "classification needs labels (truth_label in the metadata, or captions), none was found"
+            "classification needs labels, and no sample has one: a column `label` in a truth.csv beside the table, "
+            "or captions that are names of classes, which pictures share. In the pipeline "
+            "`evaluate.classification: null` leaves it out"
         )
     own = [labels[keys[row]] for row in rows]
     places: dict[str, int] = {}

@@ -7,6 +7,7 @@ from blip.config import Compute
 from blip.config.places import DATASETS, MODELS
 from blip.data.pairs import PairsDataset, set_aside
 from blip.data.sample import Sample
+from blip.data.text import clean_caption
 from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.model.device import device_of
@@ -56,9 +57,15 @@ def samples_of(dataset: Path) -> Iterator[Sample]:
 
 
 def labels_of(dataset: PairsDataset) -> dict[str, str]:
-    """The class of every sample by key: `truth_label` where the source has one, else the first caption."""
+    """The class of every sample by key: `truth_label` where the source has one, else the first caption.
+
+    Captions are classes where pictures share them, two or more on average; else there are none.
+    """
     table = dataset.metadata()
     column = "truth_label" if "truth_label" in table.column_names else "caption"
     keys, labels = table["key"].to_pylist(), table[column].to_pylist()
     known = ((key, "" if label is None else str(label)) for key, label in zip(keys, labels, strict=True))
-    return {key: label for key, label in known if label}
+    found = {key: label for key, label in known if label}
+    if column == "caption" and 2 * len(set(map(clean_caption, found.values()))) > len(found):
+        return {}
+    return found

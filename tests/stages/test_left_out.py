@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from blip.config import Settings, load_settings
-from blip.data.pairs import excluded_keys
-from blip.errors import BadArguments
+from blip.data.pairs import PairsDataset, excluded_keys
+from blip.errors import BadArguments, BlipError
 from blip.report.artefacts import read_artefacts
 from blip.stages import run_stage
+from blip.tasks.inputs import labels_of
 
 from .conftest import ROOT
 from .test_ingest import draw
@@ -130,3 +131,21 @@ def test_settings_that_were_written_down_leave_out_the_same() -> None:
 def test_what_something_reads_cannot_be_left_out(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadArguments, match=message):
         settings_of(**change)
+
+
+@pytest.mark.parametrize(("names", "labels"), [("abcdef", 0), ("aaabbb", 6)])
+def test_captions_that_no_two_pictures_share_are_no_classes(
+    blip, project: Path, monkeypatch: pytest.MonkeyPatch, names: str, labels: int
+) -> None:
+    for number, name in enumerate(names):
+        draw(project / f"pictures/thing {name} {number}.png", number)
+    assert blip("ingest", "pictures", "--out", "data/datasets/test").code == 0
+    assert len(labels_of(PairsDataset.open(Path("data/datasets/test")))) == labels
+    monkeypatch.setenv("DVC_STAGE", "evaluate@classification")
+    if labels:
+        with pytest.raises(BlipError, match="models/retrieval: there is no such model"):
+            run_stage("evaluate@classification", settings_of())
+    else:
+        assert run_stage("evaluate@classification", settings_of()) == {}
+        assert json.loads(Path("metrics/evaluate_classification.json").read_text()) == {}
+    monkeypatch.delenv("DVC_STAGE")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from blip.config import Columns
 from blip.errors import BlipError
+from blip.ingest.sources.notes import tell
 
 IMAGE = (
     "image", "image_path", "image_file", "image_name", "file_name", "filename", "filepath", "file_path", "path",
@@ -37,6 +38,16 @@ def pick_address(names: Sequence[str], given: Columns | None, path: Path) -> tup
     given = given or Columns()
     address = pick_one(names, given.image, ADDRESS, "image", path, "URL")
     return address, pick_one(names, given.caption, CAPTION, "caption", path)
+
+
+def tell_of_others(names: Sequence[str], taken: str, given: Columns | None, path: Path) -> None:
+    """Say which column the captions are, where it was found by its name and another one has such a name, too."""
+    others = [name for name in names if name != taken and name.strip().lower() in CAPTION]
+    if others and not (given and given.caption):
+        tell(
+            f"the captions of {path} are its column {taken}; also there: {', '.join(others)} (--column "
+            f"caption={others[0]}; `columns: {{caption: {others[0]}}}` in params.yaml)"
+        )
 
 
 def guess(names: Sequence[str], usual: Sequence[str]) -> str | None:

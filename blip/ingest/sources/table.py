@@ -19,7 +19,7 @@ from blip.config import Source
 from blip.data.sample import Caption, Sample
 from blip.errors import BlipError
 from blip.ingest.sources.cells import captions_of, name_in
-from blip.ingest.sources.columns import pick
+from blip.ingest.sources.columns import pick, tell_of_others
 from blip.ingest.sources.files import Folder, find_in_tar
 from blip.ingest.sources.names import plain_name
 from blip.ingest.sources.picture_rows import no_picture, pictures, sample_of
@@ -46,7 +46,9 @@ def read(source: Source, path: Path, archive: str = "images.tar") -> Iterator[Sa
         BlipError: there is no table, or it has no rows, or no column of it is called like a picture or a caption.
     """
     table, *tars = files_of(source, path, archive)
-    columns = pick(column_names(table), source.columns, table)
+    names = column_names(table)
+    columns = pick(names, source.columns, table)
+    tell_of_others(names, columns[1], source.columns, table)
     if next(read_rows(table, columns[1:]), None) is None:
         raise BlipError(f"source {path}: {table.name} has no rows, only the names of its columns")
     if tars:

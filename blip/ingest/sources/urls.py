@@ -20,7 +20,7 @@ from blip.config import Columns, Source
 from blip.errors import BlipError
 from blip.ingest.sources import rows
 from blip.ingest.sources.cells import captions_of
-from blip.ingest.sources.columns import ADDRESS, IMAGE, guess, pick_address
+from blip.ingest.sources.columns import ADDRESS, IMAGE, guess, pick_address, tell_of_others
 from blip.ingest.sources.files import MACOS
 from blip.ingest.sources.json_stream import is_list
 from blip.ingest.sources.refused import NO_CAPTION, Refused
@@ -66,7 +66,7 @@ def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Address | 
     for file in files:
         _see_its_end(file)
     for file in files:
-        for row in _rows(file, columns):
+        for row in _rows(file, columns, told=True):
             yield replace(row, key=f"{number:09d}")
             number += 1
 
@@ -95,14 +95,16 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _rows(file: Path, columns: Columns | None) -> Iterator[Address | Refused]:
-    """Rows without their keys yet."""
+def _rows(file: Path, columns: Columns | None, told: bool = False) -> Iterator[Address | Refused]:
+    """Rows without their keys yet; `told`: it is said which column they are of."""
     first = _first_fields(file)
     if any(map(_looks_like_url, first)):
         yield from _headless(file, first)
         return
     names = _names(file)
     url, caption = pick_address(names, _found(file, names, columns), file)
+    if told:
+        tell_of_others(names, caption, columns, file)
     for row in _table(file, [url, caption]):
         if isinstance(row, Row):
             yield _address(f"{file.name}, row {row.number:,}", row.text(url), row.values.get(caption))

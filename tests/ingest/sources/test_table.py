@@ -97,6 +97,23 @@ def test_pictures_may_stand_in_a_parquet_table(tmp_path: Path) -> None:
     assert list(samples(items(tmp_path / "raw.parquet", "table"))) == ["raw-00000001"]
 
 
+@pytest.mark.parametrize("kind", ["table", "urls"])
+def test_it_is_told_which_of_two_columns_of_texts_the_captions_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    image, cell = {"table": ("image", "a.png"), "urls": ("image_link", "https://example.org/a.png")}[kind]
+    write(tmp_path / "feed.csv", f"{image},title,description", f"{cell},a cup,a cup of blue clay")
+    (tmp_path / "a.png").write_bytes(encoded(draw(1)))
+
+    assert len(items(tmp_path / "feed.csv", kind)) == 1
+    assert items(tmp_path / "feed.csv", kind) and (
+        f"note: the captions of {tmp_path}/feed.csv are its column title; also there: description (--column "
+        "caption=description; `columns: {caption: description}` in params.yaml)\n"
+    ) == capsys.readouterr().err
+    items(tmp_path / "feed.csv", kind, columns={"caption": "description"})
+    assert capsys.readouterr().err == ""
+
+
 def test_rows_of_an_image_that_stand_apart_are_gathered_at_the_first(tmp_path: Path) -> None:
     write(tmp_path / "captions.csv", "image,caption", "a,1", "a,2", "b,3", "a,4", "c,5", "b,6", "a,1")
     for name in "abc":

@@ -50,8 +50,13 @@ def find_table(folder: Path, *names: str) -> Path:
 
 def table_in(folder: Path, *names: str) -> Path | None:
     """The table of the first of these names and forms that a folder has."""
+    return next(iter(tables_in(folder, *names)), None)
+
+
+def tables_in(folder: Path, *names: str) -> list[Path]:
+    """The tables of these names, in any form, that a folder has."""
     paths = (folder / f"{name}.{extension}" for name in names for extension in EXTENSIONS)
-    return next((path for path in paths if path.is_file()), None)
+    return [path for path in paths if path.is_file()]
 
 
 def column_names(path: Path) -> list[str]:

@@ -22,10 +22,11 @@ from blip.ingest.sources.cells import captions_of, name_in
 from blip.ingest.sources.columns import pick, tell_of_others
 from blip.ingest.sources.files import Folder, find_in_tar
 from blip.ingest.sources.names import plain_name
+from blip.ingest.sources.notes import tell
 from blip.ingest.sources.picture_rows import no_picture, pictures, sample_of
 from blip.ingest.sources.refused import Refused, key_of
 from blip.ingest.sources.row import Row
-from blip.ingest.sources.rows import CAPTIONS, column_names, find_table, read_rows, read_truth
+from blip.ingest.sources.rows import CAPTIONS, column_names, find_table, read_rows, read_truth, tables_in
 from blip.ingest.sources.seen import Seen
 
 Texts = dict[str, dict[str, None]]  # of each image, in their order, each once
@@ -46,6 +47,7 @@ def read(source: Source, path: Path, archive: str = "images.tar") -> Iterator[Sa
         BlipError: there is no table, or it has no rows, or no column of it is called like a picture or a caption.
     """
     table, *tars = files_of(source, path, archive)
+    _tell_of_others(table, path)
     names = column_names(table)
     columns = pick(names, source.columns, table)
     tell_of_others(names, columns[1], source.columns, table)
@@ -58,6 +60,15 @@ def read(source: Source, path: Path, archive: str = "images.tar") -> Iterator[Sa
     yield from _stream(source, table, columns, folder)
     if path.is_dir() and not source.images:
         yield from folder.unlisted(table)
+
+
+def _tell_of_others(table: Path, path: Path) -> None:
+    """Say which table of a folder is read where it has more than one."""
+    others = [other.name for other in tables_in(path, *CAPTIONS) if other != table]
+    if others:
+        tell(
+            f"{table} is read, and {', '.join(others)} beside it not; to read another one, name it as the source"
+        )
 
 
 def _join(source: Source, table: Path, columns: Columns, tar: Path) -> Iterator[Sample | Refused]:

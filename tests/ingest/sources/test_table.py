@@ -106,12 +106,27 @@ def test_it_is_told_which_of_two_columns_of_texts_the_captions_are(
     (tmp_path / "a.png").write_bytes(encoded(draw(1)))
 
     assert len(items(tmp_path / "feed.csv", kind)) == 1
-    assert items(tmp_path / "feed.csv", kind) and (
-        f"note: the captions of {tmp_path}/feed.csv are its column title; also there: description (--column "
-        "caption=description; `columns: {caption: description}` in params.yaml)\n"
-    ) == capsys.readouterr().err
+    assert (
+        items(tmp_path / "feed.csv", kind)
+        and (
+            f"note: the captions of {tmp_path}/feed.csv are its column title; also there: description (--column "
+            "caption=description; `columns: {caption: description}` in params.yaml)\n"
+        )
+        == capsys.readouterr().err
+    )
     items(tmp_path / "feed.csv", kind, columns={"caption": "description"})
     assert capsys.readouterr().err == ""
+
+
+def test_of_two_tables_in_a_folder_it_is_told_which_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "a.png,a cup")
+    write(tmp_path / "captions.tsv", "image\tcaption", "a.png\ta blue cup")
+    (tmp_path / "a.png").write_bytes(encoded(draw(1)))
+
+    assert texts(samples(items(tmp_path, "table"))["a"]) == [("a cup", "web")]
+    assert f"note: {tmp_path}/captions.csv is read, and captions.tsv beside it not" in capsys.readouterr().err
 
 
 def test_rows_of_an_image_that_stand_apart_are_gathered_at_the_first(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ A row is broken if its fields are not as many as the header's or its quotes do n
 closed costs its own line only. Between tabs a quote belongs to the text where each of the lines up to the one that
 closes it is a row by itself. The header tells what separates the fields, for Excel's csv has semicolons where
 numbers have a comma; its "Unicode text" is UTF-16 with tabs. Bytes that are no text get U+FFFD, which screening finds.
+A line with nothing between its separators is no row.
 """
 
 import codecs
@@ -56,6 +57,9 @@ def read_separated(path: Path) -> Iterator[Row | Refused]:
                 return
             except csv.Error as error:
                 fields, problem = [], str(error)
+            if _is_blank(lines.taken, separator):
+                lines.begin()
+                continue
             number = lines.number
             plain = separator == "\t" and _are_rows(lines.taken, len(names))
             if plain or (fields and len(fields) != len(names)) or (not fields and lines.taken[0].strip()):
@@ -86,6 +90,11 @@ def _raw(line: str) -> list[str]:
 def _are_rows(lines: list[str], columns: int) -> bool:
     """Whether several lines with tabs, which a quote has joined to one record, are a row each."""
     return len(lines) > 1 and columns > 1 and all(len(_raw(line)) == columns for line in lines)
+
+
+def _is_blank(lines: list[str], separator: str) -> bool:
+    """Whether a record is a line with nothing in it, as spreadsheets write behind the last row."""
+    return len(lines) == 1 and not lines[0].replace(separator, "").strip()
 
 
 class _Lines:

@@ -39,6 +39,15 @@ def test_a_row_with_too_few_or_too_many_fields_is_refused_with_its_line(tmp_path
     assert [row.payload for row in read_rows(path) if isinstance(row, Refused)] == [b"b\n", b"c,two, three\n"]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_lines_of_empty_fields_are_no_rows(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "t.csv"
+    empty = (separator, separator * 2, "", f" {separator}")
+    write(path, f"image{separator}caption", f"a{separator}one", *empty, f"b{separator}two", *empty * 20)
+    assert rows(path) == [(2, ["a", "one"]), (7, ["b", "two"])]
+    assert broken(path) == []
+
+
 def test_a_quote_that_is_never_closed_costs_its_own_line_only(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     write(path, "image,caption", 'a,"lost', *(f"n{number},text" for number in range(2500)), 'z,"also lost')

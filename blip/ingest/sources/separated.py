@@ -12,6 +12,7 @@ A line with nothing between its separators is no row.
 
 import codecs
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from blip.ingest.sources.row import Row, broken
 FIELD_LIMIT = 16 << 20  # characters; csv's own 131,072 would lose the row without a look at its caption
 QUOTED_LINES = 1000  # that one quoted field may span
 SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;"}  # the first is what a file has if its header does not tell
+NAMED = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 KNOWN = frozenset((*IMAGE, *CAPTION, *ADDRESS, "question", "answer"))
 
 
@@ -126,11 +128,17 @@ class _Lines:
         self.taken = [first]
         return first
 
+    def reject_all(self) -> None:
+        """Give back all lines of the record."""
+        self._again.extendleft(reversed(self.taken))
+        self.taken = []
+
 
 def _header(path: Path, lines: _Lines) -> tuple[list[str], str]:
     """The names of the columns and what separates them: what gives the most usual names, or else several."""
     csv.field_size_limit(FIELD_LIMIT)
-    first, *others = SEPARATORS[path.suffix.lower()]
+    named = _named(lines)
+    first, *others = [named] if named else SEPARATORS[path.suffix.lower()]
     try:
         found = {first: next(csv.reader(lines, delimiter=first), [])}
         found |= {other: next(csv.reader(iter(lines.taken), delimiter=other), []) for other in others}
@@ -140,6 +148,16 @@ def _header(path: Path, lines: _Lines) -> tuple[list[str], str]:
         raise BlipError(f"{path}: its first row has zeros, as UTF-16 without a mark has; save it as UTF-8")
     separator = max(found, key=lambda one: (_usual(found[one]), len(found[one]) > 1))
     return found[separator], separator
+
+
+def _named(lines: _Lines) -> str:
+    """What separates the fields by the line `sep=;` above the header, which is passed over; "" without one."""
+    found = NAMED.fullmatch(next(lines, "").rstrip("\r\n"))
+    if found:
+        lines.begin()
+        return found[1]
+    lines.reject_all()
+    return ""
 
 
 def _usual(names: list[str]) -> int:

@@ -48,6 +48,18 @@ def test_lines_of_empty_fields_are_no_rows(tmp_path: Path, separator: str) -> No
     assert broken(path) == []
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_excels_line_that_names_the_separator_is_no_header(
+    tmp_path: Path, separator: str, quote: str
+) -> None:
+    path = tmp_path / "t.csv"
+    write(path, f"{quote}sep={separator}{quote}", f"image{separator}caption", f"a{separator}one", "b")
+    assert column_names(path) == ["image", "caption"]
+    assert rows(path) == [(3, ["a", "one"])]
+    assert [detail.partition(":")[0] for _, detail in broken(path)] == ["t.csv, line 4"]
+
+
 def test_a_quote_that_is_never_closed_costs_its_own_line_only(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     write(path, "image,caption", 'a,"lost', *(f"n{number},text" for number in range(2500)), 'z,"also lost')

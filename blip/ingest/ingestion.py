@@ -37,12 +37,17 @@ from blip.ingest.shares import OF_FILES, Share, is_bad, shares_of_parts
 from blip.ingest.sources import Address, read
 from blip.ingest.sources.packs import count_packs
 from blip.ingest.sources.refused import LINKED_AWAY
+from blip.ingest.sources.screening import BROKEN
 
 REFERENCES = "references.npz"
 ORIGINS = "origins"  # among the parameters of a manifest
 # Of the download's settings, what decides on a picture
 DECIDING = {"max_bytes", "networks", "opt_outs", "robots_txt"}
 EXAMPLES = 3
+WAYS = {  # out of what a reason tells of
+    BROKEN: "save a table as CSV UTF-8, or tell its encoding: `iconv -f cp1252 -t utf-8 OLD > NEW` (Windows), "
+    "`-f shift-jis` (Japanese)",
+}
 FETCHED = 8
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -214,11 +219,13 @@ class _Work:
             f"({_listed(share.bad)}), more than ingest.max_bad_fraction = {limit} (--max-bad-fraction); repair the "
             f"source, or raise the limit and run again: what was read waits in {self.directory}. The first:"
             + self._examples(numbers, set(share.bad))
+            + _ways_out(share.bad)
         )
 
     def _see_nothing(self, refused: Counter[str], numbers: list[int]) -> None:
         """Raises BlipError: no sample is left. What was made goes, for nothing of it would be used."""
         said = f"({_listed(refused)}). The first:{self._examples(numbers, set(refused))}" if refused else ""
+        said += _ways_out(refused)
         forget(self.directory, numbers)
         if not refused:
             empty = [
@@ -254,6 +261,10 @@ class _Work:
 
 def _listed(reasons: Counter[str]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common() if count)
+
+
+def _ways_out(reasons: Counter[str]) -> str:
+    return "".join(f"\n{reason}: {way}" for reason, way in WAYS.items() if reasons[reason])
 
 
 def plan_of(sources: Sequence[Source], settings: Ingest, references: References | None) -> dict[str, object]:

@@ -141,6 +141,16 @@ def make_questions(path: Path, answers: list[str]) -> Source:
     return Source(source=str(path), kind="vqa", origin="human", role="train")
 
 
+def test_of_a_table_that_is_no_utf_8_it_is_said_how_to_make_it_one(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "captions.csv").write_bytes("image,caption\na.png,Schöne Tasse\n".encode("cp1252"))
+    (folder / "a.png").write_bytes(encoded(draw(1)))
+    source = Source(source=str(folder), kind="table", origin="web", role="train")
+    with pytest.raises(BlipError, match=r"\nbroken_text: save .* CSV UTF-8, .*iconv -f cp1252 -t utf-8"):
+        ingest_dataset(source, tmp_path / "out", SETTINGS)
+
+
 def test_texts_are_counted_among_texts_and_pictures_among_pictures(tmp_path: Path) -> None:
     few = Ingest(max_bad_fraction=0.04, datasets={})
     source = make_questions(tmp_path / "a", ["", "bell\x07", "", "red"])

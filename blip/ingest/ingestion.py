@@ -26,7 +26,7 @@ from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_column
 from blip.data.part import PARTS, assemble, finished, finished_numbers, forget, refusals, tables
-from blip.data.partial import begin, complete
+from blip.data.partial import PLAN, RANKS, begin, complete, discard
 from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, train_vocabulary
 from blip.errors import BadArguments, BlipError
 from blip.ingest.references import References
@@ -50,6 +50,7 @@ WAYS = {  # out of what a reason tells of
 }
 FETCHED = 8
 SECONDS_BETWEEN_LINES = 10.0
+TELLING = 10  # samples a second, of which whole ones tell enough
 
 
 def ingest_dataset(
@@ -82,16 +83,25 @@ def ingest_dataset(
     sources = (sources,) if isinstance(sources, Source) else tuple(sources)
     _see_that_they_go_together(sources)
     work = _Work.begin(sources, directory, settings, references)
+    try:
+        _fill(work, directory, pool, before)
+    except BlipError:
+        work.leave_nothing_empty()
+        raise
+    work.finish({ORIGINS: origins} if origins else {})
+    return PairsDataset.open(directory)
+
+
+def _fill(work: _Work, directory: Path, pool: Pool, before: Path | None) -> None:
+    """Make all shards, and see that not too much was refused."""
     started = shown = time.monotonic()
     samples = 0
     for taken in _make(work, pool, before):
         samples += taken
         if time.monotonic() - shown > SECONDS_BETWEEN_LINES:
             shown = time.monotonic()
-            print(f"{directory.name}  {samples:,} samples  {samples / (shown - started):,.0f}/s", flush=True)
+            print(f"{directory.name}  {samples:,} samples  {speed(samples, shown - started)}", flush=True)
     work.check()
-    work.finish({ORIGINS: origins} if origins else {})
-    return PairsDataset.open(directory)
 
 
 def _make(work: _Work, pool: Pool, before: Path | None) -> Iterator[int]:
@@ -108,6 +118,12 @@ def _make(work: _Work, pool: Pool, before: Path | None) -> Iterator[int]:
 
     settings = work.settings
     return download(jobs, settings.download, settings.samples_per_shard, pool, work.fetched(), before)
+
+
+def speed(samples: int, seconds: float) -> str:
+    """Samples a second in words, of a few with what is behind the point."""
+    rate = samples / seconds
+    return f"{rate:,.0f}/s" if rate >= TELLING else f"{rate:.2g}/s"
 
 
 def _see_that_they_go_together(sources: Sequence[Source]) -> None:
@@ -249,6 +265,12 @@ class _Work:
 
     def _named(self) -> str:
         return ", ".join(source.source for source in self.sources)
+
+    def leave_nothing_empty(self) -> None:
+        """Take the directory away where nothing was made: the next run would find nothing in it."""
+        begun = (PLAN, RANKS, REFERENCES)
+        if all(path.is_dir() or path.name in begun for path in self.directory.rglob("*")):
+            discard(self.directory)
 
     def finish(self, more: dict[str, str]) -> None:
         """Join the parts and put the dataset in its place; its manifest says `more`, too."""

@@ -34,6 +34,17 @@ def test_a_place_that_cannot_be_written_to_is_named(blip, pictures: Path, tmp_pa
         assert f"{told} with --out" in " ".join(ended.err.split())
 
 
+def test_an_ingest_that_made_nothing_leaves_nothing(blip, pictures: Path, tmp_path: Path):
+    (tmp_path / "pictures/feed.csv").write_text("image,caption\nred apple.png,red\n")
+    out = ("--out", tmp_path / "out/pairs")
+    for wrong in (("--column", "caption=words"), ("--kind", "coco")):
+        assert blip("ingest", pictures / "feed.csv", *out, *wrong).code == 1
+        assert list((tmp_path / "out").iterdir()) == []
+    (pictures / "red apple.png").write_bytes(b"<html>")
+    assert "waits in" in blip("ingest", pictures / "feed.csv", *out).err
+    assert (tmp_path / "out/.pairs.partial").is_dir(), "what it read is not read again"
+
+
 def test_a_setting_of_ingest_that_is_none_is_named(blip, pictures: Path, tmp_path: Path):
     ended = blip("ingest", pictures, "--out", tmp_path / "out", "--set", "download.conections=3")
 

@@ -14,7 +14,7 @@ from blip.data.quarantine import read_quarantine
 from blip.data.text import train_vocabulary
 from blip.data.verification import verify
 from blip.errors import BlipError
-from blip.ingest.ingestion import ingest_dataset, write_vocabulary
+from blip.ingest.ingestion import ingest_dataset, speed, write_vocabulary
 from blip.ingest.references import References
 from blip.ingest.shares import shares_of
 from tests.data.conftest import draw, encoded, sample
@@ -149,6 +149,10 @@ def test_of_a_table_that_is_no_utf_8_it_is_said_how_to_make_it_one(tmp_path: Pat
     source = Source(source=str(folder), kind="table", origin="web", role="train")
     with pytest.raises(BlipError, match=r"\nbroken_text: save .* CSV UTF-8, .*iconv -f cp1252 -t utf-8"):
         ingest_dataset(source, tmp_path / "out", SETTINGS)
+
+
+def test_a_slow_source_is_not_said_to_give_nothing() -> None:
+    assert (speed(6, 22.0), speed(6, 2.0), speed(24_690, 20.0)) == ("0.27/s", "3/s", "1,234/s")
 
 
 def test_texts_are_counted_among_texts_and_pictures_among_pictures(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from blip.data.archive import UNSAFE, is_unsafe_name, read_members
 from blip.data.passing import patiently
 from blip.errors import BlipError
 from blip.ingest.sources.links import leads_nowhere
+from blip.ingest.sources.meant import elsewhere, hint
 from blip.ingest.sources.names import Alike, folded, plain_name
 from blip.ingest.sources.refused import (
     DUPLICATE,
@@ -197,8 +198,9 @@ class Folder:
                     several = places, candidate
         if several:
             return self._ambiguous(several[0], name)
-        near = self._alike.near(inside[0] or name)
-        also = f"; {near} is" if near else ""
+        told = hint(inside[0] or name, self.path)
+        near = "" if told else self._alike.near(inside[0] or name)
+        also = f"; {told}" if told else f"; {near} is" if near else ""
         return Refused(key_of(name), MISSING, f"{name} is listed, its file is not in {self.path}{also}")
 
     def _ambiguous(self, places: list[Path], name: str) -> Refused:
@@ -241,6 +243,8 @@ class Folder:
         return [Path(normpath(base.absolute() / name.replace("\\", "/"))) for base in bases]
 
     def _no_name(self, name: str) -> str:
+        if told := elsewhere(name, self.path):
+            return f"{name} is {told}"
         place = self._places(name)[-1]
         if place.is_relative_to(self._named) or "\0" in name:
             return f"{name} is no file's name"

@@ -412,6 +412,47 @@ def test_a_name_that_is_nearly_there_is_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Tasse%20blau.jpg", "; Tasse blau.jpg is: the name is URL-encoded"),
+        ("a0.jpg|a1.jpg", "; the cell names 2 pictures: write a row for each"),
+        ("a0.jpg|gone.jpg", ""),
+        ("x.jpg", "; x.jpg is a folder"),
+        ("x" * 300 + ".jpg", ""),
+    ],
+)
+def test_what_a_name_that_is_not_there_may_mean_is_told(tmp_path: Path, name: str, said: str) -> None:
+    for there in ("Tasse blau.jpg", "a0.jpg", "a1.jpg"):
+        (tmp_path / there).write_bytes(encoded(draw(1), "jpg"))
+    (tmp_path / "x.jpg").mkdir()
+    write_table(tmp_path / "captions.jsonl", [{"image": name, "caption": "a cup"}])
+
+    assert ("missing_file", f"{name} is listed, its file is not in {tmp_path}{said}") in details(
+        items(tmp_path, "table")
+    )
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "said"),
+    [
+        ("C:\\Users\\Anna\\Bilder\\", "a0.jpg", "write a0.jpg"),
+        ("\\\\nas\\Bilder\\", "a0.jpg", "write a0.jpg"),
+        ("/home/nobody/there/", "a0.jpg", "write a0.jpg"),
+        ("D:/Bilder/", "gone.jpg", "write it as from {} on"),
+    ],
+)
+def test_an_absolute_path_of_another_machine_is_told_as_one(
+    tmp_path: Path, folder: str, file: str, said: str
+) -> None:
+    (tmp_path / "a0.jpg").write_bytes(encoded(draw(1), "jpg"))
+    write_table(tmp_path / "captions.jsonl", [{"image": folder + file, "caption": "a cup"}])
+
+    [(reason, detail), *_] = details(items(tmp_path, "table"))
+    assert reason == "unsafe_member"
+    assert detail.endswith(f" is an absolute path of another machine: {said.format(tmp_path)}")
+
+
 def test_names_that_are_nearly_there_are_looked_for_a_few_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from blip.ingest.sources.files import MACOS, Folder
 from blip.ingest.sources.json_stream import keys_in_head, stream
 from blip.ingest.sources.refused import Refused, key_of
 from blip.ingest.sources.row import as_json
+from blip.ingest.sources.rows import CAPTIONS, table_in
 
 BROKEN_ENTRY = "broken_entry"
 ALL = "all"
@@ -47,7 +48,9 @@ def find_file(path: Path, split: str | None, *patterns: str, keys: Collection[st
     names = ", ".join(file.name for file in named[:10])
     if named:
         raise BlipError(f"source {path}: it has {names}; name one of these, or its split (--split)")
-    raise BlipError(f"source {path}: it has no {' or '.join(patterns)}")
+    table = table_in(path, *CAPTIONS)
+    read = f"; it has {table.name}, which kind table reads" if table else ""
+    raise BlipError(f"source {path}: it has no {' or '.join(patterns)}{read}")
 
 
 def find_files(path: Path, *patterns: str) -> list[Path]:

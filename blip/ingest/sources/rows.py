@@ -45,7 +45,9 @@ def find_table(folder: Path, *names: str) -> Path:
         raise BlipError(f"source {folder}: no such folder; check ingest.datasets in params.yaml")
     if path := table_in(folder, *names):
         return path
-    raise BlipError(f"source {folder}: it has no table {names[0]}.{{{','.join(EXTENSIONS)}}}")
+    other = table_in(folder, *CAPTIONS)
+    read = f"; it has {other.name}, which kind table reads" if other else ""
+    raise BlipError(f"source {folder}: it has no table {names[0]}.{{{','.join(EXTENSIONS)}}}{read}")
 
 
 def table_in(folder: Path, *names: str) -> Path | None:

@@ -75,7 +75,7 @@ def test_the_file_may_be_named_and_the_pictures_lie_elsewhere(coco: Path, tmp_pa
 def test_several_files_need_a_split(coco: Path) -> None:
     with pytest.raises(BlipError, match=r"it has captions_train2017\.json, captions_val2017\.json; name one"):
         items(coco, "coco")
-    with pytest.raises(BlipError, match=r"it has no dataset_\*\.json"):
+    with pytest.raises(BlipError, match=r"it has no dataset_\*\.json$"):
         items(coco, "karpathy")
 
 
@@ -255,3 +255,10 @@ def test_nocaps_keeps_the_domain(tmp_path: Path) -> None:
     (sample,) = samples(items(tmp_path, "nocaps")).values()
     assert sample.truth == {"image_id": 0, "open_images_id": "0013ea2087020901", "domain": "near-domain"}
     assert texts(sample) == [("A baby is standing in front of a house.", "web")]
+
+
+@pytest.mark.parametrize("kind", ["coco", "karpathy", "vqa", "vqav2"])
+def test_a_table_where_another_kind_was_named_is_told(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "captions.csv").write_text("image,caption\na.png,a cup\n")
+    with pytest.raises(BlipError, match=r"it has no .*; it has captions\.csv, which kind table reads$"):
+        items(tmp_path, kind)

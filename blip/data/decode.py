@@ -23,6 +23,10 @@ from blip.errors import BlipError
 
 MAX_PIXELS = 178_956_970  # what Pillow refuses whatever it is told
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # not EPS, for which Pillow would run Ghostscript
+UNREAD = {  # by the mark in their head, whatever the file's name ends in
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+}
 ORIENTATION = 0x0112
 VECTOR = 32  # bytes
 STRIP = 1 << 20  # pixels of a large picture that are converted at once
@@ -183,7 +187,10 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise BadImage("not_an_image", f"{len(data)} bytes that begin with {data[:8]!r}") from None
+        what = f"{len(data)} bytes that begin with {data[:8]!r}"
+        if data[4:8] == b"ftyp" and (kind := UNREAD.get(data[8:12])):
+            what = f"{len(data)} bytes of {kind}; convert it to JPEG"
+        raise BadImage("not_an_image", what) from None
     except Image.DecompressionBombError as error:
         raise BadImage("too_large", str(error)) from None
     except Exception as error:  # a damaged header, which some formats report in their own way

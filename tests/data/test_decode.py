@@ -364,3 +364,10 @@ def test_a_jpeg_that_only_pillow_takes_is_divided_all_the_same() -> None:
     cmyk = saved(Image.fromarray(draw(6, 301, 201)).convert("CMYK"), "JPEG")
     assert decode(cmyk, divisor=2).shape == (101, 151, 3)
     assert not divides(cmyk, read_header(cmyk))
+
+
+@pytest.mark.parametrize(("brand", "kind"), [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"avif", "AVIF")])
+def test_a_phones_picture_under_another_name_is_told_as_what_it_is(brand: bytes, kind: str) -> None:
+    head = b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic"
+    with pytest.raises(BadImage, match=f"not_an_image: 24 bytes of {kind}; convert it to JPEG"):
+        decode(head)

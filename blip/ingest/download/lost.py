@@ -36,7 +36,7 @@ def meaning_of(error: Exception) -> Lost:
     """What one of ERRORS says of a URL."""
     cause = getattr(error, "os_error", error)
     if isinstance(cause, RefusedAddress):
-        return Lost(REFUSED_ADDRESS, str(cause))
+        return Lost(REFUSED_ADDRESS, f"{cause}; ingest.download.networks allows for one")
     detail = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Lost("dns", detail, wait=0 if getattr(cause, "errno", None) == socket.EAI_AGAIN else None)

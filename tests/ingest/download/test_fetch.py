@@ -128,6 +128,7 @@ def test_a_name_is_judged_by_the_address_that_is_connected_to(
     monkeypatch.setattr(socket, "getaddrinfo", rebound)
     found = lost(server.url.replace("127.0.0.1", "rebound.test") + "/good/1.jpg", settings)
     assert found.reason == "refused_address"
+    assert found.detail.endswith("; ingest.download.networks allows for one")
     assert "rebound.test is 10.0.0.7" in found.detail
 
 

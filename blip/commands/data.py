@@ -128,7 +128,20 @@ def validate(directory: Dataset, as_json: JsonFlag = False) -> None:
     )
     show({"directory": str(directory), "samples": len(dataset), "problems": problems}, as_json, good)
     if problems:
-        raise BlipError("\n  ".join([f"{directory}: {len(problems)} problem(s):", *problems]))
+        told = "\n  ".join([f"{directory}: {len(problems)} problem(s):", *problems])
+        raise BlipError(f"{told}\n{way_back(directory)}")
+
+
+def way_back(directory: Path) -> str:
+    """How to have a dataset again as it was made."""
+    from blip.config.dvc_yaml import maker
+
+    if stage := maker(directory):
+        return (
+            f"`dvc checkout --force {directory}` puts back what DVC keeps of it; without that, `dvc repro --force "
+            f"--single-item {stage}` makes it again"
+        )
+    return f"get it again, or take {directory} away and ingest its sources again"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ dependencies("finetune@vqa")           # [data/datasets/vqa_train, ...]
 unmade(settings.ingest)                # ["video"]: later stages wait for it and no source is named
 outputs("finetune@vqa")                # ["models/vqa", "metrics/curves/finetune_vqa.csv"]
 cached_outputs("finetune@vqa")         # ["models/vqa"]
+maker(Path("models/vqa"))              # "finetune@vqa"
 unwatched(settings.ingest.datasets)    # ["/data/mine/noisy"]: DVC will not see when it changes
 unwatched_files(settings)              # {"bert.safetensors": ("pretrain", ...)}: nor when this does
 """
@@ -66,6 +67,15 @@ def cached_outputs(stage: str) -> list[Path]:
     return [
         Path(_path_of(out)) for out in outs if isinstance(out, str) or out[_path_of(out)].get("cache", True)
     ]
+
+
+def maker(path: Path) -> str:
+    """The stage that dvc.yaml has make what lies there, as `finetune@vqa`; "" if none does."""
+    for base, spec in _stages().items():
+        for stage in [f"{base}@{key}" for key in spec["foreach"]] if "foreach" in spec else [base]:
+            if path.absolute() in [out.absolute() for out in outputs(stage)]:
+                return stage
+    return ""
 
 
 def dependencies(stage: str) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 from PIL import Image
@@ -115,6 +116,20 @@ def test_a_damaged_shard_is_found(blip, dataset: Path):
     assert ended.code == 1
     assert "shards/00000.tar is not the file that the manifest describes" in ended.err
     assert "shard shards/00000.tar: key blue_apple-" in ended.err
+    assert f"\nget it again, or take {dataset} away and ingest its sources again" in ended.err
+
+
+def test_of_a_damaged_dataset_of_the_pipeline_it_is_said_how_dvc_puts_it_back(
+    blip, dataset: Path, tmp_path: Path, monkeypatch
+):
+    shutil.copy(Path(__file__).parents[2] / "dvc.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    shutil.move(dataset, tmp_path / "data/datasets/web")
+    next(Path("data/datasets/web/shards").glob("*.tar")).unlink()
+
+    ended = blip("validate", "data/datasets/web/")
+    assert "shard shards/00000.tar is missing" in ended.err
+    assert "\n`dvc checkout --force data/datasets/web` puts back what DVC keeps of it" in ended.err
 
 
 def test_a_folder_that_is_no_dataset_is_refused(blip, pictures: Path):

@@ -8,6 +8,7 @@ unmade(settings.ingest)                # ["video"]: later stages wait for it and
 outputs("finetune@vqa")                # ["models/vqa", "metrics/curves/finetune_vqa.csv"]
 cached_outputs("finetune@vqa")         # ["models/vqa"]
 maker(Path("models/vqa"))              # "finetune@vqa"
+way_to(Path("models/vqa"))             # "`dvc repro finetune@vqa` makes it, or `dvc pull` brings it"
 unwatched(settings.ingest.datasets)    # ["/data/mine/noisy"]: DVC will not see when it changes
 unwatched_files(settings)              # {"bert.safetensors": ("pretrain", ...)}: nor when this does
 """
@@ -76,6 +77,12 @@ def maker(path: Path) -> str:
             if path.absolute() in [out.absolute() for out in outputs(stage)]:
                 return stage
     return ""
+
+
+def way_to(path: Path) -> str:
+    """How to have what is not there, for a message."""
+    stage = maker(path)
+    return f"`dvc repro {stage}` makes it, or `dvc pull` brings it" if stage else "run what writes it"
 
 
 def dependencies(stage: str) -> list[Path]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blip.config.dvc_yaml import way_to
 from blip.data.text import SpecialTokens
 from blip.errors import BlipError
 from blip.model.blip import BlipConfig
@@ -98,6 +99,8 @@ def read_values(directory: Path) -> Values:
         BlipError: there is none, or it is no JSON object.
     """
     path = directory / "config.json"
+    if not directory.exists():
+        raise BlipError(f"{directory}: no such model directory; {way_to(directory)}")
     if not path.is_file():
         raise BlipError(f"{directory} is not a model directory: it has no config.json")
     try:

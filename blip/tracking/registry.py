@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from blip.atomic import atomic_path
+from blip.config.dvc_yaml import way_to
+from blip.config.places import MODELS
 from blip.digest import file_sha256
 from blip.errors import BlipError
 from blip.tracking import packaging, store
@@ -116,9 +118,7 @@ def weights_digest(directory: Path) -> str:
     """
     files = sorted(directory.rglob(WEIGHTS))
     if not files:
-        raise BlipError(
-            f"{directory}: no model there (no {WEIGHTS}); run the stage that writes it, or `dvc pull`"
-        )
+        raise BlipError(f"{directory}: no model there (no {WEIGHTS}); {way_to(directory)}")
     digest = hashlib.sha256()
     for file in files:
         if file.parent != directory:  # a member of a filter of several
@@ -225,11 +225,10 @@ def resolve(model: str) -> Path:
         raise BlipError(
             f"{model}: no such file; public checkpoints are listed in the README of salesforce/BLIP"
         )
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).parent.is_dir():
+    named = re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).parent.is_dir()
+    if named and not Path(model).is_relative_to(MODELS):
         return _from_hub(model)
-    raise BlipError(
-        f"{model}: no such model directory; run the stage that writes it, or name models:/NAME@champion"
-    )
+    raise BlipError(f"{model}: no such model directory; {way_to(Path(model))}, or name models:/NAME@champion")
 
 
 def _client_for(name: str) -> "MlflowClient":

@@ -1,5 +1,6 @@
 """Versions, aliases, lineage and the way back to a directory, in a real MLflow registry."""
 
+import shutil
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -12,8 +13,11 @@ from safetensors.torch import save_file
 
 from blip.config import Settings
 from blip.errors import BlipError
+from blip.model.checkpoints import read_files
 from blip.tracking import packaging, registry, store
 from blip.tracking.runs import StageRun, stage_run
+
+ROOT = Path(__file__).parents[2]
 
 
 def make_model(directory: Path, value: float) -> Path:
@@ -180,6 +184,22 @@ def test_a_directory_stands_for_itself(tmp_path: Path, monkeypatch: pytest.Monke
     assert registry.resolve("models/vqa") == Path("models/vqa")
     with pytest.raises(BlipError, match="models/vga: no such model directory"):
         registry.resolve("models/vga")
+
+
+def test_of_a_model_of_the_pipeline_that_is_not_there_it_is_said_what_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    made = r"`dvc repro finetune@retrieval` makes it, or `dvc pull` brings it"
+    with pytest.raises(BlipError, match=f"models/retrieval: no such model directory; {made}"):
+        registry.resolve("models/retrieval")
+    with pytest.raises(BlipError, match=f"models/retrieval: no such model directory; {made}"):
+        read_files(Path("models/retrieval"))
+    with pytest.raises(BlipError, match=f"models/retrieval: no model there .*; {made}"):
+        registry.weights_digest(Path("models/retrieval"))
+    with pytest.raises(BlipError, match="models/mine: no such model directory; run what writes it"):
+        registry.resolve("models/mine")
 
 
 def test_a_directory_without_weights_is_no_model(tmp_path: Path) -> None:

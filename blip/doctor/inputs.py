@@ -14,6 +14,7 @@ from blip.doctor.plan import Plan
 from blip.doctor.sources import listed_in
 from blip.errors import BlipError
 from blip.stages.training import whole_start
+from blip.tracking.registry import CHECKPOINT, resolve
 
 FLOAT = 4
 
@@ -133,10 +134,15 @@ def _new_start(model: Model, settings: Settings) -> Finding:
 
 def vocabulary(plan: Plan) -> Finding:
     """The vocabulary of a run that starts a new model."""
+    start = plan.settings.model.start
     if plan.settings.model.starts_whole:
-        return Finding(
-            "vocabulary", "good", f"that of {plan.settings.model.start}, {plan.vocabulary:,} entries"
-        )
+        try:
+            resolve(str(start))
+        except BlipError:
+            beside = f": {Path(str(start)).parent / 'vocab.txt'}, BERT's, or the hub's"
+            told = f"that of {start}, which is not there"
+            return Finding("vocabulary", "note", told + (beside if str(start).endswith(CHECKPOINT) else ""))
+        return Finding("vocabulary", "good", f"that of {start}, {plan.vocabulary:,} entries")
     named = plan.settings.ingest.vocabulary.file
     path = Path(named or VOCABULARY / "vocab.txt")
     if path.is_file():

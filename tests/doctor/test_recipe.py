@@ -104,6 +104,15 @@ def test_a_whole_blip_is_opened_and_held_against_the_sizes(empty_folder: Path) -
     assert found["vocabulary"].text == f"that of {start}, {len(tiny.tokenizer()):,} entries"
 
 
+def test_the_vocabulary_of_a_published_file_that_is_not_there_is_not_good(empty_folder: Path) -> None:
+    start = empty_folder / "blip/model_base.pth"
+    found = examined(settings(model__start=str(start), model__text_start=None))
+    assert (found["start"].state, found["vocabulary"].state) == ("bad", "note")
+    assert found["vocabulary"].text == (
+        f"that of {start}, which is not there: {empty_folder}/blip/vocab.txt, BERT's, or the hub's"
+    )
+
+
 def test_too_few_devices_are_told_with_what_keeps_the_step():
     short = examined(settings(), devices=Devices("h100", per_node=8))["devices"]
     assert short.state == "bad"

@@ -9,8 +9,11 @@ with a clear message, 2 bad arguments, 75 preempted with a checkpoint saved.
 
 import errno
 import os
+import shutil
 import sys
+import tempfile
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -43,9 +46,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 NO_SPACE = (
-    "no space left on the device{where}. Nothing half-written is taken for done: free some space, then the "
-    "same command continues (`dvc gc -w` drops cached data that nothing here uses; mlruns/ has old runs)"
+    "no space left on the device ({where}). Nothing half-written is taken for done: free some space, then the "
+    "same command continues"
 )
+MIB = 1 << 20
+OF_PROJECT = " (`dvc gc -w` drops cached data that nothing here uses; mlruns/ has old runs)"
 UNKNOWN_TO_DVC = (
     "note: DVC does not know of this, and the next `dvc repro` puts what it makes itself in its place. Once "
     "params.yaml has the recipe and settings and the stages before it are up to date, `dvc commit -f {name}` keeps it"
@@ -140,7 +145,7 @@ def main() -> None:
         fail(str(error), error.exit_code)
     except Exception as error:
         if is_no_space(error):
-            fail(NO_SPACE.format(where=where(error)), FAILED)
+            fail(no_space(error), FAILED)
         if isinstance(error, OSError) and error.filename and not isinstance(error, ConnectionError):
             fail(f"{error.filename2 or error.filename}: {error.strerror}", FAILED)
         if (
@@ -162,10 +167,25 @@ def is_no_space(error: BaseException) -> bool:
     return getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
 
 
-def where(error: Exception) -> str:
-    """The file that could not be written, if the error names it."""
+def no_space(error: Exception) -> str:
+    """Which disk is full: that of the file which the error names, else what is free on those that are written to."""
     name = getattr(error, "filename", None)
-    return f" (writing {name})" if name else ""
+    written = [Path(argument) for argument in sys.argv[2:] if "/" in argument]
+    places = [Path(os.fsdecode(name))] if name else [Path.cwd(), *written, Path(tempfile.gettempdir())]
+    disks: dict[int, Path] = {}
+    for place in map(there, places):
+        disks.setdefault(place.stat().st_dev, place)
+    free = {device: shutil.disk_usage(place).free for device, place in disks.items()}
+    listed = ", ".join(f"{free[one] / MIB:,.0f} MiB free on the disk of {disks[one]}" for one in disks)
+    said = NO_SPACE.format(where=f"writing {name}; {listed}" if name else listed)
+    fullest = min(free, key=lambda device: free[device])
+    ours = fullest == Path.cwd().stat().st_dev and Path("dvc.yaml").is_file()
+    return said + OF_PROJECT if ours else said
+
+
+def there(path: Path) -> Path:
+    """A path, or of one that is not there the nearest folder above it that is."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
 
 
 if __name__ == "__main__":

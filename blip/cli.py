@@ -50,6 +50,8 @@ NO_SPACE = (
     "same command continues"
 )
 MIB = 1 << 20
+INTERRUPTED = 130
+CONTINUING = ("ingest", "capfilt")
 OF_PROJECT = " (`dvc gc -w` drops cached data that nothing here uses; mlruns/ has old runs)"
 UNKNOWN_TO_DVC = (
     "note: DVC does not know of this, and the next `dvc repro` puts what it makes itself in its place. Once "
@@ -141,6 +143,10 @@ def main() -> None:
     """The console script: errors that are the user's to read get a message, others keep their traceback."""
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # by Ctrl-C
+            print(f"\n{stopped(sys.argv[1:])}", file=sys.stderr)
+        raise
     except BlipError as error:
         fail(str(error), error.exit_code)
     except Exception as error:
@@ -153,6 +159,16 @@ def main() -> None:
         ):  # which quotes the server's address, password and all
             fail(f"MLflow did not do what was asked: {error}", FAILED)
         raise
+
+
+def stopped(arguments: list[str]) -> str:
+    """What became of a command that was ended: some go on where they were."""
+    from blip.stages import STAGES
+
+    command, name = (*arguments, "", "")[:2]
+    stage = STAGES.get(name) if command == "stage" else None
+    continues = command in CONTINUING or (stage is not None and (name in CONTINUING or stage.has_ranks))
+    return "stopped; the same command goes on where it was" if continues else "stopped"
 
 
 def fail(message: str, code: int) -> NoReturn:

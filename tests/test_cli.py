@@ -111,6 +111,31 @@ def test_what_a_terminal_would_obey_is_spelled(blip, monkeypatch):
     assert blip().err == "error: a\\x1b[2Jb.jpg\\x0d\\x07\\x9b31m\\x7f\tof\nshard 1\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ingest", "photos", "--out", "pairs"), "stopped; the same command goes on where it was"),
+        (("stage", "pretrain"), "stopped; the same command goes on where it was"),
+        (("stage", "ingest"), "stopped; the same command goes on where it was"),
+        (("stage", "evaluate@vqa"), "stopped"),
+        (("doctor",), "stopped"),
+    ],
+)
+def test_what_ctrl_c_ends_says_whether_it_goes_on(
+    blip, monkeypatch, tmp_path: Path, arguments: tuple[str, ...], said: str
+):
+    def interrupted(*_: object, **__: object):
+        raise KeyboardInterrupt
+
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for place in ("blip.config.is_address", "blip.config.load_settings", "blip.doctor.examine"):
+        monkeypatch.setattr(place, interrupted)
+
+    ended = blip(*arguments)
+    assert (ended.code, ended.err) == (130, f"\n{said}\n")
+
+
 def test_a_full_disk_is_named_with_the_way_out(blip, monkeypatch):
     monkeypatch.setattr(
         cli, "app", _raises(OSError(errno.ENOSPC, "No space left on device", "models/pretrain"))

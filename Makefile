@@ -49,7 +49,7 @@ deploy: $(READY)  ## the flows of infra/prefect.yaml onto the Prefect server tha
 # Not the environment, nor what git tracks.
 clean:  ## remove all of data/datasets, models, metrics, reports, runs, the registry and DVC's cache, yours in them too
 	rm -rf data/datasets models metrics reports runs .blip .prefect mlruns mlflow.db* .dvc/cache .dvc/tmp
-	rm -rf .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf dvc_plots .pytest_cache .ruff_cache .import_linter_cache
 
 $(READY): pyproject.toml constraints.txt
 	@python=; for candidate in $(PYTHON) python3.11 python3.12 python3; do \

@@ -131,3 +131,17 @@ def test_names_in_params_yaml_are_settings_too(tmp_path: Path, monkeypatch: pyte
     )
     monkeypatch.chdir(tmp_path)
     assert settings_read("a") == ["seed", "model", "ingest"]
+
+
+def test_the_note_on_sources_that_dvc_does_not_watch_counts_them(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("theirs").mkdir()
+    told = []
+    for other in ("mine", "theirs"):
+        change({"human": MINE, "web": MINE | {"source": other, "origin": "web"}})
+        with pytest.raises(BlipError):  # there is nothing in them
+            run_stage("ingest", load_settings())
+        told.append(capsys.readouterr().out)
+    assert "does not see when mine changes: add it to the deps of `ingest`" in told[0]
+    assert "does not see when mine, theirs change: add them to the deps of `ingest`" in told[1]

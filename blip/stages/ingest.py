@@ -154,9 +154,10 @@ def _check_pipeline(ingest: Ingest) -> None:
             "them, as the recipe own-data does"
         )
     if ignored := unwatched(ingest.datasets):
+        change, them = ("change", "them") if len(ignored) > 1 else ("changes", "it")
         print(
-            f"note: DVC does not see when {', '.join(ignored)} changes: add it to the deps of `ingest` in dvc.yaml, or "
-            "run `dvc repro --force --single-item ingest` then",
+            f"note: DVC does not see when {', '.join(ignored)} {change}: add {them} to the deps of `ingest` in "
+            "dvc.yaml, or run `dvc repro --force --single-item ingest` then",
             flush=True,
         )
 

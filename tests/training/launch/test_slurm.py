@@ -78,7 +78,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         subprocess.run(["scancel", "--user=root", "--signal=KILL", "--full"], check=False)
         for daemon in reversed(daemons):
             daemon.send_signal(signal.SIGTERM)
-            daemon.wait(20)
+            daemon.wait(60)  # slurmd waits for what the job still writes
 
 
 def slurm_says(*command: str) -> str:
@@ -98,6 +98,21 @@ def at_once(job: str) -> bool:
     return False
 
 
+def submitted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
+    """The folder of a project, and the number of a job that is to train in it."""
+    root = project(folder / "project", monkeypatch)
+    write_parameters(None, SETTINGS)
+    (root / "runs").mkdir()
+    blip = folder / "blip"
+    blip.write_text('#!/bin/sh\nexec python -m blip "$@"\n')
+    blip.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    size = ["--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=0", "--cpus-per-task=1", "--time=5"]
+    script = str(ROOT / "infra/slurm/pretrain.sbatch")
+    job = slurm_says("sbatch", "--parsable", *size, script, "--set", "launch.start_timeout=120").strip()
+    return root, job
+
+
 @pytest.mark.usefixtures("slurm")
 def test_a_job_that_is_warned_saves_and_goes_on_when_it_is_queued_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -108,18 +123,8 @@ def test_a_job_that_is_warned_saves_and_goes_on_when_it_is_queued_again(
     subprocess.run([sys.executable, "-m", "blip", "stage", "pretrain", *patient], check=True)
     expected = figures(), losses()
 
-    root = project(tmp_path / "project", monkeypatch)
-    write_parameters(None, SETTINGS)
-    (root / "runs").mkdir()
-    blip = tmp_path / "blip"
-    blip.write_text('#!/bin/sh\nexec python -m blip "$@"\n')
-    blip.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    size = ["--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=0", "--cpus-per-task=1", "--time=5"]
-    script = str(ROOT / "infra/slurm/pretrain.sbatch")
-    job = slurm_says("sbatch", "--parsable", *size, script, *patient).strip()
+    root, job = submitted(tmp_path, monkeypatch)
     log = root / f"runs/slurm-{job}.log"
-
     # As --signal=B:USR1 does before the time is up.
     interrupt(root, lambda: slurm_says("scancel", "--signal=USR1", "--batch", job))
     # Slurm itself would let it wait for two minutes.
@@ -132,3 +137,14 @@ def test_a_job_that_is_warned_saves_and_goes_on_when_it_is_queued_again(
     assert "resuming at step" in said and f"step {STEPS}/{STEPS}" in said
     assert [int(step) for step, _ in losses()] == list(range(1, STEPS + 1))
     assert (figures(), losses()) == expected
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_job_that_is_cancelled_saves_and_stays_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, job = submitted(tmp_path, monkeypatch)
+    interrupt(root, lambda: slurm_says("scancel", job))
+    until(lambda: slurm_says("squeue", "--noheader", f"--jobs={job}", "--format=%T").strip() != "COMPLETING")
+    assert "the ranks were stopped" in (root / f"runs/slurm-{job}.log").read_text()
+    assert " JobState=CANCELLED " in slurm_says("scontrol", "show", "job", "--oneliner", job)

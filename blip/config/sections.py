@@ -293,9 +293,11 @@ class Register(Section):
     """Which figures a model must reach to be its name's champion, and how far below the best of them it may fall.
 
     `tolerances` has those of other figures than shares, by their names or the ends of these: ``cider: 0.1``.
+    Without `promote` what reaches the minimums is registered, and no alias changes.
     """
 
     experiment: str = "blip"
+    promote: bool = True
     gate: dict[str, dict[str, float]]
     tolerance: float = Field(0.02, ge=0)
     tolerances: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)

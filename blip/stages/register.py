@@ -6,8 +6,9 @@ Reads models/* and metrics/*.json; writes the registry and metrics/register.json
 The gate's figures are those of validation data: models are chosen by them, so that what the test data say of a champion
 is no choice's luck. A version carries both. The figures have to be of the weights that are here, with the settings of
 now. A champion that was measured on other data or with other settings is not compared: what reaches the minimums on
-the data that the project has now takes its place, and the way back is said. A model that lost its place by hand, with
-`blip promote`, gets it back by hand alone.
+the data that the project has now takes its place, and the way back is said. A model that was judged before and is not
+the champion keeps what it has, unless it was measured anew, as the champion was. One that lost its place by hand, with
+`blip promote`, gets it back by hand alone; and with `register.promote: false` no model becomes anything.
 """
 
 import sys
@@ -29,6 +30,7 @@ from blip.tracking.runs import StageRun, training_run
 
 SENTENCE = 5  # words of a reference on average, from which references are sentences and not names
 STILL = "still champion"
+KEPT = "registered"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Outcome:
     Attributes:
         before: the champion that it found.
         otherwise: the gate's figures of that one that were measured otherwise, and so are not compared.
-        set_back: whether it passes and is no champion still, as that one was promoted by hand in its place.
+        kept: why it is what it was, be its figures as they may; "" where they decide.
     """
 
     verdict: gate.Verdict
@@ -70,7 +72,7 @@ class Outcome:
     standing: str
     before: registry.Version | None = None
     otherwise: tuple[str, ...] = ()
-    set_back: bool = False
+    kept: str = ""
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -112,6 +114,7 @@ def _judge(
     if not verdict.good_enough:
         return Outcome(verdict, 0, "refused", champion, _otherwise(champion, digest, how))
     told = _of_weights(scores, digest, settings, minimums)
+    known = registry.with_same_weights(name, digest)
     version, _ = registry.register(
         name,
         candidate.directory,
@@ -124,14 +127,45 @@ def _judge(
     # Of a server that others share: perhaps another one since, uploads take minutes
     champion = registry.champion(name)
     verdict = gate.judge(minimums, scores.figures, _to_beat(champion, digest, how), tolerance)
-    set_back = version.set_back and champion is not None and champion.number != version.number
-    alias = registry.CHAMPION if verdict.passed and not set_back else registry.CHALLENGER
+    otherwise = _otherwise(champion, digest, how)
+    if kept := _kept(version, known, champion, how, settings):
+        return Outcome(verdict, version.number, f"{KEPT} v{version.number}", champion, otherwise, kept)
+    alias = registry.CHAMPION if verdict.passed else registry.CHALLENGER
     best = _best(
         {metric: scores.figures[metric] for metric in minimums}, champion.best_alike(how) if champion else {}
     )
     registry.promote(name, version.number, alias, best)
-    standing = f"{alias} v{version.number}"
-    return Outcome(verdict, version.number, standing, champion, _otherwise(champion, digest, how), set_back)
+    return Outcome(verdict, version.number, f"{alias} v{version.number}", champion, otherwise)
+
+
+def _kept(
+    version: registry.Version,
+    known: list[registry.Version],
+    champion: registry.Version | None,
+    how: dict[str, str],
+    settings: Settings,
+) -> str:
+    """Why a version stays what it is; "" where its figures decide.
+
+    Args:
+        known: the versions with the same weights, as they were before, newest first.
+        how: of the gate's figures, as they are measured now.
+    """
+    if champion and champion.number == version.number:
+        return ""
+    if not settings.register_.promote:
+        return "register.promote is false"
+    judged = [one.number for one in known if one.judged]
+    if champion is None or not judged:
+        return ""
+    if version.set_back:
+        return f"another was promoted by hand in its place, and now version {champion.number} is"
+    if champion.digest == version.digest:  # served otherwise
+        new = version.number not in judged
+    else:
+        anew = any(known[0].how.get(metric) != value for metric, value in how.items())
+        new = anew and not _otherwise(champion, version.digest, how)
+    return "" if new else f"its weights were judged before, and now version {champion.number} is"
 
 
 def _unfit(measured: Measured | None, digest: str, settings: Settings) -> str:
@@ -201,12 +235,9 @@ def _print(outcomes: dict[str, Outcome]) -> None:
             still = outcome.standing.startswith(STILL)
             said = f"{name} is the champion still, though" if still else f"{name} is not the champion:"
             console.print(f"{said} {reason}", style="red", soft_wrap=True, highlight=False)
-        if outcome.set_back and outcome.before and outcome.verdict.passed:
-            print(
-                f"{name} is not the champion, though it passes: another was promoted by hand in its place, and now "
-                f"version {outcome.before.number} is"
-            )
-        if outcome.standing.startswith(registry.CHALLENGER):
+        if outcome.kept and outcome.verdict.passed:
+            print(f"{name} is not the champion, though it passes: {outcome.kept}")
+        if outcome.standing.startswith((registry.CHALLENGER, KEPT)):
             print(f"`blip promote {name} {outcome.version}` makes it the champion all the same")
         if outcome.before and outcome.otherwise and outcome.standing.startswith(registry.CHAMPION):
             print(_replaced(name, outcome.before.number, outcome.otherwise))

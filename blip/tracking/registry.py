@@ -58,6 +58,7 @@ class Version:
         how: of every figure a digest of the data and settings that it was measured with; its best was measured alike.
         lineage: what it came from, as `blip.tracking.lineage` names it.
         set_back: whether these weights were the champion until another version was promoted by hand.
+        judged: whether the gate or a person has given it a place, or refused it one.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Version:
     how: dict[str, str]
     lineage: dict[str, str] = field(default_factory=dict)
     set_back: bool = False
+    judged: bool = False
 
     def best_alike(self, how: Mapping[str, str]) -> dict[str, float]:
         """Its best of the figures that others, which were measured so, may be compared with."""
@@ -86,6 +88,11 @@ def find(name: str, digest: str, served: str | None = None) -> Version | None:
         if found.tags.get(DIGEST) == digest and served in (None, found.tags.get(SERVED)):
             return _version(found)
     return None
+
+
+def with_same_weights(name: str, digest: str) -> list[Version]:
+    """The versions with these weights, newest first."""
+    return [_version(found) for found in _versions(store.client(), name) if found.tags.get(DIGEST) == digest]
 
 
 def named(uri: str) -> Version:
@@ -346,7 +353,9 @@ def _version(found: "ModelVersion") -> Version:
         if tag.startswith(LINEAGE) and tag not in (DIGEST, SERVED, SET_BACK)
     }
     scores = figures, figures | best, how
-    return Version(found.name, int(found.version), digest, *scores, lineage, SET_BACK in found.tags)
+    return Version(
+        found.name, int(found.version), digest, *scores, lineage, SET_BACK in found.tags, bool(best)
+    )
 
 
 def _numbers(found: "ModelVersion", kind: str) -> dict[str, float]:

@@ -191,6 +191,110 @@ def test_a_champion_that_was_set_back_by_hand_is_promoted_by_hand_alone(
     assert champion_of_vqa() == 3
 
 
+@pytest.mark.parametrize("data", ["ours", "theirs"])
+def test_weights_that_lost_their_place_do_not_get_it_back_by_a_run_that_trains_nothing(
+    settings: Settings, capsys: pytest.CaptureFixture[str], data: str
+) -> None:
+    for number, accuracy, of in ((1, 0.80, "ours"), (2, 0.815, data), (3, 0.78, data)):
+        write_weights("vqa", float(number))
+        measure(accuracy, auc=0.93, data=of)
+        register_models(settings)
+    before = aliases_of_vqa()
+    assert before == {"champion": 2, "challenger": 3}
+
+    write_weights("vqa", 1.0)  # an old branch
+    measure(0.80, auc=0.93)
+    capsys.readouterr()
+    metrics = register_models(settings)
+    assert (metrics["register.blip-vqa.passed"], metrics["register.blip-vqa.version"]) == (1.0, 1.0)
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "blip-vqa is not the champion, though it passes: its weights were judged before, and now version 2 is"
+        in said
+    )
+    assert "`blip promote blip-vqa 1` makes it the champion all the same" in said
+    assert aliases_of_vqa() == before
+
+    registry.promote("blip-vqa", 1)
+    write_weights("vqa", 2.0)
+    measure(0.815, auc=0.93, data=data)
+    register_models(settings)
+    assert champion_of_vqa() == 1
+
+
+def test_weights_that_are_measured_anew_as_the_champion_was_are_a_candidate_again(settings: Settings) -> None:
+    for number, accuracy, data in ((1, 0.80, "emoji"), (2, 0.70, "photos")):
+        write_weights("vqa", float(number))
+        measure(accuracy, auc=0.93, data=data)
+        register_models(settings)
+    write_weights("vqa", 1.0)
+    measure(0.75, auc=0.93, data="drawings")
+    register_models(settings)
+    assert champion_of_vqa() == 2, "measured otherwise than the champion"
+    measure(0.75, auc=0.93, data="photos")
+    register_models(settings)
+    assert champion_of_vqa() == 1
+
+
+def test_a_version_whose_register_was_ended_before_it_was_judged_is_judged_by_the_next(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: object, **named: object) -> None:
+        raise SystemExit(143)
+
+    measure(accuracy=0.80, auc=0.93)
+    register_models(settings)
+    write_weights("vqa", 2.0)
+    measure(accuracy=0.82, auc=0.93)
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "promote", killed)
+        with pytest.raises(SystemExit):
+            register_models(settings)
+    assert champion_of_vqa() == 1
+    register_models(settings)
+    assert champion_of_vqa() == 2
+
+
+def test_the_code_of_before_does_not_take_the_champion_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(accuracy=0.80, auc=0.93)
+    for code, champion in (("old", 1), ("mended", 2), ("old", 2), ("mended", 2)):
+        monkeypatch.setattr(packaging, "digest", lambda directory, task, code=code: code)
+        register_models(settings)
+        assert champion_of_vqa() == champion
+
+
+def test_without_promote_models_are_registered_and_no_alias_changes(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without = settings.model_copy(
+        update={"register_": settings.register_.model_copy(update={"promote": False})}
+    )
+    measure(accuracy=0.80, auc=0.93)
+    metrics = register_models(without)
+    assert (metrics["register.blip-vqa.passed"], metrics["register.blip-vqa.version"]) == (1.0, 1.0)
+    assert "not the champion, though it passes: register.promote is false" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert aliases_of_vqa() == {}
+    register_models(settings)
+    write_weights("vqa", 2.0)
+    measure(accuracy=0.90, auc=0.93)
+    register_models(without)
+    assert aliases_of_vqa() == {"champion": 1}
+
+
+def test_the_smoke_recipe_promotes_nothing() -> None:
+    assert load_settings(PARAMS).register_.promote
+    assert not load_settings(PARAMS, "smoke").register_.promote
+
+
+def aliases_of_vqa() -> dict[str, int]:
+    aliases = store.client().get_registered_model("blip-vqa").aliases
+    return {alias: int(number) for alias, number in aliases.items()}
+
+
 def champion_of_vqa() -> int:
     found = registry.champion("blip-vqa")
     assert found is not None

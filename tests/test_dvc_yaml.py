@@ -9,7 +9,15 @@ import pytest
 import yaml
 
 from blip.config import Ingest, load_settings
-from blip.config.dvc_yaml import has_stage, settings_read, stage_spec, unmade, unwatched, unwatched_files
+from blip.config.dvc_yaml import (
+    has_stage,
+    settings_read,
+    stage_spec,
+    unkept,
+    unmade,
+    unwatched,
+    unwatched_files,
+)
 from blip.doctor.sources import sources
 from blip.errors import BlipError
 from blip.stages import run_stage
@@ -82,6 +90,34 @@ def test_files_that_settings_name_and_dvc_does_not_watch_are_named(
     pipeline = Path("dvc.yaml").read_text().replace("data/sample/weights", "data/sample/weights, mine")
     Path("dvc.yaml").write_text(pipeline.replace("deps: [params.yaml,", "deps: [mine, params.yaml,"))
     assert unwatched_files(load_settings()) == {}
+
+
+def test_datasets_that_dvc_yaml_does_not_know_are_named_with_what_to_add(
+    project: Path, blip: Callable[..., Any]
+) -> None:
+    assert unwatched_files(load_settings()) == {} and unkept(load_settings().ingest) == []
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["ingest"]["datasets"]["extra"] = MINE
+    values["pretrain"]["data"] = ["human", "web", "extra"]
+    values["filter"]["distractors"] = ["vqa_test"]
+    values["evaluate"]["classification"]["data"] = "extra"
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    readers = ("pretrain", "evaluate@classification")
+    assert unwatched_files(load_settings()) == {
+        "data/datasets/vqa_test": ("filter",),
+        "data/datasets/extra": ("validate", *readers),
+        "data/datasets/validated/vqa_test.parquet": ("filter",),
+        "data/datasets/validated/extra.parquet": readers,
+    }
+    told = blip("settings", "--out", "settings.yaml", "--watch", "watched.yaml").out
+    assert (
+        "note: DVC does not see when data/datasets/extra changes: add it to the deps of validate, pretrain,"
+        in told
+    )
+    assert (
+        "does not know that ingest makes data/datasets/extra: add `data/datasets/extra: {persist: true}`"
+        in told
+    )
 
 
 def test_a_store_is_watched_where_the_deps_name_it(project: Path) -> None:

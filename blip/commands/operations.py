@@ -33,7 +33,8 @@ def settings(
 
     from blip.atomic import write_text
     from blip.config import load_settings, read_override, watched
-    from blip.config.dvc_yaml import has_stage, unwatched_files
+    from blip.config.dvc_yaml import has_stage, unkept, unwatched_files
+    from blip.config.places import DATASETS
     from blip.training.launch.hostfile import require_room
 
     found = load_settings(recipe=recipe, overrides=dict(map(read_override, changes or [])))
@@ -52,6 +53,10 @@ def settings(
         told += [
             f"note: DVC does not see when {file} changes: add it to the deps of {', '.join(stages)} in dvc.yaml"
             for file, stages in unwatched_files(found).items()
+        ]
+        told += [
+            f"note: DVC does not know that ingest makes {made}: add `{made}: {{persist: true}}` to its outs in dvc.yaml"
+            for made in (DATASETS / name for name in unkept(found.ingest))
         ]
     show(values, as_json, told or yaml.safe_dump(values, sort_keys=False, allow_unicode=True).splitlines())
 

@@ -11,6 +11,7 @@ maker(Path("models/vqa"))              # "finetune@vqa"
 way_to(Path("models/vqa"))             # "`dvc repro finetune@vqa` makes it, or `dvc pull` brings it"
 unwatched(settings.ingest.datasets)    # ["/data/mine/noisy"]: DVC will not see when it changes
 unwatched_files(settings)              # {"bert.safetensors": ("pretrain", ...)}: nor when this does
+unkept(settings.ingest)                # ["extra"]: `ingest` makes it, and DVC does not know
 """
 
 import re
@@ -22,7 +23,7 @@ from typing import Any
 import yaml
 
 from blip.config.data import Ingest, Source
-from blip.config.places import DATASETS, VOCABULARY
+from blip.config.places import DATASETS, VALIDATED, VOCABULARY
 from blip.config.sections import Settings
 
 PIPELINE = Path("dvc.yaml")
@@ -96,6 +97,12 @@ def unmade(ingest: Ingest) -> list[str]:
     return [name for name in names if name not in (*ingest.datasets, *ingest.without)]
 
 
+def unkept(ingest: Ingest) -> list[str]:
+    """Datasets that the settings have `ingest` make and dvc.yaml does not name among what it makes."""
+    outs = outputs("ingest")
+    return [name for name in ingest.datasets if outs and DATASETS / name not in outs]
+
+
 def left_out(ingest: Ingest) -> list[str]:
     """Datasets that dvc.yaml has `ingest` make and the settings leave out."""
     return [out.name for out in outputs("ingest") if out.parent == DATASETS and out.name in ingest.without]
@@ -138,12 +145,31 @@ def unwatched_files(settings: Settings) -> dict[str, tuple[str, ...]]:
         settings.ingest.vocabulary.file: ("ingest",),
         settings.recipe: ("settings",),
     }
-    found = {
-        file: tuple(stage for stage in stages if has_stage(stage) and not _lies_in_deps(Path(file), stage))
+    read = {
+        file: stages
         for file, stages in read.items()
         if file and (Path(file).is_file() or (file == settings.model.start and Path(file).is_dir()))
     }
+    found = {
+        file: tuple(stage for stage in stages if has_stage(stage) and not _lies_in_deps(Path(file), stage))
+        for file, stages in (read | _data_read(settings)).items()
+    }
     return {file: stages for file, stages in found.items() if stages}
+
+
+def _data_read(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """The datasets that are validated, trained on and evaluated on, and the lists of validation, with their stages."""
+    made, readers = settings.ingest.datasets, dict[str, list[str]]()
+    for name, datasets in settings.datasets_read.items():
+        for dataset in dict.fromkeys(datasets):
+            readers.setdefault(dataset, []).append(name.replace(".", "@"))
+    read = {
+        str(DATASETS / name): ("validate", *readers.get(name, ())) if name in made else tuple(readers[name])
+        for name in dict.fromkeys((*made, *readers))
+    }
+    return read | {
+        str(VALIDATED / f"{name}.parquet"): tuple(readers[name]) for name in readers if name in made
+    }
 
 
 def _lies_in_deps(path: Path, stage: str) -> bool:

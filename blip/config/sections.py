@@ -407,19 +407,24 @@ class Settings(Section):
 
     def _reads(self) -> dict[str, list[str]]:
         """The datasets that runs and evaluations name, by the setting that may be null."""
-        reads = {name: [*dict(run.mixture), *run.distractors] for name, run in self.runs.items()}
-        reads |= {
-            f"evaluate.{name}": [
-                getattr(task, key) for key in ("data", "train", "validation") if hasattr(task, key)
-            ]
-            for name, task in self._evaluations().items()
-        }
+        reads = self.datasets_read
         if self.finetune.vqa:
             reads["finetune.vqa"] += [self.validation.vqa.data, self.validation.vqa.train]
         reads["filter"].append(VALIDATION)
         for name in ("retrieval", "captioning"):
             reads[f"validation.{name}"] = [getattr(self.validation, name).data]
         return reads | {"capfilt": [self.capfilt.web, self.capfilt.human, self.capfilt.held_out]}
+
+    @property
+    def datasets_read(self) -> dict[str, list[str]]:
+        """The datasets that training runs and evaluations name, by what they are called here."""
+        reads = {name: [*dict(run.mixture), *run.distractors] for name, run in self.runs.items()}
+        return reads | {
+            f"evaluate.{name}": [
+                getattr(task, key) for key in ("data", "train", "validation") if hasattr(task, key)
+            ]
+            for name, task in self._evaluations().items()
+        }
 
     def _evaluations(self) -> dict[str, Any]:
         """The tasks of `evaluate` that are not left out, by their names."""

@@ -97,9 +97,10 @@ def promote(
 
     Example: [bold]blip promote blip-captioning 2[/bold]
     """
-    from blip.tracking.registry import promote as promote_version
+    from blip.tracking import registry, store
 
-    promoted = promote_version(name, version)
+    with store.takes(f"version {version} of {name}", "give it again once that is mended"):
+        promoted = registry.promote(name, version)
     result = {"name": promoted.name, "version": promoted.number, "alias": "champion"}
     show(result, as_json, [f"{promoted.name} version {promoted.number} is champion"])
 

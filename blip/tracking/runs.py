@@ -197,15 +197,16 @@ def stage_run(stage: str, settings: Settings) -> Iterator[StageRun]:
     """Open the MLflow run of a stage, and of its pipeline if none is open; close them by how the block ends.
 
     Raises:
-        BlipError: the MLflow store cannot be opened.
+        BlipError: the MLflow store cannot be opened, or takes no run.
     """
     client = store.client()
     unsent.send(client)
-    parent = pipeline.enter(client, settings)
-    run = StageRun(client, _open(client, parent, stage, settings))
-    run.log_params(parameters(stage, settings))
+    with store.takes(f"a run of stage {stage}", "nothing is done yet: run it again once that is mended"):
+        parent = pipeline.enter(client, settings)
+        run = StageRun(client, _open(client, parent, stage, settings))
     status, reason = "FINISHED", ""
     try:
+        run.log_params(parameters(stage, settings))
         with processes.sigterm_as_exit(), system_metrics(run.run_id):
             yield run
     except BaseException as error:

@@ -72,7 +72,7 @@ def _client(uri: str) -> "MlflowClient":
         opened.search_experiments(max_results=1)
     except Exception as error:  # MLflow raises its own, SQLAlchemy's and requests' errors here
         raise BlipError(
-            f"the MLflow store {shown(uri)} cannot be opened: {_first_line(error)}; "
+            f"the MLflow store {shown(uri)} cannot be opened: {first_line(error)}; "
             "start its server, point MLFLOW_TRACKING_URI elsewhere, or unset it to use ./mlflow.db"
         ) from error
     _write_ahead(uri)
@@ -105,6 +105,29 @@ def experiment(client: "MlflowClient", name: str) -> str:
 
 
 @contextmanager
+def takes(what: str, way_out: str) -> Iterator[None]:
+    """Have it said without a traceback where the store refuses something.
+
+    Its files may lie elsewhere, as in S3, whose clients have exceptions of their own, or are not installed. Errors of
+    Python itself besides these are our own, and stay what they are.
+
+    Raises:
+        BlipError: it does not take it.
+    """
+    try:
+        yield
+    except BlipError:
+        raise
+    except Exception as error:
+        if type(error).__module__ == "builtins" and not isinstance(error, OSError | ImportError):
+            raise
+        place = shown(tracking_uri())
+        raise BlipError(
+            f"the MLflow store {place} does not take {what}: {first_line(error)}; {way_out}"
+        ) from error
+
+
+@contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold .blip/NAME.lock: one process of this project at a time. A killed holder lets go of it."""
     in_project(STATE).mkdir(exist_ok=True)
@@ -113,5 +136,6 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first, as it may be shown; its name where it says nothing."""
     return shown(str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from blip.config import Settings, load_settings
-from blip.errors import BadArguments
+from blip.errors import BadArguments, BlipError
 from blip.stages import register
 from blip.tracking import packaging, registry, store
 from blip.tracking.measured import Measured, Scores, as_json
@@ -365,6 +365,16 @@ def test_a_version_has_no_figures_of_several_models_but_those_that_its_gate_name
     register_models(settings)
     figures = {name: champion.figures for name in GATE if (champion := registry.champion(name))}
     assert figures == {"blip-vqa": {"vqa.accuracy": 0.80}, "blip-filter": {"filter.roc_auc": 0.93}}
+
+
+def test_files_that_their_store_cannot_take_are_said_with_the_way_out(settings: Settings) -> None:
+    """Here for want of its library, boto3."""
+    store.client().create_experiment("blip", "s3://bucket/runs")
+    measure(0.80, auc=0.93)
+    with pytest.raises(
+        BlipError, match=r"does not take blip-vqa: No module named 'boto3'; .* --single-item register"
+    ):
+        register_models(settings)
 
 
 def test_a_gate_for_a_model_nobody_makes_is_refused(settings: Settings) -> None:

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -462,3 +464,50 @@ def test_a_model_names_the_run_that_made_it_and_what_that_came_from(
         assert training_run(client, "pretrain", weights, settings).items() >= tags.items()
     assert training_run(client, "pretrain", "cccc", settings) == {}
     assert training_run(client, "captioner", "aaaa", settings) == {}
+
+
+class Forbidding(BaseHTTPRequestHandler):
+    """A tracking server that lets this user read, and not write."""
+
+    def do_GET(self) -> None:
+        self.answer(200, {"experiment": {"experiment_id": "1", "lifecycle_stage": "active"}})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        refused = self.path.endswith("runs/create")
+        self.answer(403 if refused else 200, {"error_code": "PERMISSION_DENIED"} if refused else {})
+
+    def answer(self, status: int, said: dict[str, object]) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(said).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_that_lets_one_only_read_is_said_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HTTPServer(("127.0.0.1", 0), Forbidding) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{server.server_port}")
+        with (
+            pytest.raises(
+                BlipError, match=r"http://\*\*\*@.* does not take a run of stage register: PERMISSION_DENIED"
+            ),
+            stage_run("register", settings),
+        ):
+            pass
+        server.shutdown()
+
+
+def test_a_parameter_that_the_store_never_takes_leaves_no_run_behind(settings: Settings) -> None:
+    tolerances = settings.register_.model_copy(update={"tolerances": {"a+b": 0.1}})
+    with (
+        pytest.raises(MlflowException),
+        stage_run("register", settings.model_copy(update={"register_": tolerances})),
+    ):
+        pass
+    assert runs_by_name() == {"pipeline": ["FAILED"], "register": ["FAILED"]}

@@ -207,6 +207,13 @@ def test_an_override_changes_the_run_it_names_and_no_other():
     )
 
 
+def test_a_recipe_among_the_overrides_is_refused_for_it_would_be_a_name_alone():
+    with pytest.raises(
+        BadArguments, match=r"^recipe is no setting to lay over others, .* give it as --recipe"
+    ):
+        load_settings(PARAMS, overrides={"recipe": "base-14m", "pretrain.steps": 3})
+
+
 def test_an_unknown_setting_is_named_with_the_nearest_one():
     with pytest.raises(BadArguments, match=r"capfilt\.topp: no such setting; did you mean 'top_p'\?"):
         load_settings(PARAMS, overrides={"capfilt.topp": 0.5})

@@ -19,7 +19,7 @@ from blip.errors import BadArguments
 
 PARAMS = Path("params.yaml")
 RECIPES = Path("infra/recipes")
-NO_RECIPE = "none"
+RECIPE, NO_RECIPE = "recipe", "none"
 SCIENTIFIC = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")  # 1e-4 is a word to YAML 1.1
 MIXTURE = "data"  # the one table that is a value
 GATE = "gate"  # a model to its minimums, which are laid over together: another figure takes the place of those below
@@ -43,8 +43,13 @@ def load_settings(
 
     Raises:
         BadArguments: a file is missing or not YAML, recipes extend each other in a circle, or a name or value is not
-            known; the message lists each.
+            known, or a recipe is among them; the message lists each.
     """
+    if RECIPE in (overrides or {}):
+        raise BadArguments(
+            f"{RECIPE} is no setting to lay over others, for it has settings itself; give it as --recipe, or as the "
+            f"parameter {RECIPE} of a flow, beside the overrides"
+        )
     values = _read_yaml(path)
     recipe = recipe or values.get("recipe")
     if recipe == NO_RECIPE:

@@ -6,12 +6,14 @@ import pytest
 from pydantic import ValidationError
 
 from blip.config import load_settings, read_override
+from blip.config.data import Ingest
 from blip.config.sections import Register
 from blip.errors import BadArguments
 
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"
 RECIPES = sorted(path.stem for path in (ROOT / "infra/recipes").glob("*.yaml"))
+PHOTOS = {"source": "photos", "kind": "table", "origin": "human", "role": "train"}
 PUBLISHED = ("base-14m", "base-129m", "large-129m", "capfilt-large")
 
 
@@ -212,6 +214,19 @@ def test_a_recipe_among_the_overrides_is_refused_for_it_would_be_a_name_alone():
         BadArguments, match=r"^recipe is no setting to lay over others, .* give it as --recipe"
     ):
         load_settings(PARAMS, overrides={"recipe": "base-14m", "pretrain.steps": 3})
+
+
+@pytest.mark.parametrize("name", ["cc3m+sbu", "cc3m(2)", "a/b", "../up", ".hidden", "a,b"])
+def test_what_is_no_name_of_a_folder_or_of_mlflows_is_none_of_a_dataset(name: str):
+    with pytest.raises(ValidationError, match="cannot be the name of a dataset"):
+        Ingest.model_validate({"datasets": {name: PHOTOS}})
+
+
+def test_datasets_may_have_names_of_several_words():
+    assert (
+        len(Ingest.model_validate({"datasets": {"photos of 2024-v1.5": PHOTOS, "größer": PHOTOS}}).datasets)
+        == 2
+    )
 
 
 def test_an_unknown_setting_is_named_with_the_nearest_one():

@@ -14,6 +14,7 @@ SourceKind = Literal[  # one file each in blip.ingest.sources
     "vqa", "vqav2", "visual_genome", "visdial", "nlvr2", "video", "msrvtt", "msvd", "pairs",
 ]  # fmt: skip
 Origin = Literal["human", "web", "synthetic"]  # who wrote a text
+NAME = re.compile(r"\w[\w.\- :]*")  # of a dataset: what MLflow, DVC and file systems take
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[^/]*)*://")  # what the address of a store begins with
 
 
@@ -134,6 +135,15 @@ class Ingest(Section):
         null = [name for name, source in datasets.items() if source is None]
         kept = {name: source for name, source in datasets.items() if source is not None}
         return values | {"datasets": kept, "without": (*values.get("without", ()), *null)}
+
+    @model_validator(mode="after")
+    def _names_are_taken_everywhere(self) -> "Ingest":
+        if wrong := [name for name in self.datasets if not NAME.fullmatch(name)]:
+            raise ValueError(
+                f"datasets: {', '.join(map(repr, wrong))} cannot be the name of a dataset, as a folder and MLflow's "
+                "parameters have it too: give it one of letters, digits, _, -, ., : and spaces"
+            )
+        return self
 
     @model_validator(mode="after")
     def _without_secrets(self) -> "Ingest":

@@ -111,7 +111,8 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
     On another node than the first, do what that says, and no more; the seconds are the only figure.
 
     Raises:
-        BadArguments: there is no such stage, or without DVC it is one that the settings leave out.
+        BadArguments: there is no such stage, or without DVC it is one that the settings leave out; or Slurm starts one
+            without ranks several times.
         BlipError: what the stage says of its inputs; or another process trains it.
     """
     stage = find_stage(name)
@@ -121,6 +122,12 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
                 f"{name}: {name.replace('@', '.')} is null in the settings, so there is nothing to do"
             )
         return leave_out(name, f"{name.replace('@', '.')} is null in the settings")
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if not stage.has_ranks and int(tasks) > 1:
+        raise BadArguments(
+            f"{name} has no ranks, and each of this step's {tasks} tasks would do all of it; give sbatch, or srun, "
+            "--nodes=1 --ntasks=1"
+        )
     if name == CLASSIFYING and "DVC_STAGE" in os.environ and (dataset := _lacks_labels(settings)):
         return leave_out(name, f"no picture of {dataset} has a label (truth.csv, docs/data.md)")
     place = find_place(settings.launch, os.environ) if stage.has_ranks else Place()

@@ -72,6 +72,14 @@ def test_an_unknown_stage_is_refused_before_anything_opens(settings):
     assert not Path("mlflow.db").exists()
 
 
+def test_a_stage_without_ranks_is_done_by_no_two_tasks_of_slurm(settings, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    with pytest.raises(
+        BadArguments, match=r"evaluate@retrieval has no ranks, .* 2 tasks .*--nodes=1 --ntasks=1"
+    ):
+        run_stage("evaluate@retrieval", settings)
+
+
 def test_both_pre_trainings_are_one_module():
     assert find_stage("pretrain").module == find_stage("pretrain_bootstrapped").module
     assert find_stage("pretrain_bootstrapped").variant == "bootstrapped"

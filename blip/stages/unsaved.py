@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,15 +31,14 @@ from blip.atomic import atomic_path, flush, take_away, write_json
 from blip.config import Settings
 from blip.config.dvc_yaml import dependencies, outputs
 from blip.data.kept import digest_of, files_of
+from blip.tracking.dvc_lock import whole_text
 from blip.tracking.lineage import digest, parameters
 from blip.tracking.measured import Scores, as_json, from_json
 from blip.tracking.store import STATE
 
-FOLDER, NOTE, LOCK = STATE / "unsaved", "made.json", Path("dvc.lock")
+FOLDER, NOTE = STATE / "unsaved", "made.json"
 SETTINGS = "its settings"
 LARGE = 2**20  # bytes of a file from which its time of change counts, and not what is in it
-STILL = 0.3  # seconds without a change, after which DVC is not writing
-TRIES = 20  # that long, for a lock that never ends as DVC ends it
 
 
 class Made(NamedTuple):
@@ -137,18 +135,7 @@ def _noted(folder: Path) -> dict[str, Any] | None:
 
 def _saved(stage: str) -> str:
     """A digest of what DVC last saved of the stage: another one says that it has saved what was made since."""
-    return digest_of([(yaml.safe_load(_lock()) or {}).get("stages", {}).get(stage)])
-
-
-def _lock() -> str:
-    """The text of dvc.lock, which DVC empties and writes piece by piece: each piece may be read as a whole."""
-    text = ""
-    for _ in range(TRIES if LOCK.is_file() else 0):
-        before, text = text, LOCK.read_text(encoding="utf-8")
-        if text == before and text.endswith("\n"):
-            break
-        time.sleep(STILL)
-    return text
+    return digest_of([(yaml.safe_load(whole_text()) or {}).get("stages", {}).get(stage)])
 
 
 def _stamps(place: Path, ignored: Callable[[str], bool]) -> list[tuple[str, int, str]]:

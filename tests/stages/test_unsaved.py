@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from blip import stages
 from blip.config import Settings, load_settings
 from blip.stages import Stage, run_stage, unsaved
+from blip.tracking import dvc_lock
 from blip.tracking.measured import Measured, from_json
 
 ROOT = Path(__file__).parents[2]
@@ -234,7 +235,7 @@ def test_a_lock_that_dvc_is_writing_is_waited_for(
     whole = yaml.safe_dump({"stages": {"bake": {"outs": []}}})
     pieces = iter(["", whole[:9], whole, whole])
     Path("dvc.lock").touch()
-    monkeypatch.setattr(unsaved, "STILL", 0.0)
+    monkeypatch.setattr(dvc_lock, "STILL", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_text", lambda path, **how: next(pieces))
         found = unsaved._saved("bake")

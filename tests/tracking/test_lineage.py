@@ -3,6 +3,7 @@
 import os
 import subprocess
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -41,6 +42,20 @@ def test_inputs_are_manifests_and_locked_models(settings: Settings, project: Pat
     assert tags["blip.input.data/datasets/validated/human.parquet"] == digest(checked)
     assert tags["blip.input.models/pretrain"] == "md5:0a1b.dir"
     assert tags["blip.dvc_lock"] == digest(project / "dvc.lock")
+
+
+@pytest.mark.parametrize("cut", ["", "stages:\n  pretrain:\n", "outs: [{path", "outs: [{path: models/pre"])
+def test_a_lock_that_dvc_is_writing_is_read_once_it_is_whole(
+    settings: Settings, project: Path, cut: str
+) -> None:
+    lock = project / "dvc.lock"
+    lock.write_text(LOCK[: LOCK.index(cut) + len(cut)] if cut else "")
+    written = Timer(0.2, lock.write_text, [LOCK])
+    written.start()
+    tags = lineage("captioner", settings)
+    written.join()
+    assert tags["blip.input.models/pretrain"] == "md5:0a1b.dir"
+    assert tags["blip.dvc_lock"] == digest(lock)
 
 
 def test_a_git_that_takes_too_long_costs_its_tags_and_no_stage(

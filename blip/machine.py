@@ -7,6 +7,9 @@ import os
 import platform
 from pathlib import Path
 
+SHARED = frozenset(("afs", "beegfs", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"))
+"""File systems of several machines, as /proc/mounts calls them, besides those that come by FUSE."""
+
 
 def usable_cores() -> int:
     """Those that this process may run on, and its container's share of their time, rounded up; at least 1."""
@@ -33,6 +36,16 @@ def processor() -> str:
     lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def network_file_system(path: Path) -> str:
+    """The type of the file system that a path lies on, as `nfs4`, where several machines share it; "" where none do."""
+    import psutil
+
+    place = path.resolve()
+    above = [mount for mount in psutil.disk_partitions(all=True) if place.is_relative_to(mount.mountpoint)]
+    kind = max(above, key=lambda mount: len(Path(mount.mountpoint).parts)).fstype if above else ""
+    return kind if kind in SHARED or (kind.startswith("fuse.") and kind != "fuse.overlayfs") else ""
 
 
 def has_gpu() -> bool:

@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
+import pytest
 
-from blip.machine import usable_cores, usable_memory
+from blip.machine import network_file_system, usable_cores, usable_memory
 
 HELD_BACK = """
 import os, resource
@@ -27,3 +30,26 @@ def test_without_limits_it_is_what_the_machine_has() -> None:
     free, total = usable_memory()
     assert 1 <= usable_cores() <= (psutil.cpu_count() or 1)
     assert 0 < free <= total <= psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("kind", "shared"),
+    [
+        ("ext4", ""),
+        ("overlay", ""),
+        ("fuse.overlayfs", ""),
+        ("nfs4", "nfs4"),
+        ("lustre", "lustre"),
+        ("fuse.ceph",) * 2,
+    ],
+)
+def test_a_disk_of_several_machines_is_told_by_what_is_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, shared: str
+) -> None:
+    mounts = [
+        SimpleNamespace(mountpoint="/", fstype="nfs"),
+        SimpleNamespace(mountpoint=str(tmp_path), fstype=kind),
+    ]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
+    assert network_file_system(tmp_path / "project/mlflow.db") == shared
+    assert network_file_system(tmp_path.parent) == "nfs"

@@ -4,9 +4,13 @@ import os
 import urllib.error
 import urllib.request
 from http.client import HTTPException
+from pathlib import Path
 
+from blip.config import load_settings
 from blip.credentials import asking, shown
 from blip.doctor.finding import Finding
+from blip.errors import BadArguments
+from blip.machine import network_file_system
 from blip.tracking import store
 
 PATIENCE = 3.0  # seconds
@@ -17,7 +21,8 @@ def tracking() -> Finding:
     uri = store.tracking_uri()
     if not uri.startswith(("http://", "https://")):
         store.client()
-        return Finding("tracking", "good", f"MLflow store {shown(uri)}")
+        alone = "" if not uri.startswith("sqlite:") else _several_machines(uri.removeprefix("sqlite:///"))
+        return Finding("tracking", "note" if alone else "good", f"MLflow store {shown(uri)}{alone}")
     return _asked("tracking", uri, "start it, or point MLFLOW_TRACKING_URI elsewhere")
 
 
@@ -27,6 +32,21 @@ def prefect() -> Finding:
     if not api:
         return Finding("prefect", "note", "PREFECT_API_URL names no server; a stage by itself needs none")
     return _asked("prefect", api, "start it, or unset PREFECT_API_URL")
+
+
+def _several_machines(database: str) -> str:
+    """What to do about a SQLite file where other machines may write it too; "" where none does."""
+    try:
+        launch = load_settings().launch
+    except BadArguments:  # said at `settings`
+        launch = None
+    kind = network_file_system(Path(database))
+    if not (kind or (launch and (launch.launcher in ("slurm", "hostfile") or launch.hostfile))):
+        return ""
+    return (
+        f"{f' on {kind}' if kind else ''}: SQLite is for one machine at a time; where several work in this folder, "
+        "start an MLflow server and name it in MLFLOW_TRACKING_URI"
+    )
 
 
 def _asked(subject: str, server: str, way: str) -> Finding:

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from blip.credentials import shown
 from blip.errors import BlipError
 from blip.lock import lock
+from blip.machine import network_file_system
 from blip.tracking.moved import adopt
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def _client(uri: str) -> "MlflowClient":
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.WARNING)
     try:
+        _set_journal(uri)  # which no one can take back while it is open
         opened = mlflow.MlflowClient(uri)
         opened.search_experiments(max_results=1)
     except Exception as error:  # MLflow raises its own, SQLAlchemy's and requests' errors here
@@ -75,18 +77,29 @@ def _client(uri: str) -> "MlflowClient":
             f"the MLflow store {shown(uri)} cannot be opened: {first_line(error)}; "
             "start its server, point MLFLOW_TRACKING_URI elsewhere, or unset it to use ./mlflow.db"
         ) from error
-    _write_ahead(uri)
+    _set_journal(uri)
     if uri == f"sqlite:///{in_project(DATABASE)}":
         adopt(in_project(DATABASE), in_project(ARTIFACTS))
     return opened
 
 
-def _write_ahead(uri: str) -> None:
-    """Let readers (the UI, another stage) go on while a stage writes; SQLite keeps the mode in the file."""
+def _set_journal(uri: str) -> None:
+    """Let readers (the UI, another stage) go on while a stage writes; SQLite keeps the mode in the file.
+
+    Not on a file system of several machines: SQLite's write-ahead log needs memory that all who open the file share.
+    """
     path = uri.removeprefix("sqlite:///")
-    if path != uri and Path(path).is_file():
-        with closing(sqlite3.connect(path, timeout=20)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+    if path == uri or not Path(path).is_file():
+        return
+    shared = bool(network_file_system(Path(path)))
+    mode = "delete" if shared else "wal"
+    with closing(sqlite3.connect(path, timeout=2 if shared else 20)) as connection:
+        if connection.execute("PRAGMA journal_mode").fetchone() == (mode,):
+            return
+        with (
+            suppress(sqlite3.OperationalError) if shared else nullcontext()
+        ):  # others have it open: the next time
+            connection.execute(f"PRAGMA journal_mode={mode}")
 
 
 def experiment(client: "MlflowClient", name: str) -> str:

@@ -63,6 +63,21 @@ def test_the_doctor_has_little_patience_with_a_server_that_is_down(blip, tmp_pat
     assert "does not answer within 3 s" in found["tracking"]["text"]
 
 
+def test_the_doctor_says_that_sqlite_is_for_one_machine(blip, tmp_path: Path, monkeypatch):
+    params = (Path(__file__).parents[2] / "params.yaml").read_text() + "launch: {hostfile: hosts}\n"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    said = {}
+    for kind, text in (("alone", "{}"), ("several", params)):
+        Path("params.yaml").write_text(text)
+        findings = {finding["subject"]: finding for finding in json.loads(blip("doctor", "--json").out)}
+        said[kind] = findings["tracking"]
+
+    assert said["alone"]["state"] == "good"
+    assert said["several"]["state"] == "note"
+    assert "SQLite is for one machine at a time" in said["several"]["text"]
+
+
 def test_settings_are_shown_with_the_recipe_and_written_so_that_they_are_read_again(
     blip, tmp_path: Path, monkeypatch
 ):

@@ -1,5 +1,7 @@
 """The store says why it cannot be opened, and no password."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,3 +20,16 @@ def test_a_store_that_does_not_answer_is_named_without_its_password(tmp_path: Pa
 
     assert "the MLflow store http://***@127.0.0.1:1 cannot be opened: API request to" in str(caught.value)
     assert "S3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("before", ["delete", "wal"])
+@pytest.mark.parametrize(("kind", "mode"), [("", "wal"), ("nfs4", "delete")])
+def test_only_on_a_disk_of_its_own_has_the_store_a_write_ahead_log(
+    project: Path, monkeypatch: pytest.MonkeyPatch, before: str, kind: str, mode: str
+) -> None:
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute(f"PRAGMA journal_mode={before}")
+    monkeypatch.setattr(store, "network_file_system", lambda path: kind)
+    store.client()
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == (mode,)

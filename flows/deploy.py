@@ -15,7 +15,7 @@ from pathlib import Path
 
 from blip.credentials import shown
 from blip.errors import FAILED, BlipError
-from flows.addresses import answers, named_prefect, running_prefect
+from flows.addresses import named_prefect, running_prefect
 from flows.project import PREFECT_HOME, stage_environment
 
 DEPLOYMENTS = Path("infra/prefect.yaml")
@@ -58,14 +58,23 @@ def let_go_of_lost_runs(settings: Mapping[str, str], before: float) -> None:
 
 def server() -> str:
     """The API to deploy to. Raises BlipError if none answers."""
-    api = named_prefect() or running_prefect()
-    if not api:
-        raise BlipError(
-            "no Prefect server runs here; start one with `make ui`, or name it in PREFECT_API_URL"
-        )
-    if not answers(f"{api.rstrip('/')}/health"):
-        raise BlipError(f"the Prefect server at PREFECT_API_URL={shown(api)} does not answer")
-    return api
+    if api := named_prefect():
+        if refused := _asked(api):
+            raise BlipError(f"the Prefect server at PREFECT_API_URL={shown(api)} does not answer: {refused}")
+        return api
+    if api := running_prefect():
+        return api
+    raise BlipError("no Prefect server runs here; start one with `make ui`, or name it in PREFECT_API_URL")
+
+
+def _asked(api: str) -> str:
+    """What keeps Prefect's own client, with the key of the user's settings, from the server; "" where nothing does."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+        refused = client.api_healthcheck()
+    return shown(str(refused) or type(refused).__name__).splitlines()[0] if refused else ""
 
 
 def pool_exists(api: str) -> bool:
@@ -76,7 +85,9 @@ def pool_exists(api: str) -> bool:
 
 def prefect(api: str, *arguments: str) -> str:
     """What a Prefect command against the server prints. Raises BlipError with what it says if it fails."""
-    environment = {**stage_environment(), "PREFECT_HOME": str(PREFECT_HOME.resolve()), "PREFECT_API_URL": api}
+    environment = {**stage_environment(), "PREFECT_API_URL": api}
+    if named_prefect() is None:  # of a server of somebody's, the key is in the user's own
+        environment["PREFECT_HOME"] = str(PREFECT_HOME.resolve())
     command = [sys.executable, "-m", "prefect", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:

@@ -3,13 +3,14 @@
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
 from blip.config import load_settings
 from blip.credentials import asking, shown
 from blip.doctor.finding import Finding
-from blip.errors import BadArguments
+from blip.errors import BadArguments, BlipError
 from blip.machine import network_file_system
 from blip.tracking import store
 
@@ -23,7 +24,7 @@ def tracking() -> Finding:
         store.client()
         alone = "" if not uri.startswith("sqlite:") else _several_machines(uri.removeprefix("sqlite:///"))
         return Finding("tracking", "note" if alone else "good", f"MLflow store {shown(uri)}{alone}")
-    return _asked("tracking", uri, "start it, or point MLFLOW_TRACKING_URI elsewhere")
+    return _asked("tracking", uri, "start it, or point MLFLOW_TRACKING_URI elsewhere", store.client)
 
 
 def prefect() -> Finding:
@@ -31,7 +32,19 @@ def prefect() -> Finding:
     api = os.environ.get("PREFECT_API_URL")
     if not api:
         return Finding("prefect", "note", "PREFECT_API_URL names no server; a stage by itself needs none")
-    return _asked("prefect", api, "start it, or unset PREFECT_API_URL")
+    return _asked("prefect", api, "start it, or unset PREFECT_API_URL", _ask_as_prefect_does)
+
+
+def _ask_as_prefect_does() -> None:
+    """Raise BlipError if Prefect's client, with the key of the environment or of the user's profile, is refused."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        if refused := client.api_healthcheck():
+            said = shown(str(refused)).splitlines()[0]
+            raise BlipError(
+                f"{shown(str(client.api_url))} refuses the key of Prefect's settings, or has none: {said}"
+            )
 
 
 def _several_machines(database: str) -> str:
@@ -49,13 +62,17 @@ def _several_machines(database: str) -> str:
     )
 
 
-def _asked(subject: str, server: str, way: str) -> Finding:
+def _asked(subject: str, server: str, way: str, as_its_client: Callable[[], object]) -> Finding:
+    """Whether a server answers; one that wants to know who asks is asked by its own client, which may say it."""
     name, address = shown(server), f"{server.rstrip('/')}/health"
     try:
         with urllib.request.urlopen(asking(address), timeout=PATIENCE) as reply:
             return Finding(subject, "good", f"{name} answers ({reply.status})")
     except urllib.error.HTTPError as error:
-        return Finding(subject, "bad", f"{name} answers {error.code} at {shown(address)}; {way}")
+        if error.code not in (401, 403):
+            return Finding(subject, "bad", f"{name} answers {error.code} at {shown(address)}; {way}")
     except (OSError, HTTPException, ValueError) as error:
         reason = shown(str(getattr(error, "reason", error)))
         return Finding(subject, "bad", f"{name} does not answer within {PATIENCE:g} s: {reason}; {way}")
+    as_its_client()
+    return Finding(subject, "good", f"{name} answers, and knows who asks")

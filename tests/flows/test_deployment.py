@@ -5,7 +5,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -17,6 +20,7 @@ from flows.project import stage_environment
 from tests.flows.toy import ROOT, git
 
 PATIENCE = 900
+KEY = "Bearer kept-in-a-profile"
 
 
 @pytest.fixture
@@ -143,3 +147,64 @@ def test_deploying_without_a_server_says_how_to_start_one(tmp_path: Path):
 
     assert done.returncode == 1
     assert "no Prefect server runs here; start one with `make ui`" in done.stderr
+
+
+class Guarded(BaseHTTPRequestHandler):
+    """A Prefect server that wants a key, knows no work pool, and remembers who asked for what."""
+
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        key = self.headers.get("Authorization")
+        self.asked.append((self.path, key))
+        known = self.path.endswith(("/health", "/admin/version", "/filter"))
+        self.send_response(401 if key != KEY else 200 if known else 404)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(b"[]" if self.path.endswith("/filter") else b'"3.8.8"')
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a user who has the key of such a server in a profile."""
+    profile = f'active = "mine"\n[profiles.mine]\nPREFECT_API_KEY = "{KEY.removeprefix("Bearer ")}"\n'
+    (tmp_path / "profiles.toml").write_text(profile)
+    Guarded.asked.clear()
+    with HTTPServer(("127.0.0.1", 0), Guarded) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        named = {
+            "PREFECT_HOME": str(tmp_path),
+            "PREFECT_API_URL": f"http://127.0.0.1:{server.server_port}/api",
+        }
+        yield stage_environment() | named | {"PYTHONPATH": str(ROOT)}
+        server.shutdown()
+
+
+def test_deploying_shows_a_server_the_key_of_the_users_profile(guarded: dict[str, str], tmp_path: Path):
+    code = "from flows.deploy import pool_exists, server; print(pool_exists(server()))"
+    said = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=guarded, text=True)
+
+    assert said.strip() == "False"
+    assert {key for _, key in Guarded.asked} == {KEY}
+    assert "/api/work_pools/filter" in {path for path, _ in Guarded.asked}
+
+
+def test_the_doctor_asks_a_server_that_wants_a_key_as_prefect_does(guarded: dict[str, str], tmp_path: Path):
+    code = "from blip.doctor.services import prefect; print(prefect().state)"
+    for environment, state in ((guarded, "good"), (guarded | {"PREFECT_HOME": str(tmp_path / "empty")}, "")):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.strip() == state, done.stderr
+    assert "refuses the key of Prefect's settings, or has none" in done.stderr

@@ -20,6 +20,7 @@ from flows.project import PREFECT_HOME, stage_environment
 
 DEPLOYMENTS = Path("infra/prefect.yaml")
 POOL = "blip"
+DEPLOYED = "end-to-end/default"  # one of them
 ABOUT_TO_START = 300.0  # seconds that a run may take from its worker to the project's lock
 
 
@@ -30,6 +31,7 @@ def main() -> int:
         if not pool_exists(api):
             prefect(api, "work-pool", "create", POOL, "--type", "process")
             prefect(api, "work-pool", "set-concurrency-limit", POOL, "1")
+        warn_of_another_folder(api)
         if named_prefect() is None:
             before = time.time() - ABOUT_TO_START
             let_go_of_lost_runs({"PREFECT_HOME": str(PREFECT_HOME.resolve()), "PREFECT_API_URL": api}, before)
@@ -41,7 +43,7 @@ def main() -> int:
     print(f"deployed to {named}. A worker runs them; start one in this folder:")
     print(f"  PREFECT_API_URL={named} .venv/bin/prefect worker start --pool {POOL}")
     print("and ask for a run, from anywhere:")
-    print(f"  PREFECT_API_URL={named} .venv/bin/prefect deployment run end-to-end/default --watch")
+    print(f"  PREFECT_API_URL={named} .venv/bin/prefect deployment run {DEPLOYED} --watch")
     return 0
 
 
@@ -81,6 +83,22 @@ def pool_exists(api: str) -> bool:
     """Whether the server has the work pool."""
     listed = json.loads(prefect(api, "work-pool", "ls", "--output", "json"))
     return POOL in {pool["name"] for pool in listed}
+
+
+def warn_of_another_folder(api: str) -> None:
+    """Say which folder's deployments this one's take the place of: a server has one of each name."""
+    try:
+        deployed = json.loads(prefect(api, "deployment", "inspect", DEPLOYED, "--output", "json"))
+    except BlipError:  # there is none
+        return
+    steps = (step for pulled in deployed["pull_steps"] or () for step in pulled.values())
+    before = next((step["directory"] for step in steps if "directory" in step), None)
+    if before and Path(before).resolve() != Path.cwd():
+        print(
+            f"warning: the deployments on this server were those of {before}, and are this folder's now: what is asked "
+            "for runs here; `make deploy` there takes them back, and a server of its own has both",
+            file=sys.stderr,
+        )
 
 
 def prefect(api: str, *arguments: str) -> str:

@@ -58,10 +58,12 @@ def deployed(clone: Path, environment: dict[str, str]) -> Path:
     return clone
 
 
-def deploy(clone: Path, environment: dict[str, str]) -> None:
+def deploy(clone: Path, environment: dict[str, str]) -> str:
+    """Deploy it; what was said besides the result."""
     command = [sys.executable, "-m", "flows.deploy"]
     done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 @pytest.fixture
@@ -208,3 +210,13 @@ def test_the_doctor_asks_a_server_that_wants_a_key_as_prefect_does(guarded: dict
         )
         assert done.stdout.strip() == state, done.stderr
     assert "refuses the key of Prefect's settings, or has none" in done.stderr
+
+
+def test_deploying_from_another_folder_says_whose_place_it_takes(deployed, environment, tmp_path: Path):
+    again = deploy(deployed, environment)
+    other = tmp_path / "other"
+    shutil.copytree(deployed, other)
+    taken = deploy(other, environment)
+
+    assert "warning: the deployments" not in again
+    assert f"were those of {deployed}, and are this folder's now" in taken

@@ -7,6 +7,7 @@ retries that resume from a checkpoint, and an end for all that the stage started
 import re
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ DVC_TALK = re.compile(
 )
 LAST_LINES = 12
 AFTERWARDS = 15.0  # seconds a stage needs to end, once its ranks have saved or were given up
+LOOK_AGAIN = 5.0  # seconds
 ENDED_BY_SIGNAL = range(129, 193)  # as shells say it; DVC's own failures are 255 and 254
 
 _stopping = threading.Event()
@@ -53,10 +55,15 @@ class Outcome:
     message: str
 
     @property
+    def locked(self) -> bool:
+        """Whether another process holds what DVC would have to lock."""
+        return self.exit_code is None and bool(LOCKED.search(self.message))
+
+    @property
     def interrupted(self) -> bool:
         """Preempted, killed by a signal, or held up by a lock: not a mistake that would repeat itself."""
         if self.exit_code is None:
-            return bool(LOCKED.search(self.message))
+            return self.locked
         return self.exit_code == PREEMPTED or self.exit_code in ENDED_BY_SIGNAL
 
 
@@ -84,10 +91,10 @@ def run_stage(name: str, up_to_date: bool = False) -> State:
         return Completed(name="Cached", message="up to date")
     if _stopping.is_set():  # an attempt that was still waiting for its turn
         return Cancelled(message=f"{name} was not tried again: the run was ended")
-    environment = stage_environment(str(flow_run.id or ""))
-    outcome = reproduce(
-        name, environment, get_run_logger().info, "a" if (task_run.run_count or 1) > 1 else "w"
-    )
+    environment, again = stage_environment(str(flow_run.id or "")), (task_run.run_count or 1) > 1
+    outcome = reproduce(name, environment, get_run_logger().info, "a" if again else "w")
+    if outcome.locked and not again:
+        outcome = once_unlocked(outcome, lambda: reproduce(name, environment, get_run_logger().info, "a"))
     if outcome.succeeded and outcome.unchanged:
         return Completed(name="Cached", message="its inputs did not change")
     if outcome.succeeded:
@@ -95,6 +102,14 @@ def run_stage(name: str, up_to_date: bool = False) -> State:
     if _stopping.is_set():
         return Cancelled(message=f"{name} was stopped")
     return Failed(name=INTERRUPTED if outcome.interrupted else "Failed", message=f"{name}: {outcome.message}")
+
+
+def once_unlocked(outcome: Outcome, attempt: Callable[[], Outcome]) -> Outcome:
+    """Try again for as long as the stage of a run that was cancelled just now may take to save and let go."""
+    deadline = time.monotonic() + settings_in_use().launch.stop_timeout + AFTERWARDS
+    while outcome.locked and time.monotonic() < deadline and not _stopping.wait(LOOK_AGAIN):
+        outcome = attempt()
+    return outcome
 
 
 def reproduce(

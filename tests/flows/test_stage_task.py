@@ -1,5 +1,7 @@
 """A DVC stage run for a flow: how it ended is known, and whether another attempt is worth it."""
 
+import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -12,7 +14,15 @@ from prefect.states import Completed, Failed
 from blip.config import Settings
 from flows import stage
 from flows.project import changed_stages, settings_in_use, stage_environment
-from flows.stage import INTERRUPTED, Outcome, Story, reproduce, run_stage, worth_another_attempt
+from flows.stage import (
+    INTERRUPTED,
+    Outcome,
+    Story,
+    once_unlocked,
+    reproduce,
+    run_stage,
+    worth_another_attempt,
+)
 from tests.flows.toy import dvc
 
 
@@ -203,6 +213,30 @@ def test_dvc_alone_agrees_with_what_the_flow_did(project: Path):
     run("ingest")
 
     assert "Stage 'ingest' didn't change" in dvc(project, "repro", "ingest")
+
+
+@pytest.mark.parametrize(("patience", "succeeded"), [(600.0, True), (0.5, False)])
+def test_a_stage_waits_while_the_one_of_a_cancelled_run_may_still_save(
+    project: Path, monkeypatch: pytest.MonkeyPatch, patience: float, succeeded: bool
+):
+    monkeypatch.setattr(stage, "AFTERWARDS", 0.5)
+    monkeypatch.setattr(stage, "LOOK_AGAIN", 0.1)
+    params = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(f"{params}\nlaunch: {{stop_timeout: {patience}}}\n")
+    holder = {"pid": os.getpid(), "cmd": "dvc repro --single-item ingest"}
+    taken = Path(".dvc/tmp/rwlock")
+    taken.parent.mkdir(exist_ok=True)
+    taken.write_text(json.dumps({"write": {str(Path("out/ingest").absolute()): holder}}))
+    outcomes = [run("ingest")[0]]
+
+    def again() -> Outcome:
+        if succeeded and len(outcomes) == 2:
+            taken.write_text("{}")
+        outcomes.append(run("ingest")[0])
+        return outcomes[-1]
+
+    assert once_unlocked(outcomes[0], again).succeeded is succeeded
+    assert [outcome.locked for outcome in outcomes[:2]] == [True, True]
 
 
 @pytest.mark.parametrize(("stop_timeout", "saved"), [(60.0, True), (0.5, False)])

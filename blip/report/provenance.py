@@ -82,9 +82,9 @@ class Model:
         if self.passed is None:
             return "not judged yet"
         if self.passed:
-            other = self.champion not in (None, self.version)
-            passes = f"passes its gate, but the champion is version {self.champion}"
-            return passes if other else f"champion, version {self.version}"
+            other = f"the champion is version {self.champion}" if self.champion else "there is no champion"
+            passes = f"passes its gate as version {self.version}, but {other}"
+            return f"champion, version {self.version}" if self.champion == self.version else passes
         if self.version and self.version == self.champion:
             return f"below its gate, still champion, version {self.version}"
         if self.version:

@@ -86,7 +86,15 @@ def test_a_model_that_was_set_back_by_hand_is_not_called_the_champion(
 ) -> None:
     back = replace(facts, champions={**facts.champions, "blip-base": 1})
     outcomes = {model.name: model.outcome for model in models(settings, read_artefacts(finished), back)}
-    assert outcomes["blip-base"] == "passes its gate, but the champion is version 1"
+    assert outcomes["blip-base"] == "passes its gate as version 3, but the champion is version 1"
+
+
+def test_a_model_that_passes_and_is_not_promoted_is_not_called_the_champion(
+    finished: Path, settings: Settings, facts: RunFacts
+) -> None:
+    without = replace(facts, champions={})
+    outcomes = {model.name: model.outcome for model in models(settings, read_artefacts(finished), without)}
+    assert outcomes["blip-base"] == "passes its gate as version 3, but there is no champion"
 
 
 def test_models_are_not_judged_before_register(empty: Path, settings: Settings, facts: RunFacts) -> None:

@@ -92,9 +92,3 @@ def git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _locked_outputs(path: Path) -> dict[str, str]:
-    lock = yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
-    outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])]
-    return {out["path"]: f"md5:{out['md5']}" for out in outs if "md5" in out}

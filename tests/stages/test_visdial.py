@@ -28,7 +28,7 @@ SETTINGS = TOY_MODEL | {
 
 
 def dialogs(times: int) -> list[Sample]:
-    """Every colour of picture with every colour of caption; one question is about the picture, one about the caption."""
+    """Every colour of picture with every colour of caption; a question about the picture, and one about the caption."""
     made = []
     for number, (seen, told) in enumerate(list(product(COLOURS, COLOURS)) * times):
         first = Question("what colour is it?", {seen: 1.0}, True, tuple(COLOURS))

@@ -103,14 +103,12 @@ class VisionTransformer(nn.Module):
 class Block(nn.Module):
     """One pre-LN transformer block."""
 
-    drop_path: Tensor
-
     def __init__(self, config: VisionConfig, drop_path: float) -> None:
         super().__init__()
         self.heads = config.heads
         self.drops = drop_path > 0
-        # a tensor: a number, which no two blocks have alike, would be compiled anew for each
-        self.register_buffer("drop_path", torch.tensor(drop_path, device="cpu"), persistent=False)
+        # a tensor, of no device's: a number, which no two blocks have alike, would be compiled anew for each
+        self.drop_path = torch.tensor(drop_path, device="cpu")
         self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.qkv = Linear(config.width, 3 * config.width)
         self.projection = Linear(config.width, config.width)

@@ -106,9 +106,14 @@ def test_what_validation_set_aside_is_left_out_and_counted(blip, model: Path, da
 
 
 def test_out_gets_examples_pictures_and_predictions_and_must_not_be_there(
-    blip, model: Path, dataset: Path, tmp_path: Path
+    blip, model: Path, pictures: Path, tmp_path: Path
 ):
-    command = ("evaluate", "classification", dataset, "--model", model, "--out", tmp_path / "seen")
+    rows = [f"{file.name},{file.stem.split()[0]}\n" for file in pictures.iterdir()]
+    for name, column in (("captions.csv", "caption"), ("truth.csv", "label")):
+        (pictures / name).write_text("".join([f"image,{column}\n", *rows]))
+    labelled = tmp_path / "labelled"
+    assert blip("ingest", pictures, "--out", labelled, "--origin", "web").code == 0
+    command = ("evaluate", "classification", labelled, "--model", model, "--out", tmp_path / "seen")
     named = ("--template", "{}", "--template", "a picture of {}")
 
     ended, again = blip(*command, *named), blip(*command, *named)

@@ -44,6 +44,7 @@ def network_file_system(path: Path) -> str:
 
     place = path.resolve()
     above = [mount for mount in psutil.disk_partitions(all=True) if place.is_relative_to(mount.mountpoint)]
+    above.reverse()  # of two at one place, as an automounter's and what it mounted, the later one is seen
     kind = max(above, key=lambda mount: len(Path(mount.mountpoint).parts)).fstype if above else ""
     return kind if kind in SHARED or (kind.startswith("fuse.") and kind != "fuse.overlayfs") else ""
 

@@ -48,6 +48,7 @@ def test_a_disk_of_several_machines_is_told_by_what_is_mounted(
 ) -> None:
     mounts = [
         SimpleNamespace(mountpoint="/", fstype="nfs"),
+        SimpleNamespace(mountpoint=str(tmp_path), fstype="autofs"),
         SimpleNamespace(mountpoint=str(tmp_path), fstype=kind),
     ]
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)

@@ -46,7 +46,10 @@ def compare(
     ] = "published",
     classes: Annotated[
         bool,
-        typer.Option("--classes", help="Classify too: among the column truth_label, or else the captions."),
+        typer.Option(
+            "--classes",
+            help="Classify too: among the column truth_label, or else captions that pictures share.",
+        ),
     ] = False,
     templates: Annotated[
         list[str] | None,
@@ -81,6 +84,8 @@ def compare(
     dataset = PairsDataset.open(pairs)
     check_captions(dataset)
     labels = labels_of(dataset) if classes else None
+    if classes and not labels:
+        raise BadArguments(f"--classes: no picture of {pairs} has a label (truth.csv, docs/data.md)")
     sides = {name: measured(name, source, device, pairs, how, labels) for name, source in sources.items()}
     found = Comparison(pairs, machine(chosen_device(device)), how, sides)
     if out:

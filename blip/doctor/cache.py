@@ -14,9 +14,9 @@ from blip.data.manifest import MANIFEST
 from blip.data.pairs import PairsDataset
 from blip.doctor.finding import GIB, Finding
 from blip.doctor.plan import Plan
+from blip.tracking.dvc_lock import whole_text
 
 CONFIGS = (Path(".dvc/config"), Path(".dvc/config.local"))  # the second has its way
-LOCK = Path("dvc.lock")
 FICLONE = 0x40049409  # Linux: have a file share the blocks of another one
 BLOCK = 4096
 
@@ -30,14 +30,15 @@ def cache(plan: Plan) -> Finding:
     made = DATASETS / "bootstrapped"
     more = 0 if made.exists() else _bytes(DATASETS / web)  # at most
     copies += more if made in waiting else 0
-    place = _place()
-    if copies and shares_blocks(_there(DATASETS), place):
+    here, place = _there(DATASETS), _place()
+    if copies and shares_blocks(here, place):
         return Finding("cache", "good", "DVC's cache shares the blocks of the datasets (reflinks)")
     free, figures = shutil.disk_usage(place).free, {"copies_gib": copies / GIB, "made_gib": more / GIB}
     text = f"DVC copies {copies / GIB:,.1f} GiB of datasets"
     text += f", and CapFilt makes up to {more / GIB:,.1f}" if more else ""
     text += f"; {free / GIB:.1f} GiB free"
-    if copies + more <= free:
+    beside = more if here.stat().st_dev == place.stat().st_dev else 0
+    if not copies or copies + beside <= free:
         return Finding("cache", "good", text, figures)
     way = "give these outs of dvc.yaml `cache: false`, or take a file system with reflinks (XFS, Btrfs)"
     return Finding("cache", "bad", f"{text}: {way}; see docs/data.md", figures)
@@ -61,7 +62,7 @@ def _bytes(folder: Path) -> int:
 
 def _stored() -> set[Path]:
     """What DVC has stored already, as dvc.lock says."""
-    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8")) or {} if LOCK.is_file() else {}
+    lock = yaml.safe_load(whole_text()) or {}
     return {Path(out["path"]) for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())}
 
 

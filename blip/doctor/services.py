@@ -41,7 +41,7 @@ def _ask_as_prefect_does() -> None:
 
     with get_client(sync_client=True) as client:
         if refused := client.api_healthcheck():
-            said = shown(str(refused)).splitlines()[0]
+            said = store.first_line(refused)
             raise BlipError(
                 f"{shown(str(client.api_url))} refuses the key of Prefect's settings, or has none: {said}"
             )

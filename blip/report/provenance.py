@@ -88,7 +88,7 @@ class Model:
         if self.version and self.version == self.champion:
             return f"below its gate, still champion, version {self.version}"
         if self.version:
-            return f"challenger, version {self.version}: a champion did better"
+            return f"registered as version {self.version}: a champion did better"
         if any(value is None or value < minimum for _, minimum, value in self.gates):
             return "below its gate, not registered"
         return "not registered: measured on other weights or with other settings"

@@ -122,19 +122,20 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
                 f"{name}: {name.replace('@', '.')} is null in the settings, so there is nothing to do"
             )
         return leave_out(name, f"{name.replace('@', '.')} is null in the settings")
-    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    alone = "SLURM_PTY_PORT" in os.environ  # the one shell of `srun --pty`, whatever tasks there were
+    tasks = "1" if alone else os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     if not stage.has_ranks and int(tasks) > 1:
         raise BadArguments(
             f"{name} has no ranks, and each of this step's {tasks} tasks would do all of it; give sbatch, or srun, "
             "--nodes=1 --ntasks=1"
         )
-    if name == CLASSIFYING and "DVC_STAGE" in os.environ and (dataset := _lacks_labels(settings)):
-        return leave_out(name, f"no picture of {dataset} has a label (truth.csv, docs/data.md)")
     place = find_place(settings.launch, os.environ) if stage.has_ranks else Place()
     if place.node:
         return _follow(place, settings)
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.compute.threads))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads give their core to whoever has work
+    if name == CLASSIFYING and "DVC_STAGE" in os.environ and (dataset := _lacks_labels(settings)):
+        return leave_out(name, f"no picture of {dataset} has a label (truth.csv, docs/data.md)")
     with (
         _crew(stage, place, settings),
         _alone(stage, name),

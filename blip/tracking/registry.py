@@ -165,6 +165,7 @@ def register(
     known = find(name, digest, served)
     if known is not None:
         otherwise = [metric for metric, value in how.items() if known.how.get(metric) != value]
+        otherwise = otherwise if known.judged else []  # what says that it was
         scored |= {BEST + metric: repr(figures[metric]) for metric in otherwise}  # no more the best of before
         return _tag(client, known, scored), False
     served_otherwise = find(name, digest)

@@ -158,6 +158,8 @@ class StageRun:
         untold.metrics = [dict(point) for point in self._pending]
         if untold != unsent.Untold() and not self._deleted:
             unsent.keep(self.run_id, untold)
+        else:
+            unsent.forget(self.run_id)
 
     def _sent(self, call: Callable[..., object], *arguments: object, **named: object) -> bool:
         """Whether the store took a call about the run; of a run that was deleted meanwhile it takes none."""

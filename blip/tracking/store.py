@@ -6,6 +6,7 @@
 MLflow takes seconds to import, so it is imported when the first client is asked for, never at module level.
 """
 
+import errno
 import logging
 import os
 import sqlite3
@@ -122,7 +123,7 @@ def takes(what: str, way_out: str) -> Iterator[None]:
     """Have it said without a traceback where the store refuses something.
 
     Its files may lie elsewhere, as in S3, whose clients have exceptions of their own, or are not installed. Errors of
-    Python itself besides these are our own, and stay what they are.
+    Python itself besides these are our own, and of a file or a full disk here, and stay what they are.
 
     Raises:
         BlipError: it does not take it.
@@ -134,6 +135,8 @@ def takes(what: str, way_out: str) -> Iterator[None]:
     except Exception as error:
         if type(error).__module__ == "builtins" and not isinstance(error, OSError | ImportError):
             raise
+        if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
+            raise  # of a file here
         place = shown(tracking_uri())
         raise BlipError(
             f"the MLflow store {place} does not take {what}: {first_line(error)}; {way_out}"

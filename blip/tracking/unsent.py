@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blip.atomic import write_json
+from blip.credentials import shown
 from blip.tracking import store
 from blip.tracking.sending import sent
 
@@ -36,16 +37,32 @@ class Untold:
 
 
 def keep(run_id: str, untold: Untold) -> None:
-    """Write it down for the stage that comes next."""
-    write_json(_folder() / f"{run_id}.json", asdict(untold))
-    print(
-        f"warning: what MLflow did not take of this run is kept in {FOLDER} and sent when the next stage begins",
-        file=sys.stderr,
-    )
+    """Write it down for the stage that comes next; where there is no room for it, that is no reason to fail."""
+    try:
+        write_json(_folder() / f"{run_id}.json", asdict(untold))
+        became = f"is kept in {FOLDER} and sent when the next stage begins"
+    except OSError as error:
+        became = f"cannot be kept either: {error}"
+    print(f"warning: what MLflow did not take of this run {became}", file=sys.stderr)
+
+
+def forget(run_id: str) -> None:
+    """Let go of what was kept of a run: it has ended since, and the store knows how."""
+    (_folder() / f"{run_id}.json").unlink(missing_ok=True)
 
 
 def send(client: "MlflowClient") -> None:
-    """Say what was kept for this store; what it does not take now either is kept on."""
+    """Say what was kept for this store; what it does not take now either is kept on.
+
+    One stage at a time, of those that begin at once: the run that one has told of may be at work again.
+    """
+    if not any(_folder().glob("*.json")):
+        return
+    with store.locked("unsent"):
+        _send(client)
+
+
+def _send(client: "MlflowClient") -> None:
     for file in sorted(_folder().glob("*.json")):
         if _told(client, file.stem, Untold(**json.loads(file.read_text(encoding="utf-8")))):
             file.unlink(missing_ok=True)
@@ -66,8 +83,11 @@ def _told(client: "MlflowClient", run_id: str, untold: Untold) -> bool:
     points = [Metric(**point) for point in untold.metrics]
     batches = [{"params": params, "tags": tags}] if params or tags else []
     batches += [{"metrics": points[start : start + BATCH]} for start in range(0, len(points), BATCH)]
-    if not all(sent(client.log_batch, run_id, **batch) for batch in batches):
-        return False
+    try:
+        if not all(sent(client.log_batch, run_id, **batch) for batch in batches):
+            return False
+    except MlflowException as error:  # a value that it will never take
+        print(f"warning: MLflow refuses what was kept of run {run_id}: {shown(str(error))}", file=sys.stderr)
     return untold.ended is None or sent(client.set_terminated, run_id, untold.status, untold.ended)
 
 

@@ -33,7 +33,7 @@ from blip.atomic import flush_directory, write_json
 from blip.errors import BlipError
 from blip.rereading import read_again
 from blip.training.fragments import own_state, restore, whole_state
-from blip.training.owner import COMPLETE, claim, fingerprint
+from blip.training.owner import COMPLETE, DAMAGED, claim, fingerprint
 from blip.training.random_state import random_state, restore_random_state
 from blip.training.tensors import Stored, Written, damage, write_tensors
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 MODEL = "model.safetensors"
-DAMAGED = "damaged"  # what the marker of one that cannot be used is called
 SMOOTHING = 0.9  # of the loss that tells the best checkpoint, from one logged mean to the next
 LONGEST_WAIT = 1800.0  # seconds that rank 0 gives the others' writing
 

@@ -42,7 +42,7 @@ def forget_peak() -> None:
     """Let `peak_bytes` on a GPU begin anew: what was done before in this process is not this run's."""
     import torch
 
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # a run on the CPU opens no GPU
         torch.cuda.reset_peak_memory_stats()
 
 

@@ -22,6 +22,7 @@ from blip.lock import hold, let_go
 from blip.rereading import read_again
 
 COMPLETE = "complete"  # the file that makes a folder a checkpoint
+DAMAGED = "damaged"  # what that of one that cannot be used is called
 OWNER = "run.json"
 SHOWN = 4  # differences
 ENDING_SECONDS = 10.0  # for the life before this one, which was killed or asked to stop
@@ -95,7 +96,7 @@ def _owner(directory: Path) -> tuple[dict[str, Any], bool]:
         BlipError: something cannot be read, or there are checkpoints and nothing says it.
     """
     try:
-        markers = read_again(lambda: sorted(directory.glob(f"step-*/{COMPLETE}"), reverse=True))
+        markers = read_again(lambda: _markers(directory))
         said = (read_again(partial(_said, file)) for file in (directory / OWNER, *markers))
         owner = next((found for found in said if "fingerprint" in found), {})
     except OSError as error:
@@ -109,6 +110,12 @@ def _owner(directory: Path) -> tuple[dict[str, Any], bool]:
             "folder away and run the stage again, which begins at step 0"
         )
     return owner, bool(markers)
+
+
+def _markers(directory: Path) -> list[Path]:
+    """Of the newest checkpoint first; behind them of those that are damaged, which the disk alone may be."""
+    found = (sorted(directory.glob(f"step-*/{name}"), reverse=True) for name in (COMPLETE, DAMAGED))
+    return [marker for markers in found for marker in markers]
 
 
 def _said(file: Path) -> dict[str, Any]:

@@ -67,6 +67,18 @@ def test_what_dvc_has_stored_or_does_not_store_takes_no_more() -> None:
     assert looked_at().figures == {"copies_gib": 0.0, "made_gib": 0.0}
 
 
+def test_where_dvc_stores_no_dataset_there_is_room_for_the_copies() -> None:
+    write("web", 10**17)
+    stages = yaml.safe_load(Path("dvc.yaml").read_text())
+    for stage in ("ingest", "capfilt"):
+        outs = [{out: {}} if isinstance(out, str) else out for out in stages["stages"][stage]["outs"]]
+        stages["stages"][stage]["outs"] = [
+            {path: options | {"cache": False} for path, options in out.items()} for out in outs
+        ]
+    Path("dvc.yaml").write_text(yaml.safe_dump(stages))
+    assert looked_at().state == "good"
+
+
 def test_the_cache_is_looked_for_where_dvc_has_it(project: Path) -> None:
     write("web", 1 << 20)
     (project / ".dvc").mkdir()

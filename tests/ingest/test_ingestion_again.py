@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from distributed import LocalCluster
@@ -140,10 +141,10 @@ def test_a_source_that_became_shorter_leaves_no_old_shard(source: Source, tmp_pa
 def test_a_kill_before_the_last_rename_loses_no_shard(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(path: Path) -> None:
+    def killed(path: Path, *on_file: Any) -> None:
         if path.is_dir():
             raise KeyboardInterrupt
-        flush(path)
+        flush(path, *on_file)
 
     with monkeypatch.context() as patched:
         patched.setattr("blip.atomic.flush", killed)

@@ -283,6 +283,11 @@ def test_without_promote_models_are_registered_and_no_alias_changes(
     measure(accuracy=0.90, auc=0.93)
     register_models(without)
     assert aliases_of_vqa() == {"champion": 1}
+    measure(accuracy=0.91, auc=0.93, data="otherwise")
+    register_models(without)  # measured otherwise, and judged no more than before
+    measure(accuracy=0.91, auc=0.93, data="otherwise")
+    register_models(settings)
+    assert aliases_of_vqa() == {"champion": 2}
 
 
 def test_the_smoke_recipe_promotes_nothing() -> None:

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from blip import stages
 from blip.config import Settings, load_settings
-from blip.errors import BadArguments
+from blip.errors import BadArguments, BlipError
 from blip.stages import Stage, find_stage, run_stage
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +77,9 @@ def test_a_stage_without_ranks_is_done_by_no_two_tasks_of_slurm(settings, monkey
     with pytest.raises(
         BadArguments, match=r"evaluate@retrieval has no ranks, .* 2 tasks .*--nodes=1 --ntasks=1"
     ):
+        run_stage("evaluate@retrieval", settings)
+    monkeypatch.setenv("SLURM_PTY_PORT", "40000")  # in the one shell that `srun --pty` leaves
+    with pytest.raises(BlipError, match="models/retrieval: there is no such model"):
         run_stage("evaluate@retrieval", settings)
 
 

@@ -70,6 +70,15 @@ def runs_of_stage(name: str):
     return client.search_runs([experiment.experiment_id], f"tags.`blip.stage` = '{name}'")
 
 
+def test_where_there_is_no_room_to_keep_it_the_stage_ends_as_it_would(
+    settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / store.STATE).mkdir()
+    (project / unsent.FOLDER).write_text("no folder")
+    ended_in_silence(settings, monkeypatch, None)
+    assert "what MLflow did not take of this run cannot be kept either: " in capsys.readouterr().err
+
+
 def test_what_was_kept_of_a_run_that_is_gone_is_let_go(
     settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

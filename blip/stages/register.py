@@ -31,6 +31,7 @@ from blip.tracking.runs import StageRun, training_run
 SENTENCE = 5  # words of a reference on average, from which references are sentences and not names
 STILL = "still champion"
 KEPT = "registered"
+UNTOUCHED = "register.promote is false"
 AGAIN = "all models are there: `dvc repro --single-item register` once that is mended"
 
 
@@ -156,7 +157,7 @@ def _kept(
     if champion and champion.number == version.number:
         return ""
     if not settings.register_.promote:
-        return "register.promote is false"
+        return UNTOUCHED
     judged = [one.number for one in known if one.judged]
     if champion is None or not judged:
         return ""
@@ -237,12 +238,16 @@ def _print(outcomes: dict[str, Outcome]) -> None:
             still = outcome.standing.startswith(STILL)
             said = f"{name} is the champion still, though" if still else f"{name} is not the champion:"
             console.print(f"{said} {reason}", style="red", soft_wrap=True, highlight=False)
+        if outcome.kept == UNTOUCHED:
+            continue
         if outcome.kept and outcome.verdict.passed:
             print(f"{name} is not the champion, though it passes: {outcome.kept}")
         if outcome.standing.startswith((registry.CHALLENGER, KEPT)):
             print(f"`blip promote {name} {outcome.version}` makes it the champion all the same")
         if outcome.before and outcome.otherwise and outcome.standing.startswith(registry.CHAMPION):
             print(_replaced(name, outcome.before.number, outcome.otherwise))
+    if any(outcome.kept == UNTOUCHED for outcome in outcomes.values()):
+        print(f"{UNTOUCHED}, so no champion changes; `blip promote NAME VERSION` makes one")
 
 
 def _replaced(name: str, number: int, otherwise: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ import os
 import torch
 from torch import nn
 
-from blip.model.losses import ContrastiveLoss, LanguageModelLoss
+from blip.model.losses import LanguageModelLoss
 from blip.model.text import TextTransformer
 from blip.model.vision import VisionTransformer
 
@@ -29,7 +29,7 @@ def _switch_on() -> None:
 
 
 def compile_layers(network: nn.Module) -> None:
-    """Compile every block of the image encoder, every layer of the text stacks and the losses, when first used.
+    """Compile every block of the image encoder, every layer of the text stacks and LM's loss, when first used.
 
     A text layer is compiled for any number of tokens, of which no two batches have the same, and once for each thing
     that it does: alone, with an image, before it, for one token, behind others, with and without a gradient.
@@ -43,5 +43,5 @@ def compile_layers(network: nn.Module) -> None:
         if isinstance(part, TextTransformer):
             for layer in part.layers:
                 layer.compile(dynamic=True)
-        if isinstance(part, ContrastiveLoss | LanguageModelLoss):
+        if isinstance(part, LanguageModelLoss):
             part.compile(dynamic=True)

@@ -1,7 +1,6 @@
 """The three losses as pure functions of features and logits (BLIP paper, section 3.2).
 
-Two of them are modules, too, without weights: what they compute goes some ten times over all keys, or all words, and
-once where a module is compiled.
+LM's is a module, too, without weights: it goes some ten times over the logits of all words, and less often compiled.
 """
 
 import torch
@@ -30,38 +29,6 @@ def itc_loss(
     i2t = (image_BP @ text_keys_KP.T / temperature).log_softmax(dim=1)
     t2i = (text_BP @ image_keys_KP.T / temperature).log_softmax(dim=1)
     return -((i2t * targets[0]).sum(1).mean() + (t2i * targets[1]).sum(1).mean()) / 2
-
-
-class ContrastiveLoss(nn.Module):
-    """`itc_loss` with the soft targets of the momentum features."""
-
-    def forward(
-        self,
-        learnt: tuple[Tensor, Tensor, Tensor],
-        momentum: tuple[Tensor, Tensor],
-        keys: tuple[Tensor, Tensor],
-        same_BK: Tensor,
-        temperature: Tensor,
-        alpha: Tensor,
-    ) -> Tensor:
-        """ITC of a batch, a scalar.
-
-        Args:
-            learnt: image and text features ``[B, P]``, and those of distractors ``[Q, P]``, keys that no image has;
-                they are features of the network itself, so that they learn to keep away.
-            momentum: the momentum twin's image and text features ``[B, P]``.
-            keys: image and text keys ``[K, P]``.
-            same_BK: which keys are no negatives.
-            alpha: the share of the soft targets, a scalar.
-        """
-        image, text, distractors = learnt
-        image_keys, text_keys = keys
-        with torch.no_grad():
-            hard = hard_targets(same_BK)
-            i2t = soft_targets(hard, momentum[0] @ text_keys.T / temperature, alpha)
-            t2i = soft_targets(hard, momentum[1] @ image_keys.T / temperature, alpha)
-            i2t = F.pad(i2t, (0, len(distractors)))
-        return itc_loss(image, text, image_keys, torch.cat((text_keys, distractors)), (i2t, t2i), temperature)
 
 
 def sigmoid_itc_loss(

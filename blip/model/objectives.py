@@ -22,11 +22,13 @@ from blip.model.decoder_loss import decoder_loss
 from blip.model.grouping import Groups
 from blip.model.losses import (
     IGNORED,
-    ContrastiveLoss,
     hard_negatives,
+    hard_targets,
+    itc_loss,
     same_group,
     same_row,
     sigmoid_itc_loss,
+    soft_targets,
 )
 from blip.model.momentum import FeatureQueue, MomentumTwin
 from blip.model.negatives import Negatives, negatives_of_all_ranks, to_length
@@ -108,7 +110,6 @@ class PairObjective(nn.Module):
         if config.temperature is not None:
             with torch.no_grad():
                 network.temperature.fill_(config.temperature)
-        self.contrastive_loss = ContrastiveLoss()
         self.register_forward_pre_hook(_move_twin)
 
     @property
@@ -227,16 +228,20 @@ class PairObjective(nn.Module):
         return self._softmax_itc(features, features.keys, temperature)
 
     def _softmax_itc(self, features: Features, keys: tuple[Tensor, Tensor], temperature: Tensor) -> Tensor:
-        group, alpha = features.group, self.alpha
+        """Distractors are keys that no image has; features of the network itself, so that they learn to keep away."""
+        image, text, distractors = features.learnt
+        group = features.group
+        alpha = self.alpha
         assert self.queue is not None and alpha is not None
         image_keys, text_keys, key_group = self._with_queue(*keys, group)
-        same = same_group(group, key_group)
-        # a tensor, for a number would be compiled anew for each value, and as exact as a number
-        share = torch.full((), alpha, dtype=torch.float64, device=temperature.device)
-        with full_precision(temperature):
-            loss = self.contrastive_loss(
-                features.learnt, keys, (image_keys, text_keys), same, temperature, share
-            )
+        hard = hard_targets(same_group(group, key_group))
+        with full_precision(image):
+            with torch.no_grad():
+                i2t = soft_targets(hard, keys[0] @ text_keys.T / temperature, alpha)
+                t2i = soft_targets(hard, keys[1] @ image_keys.T / temperature, alpha)
+            i2t = nn.functional.pad(i2t, (0, len(distractors)))
+            text_keys = torch.cat((text_keys, distractors))
+            loss = itc_loss(image, text, image_keys, text_keys, (i2t, t2i), temperature)
         if self.training:
             self.queue.push(keys[0], keys[1], group)
         return loss

@@ -15,15 +15,11 @@ from tests.training.test_accumulation import TOKENS, batches
 
 ALL = ObjectiveConfig(queue=24)
 LM_ALONE = ObjectiveConfig(itc=0.0, itm=0.0)  # both towers, and a third of the minutes that compilation takes
-ITC_ALONE = ObjectiveConfig(queue=24, itm=0.0, lm=0.0)
 
 
-def gradients(
-    switches: dict[str, bool], losses: ObjectiveConfig = ALL, progress: float = 0.0
-) -> dict[str, Tensor]:
+def gradients(switches: dict[str, bool], losses: ObjectiveConfig = ALL) -> dict[str, Tensor]:
     torch.manual_seed(0)
     made = PairObjective(tiny.network(), losses, TOKENS).train()
-    made.progress = progress
     apply_switches(made, Training.model_validate(switches))
     torch.manual_seed(1)
     made(batches(8)[0])["loss"].backward()
@@ -56,16 +52,10 @@ def main() -> None:
     """Compare, and print how many graphs were compiled."""
     from torch._dynamo.utils import counters
 
-    for losses in (LM_ALONE, ITC_ALONE):
-        plain, compiled = gradients({}, losses), gradients({"compile": True}, losses)
-        assert plain.keys() == compiled.keys()
-        for name, gradient in plain.items():
-            torch.testing.assert_close(compiled[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
-    graphs = counters["stats"]["unique_graphs"]
-    for progress in (0.02, 0.05, 0.08):  # at which soft targets have other shares
-        gradients({"compile": True}, ITC_ALONE, progress)
-    assert counters["stats"]["unique_graphs"] == graphs
-    print(graphs)
+    plain, compiled = gradients({}, LM_ALONE), gradients({"compile": True}, LM_ALONE)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(compiled[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
+    print(counters["stats"]["unique_graphs"])
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@
     found.cost.images_per_second
 
 BLIP or CLIP: whatever embeds pictures and texts; what has a matching head (ITM) is re-ranked by it too. A model's image
-tokens and scores are gone when it has been evaluated: ranks stay, and what each query ranked first.
+tokens are gone when it has been evaluated: ranks stay, and what each query ranked first.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -24,16 +24,14 @@ from blip.data.images import ImageInput
 from blip.data.sample import Sample
 from blip.model.device import now
 from blip.tasks.classification import Classified, classify
+from blip.tasks.gallery import Encode, Gallery, Queries, encode_pictures, gather
 from blip.tasks.ranking import RECALLS
 from blip.tasks.retrieval import (
-    Encode,
-    Gallery,
+    Found,
     Head,
     QueryRanks,
     RetrievalModel,
-    Scores,
-    encode_pictures,
-    gather,
+    by_embeddings,
     query_ranks,
     recalls_of,
     reranked,
@@ -80,33 +78,6 @@ class How:
 
 
 @dataclass(frozen=True)
-class Queries:
-    """What is asked: N pictures for their texts, and Q captions for their picture.
-
-    Attributes:
-        keys: of the pictures.
-        texts: the M distinct captions.
-        caption_text, caption_image: of every caption that was written its index into `texts` and into `keys`.
-    """
-
-    keys: list[str]
-    texts: list[str]
-    caption_text: Tensor
-    caption_image: Tensor
-
-    @classmethod
-    def of(cls, gallery: Gallery) -> "Queries":
-        """Those of a gallery, without what a model made of them."""
-        return cls(gallery.keys, gallery.texts, gallery.caption_text, gallery.caption_image)
-
-    @cached_property
-    def caption_of(self) -> list[str]:
-        """The first caption of each picture."""
-        first_N = torch.searchsorted(self.caption_image, torch.arange(len(self.keys)))
-        return [self.texts[text] for text in self.caption_text[first_N].tolist()]
-
-
-@dataclass(frozen=True)
 class Answers:
     """What one head made of the queries.
 
@@ -121,11 +92,11 @@ class Answers:
     best_image_Q: Tensor
 
     @classmethod
-    def of(cls, gallery: Gallery, scores: Scores) -> "Answers":
-        """From the scores of all candidates."""
-        best_image_M = scores.text_to_image.argmax(dim=1)
-        found = query_ranks(gallery, *scores)
-        return cls(found, scores.image_to_text.argmax(dim=1), best_image_M[gallery.caption_text])
+    def of(cls, gallery: Gallery, found: Found) -> "Answers":
+        """Without the candidates that are not the first."""
+        best_image_M = found.text_to_image.best_QK[:, 0]
+        best_text_N = found.image_to_text.best_QK[:, 0]
+        return cls(query_ranks(gallery, found), best_text_N, best_image_M[gallery.caption_text])
 
     @property
     def recalls(self) -> dict[str, float]:
@@ -217,16 +188,16 @@ def evaluate(
     cost.cut_texts = model.cut_texts(gallery.texts)
     with cost.clocked("texts", model.device):
         texts_MP = model.embed_texts(gallery.texts)
-    similarity_NM = gallery.cosines(texts_MP)
-    heads: dict[Head, Answers] = {"itc": Answers.of(gallery, Scores(similarity_NM, similarity_NM.T))}
+    cosines = gallery.cosines(texts_MP)
+    heads: dict[Head, Answers] = {"itc": Answers.of(gallery, by_embeddings(gallery, cosines))}
     if how.rerank:
         with cost.clocked("reranking", model.device):
-            scores = reranked(cast(RetrievalModel, model), gallery, similarity_NM, how.rerank, how.rerank_by)
-        heads["itm"] = Answers.of(gallery, scores)
+            found = reranked(cast(RetrievalModel, model), gallery, cosines, how.rerank, how.rerank_by)
+        heads["itm"] = Answers.of(gallery, found)
     classified = None
     if labels is not None:
         classified = classify(model, gallery.keys, gallery.embeddings_NP, labels, how.templates)
-    return Evaluated(Queries.of(gallery), heads, classified, cost)
+    return Evaluated(gallery.queries, heads, classified, cost)
 
 
 def _encoder(model: EmbeddingModel, how: How) -> Encode:

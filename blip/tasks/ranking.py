@@ -3,17 +3,71 @@
     shortlist_QK = shortlist(similarity_QC, 256)
     scores_QC = rerank(similarity_QC, shortlist_QK, itm_QK)
     recall_at(ranks(scores_QC, positives_QC))        # {1: 0.78, 5: 0.94, 10: 0.97}
+    ranked(blocks, positives).ranks_Q                # the same of scores that come some queries at a time
 
 Q queries, C candidates, K short-listed. A collapsed model scores every candidate the same; ties that counted
 as hits (or were broken by the order of the data, where text i belongs to image i) would make it look perfect.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 RECALLS = (1, 5, 10)
+SHOWN = 5  # candidates of a query that are kept, to be looked at
+
+Block = tuple[slice, Tensor]  # which queries, and their scores of all candidates [b, C]
+
+
+@dataclass(frozen=True)
+class Positives:
+    """Which candidates are right for which query: a query and a candidate of each of W pairs, int64."""
+
+    query_W: Tensor
+    candidate_W: Tensor
+    queries: int
+    candidates: int
+
+    @property
+    def counts_Q(self) -> Tensor:
+        """How many each query has, int64."""
+        return self.query_W.bincount(minlength=self.queries)
+
+    def of(self, rows: slice) -> Tensor:
+        """Those of some queries that follow each other, bool ``[b, C]``."""
+        chosen = (self.query_W >= rows.start) & (self.query_W < rows.stop)
+        found = torch.zeros(rows.stop - rows.start, self.candidates, dtype=torch.bool)
+        found[self.query_W[chosen] - rows.start, self.candidate_W[chosen]] = True
+        return found
+
+    def holds(self, query: int, candidate: int) -> bool:
+        """Whether a candidate is right for a query."""
+        return bool(((self.query_W == query) & (self.candidate_W == candidate)).any())
+
+
+class Ranked(NamedTuple):
+    """What queries got.
+
+    Attributes:
+        ranks_Q: the rank of each one's best positive, int64.
+        best_QK, scores_QK: its first `SHOWN` candidates, best first, and what they scored.
+    """
+
+    ranks_Q: Tensor
+    best_QK: Tensor
+    scores_QK: Tensor
+
+
+def ranked(blocks: Iterable[Block], positives: Positives) -> Ranked:
+    """Rank all queries, given the scores of some at a time."""
+    parts: list[Ranked] = []
+    for rows, scores_QC in blocks:
+        scores, best = scores_QC.topk(min(SHOWN, scores_QC.shape[1]), dim=1)
+        parts.append(Ranked(ranks(scores_QC, positives.of(rows)), best, scores))
+    return Ranked(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def ranks(scores_QC: Tensor, positives_QC: Tensor) -> Tensor:
@@ -37,10 +91,13 @@ def recall_at(ranks_Q: Tensor, ks: Sequence[int] = RECALLS) -> dict[int, float]:
     return {k: float((ranks_Q <= k).double().mean()) for k in ks}
 
 
-def chance_at(positives_QC: Tensor) -> dict[int, float]:
-    """The recall@K that an order at random is expected to reach: that any positive of a query is among K drawn."""
-    candidates = positives_QC.shape[1]
-    others_Q = candidates - positives_QC.sum(dim=1).double()
+def chance_at(positives_Q: Tensor, candidates: int) -> dict[int, float]:
+    """The recall@K that an order at random is expected to reach: that any positive of a query is among K drawn.
+
+    Args:
+        positives_Q: how many each query has.
+    """
+    others_Q = candidates - positives_Q.double()
     missed_Q = torch.ones_like(others_Q)
     chance: dict[int, float] = {}
     for drawn in range(max(RECALLS)):

@@ -1,16 +1,15 @@
 """Image-text retrieval: all texts for an image, all images for a text (BLIP paper, section 5.1).
 
     gallery = gather(samples, partial(encode_pictures, model), batch_size=64)
-    scores = search(model, gallery, rerank_size=256)
-    metrics(gallery, *scores)                    # {"i2t_r1": 0.82, ..., "t2i_r10": 0.97}
+    found = search(model, gallery, rerank_size=256)
+    metrics(gallery, found)                      # {"i2t_r1": 0.82, ..., "t2i_r10": 0.97}
 
 Embeddings (ITC) rank everything; the best `rerank_size` of each query are scored again by the ITM head, as
 published (its logit of a match + the cosine), or by the sum of both log-odds (the head's + cosine / temperature).
 N images, M texts.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Literal, NamedTuple, Protocol
 
@@ -18,33 +17,20 @@ import torch
 from torch import Tensor
 
 from blip.config import RerankBy
-from blip.data.images import ImageInput
 from blip.data.sample import Sample
-from blip.data.text import clean_caption
-from blip.tasks.batches import batches
-from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, picture_of
-from blip.tasks.ranking import RECALLS, chance_at, ranks, recall_at, rerank, shortlist
-
-SHOWN = 5  # candidates of an example
+from blip.tasks.gallery import Cosines, Gallery, ImageEncoder, embed_pictures, encode_pictures, gather
+from blip.tasks.outcome import Example, Outcome, choose, picture_of
+from blip.tasks.ranking import RECALLS, Block, Ranked, chance_at, ranked, recall_at, rerank, shortlist
 
 Head = Literal["itc", "itm"]
-Encode = Callable[[Sequence[Sample]], tuple[Tensor, Tensor]]  # samples -> tokens [B, T, D], embeddings [B, P]
 
 
-class RetrievalModel(Protocol):
+class RetrievalModel(ImageEncoder, Protocol):
     """What retrieval asks of a model; `blip.load` gives one."""
 
     @property
     def temperature(self) -> float:
         """What cosines are divided by to be log-odds."""
-        ...
-
-    def encode_images(self, images: Sequence[ImageInput], batch_size: int, /) -> Tensor:
-        """Image tokens ``[N, T, D]``."""
-        ...
-
-    def project_images(self, tokens_NTD: Tensor, /, *, unit: bool = True) -> Tensor:
-        """Vectors ``[N, P]``, of length 1 unless `unit` is false."""
         ...
 
     def embed_texts(self, texts: list[str], /) -> Tensor:
@@ -65,45 +51,11 @@ class RetrievalModel(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """Encoded images (or clips) and the texts that go with them.
+class Found(NamedTuple):
+    """What N images got of the texts, and M texts of the images."""
 
-    Attributes:
-        keys: of the N samples.
-        texts: the M distinct captions, cleaned; a caption that several images share belongs to all of them.
-        caption_text: index into `texts` of every caption that was written: the queries of text-to-image.
-        positives_NM: which texts belong to which image.
-        tokens_NTD, embeddings_NP: what the model made of the images. The tokens are in the host's memory: a GPU may
-            have no room for all of them.
-    """
-
-    keys: list[str]
-    texts: list[str]
-    caption_text: Tensor
-    positives_NM: Tensor
-    tokens_NTD: Tensor
-    embeddings_NP: Tensor
-
-    @property
-    def caption_image(self) -> Tensor:
-        """The image of every caption that was written, int64."""
-        return torch.arange(len(self.keys)).repeat_interleave(self.positives_NM.sum(dim=1))
-
-    def text_of(self, image: int) -> str:
-        """The first caption of an image."""
-        return self.texts[int(self.positives_NM[image].nonzero()[0])]
-
-    def cosines(self, texts_MP: Tensor) -> Tensor:
-        """The cosine of every image and every text, float32 ``[N, M]``, on the CPU."""
-        return self.embeddings_NP.float().cpu() @ texts_MP.float().cpu().T
-
-
-class Scores(NamedTuple):
-    """Scores of all candidates, comparable within a query: ``[N, M]`` and ``[M, N]``."""
-
-    image_to_text: Tensor
-    text_to_image: Tensor
+    image_to_text: Ranked
+    text_to_image: Ranked
 
 
 class QueryRanks(NamedTuple):
@@ -113,75 +65,46 @@ class QueryRanks(NamedTuple):
     text_to_image: Tensor
 
 
-def encode_pictures(model: RetrievalModel, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-    """Tokens and embeddings of a batch of pictures."""
-    tokens_BTD = model.encode_images([sample.media for sample in samples], len(samples))
-    return tokens_BTD, model.project_images(tokens_BTD)
-
-
-def embed_pictures(model: RetrievalModel, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-    """As `encode_pictures`, without the tokens, which the matching head alone reads."""
-    tokens_BTD, embeddings_BP = encode_pictures(model, samples)
-    return tokens_BTD.new_empty(len(samples), 0, 0), embeddings_BP
-
-
 @torch.inference_mode()
-def gather(samples: Iterable[Sample], encode: Encode, batch_size: int) -> Gallery:
-    """Encode samples and collect their captions. Samples without a caption are left out.
-
-    Raises:
-        NothingToEvaluate: no sample has a caption.
-    """
-    keys: list[str] = []
-    tokens: list[Tensor] = []
-    embeddings: list[Tensor] = []
-    captions: list[tuple[int, int]] = []
-    texts: dict[str, int] = {}
-    for batch in batches((sample for sample in samples if _captions(sample)), batch_size):
-        for row, sample in enumerate(batch, start=len(keys)):
-            captions += [(row, texts.setdefault(text, len(texts))) for text in _captions(sample)]
-        keys += [sample.key for sample in batch]
-        tokens_BTD, embeddings_BP = encode(batch)
-        tokens.append(tokens_BTD.cpu())
-        embeddings.append(embeddings_BP)
-    if not keys:
-        raise NothingToEvaluate("retrieval needs captions, and no sample of the evaluation data has one")
-    image, text = torch.tensor(captions).T
-    positives = torch.zeros(len(keys), len(texts), dtype=torch.bool)
-    positives[image, text] = True
-    return Gallery(keys, list(texts), text, positives, _joined(tokens), torch.cat(embeddings))
+def by_embeddings(gallery: Gallery, cosines: Cosines) -> Found:
+    """Both directions ranked by the embeddings alone."""
+    return _found(gallery, cosines.of_images(), cosines.of_texts())
 
 
 @torch.inference_mode()
 def search(
     model: RetrievalModel, gallery: Gallery, rerank_size: int, rerank_by: RerankBy = "published"
-) -> Scores:
-    """Score all texts for every image and all images for every text: by their embeddings, and then by the ITM head."""
-    similarity_NM = gallery.cosines(model.embed_texts(gallery.texts))
-    return reranked(model, gallery, similarity_NM, rerank_size, rerank_by)
+) -> Found:
+    """Rank all texts for every image and all images for every text: by their embeddings, and then by the ITM head."""
+    return reranked(model, gallery, gallery.cosines(model.embed_texts(gallery.texts)), rerank_size, rerank_by)
 
 
 @torch.inference_mode()
 def reranked(
-    model: RetrievalModel, gallery: Gallery, similarity_NM: Tensor, rerank_size: int, rerank_by: RerankBy
-) -> Scores:
-    """The scores of both directions with the best `rerank_size` of each query scored by the ITM head."""
-    texts_NK = shortlist(similarity_NM, rerank_size)
-    images_MK = shortlist(similarity_NM.T, rerank_size)
+    model: RetrievalModel, gallery: Gallery, cosines: Cosines, rerank_size: int, rerank_by: RerankBy
+) -> Found:
+    """Both directions ranked with the best `rerank_size` of each query scored by the ITM head."""
+    texts_NK, images_MK = (
+        torch.cat([shortlist(block, rerank_size) for _, block in blocks])
+        for blocks in (cosines.of_images(), cosines.of_texts())
+    )
     itm_NK, itm_MK = _score_shortlists(model, gallery, texts_NK, images_MK, rerank_by == "published")
-    weighed_NM = similarity_NM / (model.temperature if rerank_by == "log_odds" else 1.0)
-    return Scores(rerank(weighed_NM, texts_NK, itm_NK), rerank(weighed_NM.T, images_MK, itm_MK))
+    divisor = model.temperature if rerank_by == "log_odds" else 1.0
+    return _found(
+        gallery,
+        _rescored(cosines.of_images(), texts_NK, itm_NK, divisor),
+        _rescored(cosines.of_texts(), images_MK, itm_MK, divisor),
+    )
 
 
-def metrics(gallery: Gallery, image_to_text_NM: Tensor, text_to_image_MN: Tensor) -> dict[str, float]:
+def metrics(gallery: Gallery, found: Found) -> dict[str, float]:
     """Recall@1, 5, 10: for an image any of its captions counts; every caption written is a query."""
-    return recalls_of(query_ranks(gallery, image_to_text_NM, text_to_image_MN))
+    return recalls_of(query_ranks(gallery, found))
 
 
-def query_ranks(gallery: Gallery, image_to_text_NM: Tensor, text_to_image_MN: Tensor) -> QueryRanks:
+def query_ranks(gallery: Gallery, found: Found) -> QueryRanks:
     """The rank of every query's best candidate."""
-    ranks_M = ranks(text_to_image_MN, gallery.positives_NM.T)
-    return QueryRanks(ranks(image_to_text_NM, gallery.positives_NM), ranks_M[gallery.caption_text])
+    return QueryRanks(found.image_to_text.ranks_Q, found.text_to_image.ranks_Q[gallery.caption_text])
 
 
 def recalls_of(found: QueryRanks) -> dict[str, float]:
@@ -202,17 +125,17 @@ def recalls(
     encode = encode_pictures if rerank_size else embed_pictures
     gallery = gather(samples, partial(encode, model), batch_size)
     with torch.inference_mode():
-        similarity_NM = gallery.cosines(model.embed_texts(gallery.texts))
-    found: dict[Head, dict[str, float]] = {"itc": metrics(gallery, similarity_NM, similarity_NM.T)}
+        cosines = gallery.cosines(model.embed_texts(gallery.texts))
+    found: dict[Head, dict[str, float]] = {"itc": metrics(gallery, by_embeddings(gallery, cosines))}
     if rerank_size:
-        found["itm"] = metrics(gallery, *reranked(model, gallery, similarity_NM, rerank_size, rerank_by))
+        found["itm"] = metrics(gallery, reranked(model, gallery, cosines, rerank_size, rerank_by))
     return found
 
 
 def chance(gallery: Gallery) -> dict[str, float]:
     """What an order at random is expected to reach, named as by `metrics`."""
-    of_images = chance_at(gallery.positives_NM)
-    of_texts = chance_at(gallery.positives_NM.T[gallery.caption_text])
+    of_images = chance_at(gallery.texts_of_images.counts_Q, len(gallery.texts))
+    of_texts = chance_at(gallery.images_of_texts.counts_Q[gallery.caption_text], len(gallery.keys))
     return {f"i2t_r{k}": of_images[k] for k in RECALLS} | {f"t2i_r{k}": of_texts[k] for k in RECALLS}
 
 
@@ -227,42 +150,36 @@ def evaluate(
 ) -> Outcome:
     """Retrieval over all samples, re-ranked."""
     gallery = gather(samples, partial(encode_pictures, model), batch_size)
-    scores = search(model, gallery, rerank_size, rerank_by)
-    ranks_N = ranks(scores.image_to_text, gallery.positives_NM)
-    ranks_M = ranks(scores.text_to_image, gallery.positives_NM.T)
-    images = choose((ranks_N == 1).tolist(), seed)
-    texts = choose((ranks_M == 1).tolist(), seed)
-    for_images = [_image_example(gallery, scores.image_to_text, image) for image in images.rows]
-    for_texts = [_text_example(gallery, scores.text_to_image, text) for text in texts.rows]
-    best_M5 = scores.text_to_image.topk(min(SHOWN, len(gallery.keys))).indices
-    shown = set(images.rows) | set(best_M5[texts.rows].flatten().tolist())
-    found = recalls_of(QueryRanks(ranks_N, ranks_M[gallery.caption_text]))
-    reached = {f"retrieval.{n}": value for n, value in found.items()}
+    found = search(model, gallery, rerank_size, rerank_by)
+    of_images, of_texts = found
+    images = choose((of_images.ranks_Q == 1).tolist(), seed)
+    texts = choose((of_texts.ranks_Q == 1).tolist(), seed)
+    shown = set(images.rows) | set(of_texts.best_QK[texts.rows].flatten().tolist())
+    reached = {f"retrieval.{n}": value for n, value in metrics(gallery, found).items()}
     at_random = {f"retrieval.chance.{n}": value for n, value in chance(gallery).items()}
     counts = {"retrieval.images": float(len(gallery.keys)), "retrieval.texts": float(len(gallery.texts))}
     return Outcome(
         metrics=reached | at_random | counts,
-        examples={"examples": for_images, "text_to_image": for_texts},
+        examples={
+            "examples": [_image_example(gallery, of_images, image) for image in images.rows],
+            "text_to_image": [_text_example(gallery, of_texts, text) for text in texts.rows],
+        },
         pictures=frozenset(gallery.keys[image] for image in shown),
         selection=images,
-        predictions=_predictions(gallery, scores.image_to_text, ranks_N),
+        predictions=_predictions(gallery, of_images),
     )
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    """As `torch.cat`, but each part is given up when it has been copied, so that they are not twice in memory."""
-    whole = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
-    end = len(whole)
-    while parts:
-        part = parts.pop()
-        whole[end - len(part) : end] = part
-        end -= len(part)
-    return whole
+def _found(gallery: Gallery, of_images: Iterable[Block], of_texts: Iterable[Block]) -> Found:
+    return Found(ranked(of_images, gallery.texts_of_images), ranked(of_texts, gallery.images_of_texts))
 
 
-def _captions(sample: Sample) -> list[str]:
-    cleaned = (clean_caption(caption.text) for caption in sample.captions)
-    return list(dict.fromkeys(text for text in cleaned if text))
+def _rescored(
+    blocks: Iterable[Block], shortlist_QK: Tensor, itm_QK: Tensor, divisor: float
+) -> Iterator[Block]:
+    """The scores of some queries at a time, those of the short list by the ITM head too."""
+    for rows, cosines_QC in blocks:
+        yield rows, rerank(cosines_QC / divisor, shortlist_QK[rows], itm_QK[rows])
 
 
 def _score_shortlists(
@@ -280,32 +197,38 @@ def _score_shortlists(
     return scores[: texts_NK.numel()].view_as(texts_NK), scores[texts_NK.numel() :].view_as(images_MK)
 
 
-def _image_example(gallery: Gallery, scores_NM: Tensor, image: int) -> Example:
-    score, text = scores_NM[image].topk(min(SHOWN, scores_NM.shape[1]))
+def _image_example(gallery: Gallery, found: Ranked, image: int) -> Example:
     tops = [
-        {"text": gallery.texts[t], "score": round(s, 4), "correct": bool(gallery.positives_NM[image, t])}
-        for s, t in zip(score.tolist(), text.tolist(), strict=True)
+        {"text": gallery.texts[t], "score": score, "correct": gallery.texts_of_images.holds(image, t)}
+        for t, score in best_of(found, image)
     ]
     picture = picture_of(gallery.keys[image])
-    return {"image": picture, "caption": gallery.text_of(image), "top_texts": tops}
+    return {"image": picture, "caption": gallery.caption_of[image], "top_texts": tops}
 
 
-def _text_example(gallery: Gallery, scores_MN: Tensor, text: int) -> Example:
-    score, image = scores_MN[text].topk(min(SHOWN, scores_MN.shape[1]))
+def _text_example(gallery: Gallery, found: Ranked, text: int) -> Example:
     tops = [
         {
             "image": picture_of(gallery.keys[i]),
-            "score": round(s, 4),
-            "correct": bool(gallery.positives_NM[i, text]),
+            "score": score,
+            "correct": gallery.images_of_texts.holds(text, i),
         }
-        for s, i in zip(score.tolist(), image.tolist(), strict=True)
+        for i, score in best_of(found, text)
     ]
     return {"query": gallery.texts[text], "top_images": tops}
 
 
-def _predictions(gallery: Gallery, scores_NM: Tensor, ranks_N: Tensor) -> list[dict[str, object]]:
-    best = scores_NM.argmax(dim=1).tolist()
+def best_of(found: Ranked, query: int) -> list[tuple[int, float]]:
+    """A query's first candidates, and their scores as they are shown."""
+    scores = [round(score, 4) for score in found.scores_QK[query].tolist()]
+    return list(zip(found.best_QK[query].tolist(), scores, strict=True))
+
+
+def _predictions(gallery: Gallery, found: Ranked) -> list[dict[str, object]]:
+    rows = zip(
+        gallery.keys, gallery.caption_of, found.best_QK[:, 0].tolist(), found.ranks_Q.tolist(), strict=True
+    )
     return [
-        {"key": key, "caption": gallery.text_of(row), "best": gallery.texts[best[row]], "rank": rank}
-        for row, (key, rank) in enumerate(zip(gallery.keys, ranks_N.tolist(), strict=True))
+        {"key": key, "caption": caption, "best": gallery.texts[best], "rank": rank}
+        for key, caption, best, rank in rows
     ]

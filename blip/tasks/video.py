@@ -12,9 +12,10 @@ from torch import Tensor
 from blip.config import RerankBy
 from blip.data.sample import Sample
 from blip.data.video import frames
+from blip.tasks.gallery import Gallery, gather
 from blip.tasks.outcome import Example, Outcome, choose, frames_of
-from blip.tasks.ranking import ranks
-from blip.tasks.retrieval import SHOWN, Gallery, RetrievalModel, Scores, chance, gather, metrics, search
+from blip.tasks.ranking import Ranked
+from blip.tasks.retrieval import Found, RetrievalModel, best_of, chance, metrics, search
 
 DIRECTIONS = {"i2t": "v2t", "t2i": "t2v"}
 
@@ -41,22 +42,21 @@ def evaluate(
     """Retrieval over all clips, re-ranked; `batch_size` counts frames."""
     clips_at_once = max(1, batch_size // frame_count)
     gallery = gather(samples, lambda batch: encode_clips(model, batch, frame_count), clips_at_once)
-    scores = search(model, gallery, rerank_size, rerank_by)
-    ranks_M = ranks(scores.text_to_image, gallery.positives_NM.T)
-    chosen = choose((ranks_M == 1).tolist(), seed)
-    best_M5 = scores.text_to_image.topk(min(SHOWN, len(gallery.keys))).indices
+    found = search(model, gallery, rerank_size, rerank_by)
+    of_texts = found.text_to_image
+    chosen = choose((of_texts.ranks_Q == 1).tolist(), seed)
     return Outcome(
-        metrics=_figures(gallery, scores),
-        examples={"examples": [_example(gallery, scores.text_to_image, text) for text in chosen.rows]},
-        pictures=frozenset(gallery.keys[clip] for text in chosen.rows for clip in best_M5[text].tolist()),
+        metrics=_figures(gallery, found),
+        examples={"examples": [_example(gallery, of_texts, text) for text in chosen.rows]},
+        pictures=frozenset(gallery.keys[clip] for clip in of_texts.best_QK[chosen.rows].flatten().tolist()),
         selection=chosen,
-        predictions=_predictions(gallery, best_M5, ranks_M),
+        predictions=_predictions(gallery, of_texts),
     )
 
 
-def _figures(gallery: Gallery, scores: Scores) -> dict[str, float]:
+def _figures(gallery: Gallery, found: Found) -> dict[str, float]:
     counts = {"video.clips": float(len(gallery.keys)), "video.texts": float(len(gallery.texts))}
-    reached, at_random = metrics(gallery, *scores), chance(gallery)
+    reached, at_random = metrics(gallery, found), chance(gallery)
     return _renamed("video.", reached) | _renamed("video.chance.", at_random) | counts
 
 
@@ -64,22 +64,23 @@ def _renamed(prefix: str, values: dict[str, float]) -> dict[str, float]:
     return {f"{prefix}{DIRECTIONS[name[:3]]}{name[3:]}": value for name, value in values.items()}
 
 
-def _example(gallery: Gallery, scores_MN: Tensor, text: int) -> Example:
-    score, clip = scores_MN[text].topk(min(SHOWN, scores_MN.shape[1]))
+def _example(gallery: Gallery, found: Ranked, text: int) -> Example:
     clips = [
         {
             "frames": frames_of(gallery.keys[c]),
-            "label": gallery.text_of(c),
-            "score": round(s, 4),
-            "correct": bool(gallery.positives_NM[c, text]),
+            "label": gallery.caption_of[c],
+            "score": score,
+            "correct": gallery.images_of_texts.holds(text, c),
         }
-        for s, c in zip(score.tolist(), clip.tolist(), strict=True)
+        for c, score in best_of(found, text)
     ]
     return {"query": gallery.texts[text], "clips": clips}
 
 
-def _predictions(gallery: Gallery, best_M5: Tensor, ranks_M: Tensor) -> list[dict[str, object]]:
+def _predictions(gallery: Gallery, found: Ranked) -> list[dict[str, object]]:
     return [
-        {"query": text, "best": gallery.keys[int(best)], "rank": int(rank)}
-        for text, best, rank in zip(gallery.texts, best_M5[:, 0], ranks_M, strict=True)
+        {"query": text, "best": gallery.keys[best], "rank": rank}
+        for text, best, rank in zip(
+            gallery.texts, found.best_QK[:, 0].tolist(), found.ranks_Q.tolist(), strict=True
+        )
     ]

@@ -21,7 +21,8 @@ from blip.data.sample import Caption
 from blip.model.api import Blip
 from blip.model.checkpoints import ModelCard, save_model
 from blip.model.clip import Clip
-from blip.tasks.retrieval import encode_pictures, gather, metrics, search
+from blip.tasks.gallery import Cosines, encode_pictures, gather
+from blip.tasks.retrieval import by_embeddings, metrics, search
 from tests import tiny
 from tests.stages.conftest import pictures as sample_pictures
 from tests.stages.conftest import write
@@ -56,15 +57,15 @@ def test_a_blip_and_a_clip_have_the_figures_of_retrieval(blip, model: Path, clip
     assert (ours["kind"], theirs["kind"]) == ("BLIP", "CLIP")
     opened = Blip.open(model)
     gallery = gather(PairsDataset.open(held_out).samples(), partial(encode_pictures, opened), 7)
-    by_embeddings = gallery.cosines(opened.embed_texts(gallery.texts))
+    cosines = gallery.cosines(opened.embed_texts(gallery.texts))
     assert ours["heads"] == {
-        "embeddings": metrics(gallery, by_embeddings, by_embeddings.T),
-        "re-ranked": metrics(gallery, *search(opened, gallery, 5)),
+        "embeddings": metrics(gallery, by_embeddings(gallery, cosines)),
+        "re-ranked": metrics(gallery, search(opened, gallery, 5)),
     }
     network = Clip.open(clip)
     images = network.embed_images([sample.media for sample in PairsDataset.open(held_out).samples()], 7)
-    cosines = images @ network.embed_texts(gallery.texts).T
-    assert theirs["heads"] == {"embeddings": metrics(gallery, cosines, cosines.T)}
+    cosines = Cosines(images, network.embed_texts(gallery.texts))
+    assert theirs["heads"] == {"embeddings": metrics(gallery, by_embeddings(gallery, cosines))}
     assert ours["rerank_seconds"] > 0 and theirs["rerank_seconds"] is None
     pairs = [(one["first_head"], one["other"], one["other_head"]) for one in found["differences"]]
     assert pairs == [("embeddings", "theirs", "embeddings"), ("re-ranked", "theirs", "embeddings")]

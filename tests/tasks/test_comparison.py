@@ -12,7 +12,8 @@ from blip.model.api import Blip
 from blip.model.clip import Clip
 from blip.tasks.classification import evaluate as classify
 from blip.tasks.comparison import How, evaluate
-from blip.tasks.retrieval import Scores, encode_pictures, gather, metrics, search
+from blip.tasks.gallery import encode_pictures, gather
+from blip.tasks.retrieval import by_embeddings, metrics, search
 from tests import tiny_clip
 
 TEMPLATES = ("{}", "a picture of {}")
@@ -38,12 +39,13 @@ def test_a_blips_figures_are_those_of_retrieval(tiny_blip: Blip, samples):
     found = evaluate(tiny_blip, samples, how)
     gallery = gather(samples, partial(encode_pictures, tiny_blip), 3)
     cosines = gallery.cosines(tiny_blip.embed_texts(gallery.texts))
-    expected = {"itc": Scores(cosines, cosines.T), "itm": search(tiny_blip, gallery, 4, "log_odds")}
-    for head, scores in expected.items():
+    by_itm = search(tiny_blip, gallery, 4, "log_odds")
+    for head, expected in {"itc": by_embeddings(gallery, cosines), "itm": by_itm}.items():
         answers = found.heads[head]
-        assert answers.recalls == metrics(gallery, *scores)
-        assert torch.equal(answers.best_text_N, scores.image_to_text.argmax(dim=1))
-        assert torch.equal(answers.best_image_Q, scores.text_to_image.argmax(dim=1)[gallery.caption_text])
+        of_images, of_texts = expected
+        assert answers.recalls == metrics(gallery, expected)
+        assert torch.equal(answers.best_text_N, of_images.best_QK[:, 0])
+        assert torch.equal(answers.best_image_Q, of_texts.best_QK[:, 0][gallery.caption_text])
         assert {name: float(hits.double().mean()) for name, hits in answers.hits.items()} == answers.recalls
     assert found.classified is None
 

@@ -7,8 +7,9 @@ import transformers
 
 from blip.model.api import Blip
 from blip.model.clip import Clip
-from blip.tasks.comparison import Answers, Cost, Evaluated, How, Queries, evaluate
+from blip.tasks.comparison import Answers, Cost, Evaluated, How, evaluate
 from blip.tasks.difference import compare, difference
+from blip.tasks.gallery import Queries
 from blip.tasks.resampling import DRAWS
 from blip.tasks.retrieval import QueryRanks
 from tests import tiny_clip

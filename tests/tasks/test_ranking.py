@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from blip.tasks.ranking import RECALLS, chance_at, ranks, recall_at, rerank, shortlist
+from blip.tasks.ranking import (
+    RECALLS,
+    Positives,
+    chance_at,
+    ranked,
+    ranks,
+    recall_at,
+    rerank,
+    shortlist,
+)
 
 
 def one_each(count: int) -> Tensor:
@@ -85,9 +94,26 @@ def test_chance_is_what_orders_at_random_reach_on_average():
     positives = torch.zeros(2, 6, dtype=torch.bool)
     positives[0, :2], positives[1, 3] = True, True
     drawn = [recall(torch.rand(2, 6), positives) for _ in range(4000)]
-    expected = chance_at(positives)
+    expected = chance_at(positives.sum(dim=1), 6)
     assert expected[1] == pytest.approx((2 / 6 + 1 / 6) / 2)
     assert expected[5] == pytest.approx((1 + 5 / 6) / 2)
     assert expected[10] == 1.0
     for k in (1, 5, 10):
         assert expected[k] == pytest.approx(sum(one[k] for one in drawn) / len(drawn), abs=0.02)
+
+
+def test_queries_that_come_a_few_at_a_time_rank_as_all_at_once():
+    generator = torch.Generator().manual_seed(3)
+    scores = torch.rand(50, 30, generator=generator).round(decimals=1)  # many ties
+    positives = torch.rand(50, 30, generator=generator) < 0.05
+    positives[torch.arange(50), torch.randint(30, (50,), generator=generator)] = True
+    query, candidate = positives.nonzero().T
+    order = torch.randperm(len(query), generator=generator)
+    pairs = Positives(query[order], candidate[order], 50, 30)
+    blocks = [(slice(first, min(first + 7, 50)), scores[first : first + 7]) for first in range(0, 50, 7)]
+    found = ranked(blocks, pairs)
+    assert torch.equal(found.ranks_Q, ranks(scores, positives))
+    assert torch.equal(found.scores_QK, scores.topk(5).values)
+    assert torch.equal(scores.gather(1, found.best_QK), found.scores_QK)
+    assert torch.equal(pairs.counts_Q, positives.sum(dim=1))
+    assert [[pairs.holds(q, c) for c in range(30)] for q in range(50)] == positives.tolist()

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from blip.errors import BlipError
+from blip.tasks import gallery as galleries
 from blip.tasks import retrieval
-from blip.tasks.retrieval import encode_pictures, evaluate, gather, metrics, recalls, search
+from blip.tasks.gallery import encode_pictures, gather
+from blip.tasks.retrieval import by_embeddings, evaluate, metrics, recalls, search
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_any_caption_of_an_image_counts_and_every_caption_is_a_query(colour_mode
     assert gallery.texts == ["the blue", "the red", "a green"]
     assert gallery.caption_text.tolist() == [0, 1, 2]
     cosines = gallery.cosines(colour_model.embed_texts(gallery.texts))
-    found = metrics(gallery, cosines, cosines.T)
+    found = metrics(gallery, by_embeddings(gallery, cosines))
     assert found["i2t_r1"] == 1.0
     assert found["t2i_r1"] == pytest.approx(2 / 3)  # "the blue" is as far from red as from green
 
@@ -57,8 +59,10 @@ def test_a_caption_of_several_images_belongs_to_all_of_them(colour_model, painte
         colour_model,
         [painted("a", "red", ["Red."]), painted("b", "red", ["red"]), painted("c", "blue", ["blue"])],
     )
-    assert gallery.positives_NM.tolist() == [[True, False], [True, False], [False, True]]
-    assert set(metrics(gallery, *search(colour_model, gallery, 2)).values()) == {1.0}
+    right = gallery.texts_of_images.of(slice(0, 3))
+    assert right.tolist() == [[True, False], [True, False], [False, True]]
+    assert torch.equal(gallery.images_of_texts.of(slice(0, 2)), right.T)
+    assert set(metrics(gallery, search(colour_model, gallery, 2)).values()) == {1.0}
 
 
 def test_chance_counts_every_caption_of_an_image_and_every_image_of_a_caption(colour_model, painted):
@@ -128,6 +132,14 @@ def test_what_is_right_and_wrong_is_counted_as_such(colour_model, painted, colou
     assert (chosen.right, chosen.wrong) == (sum(found), len(found) - sum(found))
 
 
+def ranked_as(found, scores_NM):
+    """Every text belongs to the image of its own number, and scores differ by more than rounding."""
+    for ranked, scores in zip(found, (scores_NM, scores_NM.T), strict=True):
+        torch.testing.assert_close(ranked.scores_QK, scores.topk(5).values, atol=1e-3, rtol=1e-3)
+        assert torch.equal(ranked.best_QK, scores.topk(5).indices)
+        assert torch.equal(ranked.ranks_Q, (scores >= scores.diagonal()[:, None]).sum(dim=1))
+
+
 def test_a_real_network_is_scored_as_its_public_calls_say(tiny_blip, painted, colours):
     samples = [painted(f"k{n}", colour, [f"a {colour}"]) for n, colour in enumerate(colours)]
     gallery = gathered(tiny_blip, samples)
@@ -135,15 +147,11 @@ def test_a_real_network_is_scored_as_its_public_calls_say(tiny_blip, painted, co
     images = [sample.media for sample in samples]
     itc = tiny_blip.match(images, gallery.texts, head="itc")
     itm = tiny_blip.match(images, gallery.texts, head="itm").logit()
-    cosines = gallery.cosines(tiny_blip.embed_texts(gallery.texts))
+    ((_, cosines),) = gallery.cosines(tiny_blip.embed_texts(gallery.texts)).of_images()
     torch.testing.assert_close(cosines, itc, atol=1e-5, rtol=1e-4)
-    expected = (matched_logits(tiny_blip, images, gallery.texts) + itc).double()
-    torch.testing.assert_close(found.image_to_text, expected, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(found.text_to_image, expected.T, atol=1e-3, rtol=1e-3)
+    ranked_as(found, (matched_logits(tiny_blip, images, gallery.texts) + itc).double())
     summed = search(tiny_blip, gallery, 256, "log_odds")
-    expected = (itm + itc / tiny_blip.network.temperature.item()).double()
-    torch.testing.assert_close(summed.image_to_text, expected, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(summed.text_to_image, expected.T, atol=1e-3, rtol=1e-3)
+    ranked_as(summed, (itm + itc / tiny_blip.network.temperature.item()).double())
     assert cosines.std() > 1e-3  # the network tells the pairs apart at all
 
 
@@ -162,5 +170,27 @@ def test_tokens_are_kept_where_something_is_re_ranked_and_each_once(tiny_blip, p
     assert torch.equal(*(gallery.embeddings_NP for gallery in made))
     expected = [tiny_blip.encode_images([sample.media for sample in samples[n : n + 3]]) for n in (0, 3, 6)]
     assert torch.equal(made[0].tokens_NTD, torch.cat(expected))
-    whole = retrieval._joined(expected)
+    whole = galleries._joined(expected)
     assert torch.equal(whole, made[0].tokens_NTD) and expected == [], "what has been copied is given up"
+
+
+@pytest.mark.parametrize("rerank_size", [0, 3])
+def test_what_is_found_does_not_depend_on_how_much_is_in_memory(
+    tiny_blip, painted, colours, monkeypatch, rerank_size
+):
+    samples = [painted(f"k{n}", colour, [f"a {colour}", f"so {colour}"]) for n, colour in enumerate(colours)]
+    gallery = gathered(tiny_blip, samples)
+    cosines = gallery.cosines(tiny_blip.embed_texts(gallery.texts))
+
+    def found():
+        if not rerank_size:
+            return by_embeddings(gallery, cosines)
+        return search(tiny_blip, gallery, rerank_size)
+
+    at_once = found()
+    monkeypatch.setattr(galleries, "AT_ONCE", 40)  # two images with 16 texts, five texts with 8 images
+    assert [len(block) for _, block in cosines.of_images()] == [2] * 4
+    assert [len(block) for _, block in cosines.of_texts()] == [5, 5, 5, 1]
+    for one, other in zip(at_once, found(), strict=True):
+        assert torch.equal(one.ranks_Q, other.ranks_Q) and torch.equal(one.best_QK, other.best_QK)
+        torch.testing.assert_close(one.scores_QK, other.scores_QK, atol=1e-6, rtol=1e-5)

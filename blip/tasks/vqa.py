@@ -21,6 +21,7 @@ from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, pict
 from blip.tasks.vqa_answers import accuracy, normalise
 
 ANSWERS = 3128  # candidates: so many of the most frequent training answers (BLIP)
+RIGHT = 0.5  # the accuracy from which on an answer is shown as right
 
 
 class VqaModel(Protocol):
@@ -135,7 +136,7 @@ class _Row:
 
     @property
     def correct(self) -> bool:
-        return self.accuracy >= 0.5
+        return self.accuracy >= RIGHT
 
     @property
     def wanted(self) -> str:
@@ -193,6 +194,7 @@ def _example(row: _Row) -> Example:
         "answer": row.wanted,
         "prediction": row.prediction,
         "correct": row.correct,
+        "accuracy": round(row.accuracy, 4),
     }
 
 

@@ -1,10 +1,12 @@
 """The public VQA evaluation: answers brought to one form, and the accuracy of ten annotators.
 
-    normalise("The two dogs.")                         # "2 dogs"
-    accuracy("blue", {"blue": 0.3, "navy": 0.7})       # 0.9
+    normalise("The two dogs.")                                          # "2 dogs"
+    accuracy("blue", {"blue": 0.3, "navy": 0.7})                        # 0.9
+    accuracy("sofa", {"sofa": 0.5, "couch": 0.5}, annotators=2)         # 1.0
 
 Follows the rules of the VQA evaluation (Antol et al., ICCV 2015; https://visualqa.org/evaluation.html), with
-its quirks, so that figures compare with published ones.
+its quirks, so that figures compare with published ones. Fewer annotators than its ten cannot agree as it asks, so
+an answer of theirs is measured by the best one that they gave.
 """
 
 import re
@@ -15,6 +17,7 @@ from functools import lru_cache
 from blip.data.sample import ANNOTATORS
 
 NEEDED = 3  # annotators that must agree for a full score
+DIGITS = 9  # of a quotient of two scores, so that a half is a half
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA = re.compile(r"(?<=\d),+(?=\d)")
@@ -55,7 +58,8 @@ def accuracy(prediction: str, answers: Mapping[str, float], annotators: int = AN
     """How right a prediction is, 0 to 1.
 
     With one known answer: 1 if it is that one. With several: each annotator is left out in turn, and the
-    prediction scores min(matches among the others / 3, 1); the mean over annotators.
+    prediction scores min(matches among the others / 3, 1); the mean over annotators. With fewer than ten of them
+    that is divided by the score of the answer that most gave, which so is 1.
 
     Args:
         answers: each answer with the share of the annotators who gave it.
@@ -67,7 +71,15 @@ def accuracy(prediction: str, answers: Mapping[str, float], annotators: int = AN
     given = normalise(prediction)
     if len(shares) == 1:
         return float(given in shares)
-    share = shares.get(given, 0.0) / sum(shares.values())
+    whole = sum(shares.values())
+    found = _left_out_in_turn(shares.get(given, 0.0) / whole, annotators)
+    if annotators >= ANNOTATORS:
+        return found
+    return round(found / _left_out_in_turn(max(shares.values()) / whole, annotators), DIGITS)
+
+
+def _left_out_in_turn(share: float, annotators: int) -> float:
+    """The mean score of an answer that this share of the annotators gave, over leaving out each of them."""
     matches = share * annotators
     left_out_match = min(max(matches - 1, 0.0) / NEEDED, 1.0)
     left_out_other = min(matches / NEEDED, 1.0)

@@ -331,6 +331,7 @@ class _Answers:
                 "answer": "teal",
                 "prediction": "teal" if self.right[n] else "blue",
                 "correct": self.right[n],
+                "accuracy": float(self.right[n]),
             }
             for n in self.shown
         ]

@@ -161,6 +161,17 @@ def test_a_dropped_text_is_struck_out_and_a_kept_one_is_not(whole: str) -> None:
     assert re.search(r'<span class="said" title="[^"]*">thing \d+</span>', whole)
 
 
+def test_an_answer_that_some_people_gave_is_shown_with_its_accuracy(
+    finished: Path, settings: Settings, facts: RunFacts
+) -> None:
+    path = finished / "reports/evaluate/vqa/examples.json"
+    assert "; accuracy" not in Reader(page(finished, settings, facts, charts=False)).text
+    path.write_text(path.read_text().replace('"accuracy": 1.0', '"accuracy": 0.6667', 1))
+    text = Reader(page(finished, settings, facts, charts=False)).text
+    assert "right ; accuracy 67%" in text
+    assert "one is right here from an accuracy of 50% on" in text
+
+
 def test_texts_from_outside_cannot_become_markup(finished: Path, settings: Settings, facts: RunFacts) -> None:
     path = finished / "reports/evaluate/captioning/examples.json"
     path.write_text(path.read_text().replace("thing 0", "<script>alert(1)</script>"))

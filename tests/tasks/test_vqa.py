@@ -95,6 +95,16 @@ def test_an_answer_is_right_from_an_accuracy_of_a_half_on(colour_model, painted,
     assert outcome.examples["examples"][0]["correct"] is correct
 
 
+def test_of_two_answers_by_two_people_both_are_right(colour_model, painted, baseline):
+    asked = Question("what colour is it", {"red": 0.5, "crimson": 0.5}, True, annotators=2)
+    outcome = evaluate(
+        colour_model, [painted("a", "red", questions=[asked])], baseline, keep=4, batch_size=2, seed=1
+    )
+    assert outcome.metrics["vqa.accuracy"] == 1.0
+    shown = outcome.examples["examples"][0]
+    assert (shown["correct"], shown["accuracy"]) == (True, 1.0)
+
+
 def test_questions_are_required(colour_model, painted, baseline):
     with pytest.raises(BlipError, match="questions with answers"):
         evaluate(colour_model, [painted("a", "red")], baseline, keep=4, batch_size=2, seed=1)

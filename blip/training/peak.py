@@ -3,16 +3,21 @@
     peak = device_peak(torch.device("cpu"), torch.float32)
     print(peak)                        # 0.09 TFLOP/s, measured on AMD EPYC
 
-For a known GPU that is its data sheet's dense figure; for anything else the best of some large matrix products.
+For a known GPU that is its data sheet's dense figure; for anything else the best of some large matrix products. What
+else runs meanwhile makes those slower, so the best of all measurements is kept where a file is named for it.
 """
 
+import json
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from blip.atomic import write_json
 from blip.machine import processor
 from blip.model.device import now
 
@@ -49,13 +54,36 @@ class Peak:
         return f"{teraflops:{',.0f' if teraflops >= 999.5 else '.3g'}} TFLOP/s, {self.source}"
 
 
-def device_peak(device: torch.device, dtype: torch.dtype) -> Peak:
-    """The peak of a device in a type of products; takes some tenths of a second where it is measured."""
+def device_peak(device: torch.device, dtype: torch.dtype, kept: Path | None = None) -> Peak:
+    """The peak of a device in a type of products; takes some tenths of a second where it is measured.
+
+    Args:
+        kept: JSON with the best that was measured before, which is taken if it is better than what is measured now;
+            it is written if its folder is there. None: what is measured now.
+    """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     listed = data_sheet(name, dtype) if device.type == "cuda" else None
     if listed:
         return Peak(listed, f"data sheet of {name}")
-    return Peak(matmul_peak(dtype, device, seconds=MEASURING_SECONDS), f"measured on {name}")
+    measured = Peak(matmul_peak(dtype, device, seconds=MEASURING_SECONDS), f"measured on {name}")
+    return _best(measured, _setting(name, device, dtype), kept) if kept and kept.parent.is_dir() else measured
+
+
+def _setting(name: str, device: torch.device, dtype: torch.dtype) -> str:
+    """What a peak is of: ``AMD EPYC, float32, 2 threads``."""
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return f"{name}, {str(dtype).removeprefix('torch.')}{threads}"
+
+
+def _best(measured: Peak, setting: str, kept: Path) -> Peak:
+    """The better one of what was measured and what is kept, which is that from now on."""
+    peaks: dict[str, float] = {}
+    with suppress(OSError, ValueError):  # there is none yet, or somebody has written into it
+        peaks = json.loads(kept.read_text(encoding="utf-8"))
+    if peaks.get(setting, 0.0) >= measured.flops:
+        return Peak(peaks[setting], f"{measured.source} before")
+    write_json(kept, peaks | {setting: measured.flops})
+    return measured
 
 
 def data_sheet(name: str, dtype: torch.dtype) -> float | None:

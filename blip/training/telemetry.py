@@ -10,9 +10,11 @@ Between two readings nothing waits for the device: losses are summed there, and 
 reading stops at a moment when the device has done everything before it.
 """
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +29,7 @@ from blip.training.precision import autocast_dtype
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
+PEAKS = Path(".blip/peaks.json")  # of the project, where its stages run
 MEASURED = (
     "pairs_per_second",
     "pairs_per_second_so_far",
@@ -112,8 +115,7 @@ class Meter:
         rate = self._pairs_of(self._micro_batches_in_all) / seconds
         wait, memory = self._highest(self._waited_in_all / seconds)
         found = {"pairs_per_second": rate, "data_wait": wait, "memory_gb": memory, "seconds": seconds}
-        if self._per_pair:
-            found["mfu"] = rate * self._per_pair
+        found |= self._mfu(rate)
         return found | {"ranks": self._world, "skipped_steps": self._engine.skipped_steps}
 
     def _speed(self, now: float) -> dict[str, float]:
@@ -124,7 +126,12 @@ class Meter:
         so_far = self._pairs_of(self._micro_batches_in_all) / max(now - self._began, 1e-9)
         found = {"pairs_per_second": rate, "pairs_per_second_so_far": so_far}
         found |= {"data_wait": wait, "memory_gb": memory}
-        return found | ({"mfu": rate * self._per_pair} if self._per_pair else {})
+        return found | self._mfu(rate)
+
+    def _mfu(self, rate: float) -> dict[str, float]:
+        """None where the work is not known; none above 1 either, for then the device can do more than was measured."""
+        mfu = rate * self._per_pair if self._per_pair else None
+        return {} if mfu is None or mfu > 1 else {"mfu": mfu}
 
     def _pairs_of(self, micro_batches: int) -> float:
         """Pairs of all ranks in so many batches of a rank."""
@@ -148,7 +155,7 @@ def open_meter(
         return Meter(engine, pairs)
     device = torch.device(engine.device or "cpu")
     dtype = autocast_dtype(compute.dtype, device)
-    peak = device_peak(device, dtype)
+    peak = device_peak(device, dtype, Path(os.environ.get("DVC_ROOT", ""), PEAKS))
     print(
         f"{name}  {world} rank{'s' * (world > 1)}, {str(dtype).removeprefix('torch.')}; MFU counts the published "
         f"{pair_flops / 1e9:.3g} GF a pair, what we save included, against {peak}",

@@ -67,11 +67,11 @@ def readings(optimiser: str, stage: int, accumulate: int) -> list[dict[str, floa
     return found
 
 
-def waiting() -> dict[str, float]:
+def waiting(peak_flops: float) -> dict[str, float]:
     """A reading of ranks of which only the last waits for data."""
     world, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
     engine = engine_of("adamw", 1, 1)
-    meter = Meter(engine, ROWS, pair_flops=1e6, peak_flops=1e9)
+    meter = Meter(engine, ROWS, pair_flops=1e6, peak_flops=peak_flops)
     with meter.waiting():
         time.sleep(WAITING if rank == world - 1 else 0)
     losses = engine(rows(0).chunk(world)[rank])
@@ -86,7 +86,7 @@ def main() -> None:
     start_process_group()
     ways = [(name, stage, a) for name, stages in STAGES.items() for stage in stages for a in (1, 2)]
     found = {"/".join(map(str, way)): readings(*way) for way in ways}
-    values = {"ways": found, "waiting": waiting()}
+    values = {"ways": found, "waiting": waiting(1e9), "too_fast": waiting(1e3)}
     if os.environ["RANK"] == "0":
         Path(sys.argv[1], "readings.json").write_text(json.dumps(values))
 

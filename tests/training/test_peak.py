@@ -1,6 +1,8 @@
 """What a device computes at best is looked up or measured, and measuring changes nothing of a run."""
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -53,3 +55,25 @@ def test_measuring_the_cpu_draws_no_number_that_training_would_draw() -> None:
     peak = device_peak(CPU, torch.float32)
     assert torch.rand(1) == expected
     assert "measured on" in str(peak)
+
+
+def test_the_best_of_all_measurements_is_kept(tmp_path: Path) -> None:
+    kept = tmp_path / "peaks.json"
+    first = device_peak(CPU, torch.float32, kept)
+    ((setting, flops),) = json.loads(kept.read_text()).items()
+    assert flops == first.flops and not str(first).endswith(" before")
+    assert setting.endswith(f", float32, {torch.get_num_threads()} threads")
+    kept.write_text(json.dumps({setting: 1e18, "another": 1.0}))
+    again = device_peak(CPU, torch.float32, kept)
+    assert again.flops == 1e18 and str(again).endswith(" before")
+    kept.write_text(json.dumps({setting: 1.0, "another": 1.0}))
+    better = device_peak(CPU, torch.float32, kept)
+    assert json.loads(kept.read_text()) == {setting: better.flops, "another": 1.0}
+
+
+def test_a_damaged_file_of_peaks_is_written_anew_and_none_where_there_is_no_project(tmp_path: Path) -> None:
+    (tmp_path / "peaks.json").write_text("{")
+    found = device_peak(CPU, torch.float32, tmp_path / "peaks.json")
+    assert list(json.loads((tmp_path / "peaks.json").read_text()).values()) == [found.flops]
+    device_peak(CPU, torch.float32, tmp_path / "none/peaks.json")
+    assert not (tmp_path / "none").exists()

@@ -2,18 +2,22 @@
 
 found = difference("i2t_r1", first_Q, other_Q)
 found.gain, found.low, found.high          # 0.04, -0.01, 0.09: 95% of drawn test sets
-found.within_chance                        # True: the interval holds 0
+found.within_chance                        # True: the interval holds 0, or a coin makes such a gain in 5 of 100 cases
 found.only_first, found.only_other         # 17 queries and 34
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
+from blip.tasks.coin import coin_chance
 from blip.tasks.comparison import Evaluated
 from blip.tasks.resampling import gain_interval
 from blip.tasks.retrieval import Head
+
+SELDOM = 0.05  # how often a coin may make a gain that is beyond chance
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Difference:
     Attributes:
         low, high: the 95% interval of the gain by a paired bootstrap of the pictures, each with all its queries.
         only_first, only_other: queries that one of the two alone gets right.
+        coin: how often a coin, thrown for each picture, makes a gain as large; few pictures that differ have an
+            interval which is too narrow.
     """
 
     measure: str
@@ -31,11 +37,12 @@ class Difference:
     high: float
     only_first: int
     only_other: int
+    coin: float
 
     @property
     def within_chance(self) -> bool:
         """Whether other queries might as well have had the first ahead, or behind."""
-        return self.low <= 0 <= self.high
+        return self.low <= 0 <= self.high or self.coin > SELDOM
 
 
 @dataclass(frozen=True)
@@ -67,12 +74,13 @@ def difference(measure: str, first_Q: Tensor, other_Q: Tensor, picture_Q: Tensor
     Raises:
         ValueError: they are not of the same queries, or of none.
     """
-    group_Q = None if picture_Q is None else picture_Q.numpy()
+    group_Q = np.arange(len(first_Q)) if picture_Q is None else picture_Q.numpy()
     low, high = gain_interval(first_Q.numpy(), other_Q.numpy(), group_N=group_Q)
     gain = float(other_Q.double().mean() - first_Q.double().mean())
-    return Difference(
-        measure, gain, low, high, int((first_Q & ~other_Q).sum()), int((other_Q & ~first_Q).sum())
-    )
+    only_first_Q, only_other_Q = first_Q & ~other_Q, other_Q & ~first_Q
+    gains = np.bincount(group_Q, only_other_Q.numpy()) - np.bincount(group_Q, only_first_Q.numpy())
+    coin = coin_chance(gains.astype(int))
+    return Difference(measure, gain, low, high, int(only_first_Q.sum()), int(only_other_Q.sum()), coin)
 
 
 def _partners(first: Evaluated, other: Evaluated) -> Iterator[tuple[Head, Head]]:

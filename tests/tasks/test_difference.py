@@ -51,7 +51,26 @@ def test_the_captions_of_a_picture_are_drawn_together():
 @pytest.mark.parametrize(("share", "within"), [(0.42, True), (0.8, False), (0.05, False)])
 def test_a_difference_is_within_chance_where_its_interval_holds_none(share: float, within: bool):
     found = difference("t2i_r1", hits(0.4, 120, 1), hits(share, 120, 2))
-    assert found.within_chance is within is (found.low <= 0 <= found.high)
+    assert found.within_chance is within is (found.low <= 0 <= found.high) is (found.coin > 0.05)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "coin"), [(0, 4, 0.125), (0, 5, 0.0625), (1, 7, 0.0703125), (0, 6, 0.03125)]
+)
+def test_a_few_queries_that_a_coin_could_have_given_are_within_chance(first: int, other: int, coin: float):
+    """Of 424 pictures; the bootstrap draws none of so few, or draws them all to one side."""
+    place = torch.arange(424)
+    found = difference("i2t_r1", place < first, (place >= 100) & (place < 100 + other))
+    assert found.low > 0
+    assert found.coin == pytest.approx(coin)
+    assert found.within_chance is (coin > 0.05)
+
+
+def test_the_captions_of_a_picture_are_one_throw():
+    """Twenty captions that all say the same of four pictures are four throws."""
+    captions = torch.arange(424 * 5)
+    found = difference("t2i_r1", captions < 0, captions < 20, captions // 5)
+    assert (found.only_other, found.coin) == (20, pytest.approx(0.125))
 
 
 def test_the_same_hits_differ_by_nothing():

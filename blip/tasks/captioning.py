@@ -52,7 +52,8 @@ def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]]
     """Score captions against one or several references each.
 
     Returns:
-        `exact_match`, `cider`, `bleu4`, `rouge_l`.
+        `exact_match`, `cider`, `bleu4`, `rouge_l`. No `cider` of one picture: a word counts by how few of the pictures
+        have it in their references, so there every word counts nothing.
     """
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
@@ -61,9 +62,10 @@ def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]]
     given = {row: [tokenise(caption)] for row, caption in enumerate(captions)}
     wanted = {row: [tokenise(text) for text in texts] for row, texts in enumerate(references)}
     bleu, _ = Bleu(4).compute_score(wanted, given, verbose=0)
+    cider = {"cider": float(Cider().compute_score(wanted, given)[0])} if len(wanted) > 1 else {}
     return {
         "exact_match": exact_match(captions, references),
-        "cider": float(Cider().compute_score(wanted, given)[0]),
+        **cider,
         "bleu4": float(bleu[3]),
         "rouge_l": float(Rouge().compute_score(wanted, given)[0]),
     }

@@ -58,6 +58,13 @@ def test_the_best_of_several_references_counts():
     assert found["exact_match"] == found["rouge_l"] == 1.0
 
 
+def test_one_picture_has_no_cider(painted):
+    """It would be 0 for a caption that is the reference."""
+    assert caption_metrics(["a red apple"], [["red apple"]]).keys() == {"exact_match", "bleu4", "rouge_l"}
+    outcome = evaluate(lambda images: ["red"], [painted("r", "red", ["red"])], batch_size=4, seed=1)
+    assert "captioning.cider" not in outcome.metrics
+
+
 def test_empty_captions_score_nothing():
     found = caption_metrics(["", "a"], [["a red apple"], ["two blue birds"]])
     assert found["exact_match"] == found["cider"] == found["rouge_l"] == 0.0

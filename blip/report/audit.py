@@ -1,7 +1,7 @@
 """What CapFilt did to the web pool: outcomes, reasons, sources, score histograms, and samples to look at.
 
     audit = read_audit(Path("data/datasets/bootstrapped"), Path("data/datasets/web"), seed=7)
-    audit.count("rescued", right=False)
+    audit.count("replaced", right=False)
 
 The audit is read a batch at a time beside the metadata of the pool, which says where each sample is from and, for some
 pools, whether its text is right. Workers count the batches of a large one.

@@ -12,10 +12,10 @@ from blip.data.text import clean_caption
 from blip.report.pool import Known
 
 JUDGED = ("texts", "score", "neighbours", "likelihood", "reason")
-Outcome = Literal["kept", "rescued", "dropped"]
+Outcome = Literal["kept", "replaced", "dropped"]
 OUTCOMES: dict[Outcome, str] = {
     "kept": "web text kept",
-    "rescued": "web text dropped, synthetic caption kept",
+    "replaced": "web text dropped, synthetic caption kept",
     "dropped": "nothing kept, picture dropped",
 }
 ORIGINS = {"web": "web texts", "synthetic": "synthetic captions"}
@@ -120,5 +120,5 @@ def decide(row: dict[str, Any], known: Known) -> Decision:
         for text, *judged in zip(*(row[f"{origin}_{what}"] for what in JUDGED), strict=True)
     )
     kept = {text.origin for text in texts if text.kept}
-    outcome: Outcome = "kept" if "web" in kept else "rescued" if kept else "dropped"
+    outcome: Outcome = "kept" if "web" in kept else "replaced" if kept else "dropped"
     return Decision(row["key"], texts, outcome, row["reason"], known)

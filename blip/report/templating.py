@@ -14,13 +14,13 @@ from blip.report.decision import DROPPED, ORIGINS, OUTCOMES, REASONS, Decision, 
 from blip.report.provenance import duration
 
 GROUPS: tuple[tuple[Outcome, bool | None, str], ...] = (
-    ("rescued", False, "Rescued: wrong text replaced by a synthetic caption"),
+    ("replaced", False, "Replaced: wrong text dropped, synthetic caption kept"),
     ("kept", True, "Kept: right text"),
     ("dropped", False, "Dropped: wrong text, and nothing better found"),
     ("kept", False, "Kept all the same: wrong text"),
-    ("rescued", True, "Right text dropped for a synthetic caption"),
+    ("replaced", True, "Right text dropped for a synthetic caption"),
     ("dropped", True, "Right text dropped with its picture"),
-    ("rescued", None, "Rescued: web text dropped, synthetic caption kept"),
+    ("replaced", None, "Replaced: web text dropped, synthetic caption kept"),
     ("dropped", None, "Dropped: no text kept"),
     ("kept", None, "Kept: web text"),
 )

@@ -69,10 +69,10 @@ def test_there_is_no_audit_before_capfilt_has_run(tmp_path: Path) -> None:
     assert read_audit(tmp_path, tmp_path, seed=7) is None
 
 
-def test_pictures_are_kept_rescued_or_dropped(tmp_path: Path) -> None:
+def test_pictures_are_kept_replaced_or_dropped(tmp_path: Path) -> None:
     audit = read(tmp_path)
-    assert (audit.count("kept"), audit.count("rescued"), audit.count("dropped")) == (2, 2, 1)
-    assert audit.count("rescued", right=False) == 1
+    assert (audit.count("kept"), audit.count("replaced"), audit.count("dropped")) == (2, 2, 1)
+    assert audit.count("replaced", right=False) == 1
     assert (audit.judged("synthetic"), audit.kept("synthetic"), audit.both) == (5, 3, 1)
 
 
@@ -114,7 +114,7 @@ def test_a_few_of_each_outcome_are_chosen_by_seed(tmp_path: Path) -> None:
     bootstrapped, web = write(tmp_path, copies=20)
     first, again, other = (read_audit(bootstrapped, web, seed=seed, shown=4) for seed in (7, 7, 8))
     assert first and again and other
-    assert len(first.chosen["rescued", False]) == 4
+    assert len(first.chosen["replaced", False]) == 4
     assert first.chosen == again.chosen
     assert first.chosen != other.chosen
     assert first.sample == again.sample != other.sample
@@ -187,8 +187,8 @@ def test_an_audit_with_other_columns_is_named(tmp_path: Path) -> None:
 def test_texts_whose_truth_is_not_known_are_neither_right_nor_wrong() -> None:
     kinds = {("kept", True): 6, ("kept", False): 2, ("dropped", False): 4, ("kept", None): 88}
     audit = Audit(outcomes=Counter(kinds))  # type: ignore[arg-type]
-    assert (audit.known(), audit.known("kept"), audit.known("rescued")) == (12, 8, 0)
-    assert (audit.wrong_share(), audit.wrong_share("kept"), audit.wrong_share("rescued")) == (
+    assert (audit.known(), audit.known("kept"), audit.known("replaced")) == (12, 8, 0)
+    assert (audit.wrong_share(), audit.wrong_share("kept"), audit.wrong_share("replaced")) == (
         6 / 12,
         2 / 8,
         0,

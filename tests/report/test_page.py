@@ -161,6 +161,12 @@ def test_a_dropped_text_is_struck_out_and_a_kept_one_is_not(whole: str) -> None:
     assert re.search(r'<span class="said" title="[^"]*">thing \d+</span>', whole)
 
 
+def test_a_text_that_a_synthetic_caption_replaces_is_not_called_rescued(whole: str) -> None:
+    """Rescued are pictures that keep a caption which is right, `capfilt.rescued`; these are all that keep one."""
+    assert "Replaced: wrong text dropped, synthetic caption kept" in whole
+    assert "escued" not in whole
+
+
 def test_an_answer_that_some_people_gave_is_shown_with_its_accuracy(
     finished: Path, settings: Settings, facts: RunFacts
 ) -> None:

@@ -1,4 +1,4 @@
-"""Clips: frames spread evenly over the length.
+"""Clips: frames spread evenly over the length, turned as a player shows them.
 
 eight = frames(Path("clip.mp4").read_bytes(), 8)      # list of uint8 [H, W, 3]
 """
@@ -40,7 +40,7 @@ def frames(data: bytes | Path, count: int, max_pixels: int = MAX_PIXELS) -> list
     decoded: dict[int, NDArray[np.uint8]] = {}
     for index, frame in enumerate(_decode(data)):
         if index in wanted:
-            decoded[index] = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+            decoded[index] = _upright(frame)
         if index >= wanted[-1]:
             break
     if wanted[-1] not in decoded:
@@ -51,6 +51,12 @@ def frames(data: bytes | Path, count: int, max_pixels: int = MAX_PIXELS) -> list
 def middle_frame(data: bytes | Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """The frame in the middle of a clip, `uint8 [H, W, 3]`."""
     return frames(data, 1, max_pixels)[0]
+
+
+def _upright(frame: VideoFrame) -> NDArray[np.uint8]:
+    """The picture, turned as the clip says: phones write portraits lying on their side."""
+    picture = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
 
 
 def _count_frames(data: bytes, max_pixels: int) -> int:

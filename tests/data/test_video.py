@@ -1,4 +1,5 @@
 import io
+import struct
 from pathlib import Path
 
 import av
@@ -40,6 +41,34 @@ def test_short_clips_repeat_frames() -> None:
 def test_the_middle_frame_is_in_the_middle(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(clip(9))
     assert numbers([middle_frame(tmp_path / "clip.mp4")]) == [4]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shape", "corner"),
+    [
+        ((1, 0, 0, 0, 1, 0, 0, 0), (32, 64), (0, 0)),
+        ((0, 1, 0, -1, 0, 0, 32, 0), (64, 32), (0, -1)),  # a phone's portrait: a quarter turn clockwise
+        ((0, -1, 0, 1, 0, 0, 0, 64), (64, 32), (-1, 0)),
+        ((-1, 0, 0, 0, -1, 0, 64, 32), (32, 64), (-1, -1)),
+    ],
+)
+def test_a_clip_that_lies_on_its_side_is_turned(
+    matrix: tuple[int, ...], shape: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:16, :16] = 255
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mov") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    data = buffer.getvalue()
+    place = data.index(b"tkhd") + 44
+    turn = struct.pack(">9i", *(value << 16 for value in matrix), 1 << 30)
+    found = middle_frame(data[:place] + turn + data[place + len(turn) :])
+    assert found.shape == (*shape, 3) and found.flags.c_contiguous
+    assert [tuple(at) for at in ((0, 0), (0, -1), (-1, 0), (-1, -1)) if found[at].mean() > 128] == [corner]
 
 
 STREAM = b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"

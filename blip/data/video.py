@@ -4,7 +4,10 @@ eight = frames(Path("clip.mp4").read_bytes(), 8)      # list of uint8 [H, W, 3]
 """
 
 import io
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -18,6 +21,7 @@ from blip.data.decode import MAX_PIXELS, BadMedia
 
 # No playlists, which lead to other files, and no descriptions of streams, whose packets would be waited for.
 FORMATS = "mov,mp4,matroska,webm,avi"
+ROUNDING = Fraction(2, 1000)  # seconds by which frames of an even rate differ, as formats round them
 
 
 class BadVideo(BadMedia):
@@ -25,7 +29,7 @@ class BadVideo(BadMedia):
 
 
 def frames(data: bytes | Path, count: int, max_pixels: int = MAX_PIXELS) -> list[NDArray[np.uint8]]:
-    """`count` RGB frames, the middles of `count` equal parts of the clip; short clips repeat frames.
+    """`count` RGB frames, those seen in the middles of `count` equal parts of the clip's time; short clips repeat some.
 
     Decodes forward from the start: a seek would land on key frames only.
 
@@ -35,8 +39,8 @@ def frames(data: bytes | Path, count: int, max_pixels: int = MAX_PIXELS) -> list
     data = data.read_bytes() if isinstance(data, Path) else data
     if not data:
         raise BadVideo("empty", "0 bytes")
-    total = _count_frames(data, max_pixels)
-    wanted = [min(total - 1, int((part + 0.5) * total / count)) for part in range(count)]
+    times = _times(data, max_pixels)
+    wanted = _middles(times, count)
     decoded: dict[int, NDArray[np.uint8]] = {}
     for index, frame in enumerate(_decode(data)):
         if index in wanted:
@@ -44,7 +48,7 @@ def frames(data: bytes | Path, count: int, max_pixels: int = MAX_PIXELS) -> list
         if index >= wanted[-1]:
             break
     if wanted[-1] not in decoded:
-        raise BadVideo("truncated", f"{len(data)} bytes: fewer frames than the {total} announced")
+        raise BadVideo("truncated", f"{len(data)} bytes: fewer frames than the {len(times) - 1} announced")
     return [decoded[index] for index in wanted]
 
 
@@ -59,8 +63,17 @@ def _upright(frame: VideoFrame) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
 
 
-def _count_frames(data: bytes, max_pixels: int) -> int:
-    """Packets of the first video stream, read without decoding them."""
+def _middles(times: Sequence[int], count: int) -> list[int]:
+    """The frames that are seen in the middles of `count` equal parts of the time."""
+    first, length = times[0], times[-1] - times[0]
+    return [bisect_right(times, first + (2 * part + 1) * length // (2 * count)) - 1 for part in range(count)]
+
+
+def _times(data: bytes, max_pixels: int) -> Sequence[int]:
+    """When each frame of the first video stream begins and the last one ends, read without decoding them.
+
+    In the stream's units, or in frames where all are seen equally long.
+    """
     try:
         with _open(data) as container:
             if not container.streams.video:
@@ -70,12 +83,26 @@ def _count_frames(data: bytes, max_pixels: int) -> int:
                 raise BadVideo("not_a_video", f"{len(data)} bytes whose video stream is of no known codec")
             if stream.width * stream.height > max_pixels:
                 raise BadVideo("too_large", f"frames of {stream.width} x {stream.height} pixels")
-            total = sum(1 for packet in container.demux(stream) if packet.size)
+            shown = [(packet.pts, packet.duration or 0) for packet in container.demux(stream) if packet.size]
+            tick = stream.time_base or Fraction(1)
     except FFmpegError as error:
         raise BadVideo("not_a_video", f"{len(data)} bytes that begin with {data[:8]!r}: {error}") from None
-    if not total:
+    if not shown:
         raise BadVideo("empty", f"{len(data)} bytes without a frame")
-    return total
+    return _in_order(shown, tick)
+
+
+def _in_order(shown: list[tuple[int | None, int]], tick: Fraction) -> Sequence[int]:
+    """The times of frames that are told as (beginning, duration), in units of `tick` seconds."""
+    even = range(len(shown) + 1)
+    told = sorted((begin, duration) for begin, duration in shown if begin is not None)
+    if len(told) < len(shown):
+        return even
+    begins = [begin for begin, _ in told]
+    step = begins[-1] - begins[-2] if len(begins) > 1 else 1
+    times = [*begins, begins[-1] + (told[-1][1] or step)]
+    steps = [after - before for before, after in pairwise(times)]
+    return even if (max(steps) - min(steps)) * tick <= ROUNDING else times
 
 
 def _open(data: bytes) -> InputContainer:

@@ -1,12 +1,13 @@
 import io
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from blip.data.video import BadVideo, frames, middle_frame
+from blip.data.video import BadVideo, _in_order, _middles, frames, middle_frame
 
 
 def clip(count: int, side: int = 64, kind: str = "mp4") -> bytes:
@@ -36,6 +37,40 @@ def test_frames_are_spread_evenly() -> None:
 def test_short_clips_repeat_frames() -> None:
     assert numbers(frames(clip(2), 4)) == [0, 0, 1, 1]
     assert numbers(frames(clip(1), 3)) == [0, 0, 0]
+
+
+def shown_for(lengths: list[int], kind: str = "mp4") -> bytes:
+    """A clip whose frame n is grey at 10 + 8 n and seen for so many hundredths of a second."""
+    buffer, begin = io.BytesIO(), 0
+    with av.open(buffer, "w", format=kind) as container:
+        stream = container.add_stream("mpeg4", rate=100)
+        stream.width = stream.height = 64
+        stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, 100)
+        packets = []
+        for number, length in enumerate(lengths):
+            grey = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 10 + 8 * number, np.uint8), format="rgb24")
+            grey.pts, grey.time_base = begin, Fraction(1, 100)
+            begin += length
+            packets += stream.encode(grey)
+        packets += stream.encode()
+        for packet, length in zip(packets, lengths, strict=True):
+            packet.duration = length
+            container.mux(packet)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["mp4", "matroska"])
+def test_frames_are_spread_over_the_time_and_not_over_the_frames(kind: str) -> None:
+    assert numbers(frames(shown_for([4] * 10 + [980, 980], kind), 8)) == [10, 10, 10, 10, 11, 11, 11, 11]
+    assert numbers(frames(shown_for([100, 10, 10, 10, 270], kind), 4)) == [0, 4, 4, 4]
+    assert numbers(frames(shown_for([10] * 8, kind), 4)) == [1, 3, 5, 7]
+
+
+@pytest.mark.parametrize("rate", [24, 30, 60, Fraction(30000, 1001)])
+def test_times_that_a_format_rounds_are_of_an_even_rate(rate: int | Fraction) -> None:
+    begins = [round(1000 * number / rate) for number in range(40)]
+    shown = [(begin, round(1000 / rate)) for begin in begins]
+    assert _middles(_in_order(shown, Fraction(1, 1000)), 20) == list(range(1, 40, 2))
 
 
 def test_the_middle_frame_is_in_the_middle(tmp_path: Path) -> None:

@@ -279,6 +279,19 @@ def test_copies_of_a_file_are_set_aside_and_many_of_them_stop(check: Check) -> N
     )
 
 
+def test_a_threshold_below_a_percent_is_said_as_it_is(check: Check) -> None:
+    copies = [replace(captioned(50 + n, "again"), media=sample(0).media) for n in range(2)]
+    odd = captioned(60, "собака", origin="human")
+    bare = sample(61, captions=())
+    shares = ("max_duplicate_share", "max_near_duplicate_share", "max_non_ascii_share", "min_letter_share")
+    thresholds = dict.fromkeys((*shares, "max_excluded_share"), 0.0025)
+    verdict = check([*good(20), *copies, odd, bare], **thresholds)
+    demands = {finding.rule.name: finding.rule.demand for finding in verdict.findings}
+    for name in (*shares, "has_captions"):
+        assert " 0.25% of the " in demands[name], name
+    assert verdict.problems[-1].startswith("max_excluded_share: at most 0.25% of the samples are set aside;")
+
+
 def test_a_pair_is_a_copy_where_both_of_its_pictures_are(check: Check) -> None:
     pictures = [encoded(draw(n)) for n in range(3)]
     sides = {50: (0, 1), 51: (0, 2), 52: (1, 0), 53: (0, 1), 54: (0, 0)}

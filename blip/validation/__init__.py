@@ -66,7 +66,7 @@ class Verdict:
             counts = Counter(rule for _, rule in self.set_aside).most_common()
             reasons = ", ".join(f"{rule} {count:,}" for rule, count in counts)
             found.append(
-                f"max_excluded_share: at most {self.max_excluded_share:.0%} of the samples are set aside; "
+                f"max_excluded_share: at most {self.max_excluded_share * 100:g}% of the samples are set aside; "
                 f"observed {self.excluded:,} of {self.samples:,} ({reasons}). Way out: mend the source, or "
                 "loosen these thresholds in params.yaml, section validate"
             )

@@ -179,7 +179,7 @@ def _pictures(source: Source, settings: Validate) -> list[Rule]:
         ),
         Rule(
             "max_duplicate_share",
-            f"at most {settings.max_duplicate_share:.0%} of the files came before",
+            f"at most {settings.max_duplicate_share * 100:g}% of the files came before",
             "ExpectColumnValuesToBeInSet",
             {"column": "duplicate", "value_set": [0], "mostly": 1 - settings.max_duplicate_share},
             sets_aside=True,
@@ -197,7 +197,7 @@ def _near_duplicates(settings: Validate) -> list[Rule]:
     return [
         Rule(
             "max_near_duplicate_share",
-            f"at most {share:.0%} of the pictures look like one before "
+            f"at most {share * 100:g}% of the pictures look like one before "
             f"({settings.near_duplicate_bits} of 64 bits of the hash differ at most)",
             "ExpectColumnValuesToBeInSet",
             {"column": "near_duplicate", "value_set": [0], "mostly": 1 - share},
@@ -221,13 +221,13 @@ def _captions(source: Source, settings: Validate, samples: int) -> list[Rule]:
         _warning("caption_words_max", f"a caption has at most {most} words", "shortest_caption", high=most),
         _warning(
             "max_non_ascii_share",
-            f"at most {settings.max_non_ascii_share:.0%} of the characters of a caption are beyond ASCII",
+            f"at most {settings.max_non_ascii_share * 100:g}% of the characters of a caption are beyond ASCII",
             "non_ascii_share",
             high=settings.max_non_ascii_share,
         ),
         _warning(
             "min_letter_share",
-            f"at least {settings.min_letter_share:.0%} of the characters of a caption, spaces apart, are letters",
+            f"at least {settings.min_letter_share * 100:g}% of the characters of a caption, spaces apart, are letters",
             "letter_share",
             low=settings.min_letter_share,
         ),
@@ -249,7 +249,7 @@ def _at_least_one(what: str, settings: Validate) -> Rule:
     share = settings.max_excluded_share
     return Rule(
         f"has_{what}",
-        f"at most {share:.0%} of the samples have no {what}",
+        f"at most {share * 100:g}% of the samples have no {what}",
         "ExpectColumnValuesToBeBetween",
         {"column": what, "min_value": 1, "mostly": 1 - share},
         sets_aside=True,

@@ -66,7 +66,7 @@ NODES = {
     "capfilt": Node(417, 2.5, 84, "capfilt", "keeps, drops"),
     "pretrain_bootstrapped": Node(523, 1.5, 116, "pretrain_\nbootstrapped", "from the start"),
     "rounds": Node(523, 3.0, 116, "rounds", "again, if asked"),
-    "finetune@captioning": Node(679, 1.0, 104, "captioning", "kept pairs"),
+    "finetune@captioning": Node(679, 1.0, 104, "captioning", "human pairs"),
     "finetune@vqa": Node(679, 2.1, 104, "vqa", "questions"),
     "finetune@retrieval": Node(679, 3.5, 104, "retrieval", "kept pairs"),
     "evaluate@captioning": Node(829, 0, 120, "captioning", "CIDEr, exact"),

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+from blip.config import load_settings
 from blip.config.graph import PHASES, STAGES
 from blip.report.graph import COLUMNS, HEIGHT, NODES, WIDTH, Cell, draw, draw_alone
 
@@ -19,6 +20,14 @@ def test_every_stage_and_every_phase_has_its_place() -> None:
 def test_the_picture_of_the_readme_is_up_to_date() -> None:
     picture = (ROOT / "docs/pipeline.svg").read_text(encoding="utf-8")
     assert picture == draw_alone(), "python -m blip.report.graph docs/pipeline.svg"
+
+
+def test_the_picture_says_what_each_fine_tuning_of_pairs_reads() -> None:
+    tuned = load_settings(ROOT / "params.yaml").finetune
+    assert tuned.captioning is not None and tuned.retrieval is not None
+    for name, data in {"captioning": tuned.captioning.data, "retrieval": tuned.retrieval.data}.items():
+        read = "kept pairs" if "bootstrapped" in data else "human pairs"
+        assert NODES[f"finetune@{name}"].note == read
 
 
 def test_the_picture_is_well_formed_and_has_colours_for_light_and_dark() -> None:

@@ -85,7 +85,9 @@ def _asked_others(groups: Iterable[Shown]) -> bool:
 
 
 def _probability(value: float) -> str:
-    """With two decimals, or three where it is so small that a threshold may still be below it."""
+    """With two decimals, or more where it is so near to 0 or 1 that a threshold may still be beyond it."""
+    if value >= 0.995:
+        return probability_text(value)
     if value >= 0.01:
         return f"{value:.2f}"
     return f"{value:.3f}" if value >= 0.0005 else "<0.001"

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from html import escape
 from pathlib import Path
 
 import pyarrow as pa
@@ -193,6 +194,23 @@ def test_texts_whose_truth_is_not_known_are_neither_right_nor_wrong() -> None:
         2 / 8,
         0,
     )
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (0.0001, "<0.001"),
+        (0.004, "0.004"),
+        (0.5, "0.50"),
+        (0.9949, "0.99"),
+        (0.9958, "0.996"),
+        (0.99968, "0.99968"),
+    ],
+)
+def test_a_score_just_below_a_threshold_near_1_does_not_read_as_1(score: float, said: str) -> None:
+    text = Text("red apple", "web", score, neighbours=0.0, likelihood=0.0, reason="no_match")
+    macros = environment().get_template("bootstrapping.html.j2").module
+    assert f'<span class="score">{escape(said)}</span>' in macros.judged(text)  # type: ignore[attr-defined]
 
 
 def test_the_page_says_of_how_many_pictures_the_truth_is_known() -> None:

@@ -21,12 +21,13 @@ import torch
 
 from blip.atomic import atomic_path, write_json
 from blip.capfilt.arms import CHOICES, is_arm, write_arms
-from blip.capfilt.bootstrap import AUDIT_FILE, count
+from blip.capfilt.bootstrap import AUDIT_FILE
 from blip.capfilt.inputs import Pairs
 from blip.config import Settings
 from blip.config.places import DATASETS, REPORTS, RUNS, VALIDATED, VOCABULARY
 from blip.data.kept import code_digest, digest_of
 from blip.data.pairs import PairsDataset
+from blip.data.parquet import read_batches
 from blip.errors import BadArguments
 from blip.lock import hold, let_go
 from blip.model.api import Blip
@@ -202,8 +203,9 @@ def mixture(settings: Settings, arm: str) -> dict[str, float]:
 
 
 def _kept_texts() -> int:
-    tally = count(DATASETS / "bootstrapped")
-    return tally.web_kept + tally.synthetic_kept
+    """What the bootstrapped dataset has of the pool: a text that two of a picture say is in it once."""
+    kept = read_batches(DATASETS / "bootstrapped" / AUDIT_FILE, ["kept"])
+    return sum(len(batch.column("kept").flatten()) for batch in kept)
 
 
 def measure(settings: Settings, model: Blip) -> dict[str, float]:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
@@ -155,6 +157,15 @@ def test_repeated_has_as_many_web_texts_as_capfilt_keeps(project: Settings) -> N
     kept = sum(len(s.captions) for s in PairsDataset.open("data/datasets/bootstrapped").samples())
     human = sum(len(s.captions) for s in PairsDataset.open("data/datasets/human").samples())
     assert ablation.mixture(project, "repeated") == {"human": 1.0, "web": max((kept - human) / 20, 1.0)}
+
+
+def test_a_caption_that_repeats_another_text_of_its_picture_gives_repeated_no_text(project: Settings) -> None:
+    path = Path("data/datasets/bootstrapped/audit.parquet")
+    table = pq.read_table(path)
+    texts = {"web_kept": [True], "synthetic_kept": [True, True], "kept": ["a red apple", "an apple"]}
+    rows = [row | texts for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    assert ablation.mixture(project, "repeated") == {"human": 1.0, "web": 2.0}
 
 
 def test_an_arm_that_is_none_is_named(project: Settings) -> None:

@@ -56,10 +56,11 @@ class Audit:
     Attributes:
         outcomes: pictures by (outcome, whether the web text was right; None: not known).
         texts: texts by (origin, why they were dropped; "": they were kept).
+        once: kept texts by origin, none twice for a picture: what the dataset has of the pool.
         reasons: dropped pictures by the reason.
         histograms: counts by bin of (score, texts), such as ("score", "web right"); the scores' RANGES.
         noise: wrong web texts by kind of noise, as (all, kept).
-        both: pictures whose web text and synthetic caption were both kept.
+        both: pictures that have a web text and, with other words, a synthetic caption.
         sources: what was kept of each source; `told_by` says how the source is known ("": it is not).
         chosen: decisions to show, by (outcome, right).
         sample: decisions to show, of the whole pool.
@@ -67,6 +68,7 @@ class Audit:
 
     outcomes: Counter[Group] = field(default_factory=Counter)
     texts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    once: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     histograms: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     noise: dict[str, list[int]] = field(default_factory=dict)
@@ -111,6 +113,11 @@ class Audit:
         return self.texts[origin, ""]
 
     @property
+    def repeated(self) -> int:
+        """Kept texts that say what another kept one of their picture says."""
+        return sum(number for (_, reason), number in self.texts.items() if not reason) - self.once.total()
+
+    @property
     def text_reasons(self) -> list[str]:
         """The reasons for which texts were dropped, the commonest first."""
         totals: Counter[str] = Counter()
@@ -122,6 +129,7 @@ class Audit:
         """Add the counts over further pictures."""
         self.outcomes.update(other.outcomes)
         self.texts.update(other.texts)
+        self.once.update(other.once)
         self.reasons.update(other.reasons)
         self.both += other.both
         self.sources.add(other.sources)
@@ -228,9 +236,11 @@ def _count(audit: Audit, row: dict[str, Any], decision: Decision) -> None:
     known = decision.known
     audit.outcomes[decision.outcome, known.right] += 1
     audit.texts.update((text.origin, text.reason) for text in decision.texts)
+    kept = [text.origin for text in decision.kept]
+    audit.once.update(kept)
+    audit.both += len(set(kept)) == 2
     if decision.outcome == "dropped":
         audit.reasons[decision.reason] += 1
-    audit.both += {text.origin for text in decision.texts if text.kept} == {"web", "synthetic"}
     audit.sources.count(decision)
     _bin(audit, row, known.right)
     if known.right is False and known.noise:

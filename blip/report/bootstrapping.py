@@ -77,7 +77,7 @@ class Bootstrapping:
         """What one wants to know first."""
         audit = self.audit
         kept = audit.pictures - audit.count("dropped")
-        web, synthetic = audit.kept("web"), audit.kept("synthetic")
+        web, synthetic = audit.once["web"], audit.once["synthetic"]
         stay = f"{kept:,} of {audit.pictures:,} pictures stay"
         texts = f"{web:,} web text{'' if web == 1 else 's'}"
         return f"{stay}, with {texts} and {synthetic:,} synthetic caption{'' if synthetic == 1 else 's'}"
@@ -112,6 +112,7 @@ class Bootstrapping:
                 origin: {
                     "judged": audit.judged(origin),
                     "kept": audit.kept(origin),
+                    "once": audit.once[origin],
                     "dropped": {
                         why: number for why in audit.text_reasons if (number := audit.texts[origin, why])
                     },
@@ -177,7 +178,10 @@ def _texts(audit: Audit) -> str:
             (title, f"{judged:,}", f"{kept:,}", _percent(kept / judged if judged else None), *dropped)
         )
     why = [f"dropped: {REASONS.get(reason, reason)}" for reason in audit.text_reasons]
-    return _table(("Texts", "all", "kept", "share", *why), rows)
+    table = _table(("Texts", "all", "kept", "share", *why), rows)
+    if not audit.repeated:
+        return table
+    return f"{table}\n\nKept texts that repeat another one of their picture, in the dataset once: {audit.repeated:,}."
 
 
 def _sources(audit: Audit) -> str:

@@ -77,6 +77,21 @@ def test_pictures_are_kept_replaced_or_dropped(tmp_path: Path) -> None:
     assert (audit.judged("synthetic"), audit.kept("synthetic"), audit.both) == (5, 3, 1)
 
 
+def test_a_caption_that_repeats_the_kept_web_text_is_no_further_text(tmp_path: Path) -> None:
+    bootstrapped, web = write(tmp_path)
+    rows = pq.read_table(bootstrapped / "audit.parquet").to_pylist()
+    rows[0] |= {"web_texts": ["Red  apple"], "synthetic_texts": ["red apple"]}
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), bootstrapped / "audit.parquet")
+
+    audit = read_audit(bootstrapped, web, seed=7)
+
+    assert audit
+    assert audit.once == {"web": 2, "synthetic": 2}
+    assert (audit.kept("web"), audit.kept("synthetic"), audit.both, audit.repeated) == (2, 3, 0, 1)
+    macros = environment().get_template("bootstrapping.html.j2").module
+    assert "in the dataset once: 1." in macros.text_table(audit)  # type: ignore[attr-defined]
+
+
 def test_what_is_dropped_is_counted_by_reason(tmp_path: Path) -> None:
     audit = read(tmp_path)
     assert audit.texts["web", "no_match"] == 3

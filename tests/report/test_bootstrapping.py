@@ -8,7 +8,7 @@ import pytest
 from blip.capfilt.bootstrap import bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt
-from blip.data.pairs import Caption, PairsWriter, Sample
+from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from blip.errors import BlipError
 from blip.report.bootstrapping import Bootstrapping
 from blip.report.decision import log_odds
@@ -103,6 +103,29 @@ def test_the_counts_are_those_of_the_dataset(folder: Path, made: Bootstrapping, 
     for texts in counts["texts"].values():
         assert texts["judged"] == texts["kept"] + sum(texts["dropped"].values())
     assert f"{made.samples} of 6 pictures stay" in page.text
+
+
+def test_the_headline_counts_the_texts_that_the_dataset_has(folder: Path, tmp_path: Path) -> None:
+    """Of four captions of a picture that are written without chance three are the first one again."""
+    copied = Models(folder / "captioner", (folder / "filter",))
+    how = CapFilt.model_validate(
+        {"threshold": 0.0, "min_tokens": 1, "max_tokens": 2, "captions_per_image": 4, "top_p": 0.01}
+    )
+    bootstrap(Order(Pairs(folder / "web"), None, copied, how), tmp_path / "made")
+    made = Bootstrapping.open(folder / "web", tmp_path / "made", seed=0, shown=1)
+
+    origins = [
+        one.origin for sample in PairsDataset.open(tmp_path / "made").samples() for one in sample.captions
+    ]
+
+    web, synthetic = origins.count("web"), origins.count("synthetic")
+    assert (made.counts["texts"]["web"]["once"], made.counts["texts"]["synthetic"]["once"]) == (
+        web,
+        synthetic,
+    )
+    assert f"{web} web texts and {synthetic} synthetic captions" in made.headline
+    assert made.audit.repeated == made.audit.kept("web") + made.audit.kept("synthetic") - len(origins) > 0
+    assert f"in the dataset once: {made.audit.repeated}." in made.markdown()
 
 
 def test_sources_are_in_the_page_and_in_the_tables(made: Bootstrapping, page: Reader) -> None:

@@ -147,7 +147,7 @@ def row_of(case: Case, folder: Path, steps: int) -> list[str]:
         return str(Interval.of([runs["C+F"][seed][name] - runs[base][seed][name] for seed in seeds]))
 
     def share(name: str) -> str:
-        return f"{found[name]:.0%}"
+        return f"{found[name]:.0%}" if name in found else "-"
 
     return [
         f"{wrong:.0%}",

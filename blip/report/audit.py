@@ -100,9 +100,13 @@ class Audit:
         """Pictures with an outcome (None: any) of whose web text is known whether it is right."""
         return self.count(outcome, right=True) + self.count(outcome, right=False)
 
-    def wrong_share(self, outcome: Outcome | None = None) -> float:
-        """The share of wrong texts among the web texts with an outcome (None: before filtering), as far as is known."""
-        return self.count(outcome, right=False) / max(1, self.known(outcome))
+    def wrong_share(self, outcome: Outcome | None = None) -> float | None:
+        """The share of wrong texts among the web texts with an outcome (None: before filtering), as far as is known.
+
+        None where nothing is known of any.
+        """
+        known = self.known(outcome)
+        return self.count(outcome, right=False) / known if known else None
 
     def judged(self, origin: str) -> int:
         """All texts of an origin."""

@@ -1,6 +1,7 @@
 """What the stages that bootstrap share: clean the web pool with a captioner and a filter, and say what became of it."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from blip.data.text import clean_caption
 from blip.data.truth import MATCHED, is_matched
 from blip.model.device import device_of
 from blip.tasks.captioning import is_exact
-from blip.tasks.matching import as_mask, precision_recall, roc_auc
+from blip.tasks.matching import as_mask, precision_recall, roc_auc, share_of
 from blip.tracking.measured import Scores, measured
 from blip.training.launch.crew import Crew, current_crew
 from blip.training.launch.place import Place
@@ -127,7 +128,8 @@ def _kept_figures(tally: Tally) -> dict[str, float]:
 def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
     """Filter and captioner against what is known of the web pool; empty where nothing is (real data).
 
-    Only pictures whose truth is known count. The area under the curve is left out where all texts match, or none does.
+    Only pictures whose truth is known count. The area under the curve is left out where all texts match, or none does,
+    and a share of texts where there are none.
     ``filter.*`` is over the web texts; ``capfilt.synthetic_right`` is the share of synthetic captions that are the
     picture's true label, before and after filtering; ``capfilt.rescued`` the share of the pictures with a wrong web
     text that keep a caption which is.
@@ -161,14 +163,14 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
     passed = [right for each in captions for right, was_kept in each if was_kept]
     named = as_mask([any(right and was_kept for right, was_kept in each) for each in captions])
     precision, recall = precision_recall(kept, matched)
-    return {
-        **aucs,
+    shares = {
         "filter.precision": precision,
         "filter.recall": recall,
-        "capfilt.synthetic_right": sum(written) / max(len(written), 1),
-        "capfilt.synthetic_right_kept": sum(passed) / max(len(passed), 1),
-        "capfilt.rescued": (named & ~matched).sum().item() / max(int((~matched).sum()), 1),
+        "capfilt.synthetic_right": share_of(sum(written), len(written)),
+        "capfilt.synthetic_right_kept": share_of(sum(passed), len(passed)),
+        "capfilt.rescued": share_of(int((named & ~matched).sum()), int((~matched).sum())),
     }
+    return aucs | {name: share for name, share in shares.items() if not math.isnan(share)}
 
 
 def _captions(row: Row, label: str) -> list[tuple[bool, bool]]:

@@ -7,6 +7,7 @@ trained: by the ITM head, and by the embeddings, each of the whole picture. By w
 `blip.capfilt.calibration` measures.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -142,9 +143,14 @@ def accuracy(probability_N: Tensor, matched_N: Tensor) -> float:
 
 
 def precision_recall(kept_N: Tensor, matched_N: Tensor) -> tuple[float, float]:
-    """Of the kept texts how many match, and of the matching how many are kept."""
-    both = (kept_N & matched_N).sum().item()
-    return both / max(int(kept_N.sum()), 1), both / max(int(matched_N.sum()), 1)
+    """Of the kept texts how many match, and of the matching how many are kept; no numbers where there are none."""
+    both = int((kept_N & matched_N).sum())
+    return share_of(both, int(kept_N.sum())), share_of(both, int(matched_N.sum()))
+
+
+def share_of(some: int, all_: int) -> float:
+    """How large a part some of all are; no number where there are none."""
+    return some / all_ if all_ else math.nan
 
 
 def as_mask(values: list[bool]) -> Tensor:

@@ -207,7 +207,7 @@ def test_texts_whose_truth_is_not_known_are_neither_right_nor_wrong() -> None:
     assert (audit.wrong_share(), audit.wrong_share("kept"), audit.wrong_share("replaced")) == (
         6 / 12,
         2 / 8,
-        0,
+        None,
     )
 
 

@@ -1,11 +1,14 @@
 """The page: whole, self-contained, and plain about what is missing."""
 
+import json
 import math
 import re
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from blip.config import Settings, load_settings
@@ -230,6 +233,24 @@ def test_a_pool_without_known_truth_is_shown_without(
     text = Reader(page(finished, settings, facts, charts=False)).text
     assert "web texts were kept" in text
     assert "Right web texts" not in text
+
+
+def test_where_no_web_text_is_kept_none_of_the_kept_is_said_to_be_wrong(
+    finished: Path, settings: Settings, facts: RunFacts
+) -> None:
+    path = finished / "data/datasets/bootstrapped/audit.parquet"
+    table = pq.read_table(path)
+    nothing = {"web_kept": [False], "web_reason": ["no_match"], "synthetic_kept": [False]}
+    rows = [row | nothing | {"synthetic_reason": ["no_match"]} for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    metrics = finished / "metrics/capfilt.json"
+    figures = json.loads(metrics.read_text())
+    del figures["filter.precision"], figures["capfilt.synthetic_right_kept"]
+    metrics.write_text(json.dumps(figures | {"filter.recall": 0.0}))
+    text = Reader(page(finished, settings, facts, charts=False)).text
+    assert "50.0% were wrong before filtering, and none was kept." in text
+    assert "at the threshold of 0.5, no web text is kept." in text
+    assert "Exactly the true label are 41.0% of all synthetic captions; sentences" in text
 
 
 def test_a_missing_picture_leaves_a_labelled_gap(finished: Path, settings: Settings, facts: RunFacts) -> None:

@@ -100,6 +100,17 @@ def test_without_any_wrong_text_there_is_no_curve(tmp_path: Path, judged: tuple[
     assert truth_figures(judged[0], tmp_path / "none.parquet") == {}
 
 
+def test_where_nothing_is_kept_there_is_no_share_of_what_is_kept(
+    tmp_path: Path, judged: tuple[PairsDataset, Path]
+) -> None:
+    nothing = {"web_kept": [False], "synthetic_kept": [False, False]}
+    rows = [row | nothing for row in pq.read_table(judged[1]).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "nothing.parquet")
+    figures = truth_figures(judged[0], tmp_path / "nothing.parquet")
+    assert figures.keys().isdisjoint({"filter.precision", "capfilt.synthetic_right_kept"})
+    assert (figures["filter.recall"], figures["capfilt.rescued"]) == (0, 0)
+
+
 def test_of_a_pool_whose_truth_is_not_known_no_row_is_read(
     tmp_path: Path, judged: tuple[PairsDataset, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

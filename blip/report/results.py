@@ -85,6 +85,13 @@ AT_RANDOM = (  # figure, what an order at random is expected to reach, the count
     ("video.t2v_r1", "video.chance.t2v_r1", "video.clips", "clips"),
 )
 AUCS = ("filter.validation_auc", "capfilt.validation_auc", "filter.roc_auc")
+# Figures that a stage leaves out where its data cannot tell them: a pool without known truth, no open question
+OF_SOME_DATA = {
+    "vqa.open_accuracy": "evaluate@vqa",
+    "filter.roc_auc": "capfilt",
+    "filter.precision": "capfilt",
+    "filter.recall": "capfilt",
+}
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,11 @@ class Row:
     def passed(self) -> bool | None:
         """Whether the gate is reached; None without a gate or a value."""
         return None if self.gate is None or self.value is None else self.value >= self.gate.minimum
+
+    @property
+    def of_pool(self) -> bool:
+        """Whether it holds the filter against the truth of the web pool."""
+        return self.group == POOL
 
     def share(self, value: float) -> str:
         """How far along its bar a value stands, as CSS says it: `66.3%`."""
@@ -161,8 +173,15 @@ def _is_left_out(figure: str, found: Artefacts) -> bool:
     return stage in found.left_out
 
 
+def _cannot_be_measured(figure: str, found: Artefacts) -> bool:
+    """Whether the stage that measures the figure has run, on data that do not tell it."""
+    return OF_SOME_DATA.get(figure) in found.stages and figure not in found.figures
+
+
 def result_table(found: Artefacts, gates: Mapping[str, Mapping[str, float]]) -> list[Row]:
-    """A row for every figure of LABELS, in their order, but of what is left out; and for every other that a gate names.
+    """A row for every figure of LABELS, in their order, and for every other that a gate names.
+
+    What is left out has none, nor what a stage that has run could not measure and no gate asks for.
 
     Args:
         gates: `register.gate` of the settings, model to figure to minimum.
@@ -172,7 +191,11 @@ def result_table(found: Artefacts, gates: Mapping[str, Mapping[str, float]]) -> 
     }
     figures = found.figures
     known = baselines(figures)
-    names = [name for name in LABELS if not _is_left_out(name, found)]
+    names = [
+        name
+        for name in LABELS
+        if not _is_left_out(name, found) and (name in by_figure or not _cannot_be_measured(name, found))
+    ]
     names += [figure for figure in by_figure if figure not in LABELS]
     return [
         Row(

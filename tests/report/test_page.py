@@ -230,9 +230,11 @@ def test_a_pool_without_known_truth_is_shown_without(
     finished: Path, settings: Settings, facts: RunFacts
 ) -> None:
     (finished / "data/datasets/web/metadata.parquet").unlink()
+    (finished / "metrics/capfilt.json").write_text('{"capfilt.threshold": 0.5, "seconds": 1}')
     text = Reader(page(finished, settings, facts, charts=False)).text
     assert "web texts were kept" in text
     assert "Right web texts" not in text
+    assert "known truth" not in text and "right web texts" not in text
 
 
 def test_where_no_web_text_is_kept_none_of_the_kept_is_said_to_be_wrong(

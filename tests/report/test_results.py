@@ -104,6 +104,24 @@ def test_figures_of_the_pool_stand_in_a_group_that_says_so(finished: Path) -> No
     assert "validation data" in groups["captioner.validation.exact_match"]
 
 
+def test_what_the_data_cannot_tell_has_no_row_unless_a_gate_asks_for_it(finished: Path) -> None:
+    some = {"filter.roc_auc", "filter.precision", "filter.recall", "vqa.open_accuracy"}
+    for stage in ("capfilt", "evaluate_vqa"):
+        path = finished / f"metrics/{stage}.json"
+        figures = json.loads(path.read_text())
+        path.write_text(json.dumps({name: value for name, value in figures.items() if name not in some}))
+    found = read_artefacts(finished)
+    assert some.isdisjoint(row.name for row in result_table(found, {}))
+    asked = result_table(found, {"blip-filter": {"filter.precision": 0.9}})
+    assert [(row.name, row.value) for row in asked if row.of_pool] == [("filter.precision", None)]
+
+
+def test_what_no_stage_has_measured_yet_has_a_row(finished: Path) -> None:
+    (finished / "metrics/capfilt.json").unlink()
+    rows = {row.name: row.value for row in result_table(read_artefacts(finished), {}) if row.of_pool}
+    assert rows == {"filter.roc_auc": None, "filter.precision": None, "filter.recall": None}
+
+
 def test_cider_is_shown_on_its_own_scale(finished: Path) -> None:
     rows = {row.name: row for row in result_table(read_artefacts(finished), {})}
     assert rows["captioning.cider"].shown(5.456) == "5.46"

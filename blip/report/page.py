@@ -21,7 +21,7 @@ from blip.report import figures, gallery, graph, provenance
 from blip.report.artefacts import Artefacts, Curve
 from blip.report.audit import Audit
 from blip.report.chart import Chart
-from blip.report.provenance import RunFacts
+from blip.report.provenance import Model, RunFacts
 from blip.report.results import result_table
 from blip.report.rounds import rounds_table
 from blip.report.templating import environment, groups
@@ -126,12 +126,22 @@ def headline(settings: Settings, found: Artefacts, facts: RunFacts) -> str:
     done = sum(stage in found.stages for stage in stages)
     models = provenance.models(settings, found, facts)
     judged = [model for model in models if model.passed is not None]
-    passed = sum(bool(model.passed) for model in judged)
+    reach = [model for model in judged if model.reaches_gate]
     ran = f"All {done} stages are done" if done == len(stages) else f"{done} of {len(stages)} stages are done"
     if not judged:
         return f"{ran}; no model has been judged yet"
-    verdict = f"all {passed} models" if passed == len(judged) else f"{passed} of {len(judged)} models"
-    return f"{ran}, and {verdict} passed the gate".replace(" of ", "\u00a0of\u00a0")
+    all_ = len(reach) == len(judged)
+    verdict = f"all {len(reach)} models" if all_ else f"{len(reach)} of {len(judged)} models"
+    said = f"{ran}, and {verdict} reach their gate{_champions(reach)}"
+    return said.replace(" of ", "\u00a0of\u00a0")
+
+
+def _champions(reach: list[Model]) -> str:
+    """How many of the models that reach their gate are champions; "" where all are."""
+    champions = sum(model.version == model.champion for model in reach)
+    if champions == len(reach):
+        return ""
+    return f", {champions} of them as champions" if champions else ", none of them as champion"
 
 
 def training_run(stage: str, curve: Curve) -> TrainingRun:

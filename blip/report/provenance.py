@@ -77,6 +77,11 @@ class Model:
     gates: tuple[tuple[str, float, float | None], ...]  # figure, minimum, value
 
     @property
+    def reaches_gate(self) -> bool:
+        """Whether it is in the registry for its own figures, be a champion better or not."""
+        return bool(self.passed) or 0 < self.version != self.champion
+
+    @property
     def outcome(self) -> str:
         """What became of it, in words."""
         if self.passed is None:

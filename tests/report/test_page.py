@@ -4,6 +4,8 @@ import json
 import math
 import re
 import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -215,8 +217,29 @@ def test_the_page_does_without_any_one_stage(
 
 
 def test_the_headline_says_how_it_went(finished: Path, settings: Settings, facts: RunFacts) -> None:
-    said = headline(settings, read_artefacts(finished), facts).replace("\u00a0", " ")
-    assert said == "All 18 stages are done, and 5 of 6 models passed the gate"
+    def said(champions: Mapping[str, int]) -> str:
+        return headline(settings, found, replace(facts, champions=champions)).replace("\u00a0", " ")
+
+    found = read_artefacts(finished)
+    done = "All 18 stages are done, and 5 of 6 models reach their gate"
+    every = {name: int(found.figures[f"register.{name}.version"]) for name in settings.gate}
+    assert said(every) == done
+    assert said(every | {"blip-base": 1}) == f"{done}, 4 of them as champions"
+    assert said({}) == f"{done}, none of them as champion"
+
+
+def test_a_challenger_reaches_its_gate_in_the_headline_as_in_the_results(
+    finished: Path, settings: Settings, facts: RunFacts
+) -> None:
+    path = finished / "metrics/register.json"
+    judged = {"register.blip-captioning.passed": 0.0, "register.blip-captioning.version": 2.0}
+    path.write_text(json.dumps(json.loads(path.read_text()) | judged))
+    found = read_artefacts(finished)
+    champions = {name: int(found.figures[f"register.{name}.version"]) for name in settings.gate}
+    said = headline(settings, found, replace(facts, champions=champions | {"blip-captioning": 1}))
+    assert said.endswith("all 6 models reach their gate, 5\u00a0of\u00a0them as champions")
+    still = headline(settings, found, replace(facts, champions=champions))
+    assert "5\u00a0of\u00a06 models reach their gate" in still, "below its gate, still champion"
 
 
 def test_a_figure_just_below_its_gate_is_seen_to_be_below(finished: Path, facts: RunFacts) -> None:

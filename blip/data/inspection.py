@@ -2,7 +2,7 @@
 
     seen = inspect_dataset(Path("data/datasets/web"))
     seen.histograms["caption words"].bars(limit=12)
-    seen.left_out                                  # by reason: count and examples, of ingest and of validation
+    seen.left_out                                  # by reason: count and examples, of ingest or CapFilt, of validation
     spread(seen.dataset, 24)                       # 24 samples, evenly over all shards
 
 The table is read in batches; the histograms' edges are fixed beforehand, so that nothing else is held.
@@ -25,7 +25,7 @@ from blip.data.parquet import read_batches, read_rows
 from blip.data.quarantine import Quarantined, read_quarantine
 from blip.data.text import EVERY_WORD, clean_caption
 
-INGEST, VALIDATION = "ingest", "validation"
+INGEST, CAPFILT, VALIDATION = "ingest", "capfilt", "validation"
 EXAMPLES = 6  # of a reason
 
 _SIDES = [side for power in range(15) for side in (1 << power, 3 << power >> 1)]  # 1, 2, 3, 4, 6, 8, 12 ...
@@ -37,7 +37,7 @@ _COLUMNS = ["captions", "questions", "origin", "width", "height", "bytes"]
 
 @dataclass
 class LeftOut:
-    """Samples left out for one reason, by ingest (quarantine/) or by validation (validated/NAME.parquet)."""
+    """Samples left out for one reason: by ingest or CapFilt (quarantine/), by validation (validated/NAME.parquet)."""
 
     reason: str
     by: str
@@ -81,13 +81,14 @@ def inspect_dataset(directory: Path) -> Inspection:
     empty = {"captions an image", "caption words"} if not captions else set()
     empty |= {"questions an image"} if not questions else set()
     shown = {name: histogram for name, histogram in histograms.items() if name not in empty}
-    return Inspection(dataset, origins, captions, questions, shown, left_out(directory))
+    return Inspection(dataset, origins, captions, questions, shown, left_out(dataset))
 
 
-def left_out(directory: Path) -> list[LeftOut]:
-    """What ingest refused and what validation set aside, by reason, the most frequent first."""
+def left_out(dataset: PairsDataset) -> list[LeftOut]:
+    """What ingest refused or CapFilt dropped and what validation set aside, by reason, the most frequent first."""
     found: dict[tuple[str, str], LeftOut] = {}
-    for by, stream in ((INGEST, read_quarantine(directory)), (VALIDATION, _set_aside(directory))):
+    maker = CAPFILT if "synthetic_threshold" in dataset.manifest.parameters else INGEST
+    for by, stream in ((maker, read_quarantine(dataset.path)), (VALIDATION, _set_aside(dataset.path))):
         for entry in stream:
             group = found.setdefault((by, entry.reason), LeftOut(entry.reason, by))
             group.count += 1

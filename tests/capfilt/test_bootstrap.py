@@ -24,6 +24,7 @@ from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.capfilt.shard import Tally
 from blip.config import CapFilt
+from blip.data.inspection import inspect_dataset
 from blip.data.jobs import Pool
 from blip.data.manifest import write_manifest
 from blip.data.pairs import Caption, PairsDataset
@@ -59,6 +60,19 @@ def run(
 
 def audit(target: Path) -> list[dict]:
     return pq.read_table(target / AUDIT_FILE).to_pylist()
+
+
+def test_inspection_says_that_capfilt_dropped_what_did_not_pass(
+    web: PairsDataset, models: Models, tmp_path: Path
+) -> None:
+    run(web, tmp_path / "out", models, threshold={"keep": 0.5}, synthetic_threshold=1.0)
+    made = PairsDataset.open(tmp_path / "out")
+    [group] = inspect_dataset(made.path).left_out
+    assert (group.by, group.reason, group.count) == (
+        "capfilt",
+        "no_match",
+        made.manifest.quarantined["no_match"],
+    )
 
 
 def test_every_image_is_in_the_audit_and_what_is_kept_is_in_the_dataset(

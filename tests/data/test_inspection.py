@@ -62,9 +62,9 @@ def test_questions_take_the_place_of_captions(tmp_path: Path) -> None:
 
 
 def test_what_ingest_and_validation_left_out_stands_by_reason(tmp_path: Path) -> None:
-    write(tmp_path / "d", [sample(n) for n in range(4)], refused=9)
+    dataset = write(tmp_path / "d", [sample(n) for n in range(4)], refused=9)
     set_aside(tmp_path, "d", [("key-00001", "min_side", "short_side 20")])
-    groups = left_out(tmp_path / "d")
+    groups = left_out(dataset)
     assert [(g.by, g.reason, g.count, len(g.examples)) for g in groups] == [
         ("ingest", "truncated", 8, 6),
         ("ingest", "empty", 1, 1),
@@ -76,7 +76,7 @@ def test_what_ingest_and_validation_left_out_stands_by_reason(tmp_path: Path) ->
 
 
 def test_before_validation_nothing_is_set_aside(make_dataset: Make) -> None:
-    assert left_out(make_dataset().path) == []
+    assert left_out(make_dataset()) == []
 
 
 @pytest.mark.parametrize(

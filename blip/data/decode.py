@@ -18,7 +18,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from blip.data.header import Header, read_header
+from blip.data.header import Header, lacks_directory, read_header
 from blip.errors import BlipError
 
 MAX_PIXELS = 178_956_970  # what Pillow refuses whatever it is told
@@ -187,6 +187,10 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
+        if lacks_directory(data):
+            raise BadImage(
+                "truncated", f"{len(data)} bytes of a TIFF, which end before its directory"
+            ) from None
         what = f"{len(data)} bytes that begin with {data[:8]!r}"
         if data[4:8] == b"ftyp" and (kind := UNREAD.get(data[8:12])):
             what = f"{len(data)} bytes of {kind}; convert it to JPEG"

@@ -15,6 +15,7 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's start-of-fr
 ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # JPEG's markers without a length
 USUAL_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
 APP1, SCAN = 0xE1, 0xDA
+TIFF = {b"II*\0": "<", b"MM\0*": ">"}  # the mark of each order of bytes
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,16 @@ def _webp(data: bytes) -> Header | None:
         width, height = (1 + int.from_bytes(data[start : start + 3], "little") for start in (24, 27))
         return Header("WEBP", width, height)
     return None
+
+
+def lacks_directory(data: bytes) -> bool:
+    """Whether this begins as a TIFF and ends before its directory does, which often lies behind the pixels."""
+    order = TIFF.get(data[:4])
+    if order is None:
+        return False
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (entries,) = struct.unpack_from(f"{order}H", data, start)
+    except struct.error:
+        return True
+    return start + 2 + 12 * entries > len(data)

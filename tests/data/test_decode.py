@@ -231,6 +231,15 @@ def test_each_kind_of_broken_picture_has_its_reason() -> None:
         assert reason_of(data[: len(data) // 2]) == "truncated"
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg", "tiff_adobe_deflate"])
+def test_a_tiff_cut_before_or_in_the_directory_behind_its_pixels_is_truncated(compression: str) -> None:
+    tiff = saved(Image.fromarray(draw(5, 64, 48)), "TIFF", compression=compression)
+    directory = int.from_bytes(tiff[4:8], "little")
+    for length in (6, directory // 2, directory, directory + 1, directory + 30):
+        assert reason_of(tiff[:length]) == "truncated", length
+    assert reason_of(b"II*\0\x08\0\0\0\0\0") == "not_an_image"
+
+
 @pytest.mark.parametrize("options", MODES)
 def test_a_jpeg_cut_anywhere_is_refused(options: dict) -> None:
     jpeg = saved(Image.fromarray(draw(5, 64, 48)), "JPEG", **options)

@@ -18,6 +18,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from blip.data.grey import in_eight_bits, is_deep, white_is_zero
 from blip.data.header import Header, lacks_directory, read_header
 from blip.errors import BlipError
 
@@ -107,8 +108,10 @@ def divides(data: bytes, header: Header | None) -> bool:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Bring a picture of any mode to upright RGB; what is transparent becomes white."""
-    image = _turned(image)
-    return image if image.mode == "RGB" else Image.fromarray(_strips(image))
+    upright = _turned(image)
+    if upright.mode == "RGB":
+        return upright
+    return Image.fromarray(_strips(upright, inverted=white_is_zero(image)))
 
 
 def _turned(image: Image.Image) -> Image.Image:
@@ -117,25 +120,24 @@ def _turned(image: Image.Image) -> Image.Image:
     return image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
 
 
-def _strips(image: Image.Image, divisor: int = 1) -> Pixels:
+def _strips(image: Image.Image, divisor: int = 1, inverted: bool = False) -> Pixels:
     """The pixels of an upright picture, divided, some rows after the other: beside both there is one strip."""
     height, width = (-(-side // divisor) for side in (image.height, image.width))
     pixels = np.empty((height, width, 3), np.uint8)
     rows = max(STRIP // (image.width * divisor), 1)
     for top in range(0, height, rows):
         box = (0, top * divisor, image.width, min((top + rows) * divisor, image.height))
-        strip = _rgb(image.crop(box) if rows < height else image)
+        strip = _rgb(image.crop(box) if rows < height else image, inverted)
         pixels[top : top + rows] = np.asarray(strip if divisor == 1 else strip.reduce(divisor))
     return pixels
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, inverted: bool) -> Image.Image:
     """A picture or a strip of it in RGB; each pixel's is its own alone."""
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip
-        grey = np.asarray(image).astype(np.int64)
-        return Image.fromarray((grey >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if is_deep(image):
+        return in_eight_bits(image, inverted).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
@@ -178,7 +180,7 @@ def _by_pillow(data: bytes, max_pixels: int, divisor: int) -> Pixels:
     image = _open(data)
     _check_size(*image.size, max_pixels)
     try:
-        return _strips(_turned(image), divisor)
+        return _strips(_turned(image), divisor, white_is_zero(image))
     except Exception as error:  # each of Pillow's decoders raises errors of its own
         raise _broken(data, f"{image.format} of {image.width} x {image.height}", error) from None
 

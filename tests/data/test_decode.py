@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from blip.data.decode import BadImage, decode, divides, to_rgb
 from blip.data.header import Header, read_header
@@ -201,6 +201,20 @@ def test_cmyk_becomes_rgb() -> None:
 def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
     grey = Image.fromarray(np.full((4, 4), 32768, np.uint16))
     assert decode(saved(grey, "PNG"))[0, 0].tolist() == [128, 128, 128]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_of_which_white_is_zero_comes_as_it_is_seen(bits: int, orientation: int) -> None:
+    ramp = np.linspace(0, 2**bits - 1, 256).astype(f"u{bits // 8}").reshape(1, 256)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[274] = orientation
+    data = saved(Image.fromarray(ramp), "TIFF", tiffinfo=tags)
+    entry = struct.pack("<HHI", 262, 3, 1)  # saved with 1 for black
+    assert data.count(entry + b"\1") == 1
+    white = data.replace(entry + b"\1", entry + b"\0")
+    for pixels in (decode(white), np.asarray(to_rgb(Image.open(io.BytesIO(white))))):
+        assert np.array_equal(pixels, 255 - decode(data))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -18,7 +18,14 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from blip.data.grey import in_eight_bits, is_deep, white_is_zero
+from blip.data.grey import (
+    fault_of,
+    fault_of_channels,
+    has_wide_channels,
+    in_eight_bits,
+    is_deep,
+    white_is_zero,
+)
 from blip.data.header import Header, lacks_directory, read_header
 from blip.errors import BlipError
 
@@ -59,7 +66,8 @@ class BadMedia(BlipError):
     """A picture or clip that cannot be used.
 
     Attributes:
-        reason: a code: `empty`, `not_an_image`, `too_large`, `truncated`, `corrupt`, `not_a_video`.
+        reason: a code: `empty`, `not_an_image`, `too_large`, `truncated`, `corrupt`, `value_range`,
+            `not_a_video`.
         detail: what was found, for a person.
     """
 
@@ -90,7 +98,8 @@ def decode(
         scratch: where the pixels may lie, until the next picture is decoded there.
 
     Raises:
-        BadImage: empty, of no known format, larger than `max_pixels`, truncated or damaged.
+        BadImage: empty, of no known format, larger than `max_pixels`, truncated or damaged, or of more than 8 bits
+            with values of which most would be lost.
     """
     if not data:
         raise BadImage("empty", "0 bytes")
@@ -107,10 +116,15 @@ def divides(data: bytes, header: Header | None) -> bool:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Bring a picture of any mode to upright RGB; what is transparent becomes white."""
+    """Bring a picture of any mode to upright RGB; what is transparent becomes white.
+
+    Raises:
+        BadImage: it is grey, of more than 8 bits, and most of its values would be lost.
+    """
     upright = _turned(image)
     if upright.mode == "RGB":
         return upright
+    _see_that_it_shows(upright)
     return Image.fromarray(_strips(upright, inverted=white_is_zero(image)))
 
 
@@ -179,8 +193,13 @@ def _upright(data: bytes, header: Header) -> bool:
 def _by_pillow(data: bytes, max_pixels: int, divisor: int) -> Pixels:
     image = _open(data)
     _check_size(*image.size, max_pixels)
+    wide = has_wide_channels(image)
     try:
-        return _strips(_turned(image), divisor, white_is_zero(image))
+        upright = _turned(image)
+        _see_that_it_shows(upright, wide)
+        return _strips(upright, divisor, white_is_zero(image))
+    except BadImage:
+        raise
     except Exception as error:  # each of Pillow's decoders raises errors of its own
         raise _broken(data, f"{image.format} of {image.width} x {image.height}", error) from None
 
@@ -206,6 +225,13 @@ def _open(data: bytes) -> ImageFile.ImageFile:
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise BadImage("too_large", f"{width} x {height} pixels, more than the {max_pixels:,} allowed")
+
+
+def _see_that_it_shows(image: Image.Image, wide: bool = False) -> None:
+    """Raises BadImage where most of a picture's values would be lost, among others of channels that had 16 bits."""
+    fault = fault_of(image) if is_deep(image) else fault_of_channels(image) if wide else None
+    if fault:
+        raise BadImage("value_range", fault)
 
 
 def _announced(data: bytes) -> int:

@@ -1,18 +1,29 @@
-"""Grey pictures of more than 8 bits, which Pillow would clip, in 8 bits.
+"""Pictures of more than 8 bits, which Pillow would clip, in 8 bits.
 
+    if fault := fault_of(image): ...                                 # most of it would be lost
     eight = in_eight_bits(image, inverted=white_is_zero(image))      # of mode L
 
-Of whole numbers the higher byte of 16 bits is taken, of others what lies between 0 and 255.
+Of whole numbers the higher byte of 16 bits is taken, of others what lies between 0 and 255. What has its values
+elsewhere, as 12 bits of 16, Hounsfield units or numbers up to 1, would come out black or clipped.
 """
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
+
+STRIP = 1 << 20  # pixels that are looked at together
+DARK = 64  # of 256: where the lightest pixel is darker, most of the picture is lost
 
 
 def is_deep(image: Image.Image) -> bool:
     """Whether a picture is grey, of more than 8 bits."""
     return image.mode.startswith(("I", "F"))
+
+
+def has_wide_channels(image: ImageFile.ImageFile) -> bool:
+    """Whether a picture that is not loaded has colours or transparency in 16 bits each, of which Pillow takes 8."""
+    parts = image.tile if image.format in ("PNG", "TIFF") and not is_deep(image) else []
+    return any(";16" in str(part[3]) for part in parts)
 
 
 def white_is_zero(image: Image.Image) -> bool:
@@ -27,3 +38,35 @@ def in_eight_bits(image: Image.Image, inverted: bool = False) -> Image.Image:
     else:
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
     return Image.fromarray(255 - grey if inverted else grey)
+
+
+def fault_of(image: Image.Image) -> str | None:
+    """Why a deep picture would come out black or clipped, or None."""
+    low, high = _ends(image)
+    white = 255 if image.mode == "F" else 65_535
+    if low >= 0 and white * DARK / 256 <= high <= white:
+        return None
+    return (
+        f"grey values from {low:,.7g} to {high:,.7g}, of which 0 would come out black and {white:,} white, and most be "
+        "lost; scale them to 8 bits"
+    )
+
+
+def fault_of_channels(image: Image.Image) -> str | None:
+    """Why a picture whose channels had 16 bits would come out (nearly) black, or None."""
+    high = max(int(np.asarray(image.getchannel(name)).max()) for name in image.getbands() if name != "A")
+    if high >= DARK:
+        return None
+    return (
+        f"channels of 16 bits, of which a small part is used: in 8 bits no value is over {high}, and most would be "
+        "lost; scale them to 8 bits"
+    )
+
+
+def _ends(image: Image.Image) -> tuple[float, float]:
+    """The lowest and highest value; where one is not a number neither is."""
+    rows = max(STRIP // image.width, 1)
+    tops = range(0, image.height, rows)
+    strips = (np.asarray(image.crop((0, top, image.width, min(top + rows, image.height)))) for top in tops)
+    lows, highs = zip(*((strip.min(), strip.max()) for strip in strips), strict=True)
+    return float(np.min(lows)), float(np.max(highs))

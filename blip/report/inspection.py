@@ -200,7 +200,7 @@ def _beginning(data: bytes) -> Image.Image | None:
     before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, True
     try:
         return to_rgb(Image.open(io.BytesIO(data), formats=FORMATS))
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, BadMedia):
         return None
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before

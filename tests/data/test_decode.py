@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
@@ -130,8 +131,8 @@ def pictures_of_every_mode() -> Iterator[tuple[str, bytes]]:
     yield "RGB transparent", saved(rgba.convert("RGB"), "PNG", transparency=(0, 0, 0))
     yield "I;16", saved(Image.fromarray(wide[..., 0]), "PNG")
     yield "I;16B", saved(Image.fromarray(wide[..., 0].astype(">u2")), "TIFF")
-    yield "I", saved(Image.fromarray(wide[..., 0].astype(np.int32) - 5_000), "TIFF")
-    yield "F", saved(Image.fromarray(wide[..., 0].astype(np.float32) - 5_000), "TIFF")
+    yield "I", saved(Image.fromarray(wide[..., 0].astype(np.int32)), "TIFF")
+    yield "F", saved(Image.fromarray(wide[..., 0].astype(np.float32) / 257), "TIFF")
     yield "CMYK", saved(rgba.convert("RGB").convert("CMYK"), "TIFF")
     yield "GIF", saved(rgba.convert("P"), "GIF")
 
@@ -201,6 +202,57 @@ def test_cmyk_becomes_rgb() -> None:
 def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
     grey = Image.fromarray(np.full((4, 4), 32768, np.uint16))
     assert decode(saved(grey, "PNG"))[0, 0].tolist() == [128, 128, 128]
+
+
+def deep(low: float, high: float, kind: str, extension: str = "TIFF") -> bytes:
+    """A grey ramp of values of a kind of number, as numpy calls it."""
+    ramp = np.linspace(low, high, 256).astype(kind).reshape(16, 16)
+    return saved(Image.fromarray(ramp), extension)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kind", "told"),
+    [
+        (0, 1_023, "<u2", "from 0 to 1,023, of which 0 would come out black and 65,535 white"),
+        (0, 4_095, "<u2", "from 0 to 4,095,"),
+        (0, 4_095, ">u2", "from 0 to 4,095,"),
+        (0, 16_383, "<u2", "from 0 to 16,383,"),
+        (-1_000, 3_000, "<i4", "from -1,000 to 3,000,"),
+        (0, 1 << 20, "<i4", "from 0 to 1,048,576,"),
+        (0, 1, "<f4", "from 0 to 1, of which 0 would come out black and 255 white"),
+        (-1, 200, "<f4", "from -1 to 200,"),
+        (0, 5_000, "<f4", "from 0 to 5,000,"),
+        (0, np.nan, "<f4", "from nan to nan,"),
+    ],
+)
+def test_a_picture_of_more_than_8_bits_that_would_be_black_or_clipped_is_refused(
+    low: float, high: float, kind: str, told: str
+) -> None:
+    data = deep(low, high, kind)
+    with pytest.raises(BadImage, match=f"value_range: grey values {told}"):
+        decode(data)
+    with pytest.raises(BadImage, match="value_range"):
+        to_rgb(Image.open(io.BytesIO(data)))
+
+
+def test_of_a_large_picture_every_row_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blip.data.grey.STRIP", 16)
+    assert reason_of(deep(0, 4_095, "<u2", "PNG")) == "value_range"
+    assert decode(deep(0, 60_000, ">u2")).max() == 60_000 >> 8
+
+
+def test_a_picture_that_uses_its_range_is_taken() -> None:
+    for low, high, kind in ((0, 65_535, "<u2"), (3, 16_384, "<u2"), (0, 65_535, "<i4"), (0, 255, "<f4")):
+        assert decode(deep(low, high, kind)).max() == int(high if kind == "<f4" else high / 256)
+
+
+@pytest.mark.parametrize("extension", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_12_bits_in_16_are_refused_and_those_of_16_are_not(extension: str, channels: int) -> None:
+    wide = np.random.default_rng(4).integers(0, 65_536, (9, 9, channels), np.uint16)
+    wide[..., 3:] = 65_535
+    assert reason_of(cv2.imencode(extension, wide >> 4)[1].tobytes()) == "value_range"
+    assert np.array_equal(decode(cv2.imencode(extension, wide)[1].tobytes()), (wide >> 8)[..., 2::-1])
 
 
 @pytest.mark.parametrize("orientation", [1, 6])

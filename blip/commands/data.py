@@ -14,7 +14,7 @@ from blip.errors import BadArguments, BlipError
 
 app = typer.Typer()
 PANEL = "Data"
-LISTS = ("download.networks", "download.opt_outs")
+LISTS = ("download.networks", "download.opt_outs", "grey_range")
 FEW_SHARDS = 100  # which one process has read sooner than workers have begun
 Dataset = Annotated[Path, typer.Argument(metavar="DIR", help="A pairs dataset, as data/datasets/human.")]
 

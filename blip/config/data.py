@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import Field, FiniteFloat, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from blip.config.section import Section
 from blip.credentials import plain
@@ -114,11 +114,16 @@ class Download(Section):
 
 
 class Ingest(Section):
-    """`datasets` that are null are left out: `without` has their names, and what reads them has to be left out too."""
+    """`datasets` that are null are left out: `without` has their names, and what reads them has to be left out too.
+
+    `grey_range` are the values that are black and white in grey pictures of more than 8 bits, as `[0, 4095]`: these are
+    kept in 8 bits then. Without it those are refused of which most would come out black or clipped.
+    """
 
     samples_per_shard: int = Field(1000, ge=1)
     max_bad_fraction: float = Field(0.02, ge=0, le=1)
     max_pixels: int = Field(100_000_000, ge=1)
+    grey_range: tuple[FiniteFloat, FiniteFloat] | None = None
     max_caption_chars: int = Field(10_000, ge=1)
     near_duplicate_bits: int = Field(4, ge=0, le=64)
     vocabulary: Vocabulary = Vocabulary()
@@ -135,6 +140,15 @@ class Ingest(Section):
         null = [name for name, source in datasets.items() if source is None]
         kept = {name: source for name, source in datasets.items() if source is not None}
         return values | {"datasets": kept, "without": (*values.get("without", ()), *null)}
+
+    @model_validator(mode="after")
+    def _black_and_white_differ(self) -> "Ingest":
+        if self.grey_range and self.grey_range[0] >= self.grey_range[1]:
+            raise ValueError(
+                f"grey_range: {list(self.grey_range)} has to be the value of black and a higher one of white, as "
+                "[0, 4095]; where white is 0 the file says so (TIFF)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_taken_everywhere(self) -> "Ingest":

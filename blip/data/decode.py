@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from blip.data.grey import (
+    GreyRange,
     fault_of,
     fault_of_channels,
     has_wide_channels,
@@ -42,6 +45,7 @@ STRIP = 1 << 20  # pixels of a large picture that are converted at once
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` checks the size itself
 
 Pixels = NDArray[np.uint8]  # [H, W, 3], RGB
+Greys = Callable[[Image.Image], Image.Image]  # a grey picture of more than 8 bits, or a strip of it, in 8
 
 
 class Scratch:
@@ -87,6 +91,7 @@ def decode(
     divisor: int = 1,
     header: Header | None = None,
     scratch: Scratch | None = None,
+    grey_range: GreyRange | None = None,
 ) -> Pixels:
     """Decode a picture to RGB, `uint8 [H, W, 3]`: first frame, upright (EXIF), transparency on white.
 
@@ -96,6 +101,7 @@ def decode(
         divisor: 1, 2, 4 or 8, by which the sides are divided, rounded up. A JPEG is the faster for it.
         header: what `read_header` said of it, where that is known.
         scratch: where the pixels may lie, until the next picture is decoded there.
+        grey_range: the values that are black and white in a grey picture of more than 8 bits.
 
     Raises:
         BadImage: empty, of no known format, larger than `max_pixels`, truncated or damaged, or of more than 8 bits
@@ -107,7 +113,12 @@ def decode(
     if header:
         _check_size(header.width, header.height, min(max_pixels, MAX_PIXELS))
     pixels = _fast(data, header, divisor, scratch) if header and header.usual else None
-    return _by_pillow(data, max_pixels, divisor) if pixels is None else pixels
+    return _by_pillow(data, max_pixels, divisor, grey_range) if pixels is None else pixels
+
+
+def has_deep_grey(data: bytes) -> bool:
+    """Whether a picture is grey, of more than 8 bits, by its header. Raises BadImage where it makes no sense."""
+    return bool(data) and is_deep(_open(data))
 
 
 def divides(data: bytes, header: Header | None) -> bool:
@@ -125,7 +136,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if upright.mode == "RGB":
         return upright
     _see_that_it_shows(upright)
-    return Image.fromarray(_strips(upright, inverted=white_is_zero(image)))
+    return Image.fromarray(_strips(upright, 1, partial(in_eight_bits, inverted=white_is_zero(image))))
 
 
 def _turned(image: Image.Image) -> Image.Image:
@@ -134,24 +145,24 @@ def _turned(image: Image.Image) -> Image.Image:
     return image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
 
 
-def _strips(image: Image.Image, divisor: int = 1, inverted: bool = False) -> Pixels:
+def _strips(image: Image.Image, divisor: int, greys: Greys) -> Pixels:
     """The pixels of an upright picture, divided, some rows after the other: beside both there is one strip."""
     height, width = (-(-side // divisor) for side in (image.height, image.width))
     pixels = np.empty((height, width, 3), np.uint8)
     rows = max(STRIP // (image.width * divisor), 1)
     for top in range(0, height, rows):
         box = (0, top * divisor, image.width, min((top + rows) * divisor, image.height))
-        strip = _rgb(image.crop(box) if rows < height else image, inverted)
+        strip = _rgb(image.crop(box) if rows < height else image, greys)
         pixels[top : top + rows] = np.asarray(strip if divisor == 1 else strip.reduce(divisor))
     return pixels
 
 
-def _rgb(image: Image.Image, inverted: bool) -> Image.Image:
+def _rgb(image: Image.Image, greys: Greys) -> Image.Image:
     """A picture or a strip of it in RGB; each pixel's is its own alone."""
     if image.mode == "RGB":
         return image
     if is_deep(image):
-        return in_eight_bits(image, inverted).convert("RGB")
+        return greys(image).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
@@ -190,14 +201,16 @@ def _upright(data: bytes, header: Header) -> bool:
         return False
 
 
-def _by_pillow(data: bytes, max_pixels: int, divisor: int) -> Pixels:
+def _by_pillow(data: bytes, max_pixels: int, divisor: int, grey_range: GreyRange | None) -> Pixels:
     image = _open(data)
     _check_size(*image.size, max_pixels)
     wide = has_wide_channels(image)
+    greys = partial(in_eight_bits, inverted=white_is_zero(image), grey_range=grey_range)
     try:
         upright = _turned(image)
-        _see_that_it_shows(upright, wide)
-        return _strips(upright, divisor, white_is_zero(image))
+        if not (grey_range and is_deep(upright)):
+            _see_that_it_shows(upright, wide)
+        return _strips(upright, divisor, greys)
     except BadImage:
         raise
     except Exception as error:  # each of Pillow's decoders raises errors of its own

@@ -4,7 +4,8 @@
     eight = in_eight_bits(image, inverted=white_is_zero(image))      # of mode L
 
 Of whole numbers the higher byte of 16 bits is taken, of others what lies between 0 and 255. What has its values
-elsewhere, as 12 bits of 16, Hounsfield units or numbers up to 1, would come out black or clipped.
+elsewhere, as 12 bits of 16, Hounsfield units or numbers up to 1, would come out black or clipped: of that ingest has to
+be told what is black and what is white (`grey_range`).
 """
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 STRIP = 1 << 20  # pixels that are looked at together
 DARK = 64  # of 256: where the lightest pixel is darker, most of the picture is lost
+
+GreyRange = tuple[float, float]  # the values that are black and white
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -31,9 +34,15 @@ def white_is_zero(image: Image.Image) -> bool:
     return is_deep(image) and getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
 
 
-def in_eight_bits(image: Image.Image, inverted: bool = False) -> Image.Image:
+def in_eight_bits(
+    image: Image.Image, inverted: bool = False, grey_range: GreyRange | None = None
+) -> Image.Image:
     """A deep picture, or a strip of it, in mode `L`; each pixel's value is its own alone."""
-    if image.mode == "F":
+    if grey_range:
+        low, high = grey_range
+        shares = np.nan_to_num((np.asarray(image).astype(np.float64) - low) / (high - low))
+        grey = np.rint(shares.clip(0, 1) * 255).astype(np.uint8)
+    elif image.mode == "F":
         grey = np.asarray(image.convert("L"))
     else:
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
@@ -48,7 +57,7 @@ def fault_of(image: Image.Image) -> str | None:
         return None
     return (
         f"grey values from {low:,.7g} to {high:,.7g}, of which 0 would come out black and {white:,} white, and most be "
-        "lost; scale them to 8 bits"
+        "lost; say what is black and white, as ingest.grey_range: [0, 4095] of 12 bits, or scale them to 8 bits"
     )
 
 

@@ -14,10 +14,12 @@ from hashlib import blake2b
 from pathlib import Path
 
 from blip.data.decode import BadMedia
+from blip.data.grey import GreyRange
 from blip.data.media import Look, looks_at
 from blip.data.part import PartWriter
 from blip.data.quarantine import NEAR_DUPLICATE
 from blip.data.sample import Sample
+from blip.ingest.eight_bits import in_eight_bits
 from blip.ingest.references import References
 from blip.ingest.sources.refused import Refused
 from blip.ingest.sources.urls import Address
@@ -38,6 +40,7 @@ class ShardJob:
     max_pixels: int
     references: Path | None
     digest: str = ""
+    grey_range: GreyRange | None = None
 
 
 def digest_of_items(items: Iterable[Item]) -> str:
@@ -55,7 +58,7 @@ def write_shard(job: ShardJob) -> int:
     """Make a shard; returns how many samples it took on."""
     references = References.read(job.references) if job.references else None
     with PartWriter(job.directory, job.number, job.origin, job.digest) as part:
-        for item in _checked(job.items, job.max_pixels):
+        for item in _checked(job.items, job.max_pixels, job.grey_range):
             if isinstance(item, Refused):
                 part.quarantine(item.key, item.reason, item.detail, item.payload)
                 continue
@@ -88,7 +91,9 @@ def _bytes(item: Item) -> int:
     return len(item.payload or b"") if isinstance(item, Refused) else 0
 
 
-def _checked(items: Iterable[Item], max_pixels: int) -> Iterator[tuple[Sample, list[Look]] | Refused]:
+def _checked(
+    items: Iterable[Item], max_pixels: int, grey_range: GreyRange | None
+) -> Iterator[tuple[Sample, list[Look]] | Refused]:
     """Decode each sample, to know how its pictures look, or refuse it."""
     for item in items:
         if isinstance(item, Refused):
@@ -97,8 +102,9 @@ def _checked(items: Iterable[Item], max_pixels: int) -> Iterator[tuple[Sample, l
         if isinstance(item, Address):
             raise ValueError(f"{item.url} has not been fetched")
         try:
-            looks = looks_at(item, max_pixels)
+            sample = in_eight_bits(item, grey_range, max_pixels) if grey_range else item
+            looks = looks_at(sample, max_pixels)
         except BadMedia as error:
             yield Refused(item.key, error.reason, error.detail, item.media)
             continue
-        yield replace(item, width=looks[0].width, height=looks[0].height), looks
+        yield replace(sample, width=looks[0].width, height=looks[0].height), looks

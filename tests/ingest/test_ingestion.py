@@ -1,20 +1,24 @@
 import gzip
+import io
 import os
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from blip.config import Ingest, Source, Vocabulary
 from blip.data.archive import add_member
+from blip.data.decode import decode
 from blip.data.pairs import PairsDataset, PairsWriter, Question
 from blip.data.quarantine import read_quarantine
 from blip.data.text import train_vocabulary
 from blip.data.verification import verify
 from blip.errors import BlipError
-from blip.ingest.ingestion import ingest_dataset, speed, write_vocabulary
+from blip.ingest.ingestion import ingest_dataset, plan_of, speed, write_vocabulary
 from blip.ingest.references import References
 from blip.ingest.shares import shares_of
 from tests.data.conftest import draw, encoded, sample
@@ -114,6 +118,59 @@ def test_pictures_beyond_the_size_limit_are_quarantined(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source", {**good(8), "large.png": encoded(draw(0, 100, 100))})
     settings = SETTINGS.model_copy(update={"max_pixels": 40 * 40})
     assert quarantine(ingest_dataset(source, tmp_path / "out", settings)) == {"large": "too_large"}
+
+
+def deep(seed: int, low: float = 0, high: float = 4_095, kind: str = "u2", extension: str = "TIFF") -> bytes:
+    """A grey picture of such numbers; its darkest and its lightest pixel are `low` and `high`."""
+    grey = draw(seed)[..., 0] / 255
+    grey.flat[:2] = 0, 1
+    buffer = io.BytesIO()
+    Image.fromarray((low + grey * (high - low)).astype(kind)).save(buffer, extension)
+    return buffer.getvalue()
+
+
+def test_pictures_of_12_bits_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    source = make_source(
+        tmp_path / "source", {**good(3), "x-1.png": deep(1, extension="PNG"), "x-2.tif": deep(2)}
+    )
+    told = (
+        r"2 value_range.*x-1: value_range, grey values from 0 to 4,095, .* as ingest\.grey_range: \[0, 4095\]"
+    )
+    with pytest.raises(BlipError, match=f"(?s){told}"):
+        ingest_dataset(source, tmp_path / "out", SETTINGS)
+
+
+def test_with_a_grey_range_they_are_kept_in_8_bits_and_read_everywhere_alike(tmp_path: Path) -> None:
+    units = {"hu.tif": deep(3, -1_000, 3_000, "i4"), "part.tif": deep(4, 0, 1, "f4")}
+    source = make_source(
+        tmp_path / "source", {**good(3), "x.png": deep(1, extension="PNG"), **units, "e.png": b""}
+    )
+    settings = SETTINGS.model_copy(update={"grey_range": (0.0, 4095.0)})
+    dataset = ingest_dataset(source, tmp_path / "out", settings)
+    assert verify(dataset) == []
+    assert dataset.manifest.parameters["grey_range"] == [0, 4095]
+    assert dataset.manifest.quarantined == {"empty": 1}
+    samples = {sample.key: sample for sample in dataset.samples()}
+    assert set(samples) == {"good-0", "good-1", "good-2", "x", "hu", "part"}
+    assert {sample.extension for sample in samples.values()} == {"png"}
+    stored = np.asarray(Image.open(io.BytesIO(samples["x"].media)))
+    given = np.asarray(Image.open(io.BytesIO(deep(1))))
+    assert np.array_equal(stored, np.rint(given.astype(float) * 255 / 4095))
+    assert np.array_equal(decode(samples["x"].media)[..., 1], stored)
+    assert all(samples[f"good-{n}"].media == encoded(draw(n)) for n in range(3))
+    clipped = np.rint(np.asarray(Image.open(io.BytesIO(units["hu.tif"]))).clip(0, 4095) * 255 / 4095)
+    assert np.array_equal(decode(samples["hu"].media)[..., 0], clipped)
+
+
+def test_another_grey_range_makes_the_shards_anew_and_none_leaves_the_manifest_as_it_was(
+    tmp_path: Path,
+) -> None:
+    source = make_source(tmp_path / "source", good(3))
+    plain = ingest_dataset(source, tmp_path / "plain", SETTINGS)
+    assert "grey_range" not in plain.manifest.parameters
+    ranged = SETTINGS.model_copy(update={"grey_range": (0.0, 1.0)})
+    assert "grey_range" not in plan_of([source], SETTINGS, None)
+    assert plan_of([source], ranged, None) != plan_of([source], SETTINGS, None)
 
 
 def test_training_pictures_like_an_evaluation_picture_are_left_out(tmp_path: Path) -> None:

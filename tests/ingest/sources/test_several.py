@@ -122,3 +122,7 @@ def test_a_setting_that_is_a_list_says_how_to_write_one(tmp_path: Path) -> None:
     for value, told in (("127.0.0.1", "takes a list"), ("[127.0.0.1]", "no sample is left of 1 (1 connect)")):
         ended = CliRunner().invoke(app, [*command, "--set", f"download.networks={value}"])
         assert told in str(ended.exception)
+    ended = CliRunner().invoke(app, [*command, "--set", "grey_range=0,4095"])
+    assert "write --set 'grey_range=[0,4095]'" in str(ended.exception)
+    ended = CliRunner().invoke(app, [*command, "--set", "grey_range=[4095,0]"])
+    assert "has to be the value of black and a higher one of white" in str(ended.exception)

@@ -122,7 +122,7 @@ class Ingest(Section):
 
     samples_per_shard: int = Field(1000, ge=1)
     max_bad_fraction: float = Field(0.02, ge=0, le=1)
-    max_pixels: int = Field(100_000_000, ge=1)
+    max_pixels: int = Field(100_000_000, ge=1, le=178_956_970)  # what Pillow refuses whatever it is told
     grey_range: tuple[FiniteFloat, FiniteFloat] | None = None
     max_caption_chars: int = Field(10_000, ge=1)
     near_duplicate_bits: int = Field(4, ge=0, le=64)

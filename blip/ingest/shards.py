@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 
-from blip.data.decode import BadMedia
+from blip.data.archive import TOO_LARGE
+from blip.data.decode import MAX_PIXELS, BadMedia
 from blip.data.grey import GreyRange
 from blip.data.media import Look, looks_at
 from blip.data.part import PartWriter
@@ -25,6 +26,7 @@ from blip.ingest.sources.refused import Refused
 from blip.ingest.sources.urls import Address
 
 MAX_BYTES = 256 << 20  # of a job's media, which wait in memory
+SMALLER = f"raise ingest.max_pixels, which can be {MAX_PIXELS:,}, or make it smaller"
 
 Item = Sample | Refused | Address  # an address is fetched before its shard is written
 
@@ -105,6 +107,7 @@ def _checked(
             sample = in_eight_bits(item, grey_range, max_pixels) if grey_range else item
             looks = looks_at(sample, max_pixels)
         except BadMedia as error:
-            yield Refused(item.key, error.reason, error.detail, item.media)
+            way = f"; {SMALLER}" if error.reason == TOO_LARGE else ""
+            yield Refused(item.key, error.reason, error.detail + way, item.media)
             continue
         yield replace(sample, width=looks[0].width, height=looks[0].height), looks

@@ -12,7 +12,7 @@ from PIL import Image
 
 from blip.config import Ingest, Source, Vocabulary
 from blip.data.archive import add_member
-from blip.data.decode import decode
+from blip.data.decode import MAX_PIXELS, decode
 from blip.data.pairs import PairsDataset, PairsWriter, Question
 from blip.data.quarantine import read_quarantine
 from blip.data.text import train_vocabulary
@@ -117,7 +117,19 @@ def test_a_source_without_a_sample_is_refused(tmp_path: Path) -> None:
 def test_pictures_beyond_the_size_limit_are_quarantined(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source", {**good(8), "large.png": encoded(draw(0, 100, 100))})
     settings = SETTINGS.model_copy(update={"max_pixels": 40 * 40})
-    assert quarantine(ingest_dataset(source, tmp_path / "out", settings)) == {"large": "too_large"}
+    dataset = ingest_dataset(source, tmp_path / "out", settings)
+    assert quarantine(dataset) == {"large": "too_large"}
+    (one,) = read_quarantine(dataset.path)
+    assert one.detail == (
+        "100 x 100 pixels, more than the 1,600 allowed; raise ingest.max_pixels, which can be 178,956,970, or make it "
+        "smaller"
+    )
+
+
+def test_a_limit_of_pixels_that_would_not_be_kept_to_is_refused() -> None:
+    assert Ingest(max_pixels=MAX_PIXELS, datasets={}).max_pixels == MAX_PIXELS
+    with pytest.raises(ValueError, match="less than or equal to 178956970"):
+        Ingest(max_pixels=MAX_PIXELS + 1, datasets={})
 
 
 def deep(seed: int, low: float = 0, high: float = 4_095, kind: str = "u2", extension: str = "TIFF") -> bytes:

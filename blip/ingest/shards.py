@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 
-from blip.data.archive import TOO_LARGE
+from blip.data.archive import MEMBER_LIMIT, TOO_LARGE
 from blip.data.decode import MAX_PIXELS, BadMedia
 from blip.data.grey import GreyRange
 from blip.data.media import Look, looks_at
@@ -103,6 +103,12 @@ def _checked(
             continue
         if isinstance(item, Address):
             raise ValueError(f"{item.url} has not been fetched")
+        if (size := max(len(item.media), len(item.partner or b""))) > MEMBER_LIMIT:
+            detail = (
+                f"{size:,} bytes, over the {MEMBER_LIMIT:,} that a shard has in one; cut a film into clips"
+            )
+            yield Refused(item.key, TOO_LARGE, detail)
+            continue
         try:
             sample = in_eight_bits(item, grey_range, max_pixels) if grey_range else item
             looks = looks_at(sample, max_pixels)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from blip.config import Ingest, Source, Vocabulary
+from blip.data import archive, part
 from blip.data.archive import add_member
 from blip.data.decode import MAX_PIXELS, decode
 from blip.data.pairs import PairsDataset, PairsWriter, Question
@@ -18,6 +19,7 @@ from blip.data.quarantine import read_quarantine
 from blip.data.text import train_vocabulary
 from blip.data.verification import verify
 from blip.errors import BlipError
+from blip.ingest import shards
 from blip.ingest.ingestion import ingest_dataset, plan_of, speed, write_vocabulary
 from blip.ingest.references import References
 from blip.ingest.shares import shares_of
@@ -124,6 +126,26 @@ def test_pictures_beyond_the_size_limit_are_quarantined(tmp_path: Path) -> None:
         "100 x 100 pixels, more than the 1,600 allowed; raise ingest.max_pixels, which can be 178,956,970, or make it "
         "smaller"
     )
+
+
+def test_what_no_shard_is_read_for_is_refused_when_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gibibyte for short, of the same small pictures."""
+    pictures = {**good(8), "large.png": encoded(draw(0, 100, 100))}
+    limit = max(len(data) for name, data in pictures.items() if name != "large.png")
+    assert len(pictures["large.png"]) > limit
+    source = make_source(tmp_path / "source", pictures)
+    for place in (archive, part, shards):
+        monkeypatch.setattr(place, "MEMBER_LIMIT", limit)
+    (tmp_path / "source/images.tar").unlink()
+    for name, data in pictures.items():
+        (tmp_path / "source" / name).write_bytes(data)
+    dataset = ingest_dataset(source, tmp_path / "out", SETTINGS)
+    assert verify(dataset) == []
+    (one,) = read_quarantine(dataset.path)
+    assert (one.key, one.reason, one.payload) == ("large", "too_large", None)
+    assert one.detail.endswith(f"over the {limit:,} that a shard has in one; cut a film into clips")
 
 
 def test_a_limit_of_pixels_that_would_not_be_kept_to_is_refused() -> None:

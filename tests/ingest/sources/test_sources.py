@@ -391,6 +391,20 @@ def test_what_looks_like_a_picture_and_is_not_read_is_counted(tmp_path: Path, ki
     assert details(found)[0][1] == "b.HEIC: 'heic' is not read; save it as jpg, png or webp"
 
 
+def test_raw_pictures_and_those_of_laboratories_are_counted(tmp_path: Path) -> None:
+    unread = [
+        f"a.{extension}"
+        for extension in ("CR3", "czi", "dcm", "m2ts", "mxf", "nd2", "orf", "raf", "rw2", "svs")
+    ]
+    for name in ("a cat.jpg", "classes.ts", *unread):
+        write(tmp_path / "dogs" / name, "A")
+    for kind in ("folder", "imagefolder"):
+        found = items(tmp_path, kind)
+        assert len(samples(found)) == 1
+        told = [f"{name}: {name[2:].lower()!r} is not read; save it as jpg, png or webp" for name in unread]
+        assert details(found) == [("unsupported", detail) for detail in told]
+
+
 def test_a_film_among_pictures_is_counted_and_not_held_in_memory(tmp_path: Path) -> None:
     for name in ("a dog.jpg", "clip.mp4", "film.mp4"):
         write(tmp_path / name, "A")

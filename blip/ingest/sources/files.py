@@ -46,15 +46,17 @@ def find_in_tar(path: Path, wanted: Collection[str]) -> Iterator[Media | Refused
     Files that nobody wants, names without a file, second files of a name and unsafe names are refused.
     """
     found: set[str] = set()
-    keys: set[str] = set()
+    names: dict[str, str] = {}
     for name, item in _members(path, wanted):
         if name is not None:
             found.add(name)
-        if isinstance(item, Media) and item.key in keys:
-            yield Refused(item.key, DUPLICATE, f"{item.name}: another file has the key {item.key}", item.data)
+        if isinstance(item, Media) and item.key in names:
+            other = names[item.key]
+            detail = f"{item.name}: {other} has the key {item.key}, too; names have to differ without their endings"
+            yield Refused(item.key, DUPLICATE, detail, item.data)
             continue
         if isinstance(item, Media):
-            keys.add(item.key)
+            names[item.key] = item.name
         yield item
     for name in wanted:
         if name not in found:

@@ -24,6 +24,7 @@ from blip.ingest.sources.refused import (
     NO_CAPTION,
     OTHER_MEDIA,
     UNSUPPORTED,
+    Apart,
     Refused,
     extension_in,
     key_of,
@@ -46,7 +47,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     """
     if not path.is_dir():
         raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
-    root, beside = path.resolve(), Beside()
+    root, beside, apart = path.resolve(), Beside(), Apart()
     named = not any(map(beside.is_sidecar, files_below(path)))
     _see_that_no_table_is_lost(path)
     if named:
@@ -61,7 +62,8 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         elif not file.resolve().is_relative_to(root):
             yield led_out(file, name, path)
         else:
-            yield _sample(file, key, extension, source.origin, beside.text_of(file), named)
+            sample = _sample(file, key, extension, source.origin, beside.text_of(file), named)
+            yield apart.keep(file, sample)
 
 
 def _see_that_no_table_is_lost(path: Path) -> None:

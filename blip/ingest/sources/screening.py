@@ -40,7 +40,10 @@ def screened(
         elif isinstance(item, Address):
             yield from _sound_address(item, max_chars)
         elif not seen.add(item.key):
-            yield Refused(item.key, DUPLICATE, f"another sample has the key {item.key}", item.media)
+            detail = (
+                f"another sample has the key {item.key}: names of files have to differ without their endings"
+            )
+            yield Refused(item.key, DUPLICATE, detail, item.media)
         else:
             yield from _sound(item, max_chars)
 

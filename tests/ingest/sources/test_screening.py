@@ -21,7 +21,8 @@ def test_sound_samples_go_through_as_they_are() -> None:
 def test_a_second_sample_of_a_key_is_refused_with_its_picture() -> None:
     one, two = screened([sample("a", "one"), sample("a", "two")])
     assert isinstance(one, Sample)
-    assert two == Refused("a", "duplicate", "another sample has the key a", b"M")
+    why = "another sample has the key a: names of files have to differ without their endings"
+    assert two == Refused("a", "duplicate", why, b"M")
 
 
 def test_each_fault_of_a_text_has_its_reason() -> None:

@@ -405,6 +405,31 @@ def test_raw_pictures_and_those_of_laboratories_are_counted(tmp_path: Path) -> N
         assert details(found) == [("unsupported", detail) for detail in told]
 
 
+@pytest.mark.parametrize("kind", ["folder", "imagefolder"])
+def test_of_two_pictures_with_one_name_but_for_the_ending_both_are_told(tmp_path: Path, kind: str) -> None:
+    for name in ("a coin.jpg", "a coin.tif", "a cup.png", "old/a coin.jpg"):
+        write(tmp_path / "things" / name, name)
+    found = items(tmp_path, kind)
+    assert [sample.media for sample in samples(found).values()] == [
+        b"a coin.jpg\n",
+        b"a cup.png\n",
+        b"old/a coin.jpg\n",
+    ]
+    (refused,) = (item for item in found if isinstance(item, Refused))
+    assert (refused.reason, refused.payload) == ("duplicate", b"a coin.tif\n")
+    assert refused.detail == (
+        "a coin.tif and a coin.jpg beside it have one name without their endings; give one another name"
+    )
+
+
+def test_of_two_pictures_of_a_tar_with_one_name_but_for_the_ending_both_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption", "1.jpg,a cup", "1.png,a coin")
+    write_tar(tmp_path / "images.tar", {"1.jpg": b"A", "1.png": b"B"})
+    assert details(items(tmp_path, "table")) == [
+        ("duplicate", "1.png: 1.jpg has the key 1, too; names have to differ without their endings")
+    ]
+
+
 def test_a_film_among_pictures_is_counted_and_not_held_in_memory(tmp_path: Path) -> None:
     for name in ("a dog.jpg", "clip.mp4", "film.mp4"):
         write(tmp_path / name, "A")

@@ -18,6 +18,7 @@ from blip.errors import BlipError
 from blip.ingest.sources.cells import caption_of
 from blip.ingest.sources.columns import pick
 from blip.ingest.sources.files import content, files_below
+from blip.ingest.sources.lines import Lines
 from blip.ingest.sources.links import closed, gone, leads_nowhere, led_out, may_be_folder
 from blip.ingest.sources.refused import (
     MISSING,
@@ -47,7 +48,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     """
     if not path.is_dir():
         raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
-    root, beside, apart = path.resolve(), Beside(), Apart()
+    root, beside, apart, lines = path.resolve(), Beside(), Apart(), Lines()
     named = not any(map(beside.is_sidecar, files_below(path)))
     _see_that_no_table_is_lost(path)
     if named:
@@ -63,7 +64,9 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
             yield led_out(file, name, path)
         else:
             sample = _sample(file, key, extension, source.origin, beside.text_of(file), named)
+            lines.see(sample)
             yield apart.keep(file, sample)
+    lines.tell(path)
 
 
 def _see_that_no_table_is_lost(path: Path) -> None:

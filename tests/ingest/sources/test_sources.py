@@ -219,6 +219,25 @@ def test_a_folder_takes_sidecars(tmp_path: Path) -> None:
     assert details(found) == [("no_caption", "old_red-car 2.jpg has no text beside it, as others have")]
 
 
+def test_a_text_that_goes_over_lines_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    captions = {
+        "x1": ["A Roman coin, worn at", "the edge, with the head of", "an emperor."],
+        "x2": ["A red apple.", "an apple on a table."],
+        "x3": ["a red apple", "an apple"],
+        "x4": ["A red apple", "an apple on a table"],
+        "x5": ["A red apple."],
+    }
+    for name, lines in captions.items():
+        write(tmp_path / f"{name}.png", "A")
+        write(tmp_path / f"{name}.txt", *lines)
+    for _ in range(2):
+        assert [len(s.captions) for s in samples(items(tmp_path, "folder")).values()] == [3, 2, 2, 2, 1]
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path}: each line of a .txt is a caption of its own, and 1 of 4 with several lines look like one "
+        "text that goes over lines; put such a text on one line\n"
+    )
+
+
 @pytest.mark.parametrize("text", ["", "\n \n", "None\n"])
 def test_a_sidecar_without_a_caption_is_said_to_be_empty(tmp_path: Path, text: str) -> None:
     for name in ("v1.png", "v2.png", "v2.txt"):

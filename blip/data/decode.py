@@ -121,6 +121,17 @@ def has_deep_grey(data: bytes) -> bool:
     return bool(data) and is_deep(_open(data))
 
 
+def is_paged(data: bytes) -> bool:
+    """Whether a picture has several pages or frames, of which the first is the picture."""
+    header = read_header(data)
+    if header and (header.kind == "JPEG" or header.usual):
+        return False
+    try:
+        return bool(getattr(_open(data), "is_animated", False))
+    except Exception:  # what stands behind the first page is damaged, and not read
+        return False
+
+
 def divides(data: bytes, header: Header | None) -> bool:
     """Whether a divisor saves work: true of an upright JPEG, whose header's size is then the picture's."""
     return header is not None and header.kind == "JPEG" and header.usual and _upright(data, header)

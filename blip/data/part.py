@@ -46,11 +46,15 @@ QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "reason",
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a finished part holds: its shard, None if every sample was refused, and the refused by reason."""
+    """What a finished part holds: its shard, None if every sample was refused, and the refused by reason.
+
+    `paged` is how many of its samples have a picture of several pages or frames, of which the first is used.
+    """
 
     shard: Shard | None
     quarantined: dict[str, int] = field(default_factory=dict)
     items: str = ""
+    paged: int = 0
 
 
 class PartWriter:
@@ -60,6 +64,7 @@ class PartWriter:
         """`origin` stands for samples without captions."""
         self._directory, self._number, self._origin = directory, number, origin
         self._items = items
+        self._paged = 0
         self._rows: list[Row] = []
         self._keys: set[str] = set()
         self._refused: list[dict[str, str]] = []
@@ -93,8 +98,10 @@ class PartWriter:
         """Samples refused so far."""
         return len(self._refused)
 
-    def add(self, sample: Sample, *, phash: int | None = None) -> None:
+    def add(self, sample: Sample, *, phash: int | None = None, paged: bool = False) -> None:
         """Append a sample; its size and perceptual hash are read from the media where they are not given.
+
+        `paged`: it had a picture of several pages or frames.
 
         Raises:
             BlipError: the key is used already, or has other characters than letters, digits, `_` and `-`.
@@ -116,6 +123,7 @@ class PartWriter:
             add_member(self._tar, f"{sample.key}.{PARTNER}{sample.partner_extension}", sample.partner)
         add_member(self._tar, f"{sample.key}.json", annotations_to_json(sample))
         self._rows.append(row_of(sample, self.url, phash, self._origin))
+        self._paged += paged
 
     def quarantine(self, key: str, reason: str, detail: str, payload: bytes | None = None) -> None:
         """Note a refused sample with a reason code.
@@ -144,7 +152,7 @@ class PartWriter:
 
     def _finish(self) -> None:
         reasons = Counter(row["reason"] for row in self._refused)
-        receipt = Receipt(self._finish_shard(), dict(sorted(reasons.items())), self._items)
+        receipt = Receipt(self._finish_shard(), dict(sorted(reasons.items())), self._items, self._paged)
         if self._payloads is not None:
             flush(_payload_tar(self._directory, self._number))
         if self._refused:
@@ -176,7 +184,7 @@ def finished(directory: Path) -> dict[int, Receipt]:
     for path in sorted(paths, key=lambda path: int(path.stem)):  # 100000 comes behind 99999
         value = json.loads(path.read_text(encoding="utf-8"))
         shard = Shard(**value["shard"]) if value["shard"] else None
-        receipts[int(path.stem)] = Receipt(shard, value["quarantined"], value["items"])
+        receipts[int(path.stem)] = Receipt(shard, value["quarantined"], value["items"], value.get("paged", 0))
     return receipts
 
 

@@ -35,6 +35,7 @@ from blip.ingest.remote.ledger import LEDGER, count_shards
 from blip.ingest.shards import Item, ShardJob, cut, digest_of_items, write_shard
 from blip.ingest.shares import OF_FILES, Share, is_bad, shares_of_parts
 from blip.ingest.sources import Address, read
+from blip.ingest.sources.notes import tell
 from blip.ingest.sources.packs import count_packs
 from blip.ingest.sources.refused import LINKED_AWAY
 from blip.ingest.sources.screening import BROKEN
@@ -193,7 +194,7 @@ class _Work:
         return [Address("", url, "") for url in urls if url]
 
     def check(self) -> None:
-        """Raises BlipError if too much was refused, or everything."""
+        """Say what is not used of pictures that are. Raises BlipError if too much was refused, or everything."""
         receipts = finished(self.directory)
         refused: Counter[str] = Counter()
         for receipt in receipts.values():
@@ -207,6 +208,11 @@ class _Work:
                 self._see_that_it_is_small(share, limit, list(receipts))
         if not samples:
             self._see_nothing(refused, list(receipts))
+        if paged := sum(receipt.paged for receipt in receipts.values()):
+            tell(
+                f"source {self._named()}: {paged:,} of {samples:,} pictures have several pages or frames, of which the "
+                "first is the picture; save the others as files of their own if they are to be read"
+            )
 
     def _see_that_files_are_whole(self, refused: Counter[str], limit: float, numbers: list[int]) -> None:
         """Raises BlipError: with each of too many files samples are lost, of which nobody knows how many."""

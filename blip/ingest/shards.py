@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from blip.data.archive import MEMBER_LIMIT, TOO_LARGE
-from blip.data.decode import MAX_PIXELS, BadMedia
+from blip.data.decode import MAX_PIXELS, BadMedia, is_paged
 from blip.data.grey import GreyRange
 from blip.data.media import Look, looks_at
 from blip.data.part import PartWriter
@@ -64,12 +64,12 @@ def write_shard(job: ShardJob) -> int:
             if isinstance(item, Refused):
                 part.quarantine(item.key, item.reason, item.detail, item.payload)
                 continue
-            sample, looks = item
+            sample, looks, paged = item
             near = next(filter(None, map(references.near, looks)), None) if references else None
             if near:
                 part.quarantine(sample.key, NEAR_DUPLICATE, f"looks like {near}", sample.media)
             else:
-                part.add(sample, phash=looks[0].phash)
+                part.add(sample, phash=looks[0].phash, paged=paged)
         return part.samples
 
 
@@ -95,8 +95,8 @@ def _bytes(item: Item) -> int:
 
 def _checked(
     items: Iterable[Item], max_pixels: int, grey_range: GreyRange | None
-) -> Iterator[tuple[Sample, list[Look]] | Refused]:
-    """Decode each sample, to know how its pictures look, or refuse it."""
+) -> Iterator[tuple[Sample, list[Look], bool] | Refused]:
+    """Decode each sample, to know how its pictures look and whether one has more pages, or refuse it."""
     for item in items:
         if isinstance(item, Refused):
             yield item
@@ -116,4 +116,5 @@ def _checked(
             way = f"; {SMALLER}" if error.reason == TOO_LARGE else ""
             yield Refused(item.key, error.reason, error.detail + way, item.media)
             continue
-        yield replace(sample, width=looks[0].width, height=looks[0].height), looks
+        paged = not item.is_video and (is_paged(item.media) or is_paged(item.partner or b""))
+        yield replace(sample, width=looks[0].width, height=looks[0].height), looks, paged

@@ -207,6 +207,34 @@ def test_another_grey_range_makes_the_shards_anew_and_none_leaves_the_manifest_a
     assert plan_of([source], ranged, None) != plan_of([source], SETTINGS, None)
 
 
+def paged(kind: str, *pages: bytes) -> bytes:
+    first, *others = (Image.open(io.BytesIO(page)) for page in pages)
+    buffer = io.BytesIO()
+    first.save(buffer, kind, save_all=True, append_images=others)
+    return buffer.getvalue()
+
+
+def test_pictures_of_which_only_the_first_page_is_used_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = {
+        "book.tif": paged("TIFF", *good(3).values()),
+        "stack.tif": paged("TIFF", deep(1), deep(2)),
+        "moves.gif": paged("GIF", *good(2).values()),
+        "moves.webp": paged("WEBP", *good(2, 20).values()),
+        "moves.png": paged("PNG", *good(2, 30).values()),
+    }
+    single = {"one.tif": paged("TIFF", encoded(draw(40))), "still.jpg": encoded(draw(41), "jpg")}
+    renamed = {f"{n}-{name}": data for n, (name, data) in enumerate({**scans, **single, **good(3)}.items())}
+    source = make_source(tmp_path / "source", renamed)
+    settings = SETTINGS.model_copy(update={"samples_per_shard": 2, "grey_range": (0.0, 4095.0)})
+    assert len(ingest_dataset(source, tmp_path / "out", settings)) == 10
+    assert capsys.readouterr().err == (
+        f"note: source {tmp_path}/source: 5 of 10 pictures have several pages or frames, of which the first is the "
+        "picture; save the others as files of their own if they are to be read\n"
+    )
+
+
 def test_training_pictures_like_an_evaluation_picture_are_left_out(tmp_path: Path) -> None:
     test = ingest_dataset(make_source(tmp_path / "a", good(5), "evaluation"), tmp_path / "test", SETTINGS)
     copies = {"copy.jpg": encoded(draw(3), "jpg", quality=95), "same.png": encoded(draw(4))}

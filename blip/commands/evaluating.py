@@ -75,13 +75,15 @@ def evaluate(
     """How good a model is at a task, on pairs that it has not learnt from, beside what is reached without looking.
 
     As `blip stage evaluate@TASK` does it, and in any folder. What validation set aside beside the dataset is left out.
-    --set takes the other settings of evaluate.TASK in params.yaml, as max_tokens of captioning.
+    --set takes the other settings of evaluate.TASK in params.yaml, as max_tokens of captioning. Published figures of
+    captioning are of beams compared as normalise=whole does it, those of NoCaps of repetition_penalty=1.1 as well.
 
     Example: [bold]blip evaluate retrieval pairs/flickr-test --model models/retrieval --out seen/[/bold]
 
     Example: [bold]blip evaluate vqa pairs/vqa-val --train pairs/vqa-train --model models:/blip-vqa@champion[/bold]
 
-    Example: [bold]blip evaluate captioning pairs/nocaps --model model_base_caption_capfilt_large.pth --beams 3[/bold]
+    Example: [bold]blip evaluate captioning pairs/coco --model model_base_caption_capfilt_large.pth
+    --set normalise=whole[/bold]
     """
     from blip.commands.scores import show_scores
     from blip.commands.terminal import Terminal

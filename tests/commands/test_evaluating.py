@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from blip.config import load_settings
 from blip.data.sample import Caption, Question, Sample
 from blip.model.checkpoints import ModelCard, save_model
 from blip.model.nlvr import pre_trained, save_nlvr
@@ -19,6 +21,7 @@ from tests.stages.conftest import write
 from tests.stages.test_nlvr import pairs as pairs_of_pictures
 from tests.stages.test_visdial import dialogs
 
+ROOT = Path(__file__).parents[2]
 COLOURS = ("red", "green", "blue")
 
 
@@ -87,6 +90,19 @@ def test_json_tells_figures_settings_and_digests(blip, model: Path, dataset: Pat
         20,
     )
     assert len(told["weights"]) == len(told["data"]) == 64
+
+
+def test_the_way_told_for_nocaps_is_that_of_its_recipe(blip, model: Path, dataset: Path):
+    docs = (ROOT / "docs/models.md").read_text(encoding="utf-8")
+    told = next(
+        line for line in docs.splitlines() if line.startswith("blip evaluate captioning pairs/nocaps")
+    )
+    options = shlex.split(told.split(".pth")[1])
+
+    ended = blip("evaluate", "captioning", dataset, "--model", model, *options, "--json")
+
+    recipe = load_settings(ROOT / "params.yaml", "captioning-nocaps").evaluate.captioning
+    assert json.loads(ended.out)["settings"] | {"data": recipe.data} == recipe.model_dump()
 
 
 def test_what_validation_set_aside_is_left_out_and_counted(blip, model: Path, dataset: Path):

@@ -31,7 +31,16 @@ def evaluate(
     model: Model,
     train: Annotated[
         Path | None,
-        typer.Option(metavar="PAIRS", help="Of vqa: the dataset whose answers may be given, needed there."),
+        typer.Option(
+            metavar="PAIRS",
+            help="Of vqa: the dataset whose answers may be given, or counted beside --answers.",
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Of vqa: a JSON list of what may be answered, as BLIP's answer_list.json."
+        ),
     ] = None,
     candidates: Annotated[
         int | None,
@@ -94,7 +103,8 @@ def evaluate(
     from blip.tracking.registry import resolve
 
     given = {
-        "train": str(train.resolve()) if train else None, "candidates": candidates, "rerank": rerank,
+        "train": str(train.resolve()) if train else None,
+        "answers": str(answers.resolve()) if answers else None, "candidates": candidates, "rerank": rerank,
         "rerank_by": rerank_by, "beams": beams, "templates": template or None, "frames": frames,
     }  # fmt: skip
     dataset = pairs.resolve()
@@ -132,10 +142,10 @@ def read_options(
     if strange := [name for name in options if name not in known]:
         others = ", ".join(map(flag, known)) or "none of its own"
         raise BadArguments(f"{flag(strange[0])} is no option of {task}, which has {others}")
-    if "train" in known and "train" not in options:
+    if "train" in known and not {"train", "answers"} & set(options):
         raise BadArguments(
             f"{task} chooses among the answers of training questions, which the baseline gives, too: name the "
-            "dataset that has them with --train"
+            "dataset that has them with --train, or a list of answers with --answers"
         )
     return read_section(section, {"data": str(dataset), **options}, changes, OPTIONS)
 

@@ -225,6 +225,16 @@ class VqaEvaluation(Answering):
     data: str
 
 
+class VqaScoring(VqaEvaluation):
+    """What `blip evaluate` takes beside: `answers` names a JSON list of what may be answered, as BLIP has one.
+
+    With it there need be no `train`: what is answered without looking at pictures is not told then.
+    """
+
+    train: str = ""
+    answers: str | None = None
+
+
 class VqaValidation(Answering):
     data: str = "vqa_validation"
 

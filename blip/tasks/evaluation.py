@@ -20,6 +20,7 @@ from blip.config.sections import (
     RetrievalEvaluation,
     VideoEvaluation,
     VqaEvaluation,
+    VqaScoring,
 )
 from blip.data.pairs import PairsDataset
 from blip.data.sample import Sample
@@ -114,18 +115,25 @@ def _captioning(model: Blip, how: CaptioningEvaluation, where: Conditions) -> Ou
 
 
 def _vqa(model: Blip, how: VqaEvaluation, where: Conditions) -> Outcome:
-    train = where.datasets / how.train
-    baseline = vqa.QuestionOnly.count(samples_of(train))
-    if not baseline.answers():
-        raise BlipError(f"{train}: no question has an answer; the candidates are those of training questions")
+    told = VqaScoring.model_validate(how.model_dump())
+    listed = vqa.read_answers(Path(told.answers)) if told.answers else []
+    baseline = _question_only(where.datasets / told.train) if told.train else vqa.QuestionOnly()
     return vqa.evaluate(
         model,
         where.pictures(how.data),
         baseline,
+        listed,
         keep=how.candidates,
         batch_size=where.batch_size,
         seed=where.seed,
     )
+
+
+def _question_only(train: Path) -> vqa.QuestionOnly:
+    counted = vqa.QuestionOnly.count(samples_of(train))
+    if not counted.answers():
+        raise BlipError(f"{train}: no question has an answer; the candidates are those of training questions")
+    return counted
 
 
 def _classification(model: Blip, how: ClassificationEvaluation, where: Conditions) -> Outcome:
@@ -186,7 +194,7 @@ MATCHING: tuple[parts.Task, ...] = ("embed images", "embed texts", "match")
 TASKS = {
     "retrieval": Task(RetrievalEvaluation, _retrieval, MATCHING),
     "captioning": Task(CaptioningEvaluation, _captioning, ("caption",)),
-    "vqa": Task(VqaEvaluation, _vqa, ("answer",)),
+    "vqa": Task(VqaScoring, _vqa, ("answer",)),
     "classification": Task(ClassificationEvaluation, _classification, ("embed images", "embed texts")),
     "video": Task(VideoEvaluation, _video, MATCHING),
     "nlvr": Task(Evaluation, _nlvr),

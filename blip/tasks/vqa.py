@@ -4,9 +4,11 @@ The baseline answers what training questions with the same text were most often 
 no better has learnt the questions, not the pictures.
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -88,11 +90,28 @@ class QuestionOnly:
         return [text for text in written if text]
 
 
+def read_answers(path: Path) -> list[str]:
+    """The answers in a JSON list, as BLIP's answer_list.json. Raises BlipError if it is not there or no such list."""
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BlipError(f"{path}: no such file; name a JSON list of answers") from None
+    except (OSError, ValueError) as error:
+        raise BlipError(f"{path}: not a JSON list of answers: {error}") from None
+    if not isinstance(listed, list) or not all(isinstance(answer, str) for answer in listed):
+        raise BlipError(f'{path}: not a JSON list of answers, as ["yes", "no"]')
+    answers = [answer for answer in dict.fromkeys(listed) if clean_answer(answer)]
+    if not answers:
+        raise BlipError(f"{path}: it lists no answer")
+    return answers
+
+
 @torch.inference_mode()
 def evaluate(
     model: VqaModel,
     samples: Iterable[Sample],
     baseline: QuestionOnly,
+    answers: Sequence[str] = (),
     *,
     keep: int,
     batch_size: int,
@@ -101,23 +120,24 @@ def evaluate(
     """Answer every question that has answers, and let the baseline do the same.
 
     Args:
-        baseline: counted on the training questions; their most frequent answers are what may be answered.
+        baseline: counted on the training questions; of one that has counted none nothing is told.
+        answers: what may be answered; the most frequent answers of the training questions where there are none.
         keep: how many candidates of a question are compared by their whole likelihood.
 
     Raises:
         NothingToEvaluate: no question has an answer.
     """
-    answers = baseline.answers()
+    candidates = list(answers) or baseline.answers()
     rows: list[_Row] = []
     for batch in batches((sample for sample in samples if _asked(sample)), batch_size):
-        rows += _answer_batch(model, batch, baseline, answers, keep)
+        rows += _answer_batch(model, batch, baseline, candidates, keep)
     if not rows:
         raise NothingToEvaluate(
             "question answering needs questions with answers, and the evaluation data has none"
         )
     chosen = choose([row.correct for row in rows], seed)
     return Outcome(
-        metrics=_metrics(rows),
+        metrics=_metrics(rows, bool(baseline.overall)),
         examples={"examples": [_example(rows[row]) for row in chosen.rows]},
         pictures=frozenset(rows[row].key for row in chosen.rows),
         selection=chosen,
@@ -153,13 +173,13 @@ def _answer_batch(
     predictions = model.rank_answers(tokens_BND, index, texts, answers, keep=keep)
     rows = []
     for (row, question), prediction in zip(asked, predictions, strict=True):
-        guess = baseline.answer(question.text)
+        guess = baseline.answer(question.text) if baseline.overall else ""
         right, lucky = (accuracy(text, question.answers, question.annotators) for text in (prediction, guess))
         rows.append(_Row(batch[row].key, question, prediction, guess, right, lucky))
     return rows
 
 
-def _metrics(rows: list[_Row]) -> dict[str, float]:
+def _metrics(rows: list[_Row], guessed: bool) -> dict[str, float]:
     groups = {
         "": rows,
         "open_": [row for row in rows if row.question.open],
@@ -169,6 +189,7 @@ def _metrics(rows: list[_Row]) -> dict[str, float]:
     for name, group in groups.items():
         if group:
             metrics[f"vqa.{name}accuracy"] = sum(row.accuracy for row in group) / len(group)
+        if group and guessed:
             suffix = f"_{name[:-1]}" if name else ""
             metrics[f"vqa.question_only{suffix}"] = sum(row.guess_accuracy for row in group) / len(group)
     return metrics

@@ -154,6 +154,41 @@ def test_questions_are_answered_with_answers_of_training(blip, model: Path, ques
     assert "name the dataset that has them with --train" in alone.err
 
 
+def test_what_may_be_answered_is_given_as_a_list(blip, model: Path, questions: Path, tmp_path: Path):
+    listed = tmp_path / "answer_list.json"
+    listed.write_text('["teal", "teal", ""]')
+    command = ("evaluate", "vqa", questions, "--model", model, "--answers", listed)
+
+    alone = json.loads(blip(*command, "--out", tmp_path / "seen", "--json").out)
+    beside = json.loads(blip(*command, "--train", questions, "--json").out)
+
+    assert alone["settings"]["answers"] == str(listed)
+    assert alone["metrics"] == {"vqa.accuracy": 0.0, "vqa.open_accuracy": 0.0}
+    with (tmp_path / "seen/predictions.csv").open(newline="") as handle:
+        assert {row["prediction"] for row in csv.DictReader(handle)} == {"teal"}
+    assert set(beside["metrics"]) >= {"vqa.question_only", "vqa.question_only_open"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        ("[", "not a JSON list of answers"),
+        ('{"yes": 1}', 'not a JSON list of answers, as ["yes", "no"]'),
+        ("[]", "it lists no answer"),
+    ],
+)
+def test_a_list_of_answers_that_is_none_is_named(
+    blip, model: Path, questions: Path, tmp_path: Path, text: str | None, message: str
+):
+    listed = tmp_path / "answer_list.json"
+    if text is not None:
+        listed.write_text(text)
+    ended = blip("evaluate", "vqa", questions, "--model", model, "--answers", listed)
+    assert ended.code == 1
+    assert f"error: {listed}: {message}" in ended.err
+
+
 def test_statements_are_judged_by_a_model_directory_and_a_public_file_alike(blip, tmp_path: Path):
     write(tmp_path, "nlvr", pairs_of_pictures(1))
     file = public_files.write(tmp_path / "model_base_nlvr.pth", public_files.state_of("nlvr"))

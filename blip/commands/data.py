@@ -35,6 +35,9 @@ def ingest(
         Literal["human", "web", "synthetic"], typer.Option(help="Who wrote the texts.")
     ] = "human",
     kind: Annotated[SourceKind | None, typer.Option(help="Found out when not given.")] = None,
+    role: Annotated[
+        Literal["train", "evaluation"], typer.Option(help="Questions to train on must have answers.")
+    ] = "train",
     images: Annotated[
         str | None, typer.Option(metavar="DIR", help="The pictures or clips that the files name.")
     ] = None,
@@ -78,7 +81,7 @@ def ingest(
     columns = Columns.model_validate(named(column or []) or {})
     told = {
         "origin": origin,
-        "role": "train",
+        "role": role,
         "images": images,
         "split": split,
         "columns": columns if column else None,

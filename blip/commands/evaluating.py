@@ -100,6 +100,7 @@ def evaluate(
     from blip.model.device import use_own_cores
     from blip.tasks.evaluation import Conditions, find_task, write_report
     from blip.tasks.evaluation import evaluate as evaluate_task
+    from blip.tasks.outcome import ANSWERS
     from blip.tracking.registry import resolve
 
     given = {
@@ -118,6 +119,7 @@ def evaluate(
     outcome = evaluate_task(task, opened, how, where)
     if out:
         write_report(out, task, outcome, how, where)
+    written = "examples.json, images/, predictions.csv" + (f", {ANSWERS}" if outcome.answers else "")
     left_out = len(set_aside(dataset))
     if as_json:
         told = {
@@ -130,7 +132,7 @@ def evaluate(
         show({**told, "settings": how.model_dump(), "metrics": outcome.metrics}, as_json, [])
     else:
         show_scores(task, outcome, f"{pairs} by {model}", left_out, Terminal())
-        show(None, as_json, [f"{out}: examples.json, images/, predictions.csv"] if out else [])
+        show(None, as_json, [f"{out}: {written}"] if out else [])
 
 
 def read_options(

@@ -75,6 +75,9 @@ def show_scores(task: str, outcome: Outcome, what: str, left_out: int, console: 
     sizes += f"; {left_out:,} left out, which validation set aside" if left_out else ""
     console.print(Text.assemble((task, "bold"), f": {plain(what)}"), soft_wrap=True)
     console.print(sizes, highlight=False)
+    if not figures:
+        console.print("no figures: there are no answers to compare with; --out DIR keeps what is said")
+        return
     table = Table("", "value", BESIDE.get(task, "at random"))
     for column in table.columns[1:]:
         column.justify = "right"

@@ -37,7 +37,8 @@ class Question:
     """A question about a sample; `answers` maps each answer to the share of annotators who gave it.
 
     `open` is False where the question itself names its possible answers (yes or no). `candidates`, if there are
-    any, are the answers to be ranked. `annotators` is how many people answered.
+    any, are the answers to be ranked. `annotators` is how many people answered. `id` is what an evaluation server
+    knows it by.
     """
 
     text: str
@@ -45,6 +46,7 @@ class Question:
     open: bool
     candidates: tuple[str, ...] = ()
     annotators: int = ANNOTATORS
+    id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ def _question_to_json(question: Question) -> dict[str, Any]:
         del value["candidates"]
     if len(question.answers) < 2 or question.annotators == ANNOTATORS:  # of one answer it does not matter
         del value["annotators"]
+    if question.id is None:
+        del value["id"]
     return value
 
 

@@ -37,7 +37,7 @@ from blip.ingest.shares import OF_FILES, Share, is_bad, shares_of_parts
 from blip.ingest.sources import Address, read
 from blip.ingest.sources.notes import tell
 from blip.ingest.sources.packs import count_packs
-from blip.ingest.sources.refused import LINKED_AWAY
+from blip.ingest.sources.refused import LINKED_AWAY, NO_ANSWER
 from blip.ingest.sources.screening import BROKEN
 
 REFERENCES = "references.npz"
@@ -48,6 +48,8 @@ EXAMPLES = 3
 WAYS = {  # out of what a reason tells of
     BROKEN: "save a table as CSV UTF-8, or tell its encoding: `iconv -f cp1252 -t utf-8 OLD > NEW` (Windows), "
     "`-f shift-jis` (Japanese)",
+    NO_ANSWER: "VQA v2's test questions, whose answers a server has, are read with --role evaluation "
+    "(`role: evaluation` in params.yaml)",
 }
 FETCHED = 8
 SECONDS_BETWEEN_LINES = 10.0

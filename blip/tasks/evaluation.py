@@ -92,7 +92,7 @@ def evaluate(name: str, model: Path, how: Any, where: Conditions) -> Outcome:
 
 
 def write_report(folder: Path, name: str, outcome: Outcome, how: Any, where: Conditions) -> None:
-    """Write examples.json, images/ and predictions.csv of an evaluation into `folder`, in place of what is there."""
+    """Write what an evaluation leaves (blip/tasks/outcome.py) into `folder`, in place of what is there."""
     with atomic_path(folder) as temporary:
         write_outcome(temporary, name, outcome, samples_of(where.datasets / how.data))
 
@@ -126,6 +126,7 @@ def _vqa(model: Blip, how: VqaEvaluation, where: Conditions) -> Outcome:
         keep=how.candidates,
         batch_size=where.batch_size,
         seed=where.seed,
+        of_tests=True,
     )
 
 

@@ -3,12 +3,13 @@
 reports/evaluate/vqa/examples.json       {"task": "vqa", "selection": {...}, "examples": [...]}
 reports/evaluate/vqa/images/KEY.webp     the pictures the examples name
 reports/evaluate/vqa/predictions.csv     one row a query
+reports/evaluate/vqa/answers.json        for an evaluation server, where its questions or pictures are known
 """
 
 import csv
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -22,6 +23,7 @@ from blip.errors import BlipError
 EXAMPLES = 24
 LONGEST_SIDE = 320  # of a picture in the report
 FRAMES_SHOWN = 4  # of a clip
+ANSWERS = "answers.json"
 
 Example = Mapping[str, object]
 
@@ -52,6 +54,7 @@ class Outcome:
         pictures: keys of the samples whose pictures the examples show.
         selection: how the examples of the first section were chosen.
         predictions: one row a query, all with the same columns.
+        answers: what an evaluation server is given, as [{"question_id": 1, "answer": "yes"}]; [] where it asks nothing.
     """
 
     metrics: dict[str, float]
@@ -59,6 +62,7 @@ class Outcome:
     pictures: frozenset[str]
     selection: Selection
     predictions: list[dict[str, object]]
+    answers: list[dict[str, object]] = field(default_factory=list)
 
 
 def choose(correct: Sequence[bool], seed: int, count: int = EXAMPLES) -> Selection:
@@ -95,7 +99,7 @@ def frames_of(key: str) -> list[str]:
 
 
 def write_outcome(folder: Path, task: str, outcome: Outcome, samples: Iterable[Sample]) -> None:
-    """Write examples.json, its pictures and predictions.csv into `folder` (made atomically by the caller).
+    """Write examples.json, its pictures and what is predicted into `folder` (made atomically by the caller).
 
     Args:
         samples: the samples that were evaluated, streamed once more for the pictures.
@@ -106,6 +110,8 @@ def write_outcome(folder: Path, task: str, outcome: Outcome, samples: Iterable[S
             _write_pictures(folder, sample)
     selection = {name: value for name, value in asdict(outcome.selection).items() if name != "rows"}
     write_json(folder / "examples.json", {"task": task, "selection": selection, **outcome.examples})
+    if outcome.answers:
+        write_json(folder / ANSWERS, outcome.answers)
     with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as handle:
         table = csv.DictWriter(handle, list(outcome.predictions[0]) if outcome.predictions else [])
         table.writeheader()

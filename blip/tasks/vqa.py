@@ -6,8 +6,8 @@ no better has learnt the questions, not the pictures.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -116,6 +116,7 @@ def evaluate(
     keep: int,
     batch_size: int,
     seed: int,
+    of_tests: bool = False,
 ) -> Outcome:
     """Answer every question that has answers, and let the baseline do the same.
 
@@ -123,25 +124,32 @@ def evaluate(
         baseline: counted on the training questions; of one that has counted none nothing is told.
         answers: what may be answered; the most frequent answers of the training questions where there are none.
         keep: how many candidates of a question are compared by their whole likelihood.
+        of_tests: answer questions of a test, too, whose answers a server has: those with an id. They count nowhere.
 
     Raises:
-        NothingToEvaluate: no question has an answer.
+        NothingToEvaluate: there is no such question.
     """
     candidates = list(answers) or baseline.answers()
     rows: list[_Row] = []
-    for batch in batches((sample for sample in samples if _asked(sample)), batch_size):
+    for batch in batches(_asked(samples, of_tests), batch_size):
         rows += _answer_batch(model, batch, baseline, candidates, keep)
     if not rows:
         raise NothingToEvaluate(
             "question answering needs questions with answers, and the evaluation data has none"
         )
-    chosen = choose([row.correct for row in rows], seed)
+    scored = [row for row in rows if row.question.answers]
+    chosen = choose([row.correct for row in scored], seed)
     return Outcome(
-        metrics=_metrics(rows, bool(baseline.overall)),
-        examples={"examples": [_example(rows[row]) for row in chosen.rows]},
-        pictures=frozenset(rows[row].key for row in chosen.rows),
+        metrics=_metrics(scored, bool(baseline.overall)),
+        examples={"examples": [_example(scored[row]) for row in chosen.rows]},
+        pictures=frozenset(scored[row].key for row in chosen.rows),
         selection=chosen,
         predictions=[_prediction(row) for row in rows],
+        answers=[
+            {"question_id": row.question.id, "answer": row.prediction}
+            for row in rows
+            if row.question.id is not None
+        ],
     )
 
 
@@ -160,13 +168,13 @@ class _Row:
 
     @property
     def wanted(self) -> str:
-        return max(self.question.answers, key=lambda answer: self.question.answers[answer])
+        return max(self.question.answers, key=lambda answer: self.question.answers[answer], default="")
 
 
 def _answer_batch(
     model: VqaModel, batch: list[Sample], baseline: QuestionOnly, answers: list[str], keep: int
 ) -> list[_Row]:
-    asked = [(row, question) for row, sample in enumerate(batch) for question in _asked(sample)]
+    asked = [(row, question) for row, sample in enumerate(batch) for question in sample.questions]
     tokens_BND = model.encode_images([sample.media for sample in batch], len(batch))
     index = torch.tensor([row for row, _ in asked], device=tokens_BND.device)
     texts = [clean_question(question.text) for _, question in asked]
@@ -174,7 +182,7 @@ def _answer_batch(
     rows = []
     for (row, question), prediction in zip(asked, predictions, strict=True):
         guess = baseline.answer(question.text) if baseline.overall else ""
-        right, lucky = (accuracy(text, question.answers, question.annotators) for text in (prediction, guess))
+        right, lucky = (_accuracy(text, question) for text in (prediction, guess))
         rows.append(_Row(batch[row].key, question, prediction, guess, right, lucky))
     return rows
 
@@ -195,8 +203,17 @@ def _metrics(rows: list[_Row], guessed: bool) -> dict[str, float]:
     return metrics
 
 
-def _asked(sample: Sample) -> list[Question]:
-    return [question for question in sample.questions if question.answers]
+def _accuracy(text: str, question: Question) -> float:
+    """0 of a question of a test, which counts nowhere."""
+    return accuracy(text, question.answers, question.annotators) if question.answers else 0.0
+
+
+def _asked(samples: Iterable[Sample], of_tests: bool) -> Iterator[Sample]:
+    """The samples that have questions to be answered, with these."""
+    for sample in samples:
+        asked = tuple(q for q in sample.questions if q.answers or (of_tests and q.id is not None))
+        if asked:
+            yield replace(sample, questions=asked)
 
 
 def _opening(text: str) -> str:
@@ -225,6 +242,6 @@ def _prediction(row: _Row) -> dict[str, object]:
         "question": row.question.text,
         "answer": row.wanted,
         "prediction": row.prediction,
-        "accuracy": round(row.accuracy, 4),
+        "accuracy": round(row.accuracy, 4) if row.question.answers else "",
         "question_only": row.guess,
     }

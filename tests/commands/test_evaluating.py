@@ -189,6 +189,32 @@ def test_a_list_of_answers_that_is_none_is_named(
     assert f"error: {listed}: {message}" in ended.err
 
 
+def test_questions_of_a_test_are_read_and_answered_for_their_server(blip, model: Path, tmp_path: Path):
+    asked = [{"question_id": 10 + n, "image_id": n, "question": "what colour is it?"} for n in (1, 2)]
+    file = tmp_path / "v2_OpenEnded_mscoco_test-dev2015_questions.json"
+    file.write_text(json.dumps({"data_subtype": "test-dev2015", "questions": asked}))
+    (tmp_path / "test2015").mkdir()
+    for entry, colour in zip(asked, COLOURS, strict=False):
+        Image.new("RGB", (32, 32), colour).save(
+            tmp_path / f"test2015/COCO_test2015_{entry['image_id']:012d}.jpg"
+        )
+    listed = tmp_path / "answer_list.json"
+    listed.write_text('["teal"]')
+    refused = blip("ingest", file, "--out", tmp_path / "refused")
+    assert blip("ingest", file, "--role", "evaluation", "--out", tmp_path / "pairs").code == 0
+
+    command = ("evaluate", "vqa", tmp_path / "pairs", "--answers", listed, "--model", model)
+    ended = blip(*command, "--out", tmp_path / "seen")
+
+    assert refused.code == 1 and "are read with --role evaluation" in refused.err
+    assert ended.code == 0
+    assert "no figures: there are no answers to compare with" in ended.out
+    assert "predictions.csv, answers.json" in ended.out
+    assert json.loads((tmp_path / "seen/answers.json").read_text()) == [
+        {"question_id": number, "answer": "teal"} for number in (11, 12)
+    ]
+
+
 def test_statements_are_judged_by_a_model_directory_and_a_public_file_alike(blip, tmp_path: Path):
     write(tmp_path, "nlvr", pairs_of_pictures(1))
     file = public_files.write(tmp_path / "model_base_nlvr.pth", public_files.state_of("nlvr"))

@@ -105,6 +105,19 @@ def test_of_two_answers_by_two_people_both_are_right(colour_model, painted, base
     assert (shown["correct"], shown["accuracy"]) == (True, 1.0)
 
 
+def test_questions_of_a_test_are_answered_for_the_server_that_has_their_answers(
+    colour_model, painted, baseline
+):
+    asked = [Question("what colour is it", {}, True, id=7), Question("which?", {}, True)]
+    samples = [painted("a", "red", questions=[what("blue")]), painted("b", "blue", questions=asked)]
+    alone = evaluate(colour_model, samples, baseline, keep=4, batch_size=2, seed=1)
+    outcome = evaluate(colour_model, samples, baseline, keep=4, batch_size=2, seed=1, of_tests=True)
+    assert outcome.answers == [{"question_id": 7, "answer": "blue"}] and alone.answers == []
+    assert (outcome.metrics, outcome.examples) == (alone.metrics, alone.examples)
+    assert [row["accuracy"] for row in outcome.predictions] == [0.0, ""]
+    assert alone.predictions == outcome.predictions[:1]
+
+
 def test_questions_are_required(colour_model, painted, baseline):
     with pytest.raises(BlipError, match="questions with answers"):
         evaluate(colour_model, [painted("a", "red")], baseline, keep=4, batch_size=2, seed=1)

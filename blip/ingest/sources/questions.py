@@ -10,7 +10,8 @@ from blip.ingest.sources.refused import Refused
 
 GENOME_WEIGHT = 0.2  # of an answer of Visual Genome's beside VQA v2's ten, in BLIP's recipe
 
-Asked = tuple[str, dict[str, float], bool]  # text, share of each answer, whether it is open
+# Text, share of each answer, whether it is open, and the number that a server knows it by
+Asked = tuple[str, dict[str, float], bool, int | None]
 
 
 def shares(answers: Iterable[str], whole: float = 1.0) -> dict[str, float]:
@@ -24,5 +25,5 @@ def sample_of(folder: Folder, name: str, asked: Iterable[Asked]) -> Sample | Ref
     found = folder.find(name)
     if isinstance(found, Refused):
         return found
-    questions = tuple(Question(text, answers, open_) for text, answers, open_ in asked)
+    questions = tuple(Question(text, answers, open_, id=number) for text, answers, open_, number in asked)
     return Sample(found.key, found.data, found.extension, questions=questions)

@@ -23,7 +23,7 @@ def read_list(file: Path, folder: Folder, name_of: Callable[[int], str]) -> Iter
 
     def hold(entry: dict[str, Any]) -> Iterable[Refused]:
         name = name_of(int(entry["video_id"]))
-        asked.add(name, (words(entry["question"]), shares([entry["answer"]]), True))
+        asked.add(name, (words(entry["question"]), shares([entry["answer"]]), True, None))
         return ()
 
     yield from each(file, "item", hold)

@@ -63,7 +63,7 @@ def _official(file: Path, asked: Held) -> Iterator[Sample | Refused]:
         number = int(entry["question_id"])
         given, open_ = next(iter(answers.pop(number)), ({}, True))
         name = f"COCO_{subtype}_{int(entry['image_id']):012d}.jpg"
-        asked.add(name, (words(entry["question"]), given, open_))
+        asked.add(name, (words(entry["question"]), given, open_, number))
         return ()
 
     if annotated.is_file():
@@ -80,7 +80,9 @@ def _joined(file: Path, asked: Held) -> Iterator[Sample | Refused]:
         given = [answer] if isinstance(answer, str) else answer
         weight = GENOME_WEIGHT if entry.get("dataset") == "vg" else 1.0
         open_ = not {words(text).lower() for text in given} & {"yes", "no"}
-        asked.add(entry["image"], (words(entry["question"]), shares(given, weight), open_))
+        number = entry.get("question_id")
+        told = number if isinstance(number, int) else None
+        asked.add(entry["image"], (words(entry["question"]), shares(given, weight), open_, told))
         return ()
 
     yield from each(file, "item", hold)

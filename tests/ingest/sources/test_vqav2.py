@@ -67,12 +67,15 @@ def test_the_ten_answers_become_shares_and_yes_no_is_not_open(vqa: Path) -> None
     assert list(found) == [PICTURE, "COCO_train2014_000000262146"]
     assert found[PICTURE].questions == (
         Question(
-            "What is this photo taken looking through?", {"net": 0.8, "netting": 0.1, "mesh": 0.1}, open=True
+            "What is this photo taken looking through?",
+            {"net": 0.8, "netting": 0.1, "mesh": 0.1},
+            open=True,
+            id=458752000,
         ),
-        Question("What is on the back?", {"22": 1.0}, open=True),
+        Question("What is on the back?", {"22": 1.0}, open=True, id=458752001),
     )
     assert found["COCO_train2014_000000262146"].questions == (
-        Question("Is the sky blue?", {"yes": 0.9, "no": 0.1}, open=False),
+        Question("Is the sky blue?", {"yes": 0.9, "no": 0.1}, open=False, id=262146000),
     )
 
 
@@ -85,7 +88,16 @@ def test_test_questions_have_no_answers(tmp_path: Path) -> None:
     write_vqa(tmp_path, [question(1, 16, "Why?")], None, "test-dev2015")
     write(tmp_path / "test2015/COCO_test2015_000000000016.jpg", "T")
     (sample,) = samples(items(tmp_path, "vqav2", role="evaluation")).values()
-    assert sample.questions == (Question("Why?", {}, open=True),)
+    assert sample.questions == (Question("Why?", {}, open=True, id=1),)
+
+
+def test_blips_list_of_test_questions_has_no_answers(tmp_path: Path) -> None:
+    entry = {"question_id": 262144000, "question": "Why?", "image": "test2015/1.jpg", "dataset": "vqa"}
+    write(tmp_path / "vqa_test.json", json.dumps([entry, {**entry, "question_id": "q2"}]))
+    write(tmp_path / "test2015/1.jpg", "T")
+    (sample,) = samples(items(tmp_path / "vqa_test.json", "vqav2", role="evaluation")).values()
+    assert [question.id for question in sample.questions] == [262144000, None]
+    assert details(items(tmp_path / "vqa_test.json", "vqav2"))[0] == ("no_answer", "'Why?' is not answered")
 
 
 def test_questions_to_train_on_have_answers(vqa: Path) -> None:
@@ -145,9 +157,11 @@ def test_blips_lists_are_read_with_genomes_weight(tmp_path: Path) -> None:
     write(tmp_path / "coco/val2014/COCO_val2014_000000262148.jpg", "V")
     write(tmp_path / "vg/VG_100K_2/1.jpg", "G")
     (asked,) = samples(items(tmp_path / "vqa_train.json", "vqav2", images=str(tmp_path / "coco"))).values()
-    assert asked.questions == (Question("Where is he looking?", {"down": 0.9, "at table": 0.1}, open=True),)
+    assert asked.questions == (
+        Question("Where is he looking?", {"down": 0.9, "at table": 0.1}, open=True, id=262148000),
+    )
     (genome,) = samples(items(tmp_path / "vg_qa.json", "vqav2", images=str(tmp_path / "vg"))).values()
-    assert genome.questions == (Question("What color is the clock?", {"green": 0.2}, open=True),)
+    assert genome.questions == (Question("What color is the clock?", {"green": 0.2}, open=True, id=986769),)
 
 
 def test_visual_genomes_questions_weigh_a_fifth(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ LINES: dict[str, list[Line]] = {
     "captioning": [
         ("exact_match", "exact match", "always_commonest"),
         ("cider", "CIDEr", ""),
+        *((f"{domain}-domain.cider", f"CIDEr, {domain}-domain", "") for domain in ("in", "near", "out")),
         ("bleu4", "BLEU-4", ""),
         ("rouge_l", "ROUGE-L", ""),
     ],
@@ -98,4 +99,5 @@ def _shown(name: str, value: float | None) -> str:
     """Shares in percent, other figures as they are."""
     if value is None:
         return ""
-    return f"{value:.{DECIMALS[name]}f}" if name in DECIMALS else f"{value:.1%}"
+    decimals = DECIMALS.get(name.rpartition(".")[2])
+    return f"{value:.1%}" if decimals is None else f"{value:.{decimals}f}"

@@ -7,8 +7,9 @@ on its natural scale, where 1.0 is what papers print as 100.
 """
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from blip.data.sample import Sample
 from blip.data.text import clean_caption
@@ -17,6 +18,8 @@ from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, pict
 from blip.tasks.ptb import tokenise
 
 Caption = Callable[[Sequence[bytes]], list[str]]  # pictures -> their captions
+
+DOMAINS = ("in-domain", "near-domain", "out-domain")  # of NoCaps
 
 _ARTICLE = re.compile(r"^(?:a|an|the) ")
 
@@ -71,11 +74,39 @@ def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]]
     }
 
 
-def evaluate(caption: Caption, samples: Iterable[Sample], *, batch_size: int, seed: int) -> Outcome:
+def cider_by(
+    groups: Sequence[str], captions: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """The mean CIDEr of each group of pictures; how rare a word is goes by the pictures of all groups.
+
+    So the figures that are published of NoCaps' domains give, by the sizes of these, the one of all its pictures.
+    """
+    from pycocoevalcap.cider.cider import Cider
+
+    given = {row: [tokenise(caption)] for row, caption in enumerate(captions)}
+    wanted = {row: [tokenise(text) for text in texts] for row, texts in enumerate(references)}
+    of_each = Cider().compute_score(wanted, given)[1]
+    scores: dict[str, list[float]] = defaultdict(list)
+    for group, score in zip(groups, of_each, strict=True):
+        scores[group].append(float(score))
+    return {group: sum(scores[group]) / len(scores[group]) for group in scores}
+
+
+def evaluate(
+    caption: Caption,
+    samples: Iterable[Sample],
+    *,
+    batch_size: int,
+    seed: int,
+    domains: Mapping[str, str] = MappingProxyType({}),
+    numbers: Mapping[str, int] = MappingProxyType({}),
+) -> Outcome:
     """Caption every sample that has references.
 
     Args:
         caption: writes the captions of a batch of pictures: `Blip.caption` with its decoding bound.
+        domains: by the keys of samples, those of NoCaps, by which CIDEr is told apart as well.
+        numbers: by the keys of samples, what an evaluation server knows their pictures by.
 
     Raises:
         NothingToEvaluate: no sample has a caption to compare with.
@@ -94,6 +125,9 @@ def evaluate(caption: Caption, samples: Iterable[Sample], *, batch_size: int, se
     correct = list(map(is_exact, written, references))
     chosen = choose(correct, seed)
     figures = caption_metrics(written, references) | reference_figures(references)
+    if domains and "cider" in figures:
+        found = cider_by([domains.get(key, "") for key in keys], written, references)
+        figures |= {f"{domain}.cider": found[domain] for domain in DOMAINS if domain in found}
     rows = [
         {"key": key, "reference": texts[0], "caption": text, "correct": right}
         for key, texts, text, right in zip(keys, references, written, correct, strict=True)
@@ -104,6 +138,11 @@ def evaluate(caption: Caption, samples: Iterable[Sample], *, batch_size: int, se
         pictures=frozenset(keys[row] for row in chosen.rows),
         selection=chosen,
         predictions=rows,
+        answers=[
+            {"image_id": numbers[key], "caption": text}
+            for key, text in zip(keys, written, strict=True)
+            if key in numbers
+        ],
     )
 
 

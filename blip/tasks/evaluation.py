@@ -31,7 +31,7 @@ from blip.model.device import device_of
 from blip.model.dialogs import answer_ranker
 from blip.model.two_images import TwoImages
 from blip.tasks import captioning, classification, nlvr, retrieval, video, visdial, vqa
-from blip.tasks.inputs import labels_of, samples_of
+from blip.tasks.inputs import known_of, labels_of, samples_of
 from blip.tasks.outcome import NothingToEvaluate, Outcome, write_outcome
 
 
@@ -110,8 +110,15 @@ def _retrieval(model: Blip, how: RetrievalEvaluation, where: Conditions) -> Outc
 
 def _captioning(model: Blip, how: CaptioningEvaluation, where: Conditions) -> Outcome:
     caption: Callable[[Sequence[bytes]], list[str]] = partial(model.caption, **how.decoding)
-    samples = where.pictures(how.data)
-    return captioning.evaluate(caption, samples, batch_size=where.batch_size, seed=where.seed)
+    dataset = PairsDataset.open(where.datasets / how.data)
+    return captioning.evaluate(
+        caption,
+        where.pictures(how.data),
+        batch_size=where.batch_size,
+        seed=where.seed,
+        domains=known_of(dataset, "domain"),
+        numbers=known_of(dataset, "image_id"),
+    )
 
 
 def _vqa(model: Blip, how: VqaEvaluation, where: Conditions) -> Outcome:

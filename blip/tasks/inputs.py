@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from blip.config import Compute
 from blip.config.places import DATASETS, MODELS
+from blip.data.metadata import TRUTH
 from blip.data.pairs import PairsDataset, set_aside
 from blip.data.sample import Sample
 from blip.data.text import clean_caption
@@ -54,6 +56,15 @@ def samples_of(dataset: Path) -> Iterator[Sample]:
         BlipError: it is not there, or damaged.
     """
     return PairsDataset.open(dataset).samples(set_aside(dataset))
+
+
+def known_of(dataset: PairsDataset, name: str) -> dict[str, Any]:
+    """What a source tells of its samples for evaluation only, as `image_id`, by key; {} if it does not."""
+    table = dataset.metadata()
+    if TRUTH + name not in table.column_names:
+        return {}
+    values = zip(table["key"].to_pylist(), table[TRUTH + name].to_pylist(), strict=True)
+    return {key: value for key, value in values if value is not None}
 
 
 def labels_of(dataset: PairsDataset) -> dict[str, str]:

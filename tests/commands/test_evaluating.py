@@ -105,6 +105,27 @@ def test_the_way_told_for_nocaps_is_that_of_its_recipe(blip, model: Path, datase
     assert json.loads(ended.out)["settings"] | {"data": recipe.data} == recipe.model_dump()
 
 
+def test_nocaps_has_a_figure_for_each_domain_and_captions_for_its_server(blip, model: Path, tmp_path: Path):
+    images, written = [], []
+    for number, (colour, domain) in enumerate(
+        zip(COLOURS, ("in-domain", "near-domain", "out-domain"), strict=True)
+    ):
+        Image.new("RGB", (32, 32), colour).save(tmp_path / f"{colour}.png")
+        image = {"id": number, "file_name": f"{colour}.png", "open_images_id": colour, "domain": domain}
+        images.append(image)
+        written.append({"image_id": number, "id": number, "caption": f"a {colour} apple"})
+    file = tmp_path / "nocaps_val_4500_captions.json"
+    file.write_text(json.dumps({"images": images, "annotations": written}))
+    assert blip("ingest", file, "--kind", "nocaps", "--out", tmp_path / "pairs").code == 0
+
+    ended = blip("evaluate", "captioning", tmp_path / "pairs", "--model", model, "--out", tmp_path / "seen")
+
+    assert ended.code == 0
+    assert all(f"│ CIDEr, {image['domain']}" in ended.out for image in images)
+    told = json.loads((tmp_path / "seen/answers.json").read_text())
+    assert [caption["image_id"] for caption in told] == [0, 1, 2] and set(told[0]) == {"image_id", "caption"}
+
+
 def test_what_validation_set_aside_is_left_out_and_counted(blip, model: Path, dataset: Path):
     before = json.loads(blip("evaluate", "retrieval", dataset, "--model", model, "--json").out)
     aside = dataset.parent / "validated"

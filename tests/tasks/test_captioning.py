@@ -91,6 +91,29 @@ def test_what_always_the_commonest_reaches_counts_every_reference_as_exact_match
     assert found["reference_words"] == (1 + 2 + 2 + 2) / 4
 
 
+def test_cider_is_told_apart_by_domain_and_the_server_knows_pictures_by_number(painted):
+    samples = [
+        painted("r", "red", ["a red one"]),
+        painted("b", "blue", ["a blue one"]),
+        painted("g", "green", ["x"]),
+    ]
+    outcome = evaluate(
+        lambda images: ["a red one", "a sky", "x"][: len(images)],
+        samples,
+        batch_size=4,
+        seed=1,
+        domains={"r": "in-domain", "b": "out-domain", "g": "in-domain"},
+        numbers={"r": 7, "b": 8},
+    )
+    found = outcome.metrics
+    assert (
+        found["captioning.in-domain.cider"] > found["captioning.cider"] > found["captioning.out-domain.cider"]
+    )
+    apart = 2 * found["captioning.in-domain.cider"] + found["captioning.out-domain.cider"]
+    assert found["captioning.cider"] == pytest.approx(apart / 3)
+    assert outcome.answers == [{"image_id": 7, "caption": "a red one"}, {"image_id": 8, "caption": "a sky"}]
+
+
 def test_references_are_required(painted):
     with pytest.raises(BlipError, match="reference captions"):
         evaluate(lambda images: [], [painted("bare", "red")], batch_size=2, seed=1)

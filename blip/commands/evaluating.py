@@ -10,7 +10,15 @@ from blip.commands.options import OPTIONS, Changes
 from blip.commands.output import JsonFlag, show
 from blip.config.loading import read_section
 from blip.config.section import Section
-from blip.config.sections import Answering, Captioning, Evaluate, RerankBy, Reranking, VideoEvaluation
+from blip.config.sections import (
+    Answering,
+    Captioning,
+    Evaluate,
+    RerankBy,
+    Reranking,
+    VideoEvaluation,
+    VqaScoring,
+)
 from blip.errors import BadArguments
 
 app = typer.Typer()
@@ -67,7 +75,10 @@ def evaluate(
         ),
     ] = None,
     frames: Annotated[
-        int | None, typer.Option(help=f"Of each clip, for video; {usual(VideoEvaluation, 'frames')}.")
+        int | None,
+        typer.Option(
+            help=f"Of each clip; {usual(VideoEvaluation, 'frames')}, or {usual(VqaScoring, 'frames')} for vqa."
+        ),
     ] = None,
     settings: Changes = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images, or frames, at once.")] = usual(

@@ -228,11 +228,13 @@ class VqaEvaluation(Answering):
 class VqaScoring(VqaEvaluation):
     """What `blip evaluate` takes beside: `answers` names a JSON list of what may be answered, as BLIP has one.
 
-    With it there need be no `train`: what is answered without looking at pictures is not told then.
+    With it there need be no `train`: what is answered without looking at pictures is not told then. Of clips so many
+    `frames` are looked at.
     """
 
     train: str = ""
     answers: str | None = None
+    frames: int = Field(16, ge=1)
 
 
 class VqaValidation(Answering):

@@ -29,7 +29,7 @@ from blip.model.explain import Explanation, explain, place_words
 from blip.model.generation import Decoding, Normalise, decoding_context, generate
 from blip.model.inference import keep_in, make_quick, reading
 from blip.model.likelihood import mean_log_likelihood, most_likely
-from blip.model.matching import match_pairs
+from blip.model.matching import CONTEXT_BYTES, context_bytes, match_pairs
 from blip.model.parts import lacks, require
 from blip.model.public import open_public
 
@@ -341,7 +341,7 @@ class Blip:
 
         The `keep` candidates with the likeliest first token are scored by their whole log-likelihood. They are
         written as answers are for training. So many questions are ranked at once that no more than `ANSWERS_AT_ONCE`
-        candidates are.
+        candidates are, and that what they look at has room in `CONTEXT_BYTES`: a clip has many tokens.
 
         Args:
             tokens_NTD: encoded images; question i is about image ``image_index[i]``.
@@ -349,7 +349,9 @@ class Blip:
         ids, mask = self._encode([clean_answer(candidate) for candidate in candidates])
         ids[:, 0] = self.tokenizer.bos
         best: list[str] = []
-        step = min(batch_size, max(1, ANSWERS_AT_ONCE // max(1, min(keep, len(candidates)))))
+        of_answers = ANSWERS_AT_ONCE // max(1, min(keep, len(candidates)))
+        of_images = CONTEXT_BYTES // context_bytes(self.network.config.text, tokens_NTD)
+        step = min(batch_size, max(1, of_answers), max(1, of_images))
         for start in range(0, len(questions), step):
             chosen = slice(start, start + step)
             with self._autocast():

@@ -65,7 +65,7 @@ class Conditions:
                 what = "a clip" if sample.is_video else "a picture"
                 raise BlipError(
                     f"{self.datasets / name}: sample {sample.key} is {what} (.{sample.extension}); the task video is "
-                    "about clips, all others about pictures"
+                    "about clips, vqa about clips or pictures, all others about pictures"
                 )
             yield sample
 
@@ -125,15 +125,18 @@ def _vqa(model: Blip, how: VqaEvaluation, where: Conditions) -> Outcome:
     told = VqaScoring.model_validate(how.model_dump())
     listed = vqa.read_answers(Path(told.answers)) if told.answers else []
     baseline = _question_only(where.datasets / told.train) if told.train else vqa.QuestionOnly()
+    first = next(samples_of(where.datasets / how.data), None)
+    clips = first is not None and first.is_video
     return vqa.evaluate(
         model,
-        where.pictures(how.data),
+        where.clips(how.data) if clips else where.pictures(how.data),
         baseline,
         listed,
         keep=how.candidates,
         batch_size=where.batch_size,
         seed=where.seed,
         of_tests=True,
+        frame_count=told.frames if clips else 0,
     )
 
 

@@ -4,12 +4,13 @@ A clip is some frames spread evenly. Its embedding is the mean of their projecti
 reads the tokens of all frames one after another. Nothing is trained on video.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from blip.config import RerankBy
+from blip.data.images import ImageInput
 from blip.data.sample import Sample
 from blip.data.video import frames
 from blip.tasks.gallery import Gallery, gather
@@ -22,11 +23,18 @@ DIRECTIONS = {"i2t": "v2t", "t2i": "t2v"}
 
 def encode_clips(model: RetrievalModel, samples: Sequence[Sample], count: int) -> tuple[Tensor, Tensor]:
     """Tokens ``[B, F * T, D]`` and embeddings ``[B, P]`` of a batch of clips, `count` = F frames each."""
-    pictures = [frame for sample in samples for frame in frames(sample.media, count)]
-    tokens_RTD = model.encode_images(pictures, len(pictures))
+    tokens_BND = encode_frames(model.encode_images, samples, count)
+    tokens_RTD = tokens_BND.unflatten(1, (count, -1)).flatten(0, 1)
     frames_BFP = model.project_images(tokens_RTD, unit=False).float().unflatten(0, (len(samples), count))
-    tokens_BND = tokens_RTD.unflatten(0, (len(samples), count)).flatten(1, 2)
     return tokens_BND, F.normalize(frames_BFP.mean(1), dim=-1)
+
+
+def encode_frames(
+    encode: Callable[[Sequence[ImageInput], int], Tensor], samples: Sequence[Sample], count: int
+) -> Tensor:
+    """Tokens ``[B, F * T, D]`` of a batch of clips, those of `count` = F frames one after another."""
+    pictures = [frame for sample in samples for frame in frames(sample.media, count)]
+    return encode(pictures, len(pictures)).unflatten(0, (len(samples), count)).flatten(1, 2)
 
 
 def evaluate(

@@ -19,7 +19,8 @@ from blip.data.sample import Question, Sample
 from blip.data.text import clean_answer, clean_question
 from blip.errors import BlipError
 from blip.tasks.batches import batches
-from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, picture_of
+from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, frames_of, picture_of
+from blip.tasks.video import encode_frames
 from blip.tasks.vqa_answers import accuracy, normalise
 
 ANSWERS = 3128  # candidates: so many of the most frequent training answers (BLIP)
@@ -117,6 +118,7 @@ def evaluate(
     batch_size: int,
     seed: int,
     of_tests: bool = False,
+    frame_count: int = 0,
 ) -> Outcome:
     """Answer every question that has answers, and let the baseline do the same.
 
@@ -126,13 +128,16 @@ def evaluate(
         keep: how many candidates of a question are compared by their whole likelihood.
         of_tests: answer questions of a test, too, whose answers a server has: those with an id. They count nowhere.
 
+        frame_count: how many frames of each clip are looked at, where the samples are clips; `batch_size` counts them.
+
     Raises:
         NothingToEvaluate: there is no such question.
     """
     candidates = list(answers) or baseline.answers()
     rows: list[_Row] = []
-    for batch in batches(_asked(samples, of_tests), batch_size):
-        rows += _answer_batch(model, batch, baseline, candidates, keep)
+    at_once = max(1, batch_size // max(1, frame_count))
+    for batch in batches(_asked(samples, of_tests), at_once):
+        rows += _answer_batch(model, batch, baseline, candidates, keep, frame_count)
     if not rows:
         raise NothingToEvaluate(
             "question answering needs questions with answers, and the evaluation data has none"
@@ -156,6 +161,7 @@ def evaluate(
 @dataclass(frozen=True)
 class _Row:
     key: str
+    picture: str
     question: Question
     prediction: str
     guess: str  # the baseline's
@@ -172,10 +178,18 @@ class _Row:
 
 
 def _answer_batch(
-    model: VqaModel, batch: list[Sample], baseline: QuestionOnly, answers: list[str], keep: int
+    model: VqaModel,
+    batch: list[Sample],
+    baseline: QuestionOnly,
+    answers: list[str],
+    keep: int,
+    frame_count: int,
 ) -> list[_Row]:
     asked = [(row, question) for row, sample in enumerate(batch) for question in sample.questions]
-    tokens_BND = model.encode_images([sample.media for sample in batch], len(batch))
+    if frame_count:
+        tokens_BND = encode_frames(model.encode_images, batch, frame_count)
+    else:
+        tokens_BND = model.encode_images([sample.media for sample in batch], len(batch))
     index = torch.tensor([row for row, _ in asked], device=tokens_BND.device)
     texts = [clean_question(question.text) for _, question in asked]
     predictions = model.rank_answers(tokens_BND, index, texts, answers, keep=keep)
@@ -183,7 +197,9 @@ def _answer_batch(
     for (row, question), prediction in zip(asked, predictions, strict=True):
         guess = baseline.answer(question.text) if baseline.overall else ""
         right, lucky = (_accuracy(text, question) for text in (prediction, guess))
-        rows.append(_Row(batch[row].key, question, prediction, guess, right, lucky))
+        key = batch[row].key
+        picture = frames_of(key)[0] if frame_count else picture_of(key)
+        rows.append(_Row(key, picture, question, prediction, guess, right, lucky))
     return rows
 
 
@@ -227,7 +243,7 @@ def _most_frequent(counts: Counter[str], count: int) -> list[str]:
 
 def _example(row: _Row) -> Example:
     return {
-        "image": picture_of(row.key),
+        "image": row.picture,
         "question": row.question.text,
         "answer": row.wanted,
         "prediction": row.prediction,

@@ -20,6 +20,7 @@ from tests import public_files, tiny
 from tests.stages.conftest import write
 from tests.stages.test_nlvr import pairs as pairs_of_pictures
 from tests.stages.test_visdial import dialogs
+from tests.tasks.test_video import clip
 
 ROOT = Path(__file__).parents[2]
 COLOURS = ("red", "green", "blue")
@@ -234,6 +235,23 @@ def test_questions_of_a_test_are_read_and_answered_for_their_server(blip, model:
     assert json.loads((tmp_path / "seen/answers.json").read_text()) == [
         {"question_id": number, "answer": "teal"} for number in (11, 12)
     ]
+
+
+def test_questions_about_clips_are_answered(blip, model: Path, questions: Path, tmp_path: Path):
+    asked = [{"id": n, "video_id": 7020 + n, "question": "who?", "answer": "man"} for n in range(2)]
+    (tmp_path / "msrvtt").mkdir()
+    (tmp_path / "msrvtt/test_qa.json").write_text(json.dumps(asked))
+    for entry in asked:
+        (tmp_path / f"msrvtt/video{entry['video_id']}.mp4").write_bytes(clip([(255, 0, 0), (0, 0, 255)]))
+    assert blip("ingest", tmp_path / "msrvtt/test_qa.json", "--out", tmp_path / "pairs").code == 0
+    command = ("evaluate", "vqa", tmp_path / "pairs", "--train", questions, "--model", model)
+
+    ended = blip(*command, "--frames", 2, "--out", tmp_path / "seen")
+
+    assert ended.code == 0 and "2 images, 2 questions" in ended.out
+    shown = json.loads((tmp_path / "seen/examples.json").read_text())["examples"]
+    assert all((tmp_path / "seen" / example["image"]).is_file() for example in shown) and len(shown) == 2
+    assert json.loads(blip(*command, "--json").out)["settings"]["frames"] == 16
 
 
 def test_statements_are_judged_by_a_model_directory_and_a_public_file_alike(blip, tmp_path: Path):

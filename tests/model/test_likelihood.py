@@ -98,9 +98,12 @@ def test_answers_are_ranked_whatever_leaves_the_cache(monkeypatch) -> None:
     assert one_by_one(128, CANDIDATES)[0] == expected
 
 
-def test_however_few_questions_are_ranked_at_once_the_answers_are_the_same(monkeypatch) -> None:
+@pytest.mark.parametrize(("limit", "value"), [("ANSWERS_AT_ONCE", 2 * len(CANDIDATES)), ("CONTEXT_BYTES", 1)])
+def test_however_few_questions_are_ranked_at_once_the_answers_are_the_same(
+    monkeypatch, limit: str, value: int
+) -> None:
     model = tiny.blip(seed=3)
     images, questions = tiny.images(9), ["red table", "the dog", "what colour"] * 3
     whole = model.answer(images, questions, CANDIDATES)
-    monkeypatch.setattr(api, "ANSWERS_AT_ONCE", 2 * len(CANDIDATES))
+    monkeypatch.setattr(api, limit, value)
     assert model.answer(images, questions, CANDIDATES) == whole

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from blip.data.sample import Question
+from blip.data.sample import Question, Sample
 from blip.data.text import clean_answer
+from blip.data.video import frames
 from blip.errors import BlipError
 from blip.tasks.vqa import QuestionOnly, evaluate
 from blip.tasks.vqa_answers import normalise
+from tests.tasks.test_video import clip as solid_clip
 
 
 def what(answer: str) -> Question:
@@ -116,6 +118,20 @@ def test_questions_of_a_test_are_answered_for_the_server_that_has_their_answers(
     assert (outcome.metrics, outcome.examples) == (alone.metrics, alone.examples)
     assert [row["accuracy"] for row in outcome.predictions] == [0.0, ""]
     assert alone.predictions == outcome.predictions[:1]
+
+
+def test_a_clip_is_looked_at_by_the_tokens_of_its_frames(tiny_blip, baseline):
+    clip = solid_clip([(255, 0, 0), (0, 0, 255)])
+    samples = [Sample(f"c{n}", clip, "mp4", questions=(what("red"), yes_no("yes"))) for n in range(2)]
+    outcome = evaluate(tiny_blip, samples, baseline, keep=4, batch_size=2, seed=1, frame_count=2)
+    tokens = tiny_blip.encode_images(frames(clip, 2)).flatten(0, 1)[None]
+    expected = tiny_blip.rank_answers(
+        tokens, torch.tensor([0, 0]), ["What colour is it?", "is it nice?"], baseline.answers(), keep=4
+    )
+    assert [row["prediction"] for row in outcome.predictions] == 2 * expected
+    assert {example["image"] for example in outcome.examples["examples"]} == {
+        "images/c0-0.webp", "images/c1-0.webp"
+    }  # fmt: skip
 
 
 def test_questions_are_required(colour_model, painted, baseline):

@@ -218,7 +218,8 @@ def measure(settings: Settings, model: Blip) -> dict[str, float]:
         rerank_size=0,
     )
     write = partial(model.caption, **how.captioning.decoding)
-    outcome = captioning.evaluate(write, read_samples(how.captioning.data), batch_size=batch, seed=0)
+    samples, normal = read_samples(how.captioning.data), model.tokenizer.normal
+    outcome = captioning.evaluate(write, samples, batch_size=batch, seed=0, normal=normal)
     return {
         "i2t_r1": found["itc"]["i2t_r1"],
         "t2i_r1": found["itc"]["t2i_r1"],

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ _DROPPED, _LEFT = re.compile(rf"[{_MARKS}]"), re.compile(rf"[^\s{_MARKS}]")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _TIGHT = re.compile(r"\s*([-/'’_])\s*")
 _CLOSING = re.compile(r"\s+([,?%])")
+_HAN, _BESIDE = r"\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f", r"\u3000-\u30ff\uff00-\uffef"
+_SPACED_OUT = re.compile(rf"(?<=[{_HAN}])\s+(?=[{_HAN}{_BESIDE}])|(?<=[{_BESIDE}])\s+(?=[{_HAN}])")
 
 
 def clean_caption(text: str, max_words: int = CAPTION_WORDS) -> str:
@@ -187,6 +190,10 @@ class Tokenizer:
         rows = ids.tolist() if isinstance(ids, Tensor) else [list(row) for row in ids]
         return [_tighten(text) for text in self._tokenizer.decode_batch(rows, skip_special_tokens=True)]
 
+    def normal(self, text: str) -> str:
+        """A text as the vocabulary can spell it, so that what is decoded can be compared with it."""
+        return unicodedata.normalize("NFC", self._tokenizer.normalizer.normalize_str(text))
+
     def _configuration(self) -> dict[str, object]:
         numbers = dict(enumerate(SPECIALS)) | {self.bos: DEC, self.enc: ENC}
         numbers = {self._tokenizer.token_to_id(token): token for token in numbers.values()}
@@ -246,8 +253,8 @@ def _check(vocabulary: list[str], ids: dict[str, int]) -> None:
 
 
 def _tighten(text: str) -> str:
-    """`t - shirt , o ' clock ?` to `t-shirt, o'clock?`: BERT splits at punctuation and keeps no spaces."""
-    return _CLOSING.sub(r"\1", _TIGHT.sub(r"\1", text)).strip()
+    """`t - shirt , o ' clock ?` to `t-shirt, o'clock?`, `红 苹 果` to `红苹果`: BERT splits and keeps no spaces."""
+    return _SPACED_OUT.sub("", _CLOSING.sub(r"\1", _TIGHT.sub(r"\1", text))).strip()
 
 
 def _added(token: str) -> dict[str, object]:

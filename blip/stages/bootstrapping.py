@@ -21,10 +21,10 @@ from blip.data.jobs import HERE, open_pool
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_rows
-from blip.data.text import clean_caption
+from blip.data.text import Tokenizer, clean_caption
 from blip.data.truth import MATCHED, is_matched
 from blip.model.device import device_of
-from blip.tasks.captioning import is_exact
+from blip.tasks.captioning import Normal, comparable, is_exact
 from blip.tasks.matching import as_mask, precision_recall, roc_auc, share_of
 from blip.tracking.measured import Scores, measured
 from blip.training.launch.crew import Crew, current_crew
@@ -107,7 +107,8 @@ def bootstrapped_scores(target: Path, captioner: Path, judge: Path, settings: Se
     parameters, models = PairsDataset.open(target).manifest.parameters, [captioner, judge]
     cut, held_out = ({f"capfilt.{name}": parameters[name] for name in names} for names in (CUT, HELD_OUT))
     web = PairsDataset.open(DATASETS / settings.capfilt.web)
-    figures = cut | _kept_figures(count(target)) | truth_figures(web, target / AUDIT_FILE)
+    normal = Tokenizer.from_directory(captioner).normal
+    figures = cut | _kept_figures(count(target)) | truth_figures(web, target / AUDIT_FILE, normal)
     deciding = ("seed", *(f"capfilt.{name}" for name in CapFilt.model_fields if name not in UNMENTIONED))
     judging = ("seed", *(f"capfilt.{name}" for name in JUDGED_BY))
     on_web = Scores.of(figures, measured(models, settings.capfilt.web, settings, *deciding))
@@ -125,14 +126,14 @@ def _kept_figures(tally: Tally) -> dict[str, float]:
     }
 
 
-def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
+def truth_figures(web: PairsDataset, audit: Path, normal: Normal = str) -> dict[str, float]:
     """Filter and captioner against what is known of the web pool; empty where nothing is (real data).
 
     Only pictures whose truth is known count. The area under the curve is left out where all texts match, or none does,
     and a share of texts where there are none.
     ``filter.*`` is over the web texts; ``capfilt.synthetic_right`` is the share of synthetic captions that are the
     picture's true label, before and after filtering; ``capfilt.rescued`` the share of the pictures with a wrong web
-    text that keep a caption which is.
+    text that keep a caption which is. Captions and labels are compared as `normal`, the captioner's, leaves them.
 
     Raises:
         BlipError: of a web text the pool says neither that it is right nor that it is wrong.
@@ -158,7 +159,7 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
         if matched.any() and not matched.all()
     }
     kept = as_mask([any(row["web_kept"]) for row in rows])
-    captions = [_captions(row, label) for row, label in zip(rows, labels, strict=True)]
+    captions = [_captions(row, label, normal) for row, label in zip(rows, labels, strict=True)]
     written = [right for each in captions for right, _ in each]
     passed = [right for each in captions for right, was_kept in each if was_kept]
     named = as_mask([any(right and was_kept for right, was_kept in each) for each in captions])
@@ -173,7 +174,8 @@ def truth_figures(web: PairsDataset, audit: Path) -> dict[str, float]:
     return aucs | {name: share for name, share in shares.items() if not math.isnan(share)}
 
 
-def _captions(row: Row, label: str) -> list[tuple[bool, bool]]:
+def _captions(row: Row, label: str, normal: Normal) -> list[tuple[bool, bool]]:
     """Of each synthetic caption: whether it is the label, and whether it was kept."""
-    right = (is_exact(text, [clean_caption(label)]) for text in row["synthetic_texts"])
+    wanted = [comparable(clean_caption(label), normal)]
+    right = (is_exact(comparable(text, normal), wanted) for text in row["synthetic_texts"])
     return list(zip(right, row["synthetic_kept"], strict=True))

@@ -45,9 +45,13 @@ def retrieval_scores(prefix: str, directory: Path, settings: Settings) -> Scores
 def caption_scores(prefix: str, directory: Path, settings: Settings) -> Scores:
     """Exact match and the usual caption figures."""
     task = settings.validation.captioning
-    write = partial(open_directory(directory, settings.compute).caption, **task.decoding)
+    model = open_directory(directory, settings.compute)
     outcome = captioning.evaluate(
-        write, read_samples(task.data), batch_size=settings.evaluate.batch_size, seed=settings.seed
+        partial(model.caption, **task.decoding),
+        read_samples(task.data),
+        batch_size=settings.evaluate.batch_size,
+        seed=settings.seed,
+        normal=model.tokenizer.normal,
     )
     scores = _named(f"{prefix}.validation", outcome)
     return Scores.of(

@@ -3,7 +3,8 @@
     caption_metrics(["a red apple"], [["red apple", "an apple"]])   # {"exact_match": 1.0, "cider": ..., ...}
 
 The scorers are pycocoevalcap's pure-Python ones, behind a tokeniser that needs no Java (blip/tasks/ptb.py). CIDEr is
-on its natural scale, where 1.0 is what papers print as 100.
+on its natural scale, where 1.0 is what papers print as 100. `evaluate` compares texts as the model's vocabulary can
+spell them, Chinese and Japanese by their characters.
 """
 
 import re
@@ -18,10 +19,17 @@ from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, pict
 from blip.tasks.ptb import tokenise
 
 Caption = Callable[[Sequence[bytes]], list[str]]  # pictures -> their captions
+Normal = Callable[[str], str]  # a text as a vocabulary can spell it: `Tokenizer.normal`
 
 DOMAINS = ("in-domain", "near-domain", "out-domain")  # of NoCaps
 
 _ARTICLE = re.compile(r"^(?:a|an|the) ")
+_UNSPACED = re.compile(r"([\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0002fa1f])")
+
+
+def comparable(text: str, normal: Normal) -> str:
+    """A text in the form in which it is compared: `normal`, the characters of Chinese and Japanese one by one."""
+    return _UNSPACED.sub(r" \1 ", normal(text))
 
 
 def is_exact(caption: str, references: Sequence[str]) -> bool:
@@ -100,6 +108,7 @@ def evaluate(
     seed: int,
     domains: Mapping[str, str] = MappingProxyType({}),
     numbers: Mapping[str, int] = MappingProxyType({}),
+    normal: Normal = str,
 ) -> Outcome:
     """Caption every sample that has references.
 
@@ -107,6 +116,7 @@ def evaluate(
         caption: writes the captions of a batch of pictures: `Blip.caption` with its decoding bound.
         domains: by the keys of samples, those of NoCaps, by which CIDEr is told apart as well.
         numbers: by the keys of samples, what an evaluation server knows their pictures by.
+        normal: `Tokenizer.normal` of the same model; without it texts are compared as they are.
 
     Raises:
         NothingToEvaluate: no sample has a caption to compare with.
@@ -122,11 +132,13 @@ def evaluate(
         raise NothingToEvaluate(
             "captioning needs reference captions, and no sample of the evaluation data has one"
         )
-    correct = list(map(is_exact, written, references))
+    given = [comparable(text, normal) for text in written]
+    wanted = [[comparable(text, normal) for text in texts] for texts in references]
+    correct = list(map(is_exact, given, wanted))
     chosen = choose(correct, seed)
-    figures = caption_metrics(written, references) | reference_figures(references)
+    figures = caption_metrics(given, wanted) | reference_figures(wanted)
     if domains and "cider" in figures:
-        found = cider_by([domains.get(key, "") for key in keys], written, references)
+        found = cider_by([domains.get(key, "") for key in keys], given, wanted)
         figures |= {f"{domain}.cider": found[domain] for domain in DOMAINS if domain in found}
     rows = [
         {"key": key, "reference": texts[0], "caption": text, "correct": right}

@@ -118,6 +118,7 @@ def _captioning(model: Blip, how: CaptioningEvaluation, where: Conditions) -> Ou
         seed=where.seed,
         domains=known_of(dataset, "domain"),
         numbers=known_of(dataset, "image_id"),
+        normal=model.tokenizer.normal,
     )
 
 

@@ -109,6 +109,15 @@ def test_decoding_gives_the_text_back(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode([[tokenizer.bos, *ids[0, 1:].tolist(), tokenizer.pad]]) == [text]
 
 
+@pytest.mark.parametrize(
+    "text", ["红苹果", "一只黑狗，很安静。", "赤いリンゴがテーブルの上にある", "3 张 abc"]
+)
+def test_chinese_and_japanese_are_decoded_without_spaces(text: str) -> None:
+    tokenizer = Tokenizer(train_vocabulary([text, "か ghijk"] * 3, 400))
+    ids, _ = tokenizer.encode([text], 40)
+    assert tokenizer.decode(ids) == [text.replace("が", "か").replace("テーブ", "テーフ").replace("ゴ", "コ")]
+
+
 @pytest.mark.parametrize("opener", [BertTokenizer, BertTokenizerFast, AutoTokenizer])
 def test_transformers_opens_it_with_the_same_ids(tokenizer: Tokenizer, opener: type, tmp_path: Path) -> None:
     tokenizer.encode(["cut this text to a few tokens"], 4)

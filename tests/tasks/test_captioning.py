@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 
+from blip.data.text import Tokenizer, clean_caption, train_vocabulary
 from blip.errors import BlipError
 from blip.tasks.captioning import caption_metrics, evaluate, exact_match, is_exact, reference_figures
 
@@ -112,6 +113,38 @@ def test_cider_is_told_apart_by_domain_and_the_server_knows_pictures_by_number(p
     apart = 2 * found["captioning.in-domain.cider"] + found["captioning.out-domain.cider"]
     assert found["captioning.cider"] == pytest.approx(apart / 3)
     assert outcome.answers == [{"image_id": 7, "caption": "a red one"}, {"image_id": 8, "caption": "a sky"}]
+
+
+FOREIGN = {
+    "de": ["ein Mädchen läuft über die Straße", "ein großer Hund schläft im Schnee"],
+    "fr": ["une forêt brûlée près de la côte", "un garçon mange une pêche"],
+    "ru": ["большой чёрный кот лежит на скамейке", "ёлка стоит во дворе"],
+    "vi": ["một con mèo nằm trên ghế", "quả táo đỏ ở trên bàn"],
+    "ar": ["أسد كبير ينام تحت الشجرة", "قطة سوداء على الأريكة"],
+    "hi": ["लाल सेब मेज पर है", "एक काला कुत्ता सोता है"],
+    "ko": ["빨간 사과가 책상 위에 있다", "검은 개가 눈밭에서 잔다"],
+    "ja": ["赤いリンゴがテーブルの上にある", "黒い犬が、雪の中でねている"],
+    "zh": ["红苹果放在木桌上", "一只黑狗在雪地里睡觉，很安静"],
+}
+
+
+@pytest.mark.parametrize("language", FOREIGN)
+def test_the_references_as_the_tokenizer_writes_them_get_full_marks_in_every_language(painted, language):
+    texts = FOREIGN[language]
+    tokenizer = Tokenizer(train_vocabulary([clean_caption(text) for text in texts] * 3, 400))
+    written = tokenizer.decode(tokenizer.encode([clean_caption(text) for text in texts], 60)[0])
+    samples = [painted(f"k{n}", "red", [text]) for n, text in enumerate(texts)]
+    found = evaluate(lambda _: written, samples, batch_size=2, seed=1, normal=tokenizer.normal).metrics
+    assert found["captioning.exact_match"] == found["captioning.rouge_l"] == 1.0
+    assert found["captioning.bleu4"] == pytest.approx(1.0)
+    assert found["captioning.cider"] == pytest.approx(10.0)
+
+
+def test_chinese_is_compared_by_characters(painted):
+    sample = painted("k", "red", ["红苹果放在木桌上"])
+    found = evaluate(lambda _: ["红苹果在木桌上"], [sample], batch_size=1, seed=1).metrics
+    assert 0.8 < found["captioning.rouge_l"] < 1.0
+    assert found["captioning.reference_words"] == 8
 
 
 def test_references_are_required(painted):

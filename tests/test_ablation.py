@@ -21,7 +21,7 @@ from blip.capfilt.bootstrap import bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt, Settings, load_settings
 from blip.data.pairs import PairsDataset
-from blip.data.text import Tokenizer, train_vocabulary
+from blip.data.text import train_tokenizer
 from blip.errors import BadArguments, BlipError
 from tests.stages.conftest import ROOT, TOY_MODEL, make_models, pictures, write
 
@@ -63,10 +63,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     human, web = list(islice(pictures("human"), 12)), list(islice(pictures("validation"), 20))
     for name, samples in {"human": human, "web": web, "test": list(islice(pictures("test"), 12))}.items():
         write(tmp_path, name, samples)
-    vocabulary = train_vocabulary([c.text for s in human + web for c in s.captions] * 2, 300)
-    (tmp_path / "data/datasets/vocabulary").mkdir()
-    (tmp_path / "data/datasets/vocabulary/vocab.txt").write_text("\n".join(vocabulary))
-    make_models(tmp_path, Tokenizer(vocabulary))
+    tokenizer = train_tokenizer([c.text for s in human + web for c in s.captions] * 2, 300)
+    tokenizer.save_vocabulary(tmp_path / "data/datasets/vocabulary")
+    make_models(tmp_path, tokenizer)
     monkeypatch.chdir(tmp_path)
     models = Models(Path("models/pretrain").resolve(), (Path("models/retrieval").resolve(),))
     sides = [Pairs(Path("data/datasets") / name) for name in ("web", "human")]

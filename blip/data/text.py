@@ -1,7 +1,6 @@
 """Texts: cleaning, a WordPiece vocabulary trained on captions, and the tokenizer of BLIP's text side.
 
-vocabulary = train_vocabulary(captions, size=3000)
-tokenizer = Tokenizer(vocabulary)
+tokenizer = train_tokenizer(captions, size=3000)
 ids_BT, mask_BT = tokenizer.encode(["a red apple"], max_tokens=30)
 tokenizer.decode(ids_BT)                # ["a red apple"]
 tokenizer.save(Path("models/mine"))     # opens as transformers.BertTokenizer
@@ -29,6 +28,10 @@ from blip.errors import BlipError
 PAD, UNK, CLS, SEP, MASK = SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CAPTION_WORDS, STATEMENT_WORDS, QUESTION_WORDS = 30, 40, 50  # that BLIP reads of a text
 EVERY_WORD = 10_000  # more than any has: where a text is not cut
+ACCENTED = (
+    0.01  # share of the words with accents from which on they are kept; English has fewer, of other languages
+)
+VOCABULARY, CONFIGURATION = "vocab.txt", "tokenizer_config.json"
 DEC, ENC = "[DEC]", "[ENC]"  # begin of a caption to write; place of the ITM output (BLIP section 3.1)
 
 _MARKS = r".!\"()*#:;~"
@@ -42,7 +45,7 @@ _SPACED_OUT = re.compile(rf"(?<=[{_HAN}])\s+(?=[{_HAN}{_BESIDE}])|(?<=[{_BESIDE}
 
 def clean_caption(text: str, max_words: int = CAPTION_WORDS) -> str:
     """Lower-case, `.!"()*#:;~` to spaces, spaces collapsed, at most `max_words` words (as BLIP does)."""
-    return " ".join(_DROPPED.sub(" ", text.lower()).split()[:max_words])
+    return _composed(_DROPPED.sub(" ", text.lower()).split()[:max_words])
 
 
 def says_something(text: str) -> bool:
@@ -52,7 +55,7 @@ def says_something(text: str) -> bool:
 
 def clean_question(text: str, max_words: int = QUESTION_WORDS) -> str:
     """As `clean_caption` with the characters left out, not replaced, as BLIP's question answering does."""
-    return " ".join(_DROPPED.sub("", text.lower()).split()[:max_words])
+    return _composed(_DROPPED.sub("", text.lower()).split()[:max_words])
 
 
 def clean_statement(text: str) -> str:
@@ -62,21 +65,25 @@ def clean_statement(text: str) -> str:
 
 def clean_answer(text: str) -> str:
     """In lower case, with the marks that it has: 10:30 is no 1030."""
-    return " ".join(text.lower().split())
+    return _composed(text.lower().split())
 
 
-def train_vocabulary(texts: Iterable[str], size: int) -> list[str]:
+def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     """Train a lower-case WordPiece vocabulary of at most `size` entries, the special tokens first.
 
     Every letter and digit is in it both as a word's begin and inside, so a word of these is never unknown.
-    [DEC] and [ENC] are not in it: the tokenizer adds them behind the last entry.
+    Accents are kept where the language of the texts has them: where ACCENTED of the words would be others without.
     """
-    tokenizer = _pipeline(models.WordPiece({UNK: 0}, unk_token=UNK))
+    whole, bare = (_pipeline(models.WordPiece({UNK: 0}, unk_token=UNK), keeps) for keeps in (True, False))
     words: Counter[str] = Counter()
     for text in texts:
-        normal = tokenizer.normalizer.normalize_str(text)
-        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal))
-    return [*SPECIALS, *learn_pieces(words, size - len(SPECIALS), _ALPHABET)]
+        words.update(_words(whole, text))
+    without = {word: _words(bare, word) for word in words}
+    accented = sum(count for word, count in words.items() if without[word] != [word])
+    keeps_accents = accented > ACCENTED * words.total()
+    if not keeps_accents:
+        words = _recounted(words, without)
+    return Tokenizer([*SPECIALS, *learn_pieces(words, size - len(SPECIALS), _ALPHABET)], keeps_accents)
 
 
 class SpecialTokens(NamedTuple):
@@ -93,16 +100,17 @@ class Tokenizer:
 
     Attributes:
         vocabulary: the entries in the order of their ids, without [DEC] and [ENC].
+        keeps_accents: ü is no u, as BERT's uncased vocabulary has it; `strip_accents: false` in tokenizer_config.json.
         pad, unk, cls, sep, mask, bos, enc: ids; `bos` is [DEC].
     """
 
-    def __init__(self, vocabulary: Sequence[str]) -> None:
-        self.vocabulary = list(vocabulary)
+    def __init__(self, vocabulary: Sequence[str], keeps_accents: bool = False) -> None:
+        self.vocabulary, self.keeps_accents = list(vocabulary), keeps_accents
         ids = {token: index for index, token in enumerate(self.vocabulary)}
         _check(self.vocabulary, ids)
         self.pad, self.unk, self.cls, self.sep, self.mask = (ids[token] for token in SPECIALS)
         self.bos, self.enc = len(ids), len(ids) + 1
-        self._tokenizer = _pipeline(models.WordPiece(ids, unk_token=UNK))
+        self._tokenizer = _pipeline(models.WordPiece(ids, unk_token=UNK), keeps_accents)
         self._tokenizer.add_special_tokens(
             [AddedToken(token, special=True) for token in (*SPECIALS, DEC, ENC)]
         )
@@ -120,7 +128,7 @@ class Tokenizer:
 
     @classmethod
     def from_vocabulary(cls, path: Path | str) -> Tokenizer:
-        """Read a vocab.txt, one entry a line.
+        """Read a vocab.txt, one entry a line; a tokenizer_config.json beside it says whether accents are kept.
 
         Raises:
             BlipError: no such file, or an entry is missing or there twice.
@@ -131,7 +139,7 @@ class Tokenizer:
                 f"vocabulary {path}: no such file; `blip stage ingest` makes data/datasets/vocabulary"
             )
         entries = path.read_text(encoding="utf-8").split("\n")
-        return cls([entry.rstrip("\r") for entry in entries if entry.strip()])
+        return cls([entry.rstrip("\r") for entry in entries if entry.strip()], _keeps_accents(path.parent))
 
     @classmethod
     def from_directory(cls, directory: Path | str) -> Tokenizer:
@@ -141,26 +149,32 @@ class Tokenizer:
             BlipError: it has neither vocab.txt nor tokenizer.json, or the latter is no WordPiece one.
         """
         directory = Path(directory)
-        if (directory / "vocab.txt").is_file():
-            found = cls.from_vocabulary(directory / "vocab.txt").vocabulary
+        if (directory / VOCABULARY).is_file():
+            found = cls.from_vocabulary(directory / VOCABULARY).vocabulary
         elif (directory / "tokenizer.json").is_file():
             found = _wordpieces(directory / "tokenizer.json")
         else:
             raise BlipError(
                 f"model {directory} has no tokenizer: neither vocab.txt nor tokenizer.json is there"
             )
-        return cls([token for token in found if token not in (DEC, ENC)])
+        return cls([token for token in found if token not in (DEC, ENC)], _keeps_accents(directory))
 
     def save(self, directory: Path | str) -> None:
         """Write what `transformers.BertTokenizer.from_pretrained(directory)` opens, with the same ids."""
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        write_text(directory / "vocab.txt", "\n".join(self.vocabulary) + "\n")
+        self.save_vocabulary(directory)
         plain = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
         plain.no_truncation()
         plain.no_padding()
         write_text(directory / "tokenizer.json", plain.to_str(pretty=True) + "\n")
-        write_json(directory / "tokenizer_config.json", self._configuration())
+        write_json(directory / CONFIGURATION, self._configuration())
+
+    def save_vocabulary(self, directory: Path) -> None:
+        """Write what `from_vocabulary` reads: vocab.txt, and beside it, where accents are kept, that they are."""
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text(directory / VOCABULARY, "\n".join(self.vocabulary) + "\n")
+        if self.keeps_accents:
+            write_json(directory / CONFIGURATION, self._configuration())
 
     def __len__(self) -> int:
         return len(self.vocabulary) + 2
@@ -200,7 +214,7 @@ class Tokenizer:
         return {
             "tokenizer_class": "BertTokenizer",
             "do_lower_case": True,
-            "strip_accents": None,
+            "strip_accents": False if self.keeps_accents else None,
             "tokenize_chinese_chars": True,
             "model_max_length": 512,
             "model_input_names": ["input_ids", "attention_mask"],
@@ -215,13 +229,46 @@ class Tokenizer:
         }
 
 
-def _pipeline(model: models.Model) -> tokenizers.Tokenizer:
+def _composed(words: Sequence[str]) -> str:
+    """Words in one text, an accent and its letter as one character, which file names of macOS part."""
+    return unicodedata.normalize("NFC", " ".join(words))
+
+
+def _words(tokenizer: tokenizers.Tokenizer, text: str) -> list[str]:
+    normal = tokenizer.normalizer.normalize_str(text)
+    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+
+
+def _recounted(words: Counter[str], without: dict[str, list[str]]) -> Counter[str]:
+    """How often each word occurs that is left of others."""
+    found: Counter[str] = Counter()
+    for word, count in words.items():
+        for part in without[word]:
+            found[part] += count
+    return found
+
+
+def _pipeline(model: models.Model, keeps_accents: bool) -> tokenizers.Tokenizer:
     """BERT's uncased normalisation, splitting and joining around a model."""
     tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        lowercase=True, strip_accents=False if keeps_accents else None
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     return tokenizer
+
+
+def _keeps_accents(directory: Path) -> bool:
+    """Whether the tokenizer_config.json of a directory says so; without one, or a word of it, BERT's way holds."""
+    path = directory / CONFIGURATION
+    if not path.is_file():
+        return False
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BlipError(f"{path} is no JSON: {error}; save the tokenizer again") from None
+    return isinstance(found, dict) and found.get("strip_accents") is False
 
 
 def _wordpieces(path: Path) -> list[str]:

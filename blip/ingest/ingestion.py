@@ -27,7 +27,7 @@ from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_column
 from blip.data.part import PARTS, assemble, finished, finished_numbers, forget, refusals, tables
 from blip.data.partial import PLAN, RANKS, begin, complete, discard
-from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, train_vocabulary
+from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, train_tokenizer
 from blip.errors import BadArguments, BlipError
 from blip.ingest.references import References
 from blip.ingest.remote.ledger import FETCHED as FETCHED_FOLDER
@@ -321,13 +321,12 @@ def _grey_range(settings: Ingest) -> dict[str, tuple[float, float]]:
 def write_vocabulary(directory: Path, settings: Vocabulary, datasets: Iterable[PairsDataset]) -> int:
     """Write `vocab.txt`: the given file, or one trained on the datasets' texts; returns its size."""
     if settings.file:
-        vocabulary = Tokenizer.from_vocabulary(settings.file).vocabulary
+        tokenizer = Tokenizer.from_vocabulary(settings.file)
     else:
-        vocabulary = train_vocabulary(_texts(datasets), settings.size)
+        tokenizer = train_tokenizer(_texts(datasets), settings.size)
     with atomic_path(directory) as temporary:
-        temporary.mkdir()
-        (temporary / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    return len(vocabulary)
+        tokenizer.save_vocabulary(temporary)
+    return len(tokenizer.vocabulary)
 
 
 def _texts(datasets: Iterable[PairsDataset]) -> Iterator[str]:

@@ -131,10 +131,11 @@ def _references(
 
 def _vocabulary(ingest: Ingest, train: dict[str, PairsDataset]) -> int:
     """Write the vocabulary of the training texts, unless it is there; its size."""
-    given = ingest.vocabulary.file
+    file = ingest.vocabulary.file
+    given = Tokenizer.from_vocabulary(file) if file else None
     origins = {
         "size": ingest.vocabulary.size,
-        "given": Tokenizer.from_vocabulary(given).vocabulary if given else None,
+        "given": [given.vocabulary, given.keeps_accents] if given else None,
         "datasets": [dataset.digest for dataset in train.values()],
         "code": code_digest("ingest", "data"),
     }

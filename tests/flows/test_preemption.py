@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 
-from blip.data.text import train_vocabulary
+from blip.data.text import train_tokenizer
 from blip.tracking import store
 from flows.pipeline import end_to_end
 from tests.flows.toy import make_project
@@ -46,9 +46,8 @@ def project(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     human = list(islice(pictures("human"), 24))
     write(root, "human", human)
     write(root, "validation", list(islice(pictures("validation"), 8)))
-    (root / "data/datasets/vocabulary").mkdir()
-    vocabulary = train_vocabulary([caption.text for sample in human for caption in sample.captions] * 2, 300)
-    (root / "data/datasets/vocabulary/vocab.txt").write_text("\n".join(vocabulary))
+    texts = [caption.text for sample in human for caption in sample.captions]
+    train_tokenizer(texts * 2, 300).save_vocabulary(root / "data/datasets/vocabulary")
     monkeypatch.chdir(root)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")

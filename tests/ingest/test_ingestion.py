@@ -16,7 +16,7 @@ from blip.data.archive import add_member
 from blip.data.decode import MAX_PIXELS, decode
 from blip.data.pairs import PairsDataset, PairsWriter, Question
 from blip.data.quarantine import read_quarantine
-from blip.data.text import train_vocabulary
+from blip.data.text import Tokenizer, train_tokenizer
 from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest import shards
@@ -334,6 +334,13 @@ def test_the_vocabulary_is_trained_on_the_texts_or_taken_from_a_file(tmp_path: P
     again = Vocabulary(file=str(tmp_path / "vocabulary/vocab.txt"))
     assert write_vocabulary(tmp_path / "taken", again, []) == size
     assert (tmp_path / "taken/vocab.txt").read_text().splitlines() == entries
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["vocab.txt"]
+
+
+def test_a_vocabulary_that_is_taken_keeps_accents_where_its_folder_says_so(tmp_path: Path) -> None:
+    train_tokenizer(["ein mädchen läuft"] * 3, 120).save_vocabulary(tmp_path / "german")
+    write_vocabulary(tmp_path / "taken", Vocabulary(file=str(tmp_path / "german/vocab.txt")), [])
+    assert Tokenizer.from_vocabulary(tmp_path / "taken/vocab.txt").keeps_accents
 
 
 def test_the_vocabulary_of_captions_needs_no_picture_and_that_of_questions_the_shards(tmp_path: Path) -> None:
@@ -352,7 +359,7 @@ def test_the_vocabulary_of_captions_needs_no_picture_and_that_of_questions_the_s
 
     entries = (tmp_path / "vocabulary/vocab.txt").read_text().splitlines()
     assert {"planet", "saturn"} <= set(entries)
-    assert entries == train_vocabulary(said, 120)
+    assert entries == train_tokenizer(said, 120).vocabulary
 
 
 def test_references_of_other_looks_are_other_references(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from PIL import Image
 
 import blip
 from blip.config import load_settings
-from blip.data.text import Tokenizer, train_vocabulary
+from blip.data.text import train_tokenizer
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.checkpoints import ModelCard, save_network
 from blip.model.text import TextConfig
@@ -39,7 +39,7 @@ TEXTS = ["a red square", "a blue square", "what colour is it?"]
 def make_model(directory: Path) -> Path:
     """A random network of the smallest size that works, with a tokenizer."""
     torch.manual_seed(7)
-    tokenizer = Tokenizer(train_vocabulary(TEXTS, 128))
+    tokenizer = train_tokenizer(TEXTS, 128)
     text = TextConfig(
         len(tokenizer), width=32, layers=1, heads=2, max_positions=32, dropout=0.0, context_width=32
     )

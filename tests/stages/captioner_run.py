@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from blip.config import Settings, load_settings
-from blip.data.text import Tokenizer, train_vocabulary
+from blip.data.text import train_tokenizer
 from blip.stages import captioner, run_stage, training
 from blip.training.progress import Progress
 from tests.stages.conftest import ROOT, TOY_MODEL, make_models, pictures, write
@@ -39,7 +39,7 @@ def make_project(folder: Path) -> None:
     for name, samples in parts.items():
         write(folder, name, samples)
     texts = [caption.text for samples in parts.values() for s in samples for caption in s.captions]
-    make_models(folder, Tokenizer(train_vocabulary(texts * 2, 300)))
+    make_models(folder, train_tokenizer(texts * 2, 300))
 
 
 def main() -> None:

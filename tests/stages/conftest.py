@@ -20,7 +20,7 @@ import torch
 from blip.capfilt.jury import forget_models
 from blip.config import Settings, load_settings
 from blip.data.pairs import Caption, PairsWriter, Question, Sample
-from blip.data.text import Tokenizer, train_vocabulary
+from blip.data.text import Tokenizer, train_tokenizer
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.checkpoints import ModelCard, save_model
 from blip.model.text import TextConfig
@@ -58,7 +58,7 @@ def evaluation_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder, "vqa_train", list(islice(questions("train"), 10)))
     write(folder, "vqa_test", list(islice(questions("test"), 6)))
     texts = [caption.text for sample in captioned for caption in sample.captions]
-    make_models(folder, Tokenizer(train_vocabulary(texts * 2, 300)))
+    make_models(folder, train_tokenizer(texts * 2, 300))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         store.client()  # an empty store

@@ -18,7 +18,7 @@ from blip import stages
 from blip.capfilt.bootstrap import bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.config import CapFilt, Settings, load_settings
-from blip.data.text import Tokenizer, train_vocabulary
+from blip.data.text import train_tokenizer
 from blip.stages import one_round, rounds, run_stage
 from blip.training.progress import Progress
 from tests.stages.conftest import ROOT, TOY_MODEL, make_models, pictures, write
@@ -52,10 +52,9 @@ def make_project(folder: Path) -> None:
         "validation": list(islice(pictures("validation"), 8)),
     }.items():
         write(folder, name, samples)
-    vocabulary = train_vocabulary([c.text for s in human + web for c in s.captions] * 2, 300)
-    (folder / "data/datasets/vocabulary").mkdir()
-    (folder / "data/datasets/vocabulary/vocab.txt").write_text("\n".join(vocabulary))
-    make_models(folder, Tokenizer(vocabulary))
+    tokenizer = train_tokenizer([c.text for s in human + web for c in s.captions] * 2, 300)
+    tokenizer.save_vocabulary(folder / "data/datasets/vocabulary")
+    make_models(folder, tokenizer)
     models = Models(folder / "models/pretrain", (folder / "models/retrieval",))
     sides = [Pairs(folder / "data/datasets" / name) for name in ("web", "human")]
     how = CapFilt.model_validate({"min_tokens": 3, "threshold": {"keep": 0.6}})

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blip.data.images import to_pil
 from blip.data.sample import Caption, Question, Sample
-from blip.data.text import Tokenizer, train_vocabulary
+from blip.data.text import train_tokenizer
 from blip.model.api import Blip
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.text import TextConfig
@@ -114,7 +114,7 @@ def painted() -> Callable[..., Sample]:
 def tiny_blip() -> Blip:
     torch.manual_seed(0)
     words = [f"a picture of something {name}" for name in COLOURS] * 3
-    tokenizer = Tokenizer(train_vocabulary([*words, "what colour is it"], 400))
+    tokenizer = train_tokenizer([*words, "what colour is it"], 400)
     text = TextConfig(len(tokenizer), width=32, layers=2, heads=2, dropout=0.0, context_width=32)
     vision = VisionConfig(image_size=32, patch_size=8, width=32, layers=2, heads=2)
     network = BlipNetwork(BlipConfig(vision, text, projection=16))

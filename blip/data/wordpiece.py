@@ -8,27 +8,31 @@ breaks ties by these numbers, so it gives another vocabulary, and then another m
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 LEAST = 2  # how often a pair must occur to be merged, and a character to be kept
 INSIDE = "##"  # begins the pieces that continue a word
+COMMON = 1000  # characters beside the alphabet that come before any merged pair
 Pair = tuple[str, str]
 
 
 def learn_pieces(words: Mapping[str, int], size: int, alphabet: str) -> list[str]:
-    """Pieces of words, the single characters first.
+    """Pieces of words: the alphabet and the most frequent characters, then what occurs most often.
+
+    That is a merged pair, or one of the characters that a script of thousands has beyond the COMMON ones.
 
     Args:
         words: how often each word occurs.
         size: the most pieces to return.
         alphabet: characters to have in any case, both at a word's begin and inside.
     """
-    pieces = dict.fromkeys(_characters(words, alphabet)[:size])
-    merger = _Merger(words)
-    while len(pieces) < size:
-        piece = merger.merge_best()
-        if piece is None:
+    characters = _characters(words)
+    always = [*alphabet, *(INSIDE + character for character in alphabet)]
+    first = dict.fromkeys([*always, *(piece for piece, _ in characters[:COMMON])])
+    pieces = dict.fromkeys(list(first)[:size])
+    for piece, _ in heapq.merge(characters[COMMON:], _Merger(words).merges(), key=lambda found: -found[1]):
+        if len(pieces) >= size:
             break
         pieces[piece] = None
     return list(pieces)
@@ -38,14 +42,14 @@ def _split(word: str) -> list[str]:
     return [word[0], *(INSIDE + character for character in word[1:])]
 
 
-def _characters(words: Mapping[str, int], alphabet: str) -> list[str]:
+def _characters(words: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The characters, as a word's begin and inside, that occur LEAST times or more often, the most frequent first."""
     counts: Counter[str] = Counter()
     for word, count in words.items():
         for piece in _split(word):
             counts[piece] += count
-    always = [*alphabet, *(INSIDE + character for character in alphabet)]
-    others = sorted((piece for piece in counts if counts[piece] >= LEAST), key=lambda p: (-counts[p], p))
-    return list(dict.fromkeys([*always, *others[:1000]]))
+    kept = (found for found in counts.items() if found[1] >= LEAST)
+    return sorted(kept, key=lambda found: (-found[1], found[0]))
 
 
 class _Merger:
@@ -60,16 +64,15 @@ class _Merger:
         self._heap = [(-count, pair) for pair, count in self._counts.items()]
         heapq.heapify(self._heap)
 
-    def merge_best(self) -> str | None:
-        """Join the most frequent pair (of equals the first by name) everywhere; None if none is left."""
+    def merges(self) -> Iterator[tuple[str, int]]:
+        """Join the most frequent pair (of equals the first by name) everywhere, again and again; with its count."""
         while self._heap:
             count, pair = heapq.heappop(self._heap)
             if -count != self._counts[pair]:
                 continue  # has changed since, and is in the heap again
             if -count < LEAST:
-                return None
-            return self._merge(pair)
-        return None
+                return
+            yield self._merge(pair), -count
 
     def _merge(self, pair: Pair) -> str:
         piece = pair[0] + pair[1].removeprefix(INSIDE)

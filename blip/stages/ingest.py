@@ -7,6 +7,8 @@ they are (`persist`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from blip.atomic import take_away
@@ -27,6 +29,11 @@ from blip.ingest.sources.refused import UNFETCHED
 
 if TYPE_CHECKING:
     from blip.tracking.runs import StageRun
+
+TRIED, TOKENS = (
+    10_000,
+    512,
+)  # captions of each dataset, and tokens of each, that are looked at for unknown ones
 
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
@@ -142,9 +149,24 @@ def _vocabulary(ingest: Ingest, train: dict[str, PairsDataset]) -> int:
     if not is_kept(VOCABULARY, origins):
         write_vocabulary(VOCABULARY, ingest.vocabulary, train.values())
         keep(VOCABULARY, origins)
-    size = len(Tokenizer.from_vocabulary(VOCABULARY / "vocab.txt").vocabulary)
-    print(f"vocabulary: {size:,} entries", flush=True)
+    tokenizer = Tokenizer.from_vocabulary(VOCABULARY / "vocab.txt")
+    size, unknown = len(tokenizer.vocabulary), _unknown_share(tokenizer, train.values())
+    print(
+        f"vocabulary: {size:,} entries; {unknown:.1%} of the captions' tokens are unknown to it", flush=True
+    )
     return size
+
+
+def _unknown_share(tokenizer: Tokenizer, datasets: Iterable[PairsDataset]) -> float:
+    """The share of [UNK] among the tokens of the first captions of some datasets."""
+    tokens = unknown = 0
+    for dataset in datasets:
+        texts = islice(dataset.texts(), TRIED)
+        while batch := list(islice(texts, 256)):
+            ids_BT, mask_BT = tokenizer.encode(batch, TOKENS)
+            tokens += int(mask_BT.sum()) - 2 * len(batch)  # [CLS] and [SEP]
+            unknown += int((ids_BT == tokenizer.unk).sum())
+    return unknown / max(tokens, 1)
 
 
 def _check_pipeline(ingest: Ingest) -> None:

@@ -25,6 +25,18 @@ def test_frequent_words_become_one_piece_and_rare_pairs_stay_apart() -> None:
     assert "ki" not in pieces
 
 
+def test_a_script_of_thousands_of_characters_has_all_that_there_is_room_for() -> None:
+    script = {chr(0x4E00 + number): 5000 - number for number in range(3000)}
+    assert set(script) <= set(learn_pieces(script, 4000, "ab"))
+    assert learn_pieces(script, 2004, "ab") == ["a", "b", "##a", "##b", *list(script)[:2000]]
+
+
+def test_beyond_a_thousand_characters_the_more_frequent_of_characters_and_pairs_come_first() -> None:
+    script = {chr(0x4E00 + number): 5000 - number for number in range(1200)}
+    pieces = learn_pieces(script | {"ab": 3900}, 1150, "ab")
+    assert pieces.index("ab") == pieces.index(chr(0x4E00 + 1100)) + 1
+
+
 def test_the_alphabet_is_there_whatever_the_words() -> None:
     assert learn_pieces({}, 100, "ab") == ["a", "b", "##a", "##b"]
     assert len(learn_pieces(WORDS, 12, "ab")) == 12

@@ -55,6 +55,17 @@ def settings_of(changed: dict[str, Any] | None = None, **roles: str) -> Settings
     return load_settings(ROOT / "params.yaml", overrides=overrides | (changed or {}))
 
 
+def test_how_much_of_the_captions_a_vocabulary_does_not_know_is_said(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ingest.run(settings, NO_RUN, None)
+    assert "; 0.0% of the captions' tokens are unknown to it\n" in capsys.readouterr().out
+    (tmp_path / "bare.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
+    given = {"ingest.vocabulary.file": str(tmp_path / "bare.txt")}
+    ingest.run(settings_of(given, train="train", test="evaluation"), NO_RUN, None)
+    assert "vocabulary: 5 entries; 100.0% of the captions' tokens" in capsys.readouterr().out
+
+
 def test_sources_become_datasets_and_a_vocabulary(settings: Settings) -> None:
     metrics = ingest.run(settings, NO_RUN, None)
     train, test = (PairsDataset.open(f"data/datasets/{name}") for name in ("train", "test"))

@@ -23,6 +23,7 @@ from blip.ingest.sources.arrow_rows import READ_ERRORS, batches_of, rows_of
 from blip.ingest.sources.columns import ADDRESS, IMAGE, guess
 from blip.ingest.sources.json_stream import stream, told_of_object
 from blip.ingest.sources.names import plain_name
+from blip.ingest.sources.notes import tell
 from blip.ingest.sources.refused import Refused, key_of
 from blip.ingest.sources.row import BROKEN_TABLE, Row, Value, broken, row_of_json
 from blip.ingest.sources.separated import header_of, open_text, read_separated
@@ -113,6 +114,11 @@ def read_truth(folder: Path) -> dict[str, dict[str, Value]]:
         if isinstance(row, Refused):
             raise BlipError(row.detail)
         rows.append(row)
+    counts = Counter(plain_name(row.text("image")) for row in rows)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        tell(
+            f"{path}: several rows are of one image ({len(twice):,}, as {twice[0]!r}); the last of them counts"
+        )
     columns = [column for column in rows[0].values if column != "image"] if rows else []
     types = {column: _type_of([row.text(column) for row in rows]) for column in columns}
     return {plain_name(row.text("image")): {c: types[c](row.text(c)) for c in columns} for row in rows}

@@ -26,8 +26,9 @@ from blip.ingest.sources.notes import tell
 from blip.ingest.sources.picture_rows import no_picture, pictures, sample_of
 from blip.ingest.sources.refused import Refused, key_of
 from blip.ingest.sources.row import Row
-from blip.ingest.sources.rows import CAPTIONS, column_names, find_table, read_rows, read_truth, tables_in
+from blip.ingest.sources.rows import CAPTIONS, column_names, find_table, read_rows, tables_in
 from blip.ingest.sources.seen import Seen
+from blip.ingest.sources.truth import Truth, tell_of_label
 
 Texts = dict[str, dict[str, None]]  # of each image, in their order, each once
 Columns = tuple[str, str]  # of the picture and of the caption
@@ -51,6 +52,7 @@ def read(source: Source, path: Path, archive: str = "images.tar") -> Iterator[Sa
     names = column_names(table)
     columns = pick(names, source.columns, table)
     tell_of_others(names, columns[1], source.columns, table)
+    tell_of_label(names, columns, table)
     if next(read_rows(table, columns[1:]), None) is None:
         raise BlipError(f"source {path}: {table.name} has no rows, only the names of its columns")
     if tars:
@@ -82,17 +84,19 @@ def _join(source: Source, table: Path, columns: Columns, tar: Path) -> Iterator[
             captions.setdefault(name, {}).update(texts)
         else:
             yield no_picture(key_of(table.stem), row.number, texts)
-    truth = read_truth(table.parent)
+    truth = Truth.beside(table)
+    known = {name: truth.of(name) for name in captions}
+    truth.tell()
     for item in find_in_tar(tar, captions):
         if isinstance(item, Refused):
             yield item
             continue
         texts = tuple(Caption(text, source.origin) for text in captions[item.name])
-        yield Sample(item.key, item.data, item.extension, texts, truth=truth.get(item.name))
+        yield Sample(item.key, item.data, item.extension, texts, truth=known[item.name])
 
 
 def _stream(source: Source, table: Path, columns: Columns, folder: Folder) -> Iterator[Sample | Refused]:
-    truth = read_truth(table.parent)
+    truth = Truth.beside(table)
     gathered = {} if _holds_pictures(table, columns[0]) else _gathered(table, columns)
     for picture in pictures(read_rows(table, columns), columns):
         if isinstance(picture, Refused):
@@ -102,7 +106,8 @@ def _stream(source: Source, table: Path, columns: Columns, folder: Folder) -> It
             picture.texts, gathered[picture.name] = gathered[picture.name], {}
             if not picture.texts:
                 continue
-        yield sample_of(picture, folder, key_of(table.stem), source.origin, truth.get(picture.name))
+        yield sample_of(picture, folder, key_of(table.stem), source.origin, truth.of(picture.name))
+    truth.tell()
 
 
 def _gathered(table: Path, columns: Columns) -> Texts:

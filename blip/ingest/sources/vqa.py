@@ -18,7 +18,8 @@ from blip.ingest.sources.names import plain_name
 from blip.ingest.sources.picture_rows import no_picture
 from blip.ingest.sources.questions import shares
 from blip.ingest.sources.refused import NO_ANSWER, Refused, key_of
-from blip.ingest.sources.rows import column_names, find_table, read_rows, read_truth
+from blip.ingest.sources.rows import column_names, find_table, read_rows
+from blip.ingest.sources.truth import Truth
 
 OPEN = "open"
 QUESTION, ANSWER = ("question", "questions", "query"), ("answer", "answers", "response")
@@ -60,7 +61,9 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
             yield Refused(
                 key_of(image), NO_ANSWER, f"line {row.number}: {text!r} is answered {answer!r}"[:200]
             )
-    truth = read_truth(path)
+    truth = Truth.beside(table)
+    known = {name: truth.of(name) for name in questions}
+    truth.tell()
     for item in _media(source, table, tars, questions):
         if isinstance(item, Refused):
             yield item
@@ -73,7 +76,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
             Question(text, shares(given), _is_open(given) if open_ is None else open_, annotators=len(given))
             for (text, open_), given in asked.items()
         )
-        yield Sample(item.key, item.data, item.extension, questions=found, truth=truth.get(item.name))
+        yield Sample(item.key, item.data, item.extension, questions=found, truth=known[item.name])
 
 
 def _columns(names: list[str], given: Columns, table: Path) -> list[str]:

@@ -268,6 +268,17 @@ def test_boilerplate_is_set_aside_on_the_web_only(check: Check) -> None:
     assert check([*good(60), *[captioned(70 + n, "cat") for n in range(11)]]).excluded == 0
 
 
+def test_captions_that_are_cut_are_counted_and_those_that_become_equal_by_it(check: Check) -> None:
+    opening = "word " * 30
+    long = [captioned(70 + n, f"{opening} and {n}", origin="web") for n in range(12)]
+    verdict = check([*good(60, origin="web"), *long], WEB, caption_words=(1, 200))
+    assert (verdict.cut, verdict.alike) == (12, 11)
+    (finding,) = [found for found in verdict.findings if found.rule.name == "max_caption_repeats"]
+    assert finding.rule.demand == "at most 10 samples have captions with the same first 30 words"
+    assert verdict.excluded == 12
+    assert (check(good(20)).cut, check(good(20)).alike) == (0, 0)
+
+
 def test_copies_of_a_file_are_set_aside_and_many_of_them_stop(check: Check) -> None:
     copies = [replace(captioned(50 + n, "again"), media=sample(0).media) for n in range(2)]
     verdict = check([*good(50), *copies])

@@ -14,6 +14,7 @@ from blip.config import Settings, Validate
 from blip.config.dvc_yaml import left_out
 from blip.config.places import DATA_DOCS, DATASETS, VALIDATED
 from blip.data.pairs import PairsDataset
+from blip.data.text import CAPTION_WORDS
 from blip.errors import BlipError
 from blip.tracking.runs import StageRun
 from blip.validation import Verdict, validate, write_validated
@@ -69,6 +70,18 @@ def _print(verdicts: list[Verdict]) -> None:
             verdict.name, f"{verdict.samples:,}", f"{verdict.excluded:,}", reasons, _outcome(verdict)
         )
     Console().print(table)
+    for verdict in verdicts:
+        if verdict.cut:
+            print(f"note: {_cut(verdict)}", flush=True)
+
+
+def _cut(verdict: Verdict) -> str:
+    """How many captions of a dataset are not read to their end, and what that makes equal."""
+    alike = f"; {verdict.alike:,} captions differ from another only behind these" if verdict.alike else ""
+    return (
+        f"{verdict.name}: {verdict.cut:,} of {verdict.samples:,} samples have a caption of more than {CAPTION_WORDS} "
+        f"words, of which the first {CAPTION_WORDS} are read{alike}"
+    )
 
 
 def _outcome(verdict: Verdict) -> str:

@@ -35,13 +35,15 @@ SCHEMA = pa.schema([("key", pa.string()), ("expectation", pa.string()), ("detail
 
 @dataclass(frozen=True)
 class Verdict:
-    """What validation found in a dataset."""
+    """What validation found in a dataset; `cut` and `alike` as `Facts` has them."""
 
     name: str
     samples: int
     digest: str
     findings: tuple[Finding, ...]
     max_excluded_share: float
+    cut: int
+    alike: int
 
     @cached_property
     def set_aside(self) -> list[tuple[str, str]]:
@@ -103,7 +105,8 @@ def validate(
         wanted = rules(name, source, settings, len(dataset), shares_of(dataset, source.kind), asks)
         outcomes, result = checks.run(name, found.frame, wanted)
         findings = describe(outcomes, found, dataset)
-        verdict = Verdict(name, len(dataset), dataset.digest, tuple(findings), settings.max_excluded_share)
+        share = settings.max_excluded_share
+        verdict = Verdict(name, len(dataset), dataset.digest, tuple(findings), share, found.cut, found.alike)
         verdicts.append(verdict)
         written.append(
             Page(name, source.kind, verdict.samples, verdict.excluded, verdict.problems, findings, result)

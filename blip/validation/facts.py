@@ -49,7 +49,14 @@ _FACTS = {
     "missing_facts": np.int8,
     "key_missing": np.int8,
 }
-_HASHES = {"key": np.int64, "picture": np.uint64, "partner": np.uint64, "phash": np.uint64, "text": np.int64}
+_HASHES = {
+    "key": np.int64,
+    "picture": np.uint64,
+    "partner": np.uint64,
+    "phash": np.uint64,
+    "text": np.int64,
+    "whole": np.int64,
+}
 
 _NO_LETTER = re.compile(r"[\W\d_]+")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffd]")
@@ -64,16 +71,20 @@ class Facts:
             the sample's); captions, questions and texts, which are
             both (counts); shortest_caption and longest_caption (words);
             letter_share (of the characters but spaces), non_ascii_share and control_characters (of the
-            caption that has most letters, least others); caption_repeats (samples with the same first
-            caption); missing_facts (how many of size, digest, hash and origin); and, as 1 or 0, key_missing,
-            key_repeated, duplicate (the same file came before), near_duplicate (one that looks alike did)
+            caption that has most letters, least others); caption_repeats (samples whose first caption has the same
+            CAPTION_WORDS first words); missing_facts (how many of size, digest, hash and origin); and, as 1 or 0,
+            key_missing, key_repeated, duplicate (the same file came before), near_duplicate (one that looks alike did)
             and in_evaluation (`others` has the same file). A pair came before where its left picture did beside
             the same right one; that is not known of datasets made before the right one's digest was noted.
         like: for the columns duplicate and near_duplicate (if looked for) the row of the picture before, or -1.
+        cut: samples with a caption that is longer than the CAPTION_WORDS that are read of it.
+        alike: first captions that differ from another only behind these.
     """
 
     frame: pd.DataFrame
     like: dict[str, NDArray[np.int64]]
+    cut: int
+    alike: int
 
 
 def facts(
@@ -93,7 +104,8 @@ def facts(
     long = np.maximum(columns["width"], columns["height"])
     columns["short_side"], columns["aspect_ratio"] = short, np.round(long / np.maximum(short, 1), 2)
     columns["texts"] = columns["captions"] + columns["questions"]
-    repeats = _times(hashes.pop("text")).astype(np.float32)
+    text, whole = hashes.pop("text"), hashes.pop("whole")
+    repeats = _times(text).astype(np.float32)
     columns["caption_repeats"] = np.where(columns["captions"] > 0, repeats, np.float32(np.nan))
     columns["key_repeated"] = ((_times(hashes.pop("key")) > 1) & (columns["key_missing"] == 0)).astype(
         np.int8
@@ -108,7 +120,8 @@ def facts(
     columns |= {name: (rows >= 0).astype(np.int8) for name, rows in like.items()}
     frame = pd.DataFrame(columns, copy=False)
     frame["origin"] = pd.Categorical.from_codes(origins.codes, list(origins.names))
-    return Facts(frame, like)
+    cut = int((columns["longest_caption"] > CAPTION_WORDS).sum())
+    return Facts(frame, like, cut, len(np.unique(whole)) - len(np.unique(text)))
 
 
 def picture_hashes(dataset: PairsDataset) -> NDArray[np.uint64]:
@@ -195,6 +208,7 @@ def _rows(columns: dict[str, list[Any]]) -> dict[str, Any]:
         "partner": _digests(columns.get(PARTNER_SHA256) or [None] * len(texts), slice(-16, None)),
         "phash": np.array([value or 0 for value in columns["phash"]], np.uint64),
         "text": [stable_id(" ".join(row[0][:CAPTION_WORDS])) if row else 0 for row in words],
+        "whole": [stable_id(" ".join(row[0])) if row else 0 for row in words],
     }
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blip.config import Source, Validate
+from blip.data.text import CAPTION_WORDS
 from blip.ingest.shares import Share
 
 REPEATS_FLOOR = 10  # a caption that so few samples share is no boilerplate, however small the dataset
@@ -240,7 +241,7 @@ def _captions(source: Source, settings: Validate, samples: int) -> list[Rule]:
     ]
     if source.origin == "web":
         repeats = max(REPEATS_FLOOR, math.ceil(settings.max_caption_repeats * samples))
-        demand = f"at most {repeats:,} samples have the same caption"
+        demand = f"at most {repeats:,} samples have captions with the same first {CAPTION_WORDS} words"
         found.append(_warning("max_caption_repeats", demand, "caption_repeats", high=repeats))
     return found
 

@@ -42,18 +42,30 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     )
 
 
-def write_human(count: int) -> None:
+def write_human(count: int, opening: str = "picture") -> None:
     with PairsWriter(Path("data/datasets/human"), samples_per_shard=64, parents=[], parameters={}) as writer:
         for number in range(count):
             pixels = np.random.default_rng(number).integers(0, 256, (40, 40, 3), dtype=np.uint8)
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, "PNG")
-            caption = Caption(f"picture {number}", "human")
+            caption = Caption(f"{opening} {number}", "human")
             writer.add(Sample(f"key-{number}", buffer.getvalue(), "png", (caption,), width=40, height=40))
 
 
 def run(settings: Settings) -> dict[str, float]:
     return validate.run(settings, cast(StageRun, Keeps()), None)
+
+
+def test_how_many_captions_are_not_read_to_their_end_is_said(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loose = settings.validate_.model_copy(update={"caption_words": (1, 200)})
+    write_human(20, "word " * 30)
+    run(settings.model_copy(update={"validate_": loose}))
+    assert (
+        "note: human: 20 of 20 samples have a caption of more than 30 words, of which the first 30 are read; 19 "
+        "captions differ from another only behind these\n"
+    ) in capsys.readouterr().out
 
 
 def test_the_gate_opens_for_good_data(settings: Settings) -> None:

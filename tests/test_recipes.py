@@ -13,7 +13,7 @@ RECIPES = PARAMS.parent / "infra/recipes"
 BASE, LARGE = 768, 1024  # widths of the image encoders
 FULL_SCALE = (
     "base-14m", "base-129m", "large-129m", "capfilt-large", "retrieval-flickr", "captioning-nocaps", "nlvr2",
-    "visdial",
+    "visdial", "bootstrapped-14m",
 )  # fmt: skip
 
 
@@ -152,6 +152,20 @@ def test_an_epoch_of_pre_training_is_every_text_of_14m():
     assert after["human"] + after["bootstrapped"] == pytest.approx(before["human"], rel=0.005)
 
 
+def test_published_captions_are_a_dataset_of_each_list():
+    settings = of("bootstrapped-14m")
+    assert dict(settings.pretrain_bootstrapped.mixture) == dict.fromkeys(("web", "synthetic"), 1.0) | {
+        "human": 5.0,
+        "regions": 8.2,
+    }
+    assert {
+        name: (source.kind, source.origin)
+        for name, source in settings.ingest.datasets.items()
+        if name in ("web", "synthetic")
+    } == {"web": ("urls", "web"), "synthetic": ("urls", "synthetic")}
+    assert settings.ingest.kept_from("synthetic") == settings.ingest.kept_from("web")
+
+
 def test_vqa_sees_every_question_ten_times():
     run = of("base-14m").finetune.vqa
     questions_of_an_image = (443_757 + 214_354) / (82_783 + 40_504)  # VQA v2, train and validation
@@ -276,6 +290,7 @@ def test_every_dataset_of_a_run_is_ingested_or_made(recipe: str):
     tuned = settings.finetune
     for run in (
         settings.pretrain,
+        settings.pretrain_bootstrapped,
         settings.captioner,
         settings.filter,
         tuned.retrieval,

@@ -184,7 +184,8 @@ def _pictures(source: Source, settings: Validate) -> list[Rule]:
             "ExpectColumnValuesToBeInSet",
             {"column": "duplicate", "value_set": [0], "mostly": 1 - settings.max_duplicate_share},
             sets_aside=True,
-            way_out="take the copies out of the source, or raise validate.max_duplicate_share",
+            way_out="take the copies out of the source, or raise validate.max_duplicate_share; lists of URLs that "
+            "share their pictures are a dataset each",
         ),
         *_near_duplicates(settings),
     ]

@@ -79,6 +79,7 @@ def read(sources: Sequence[Source], max_caption_chars: int = MAX_CAPTION_CHARS) 
         BlipError: a folder, a table or one of its columns is missing or unreadable.
     """
     see_that_options_are_used(sources)
+    urls.tell_of_shared_pictures(sources)
     each = (KINDS[source.kind](source, Path(source.source)) for source in sources)
     items = chain.from_iterable(map(named, each, names_of(sources)))
     return screened(items, max_caption_chars)

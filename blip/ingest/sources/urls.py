@@ -5,15 +5,16 @@
 Read are JSON (`[{"url": ..., "caption": ...}, ...]`, as BLIP's bootstrapped lists), JSON lines, CSV and TSV (also
 of two columns without a header, as CC3M's and CC12M's), Parquet (LAION's), and folders of such files. Columns are
 found by their usual names, or given as `columns: {image: ..., caption: ...}`, where `image` is the URL. Held in
-memory are one row, or one batch of a Parquet file.
+memory are one row, or one batch of a Parquet file. So rows of one URL stay apart, each a sample: of lists that share
+their pictures, as BLIP's filtered and its synthetic one, each is a dataset of its own.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 
 from blip.config import Columns, Source
@@ -23,6 +24,7 @@ from blip.ingest.sources.cells import captions_of
 from blip.ingest.sources.columns import ADDRESS, IMAGE, guess, pick_address, tell_of_others
 from blip.ingest.sources.files import MACOS
 from blip.ingest.sources.json_stream import is_list
+from blip.ingest.sources.notes import tell
 from blip.ingest.sources.refused import NO_CAPTION, Refused
 from blip.ingest.sources.row import BROKEN_ROW, BROKEN_TABLE, Row
 from blip.ingest.sources.separated import open_text
@@ -34,6 +36,7 @@ NO_URL = "no_url"
 MALFORMED = frozenset({BROKEN_ROW, NO_URL, NO_CAPTION})
 _HEAD, _TAIL = 1 << 20, 4096  # characters in which a first line ends; bytes that show a list's end
 _LOOKED_AT = 20  # rows, for their keys
+_LISTS, _FIRST, _MANY = 8, 1000, 0.1  # lists that are compared, by how many rows, and the share that tells
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,25 @@ def read_rows(path: Path, columns: Columns | None = None) -> Iterator[Address | 
         for row in _rows(file, columns, told=True):
             yield replace(row, key=f"{number:09d}")
             number += 1
+
+
+def tell_of_shared_pictures(sources: Sequence[Source]) -> None:
+    """Say, before anything is fetched, that lists of one dataset begin with the same pictures."""
+    lists = [(file, s.columns) for s in sources if s.kind == "urls" for file in _files(Path(s.source))]
+    compared = lists[:_LISTS] if len(lists) > 1 else []
+    firsts = [(file, _first_urls(file, columns)) for file, columns in compared]
+    for (one, urls), (other, others) in combinations(firsts, 2):
+        if len(urls & others) > _MANY * min(len(urls), len(others)):
+            tell(
+                f"{other} has pictures of {one}: each row is a sample, so that these are fetched twice, and validate "
+                "stops (max_duplicate_share). Make a dataset of each list; that of written captions has the origin "
+                "synthetic"
+            )
+            return
+
+
+def _first_urls(file: Path, columns: Columns | None) -> set[str]:
+    return {row.url for row in islice(_rows(file, columns), _FIRST) if isinstance(row, Address)}
 
 
 def is_url_list(path: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from blip.config import Download, Ingest, Source
+from blip.config import Download, Ingest, Source, load_settings
 from blip.data.pairs import PairsDataset
 from blip.data.verification import verify
 from blip.errors import BlipError
@@ -19,6 +19,7 @@ from blip.ingest.download.shards import download_jobs
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.shards import ShardJob, write_shard
 from blip.ingest.sources.urls import Address
+from blip.validation import validate
 from tests.processes import running, wait_until_stopped
 
 from .conftest import Server
@@ -74,6 +75,39 @@ def test_every_row_is_a_sample_or_has_its_reason(
         f"{n:09d}": reason for n, (_, reason) in enumerate(wanted) if reason
     }
     assert verify(dataset) == []
+
+
+def test_lists_that_share_their_pictures_are_a_dataset_each(
+    server: Server, settings: Download, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As BLIP's filtered and synthetic captions, of which some pictures have one and some the other."""
+    texts = {"filtered": range(18), "synthetic": range(2, 20)}
+    for name, numbers in texts.items():
+        (tmp_path / f"{name}/list.json").parent.mkdir()
+        rows = [{"url": f"{server.url}/good/{n}.jpg", "caption": f"a {name} text {n}"} for n in numbers]
+        (tmp_path / f"{name}/list.json").write_text(json.dumps(rows))
+    web = Source(source=str(tmp_path / "filtered/list.json"), kind="urls", origin="web", role="train")
+    written = web.model_copy(update={"source": str(tmp_path / "synthetic/list.json"), "origin": "synthetic"})
+    made = {
+        name: (ingest_dataset(source, tmp_path / "out" / name, ingest_settings(settings)), source)
+        for name, source in (("web", web), ("synthetic", written))
+    }
+    assert "note" not in capsys.readouterr().err
+    thresholds = load_settings(Path("params.yaml")).validate_.model_copy(update={"min_samples": 18})
+    verdicts = validate(made, thresholds, tmp_path / "pages")
+    assert [(verdict.passed, verdict.excluded) for verdict in verdicts] == [(True, 0), (True, 0)]
+    origins = [
+        {caption.origin for s in dataset.samples() for caption in s.captions} for dataset, _ in made.values()
+    ]
+    assert origins == [{"web"}, {"synthetic"}]
+
+    two = [web, written.model_copy(update={"origin": "web"})]
+    mixed = ingest_dataset(two, tmp_path / "out/mixed", ingest_settings(settings))
+    assert "synthetic/list.json has pictures of" in capsys.readouterr().err
+    (verdict,) = validate({"mixed": (mixed, web)}, thresholds, tmp_path / "pages")
+    problem = verdict.problems[0]
+    assert problem.startswith("max_duplicate_share: at most 5% of the files came before; observed 16 of 36")
+    assert problem.endswith("lists of URLs that share their pictures are a dataset each")
 
 
 AGAIN = """

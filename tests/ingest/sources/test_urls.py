@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blip.config import Columns
+from blip.config import Columns, Source
 from blip.errors import BlipError
+from blip.ingest.sources import read
 from blip.ingest.sources.refused import Refused
 from blip.ingest.sources.urls import Address, is_url_list, read_rows
 
@@ -199,3 +200,25 @@ def test_a_list_is_known_by_its_first_row(tmp_path: Path) -> None:
     assert is_url_list(write(tmp_path / "a.json", '[{"url": "http://a.org/1.jpg", "caption": "x"}]'))
     assert not is_url_list(write(tmp_path / "b.csv", "image,caption\na.jpg,a cat\n"))
     assert not is_url_list(tmp_path / "missing.json")
+
+
+def test_lists_with_the_same_pictures_are_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def listed(name: str, numbers: range) -> Source:
+        lines = [f"http://a.org/{number}.jpg\t{name} {number}\n" for number in numbers]
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        return Source(
+            source=str(write(tmp_path / name, "".join(lines))), kind="urls", origin="web", role="train"
+        )
+
+    one, part = listed("one/a.tsv", range(100)), listed("one/b.tsv", range(95, 200))
+    read([one])
+    read([one, part])  # a few in common are what lists of the web have
+    read([one.model_copy(update={"source": str(tmp_path / "one")})])
+    assert "note" not in capsys.readouterr().err
+    other = listed("two/c.tsv", range(50, 150))
+    read([one, other])
+    told = capsys.readouterr().err
+    assert told.startswith(f"note: {other.source} has pictures of {one.source}: each row is a sample")
+    listed("one/c.tsv", range(50, 150))
+    read([one.model_copy(update={"source": str(tmp_path / "one")})])
+    assert f"{tmp_path}/one/c.tsv has pictures of {one.source}" in capsys.readouterr().err

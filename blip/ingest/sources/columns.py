@@ -13,7 +13,7 @@ from blip.ingest.sources.notes import tell
 IMAGE = (
     "image", "image_path", "image_file", "image_name", "file_name", "filename", "filepath", "file_path", "path",
     "img", "img_path", "picture", "photo", "jpg", "png", "webp", "image_bytes", "bytes",
-    "video", "video_path", "clip", "mp4",
+    "video", "video_path", "clip", "mp4", "clip_name",
 )  # fmt: skip
 CAPTION = (
     "caption", "captions", "text", "texts", "title", "alt_text", "alt", "sentence", "sentences", "description",

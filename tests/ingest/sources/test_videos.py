@@ -7,6 +7,7 @@ import pytest
 
 from blip.data.sample import Question
 from blip.errors import BlipError
+from blip.ingest.sources.guess import kind_of
 
 from .reading import details, items, reasons, samples, texts, write
 
@@ -62,6 +63,19 @@ def test_the_1k_a_lists_are_read(msrvtt: Path) -> None:
     write(msrvtt / "MSRVTT_train.9k.csv", "video_id", "video2", "video0")
     train = samples(items(msrvtt / "MSRVTT_train.9k.csv", "msrvtt"))
     assert {key: len(sample.captions) for key, sample in train.items()} == {"video2": 1, "video0": 2}
+
+
+def test_blips_own_list_of_the_1k_a_test_is_a_table(msrvtt: Path) -> None:
+    row = {
+        "clip_name": "video1",
+        "retrieval_key": "ret0",
+        "caption": "a person is connecting something to system",
+    }
+    write(msrvtt / "msrvtt_test.jsonl", json.dumps(row))
+    assert kind_of(msrvtt / "msrvtt_test.jsonl") == "table"
+    found = samples(items(msrvtt / "msrvtt_test.jsonl", "table"))
+    assert texts(found["video1"]) == [("a person is connecting something to system", "web")]
+    assert found["video1"].is_video
 
 
 def test_msrvtt_qa_is_gathered_by_clip(msrvtt: Path) -> None:

@@ -45,6 +45,7 @@ KEYS: dict[str, SourceKind] = {  # the first key that is found tells
     "item.question_id": "vqav2",
 }
 CLIP_QUESTIONS = frozenset({"item.question", "item.video_id"})
+STATEMENTS = frozenset({"item.sentence", "item.label", "item.images"})
 LOOKED_AT = 1000  # files of a folder
 SAVED_AS = {"xlsx": "csv", "xls": "csv", "ods": "csv", "ndjson": "jsonl"}  # tables of forms that are not read
 TABLES = (*EXTENSIONS, *SAVED_AS)
@@ -109,6 +110,8 @@ def _kind_by_keys(file: Path) -> SourceKind | None:
     if keys >= CLIP_QUESTIONS:
         is_msvd = (file.parent / msvd.MAPPING).is_file() or "msvd" in str(file).lower()
         return "msvd" if is_msvd else "msrvtt"
+    if keys >= STATEMENTS:
+        return "nlvr2"
     return next((kind for key, kind in KEYS.items() if key in keys), None)
 
 

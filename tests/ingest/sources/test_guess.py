@@ -39,6 +39,7 @@ FILES = {
     "region_descriptions.json": ([{"regions": [], "id": 1}], "visual_genome"),
     "visdial_1.0_train.json": ({"data": {"questions": ["?"] * 9000}, "version": "1.0"}, "visdial"),
     "train.json": ({"identifier": "train-1-0-0", "sentence": "s", "label": "True"}, "nlvr2"),
+    "nlvr_train.json": ([{"sentence": "s", "label": "True", "images": ["a.jpg", "b.jpg"]}], "nlvr2"),
     "train_val_videodatainfo.json": ({"info": {}, "videos": [{"video_id": "video0"}]}, "msrvtt"),
     "train_qa.json": ([{"answer": "x", "question": "?", "video_id": 0}], "msrvtt"),
     "ccs_filtered.json": ([{"url": "http://a.org/1.jpg", "caption": "x"}], "urls"),

@@ -75,6 +75,35 @@ def test_statements_about_a_pair_are_one_sample(nlvr: Path) -> None:
     )
 
 
+def test_blips_own_list_gives_the_same_samples(nlvr: Path) -> None:
+    def entry(stem: str, sentence: str, label: str) -> dict[str, object]:
+        images = [f"images/train/{stem}-img{side}.png" for side in (0, 1)]
+        return {"sentence": sentence, "label": label, "images": images}
+
+    entries = [
+        entry("59/train-10171-0", "An image shows one acorn.", "False"),
+        entry("3/train-4100-2", "Two dogs  sit.", "True"),
+        entry("59/train-10171-0", "There are acorns.", "True"),
+    ]
+    write(nlvr / "nlvr_train.json", json.dumps(entries))
+    wanted = samples(items(nlvr / "train.json", "nlvr2", images=str(nlvr / "images")))
+    for images in (nlvr, nlvr / "images", nlvr / "images/train"):
+        assert samples(items(nlvr / "nlvr_train.json", "nlvr2", images=str(images))) == wanted
+
+    assert samples(items(nlvr, "nlvr2")) == wanted, "the official file is taken where both are there"
+    (nlvr / "train.json").unlink()
+    assert samples(items(nlvr, "nlvr2")) == wanted
+
+    entries[0]["images"] = ["images/train/59/train-10171-0-img0.png", "images/train/3/train-4100-2-img1.png"]
+    entries[1]["images"] = ["images/train/59/train-10171-0-img0.png"]
+    write(nlvr / "nlvr_train.json", json.dumps(entries))
+    found = items(nlvr / "nlvr_train.json", "nlvr2")
+    assert len(samples(found)) == 2, "a picture may stand in pairs with others"
+    assert details(found) == [
+        ("broken_entry", "nlvr_train.json, entry 1: not enough values to unpack (expected 2, got 1)")
+    ]
+
+
 def test_a_copy_of_the_folders_beside_them_costs_no_pair(nlvr: Path) -> None:
     images = nlvr / "images/train"
     before = samples(items(nlvr / "train.json", "nlvr2", images=str(images)))

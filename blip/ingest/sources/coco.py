@@ -13,12 +13,15 @@ from typing import Any
 
 from blip.config import Source
 from blip.data.sample import Caption, Sample
+from blip.errors import BlipError
 from blip.ingest.sources.annotations import Held, each, find_file, pictures_of
 from blip.ingest.sources.cells import words
+from blip.ingest.sources.json_stream import is_list
 from blip.ingest.sources.refused import MISSING, Refused
 from blip.ingest.sources.row import Value
 
 KEYS = ("images.item.file_name", "annotations.item.caption")  # of such a file by any name
+LISTED = "a list of pictures with captions is of kind table"
 Truth = Callable[[dict[str, Any]], dict[str, Value]]
 
 
@@ -32,8 +35,18 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     yield from read_joined(source, path, file, lambda image: {"image_id": number_of(image["id"])})
 
 
-def read_joined(source: Source, path: Path, file: Path, truth: Truth) -> Iterator[Sample | Refused]:
-    """Join `images` and `annotations`; captions without an image are refused."""
+def read_joined(
+    source: Source, path: Path, file: Path, truth: Truth, way: str = LISTED
+) -> Iterator[Sample | Refused]:
+    """Join `images` and `annotations`; captions without an image are refused.
+
+    Raises:
+        BlipError: it is a list; `way` is the way out.
+    """
+    if is_list(file):
+        raise BlipError(
+            f"source {file}: it is a list, and kind {source.kind} reads an object of images and annotations; {way}"
+        )
     folder, captions = pictures_of(source, path, file), Held()
 
     def hold(entry: dict[str, Any]) -> Iterable[Refused]:

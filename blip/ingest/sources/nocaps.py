@@ -15,6 +15,7 @@ from blip.ingest.sources.coco import number_of, read_joined
 from blip.ingest.sources.refused import Refused
 from blip.ingest.sources.row import Value
 
+CAPTIONED = "BLIP's lists of nocaps have no captions; nocaps_val_4500_captions.json has them"
 COPIED = ("open_images_id", "domain")
 
 
@@ -25,7 +26,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         BlipError: there is no such file, or it is no JSON.
     """
     file = find_file(path, source.split, "nocaps_*captions.json")
-    yield from read_joined(source, path, file, _truth)
+    yield from read_joined(source, path, file, _truth, CAPTIONED)
 
 
 def _truth(image: dict[str, Any]) -> dict[str, Value]:

@@ -262,3 +262,15 @@ def test_a_table_where_another_kind_was_named_is_told(tmp_path: Path, kind: str)
     (tmp_path / "captions.csv").write_text("image,caption\na.png,a cup\n")
     with pytest.raises(BlipError, match=r"it has no .*; it has captions\.csv, which kind table reads$"):
         items(tmp_path, kind)
+
+
+def test_a_list_is_told_from_the_official_form(tmp_path: Path) -> None:
+    write(tmp_path / "nocaps_val.json", json.dumps([{"image": "val/0013ea2087020901.jpg", "img_id": 0}]))
+    with pytest.raises(
+        BlipError, match=r"nocaps_val\.json: it is a list, .*; BLIP's lists of nocaps have no captions"
+    ):
+        items(tmp_path / "nocaps_val.json", "nocaps")
+    row = {"caption": "x", "image": "val2014/a.jpg", "image_id": "coco_1"}
+    write(tmp_path / "coco_karpathy_train.json", json.dumps([row]))
+    with pytest.raises(BlipError, match=r"it is a list, and kind coco reads an object .* is of kind table"):
+        items(tmp_path / "coco_karpathy_train.json", "coco")

@@ -16,7 +16,7 @@ from blip.ingest.sources.files import files_below
 from blip.ingest.sources.folder import Beside, in_words
 from blip.ingest.sources.json_stream import keys_in_head
 from blip.ingest.sources.refused import extension_in
-from blip.ingest.sources.rows import CAPTIONS, EXTENSIONS, column_names
+from blip.ingest.sources.rows import CAPTIONS, EXTENSIONS, TRUTH, column_names
 from blip.ingest.sources.urls import EXTENSIONS as LISTS
 from blip.ingest.sources.urls import has_addresses, is_url_list
 
@@ -46,7 +46,7 @@ KEYS: dict[str, SourceKind] = {  # the first key that is found tells
 }
 CLIP_QUESTIONS = frozenset({"item.question", "item.video_id"})
 STATEMENTS = frozenset({"item.sentence", "item.label", "item.images"})
-LOOKED_AT = 1000  # files of a folder
+LOOKED_AT, TOLD = 1000, 3  # files of a folder
 SAVED_AS = {"xlsx": "csv", "xls": "csv", "ods": "csv", "ndjson": "jsonl"}  # tables of forms that are not read
 TABLES = (*EXTENSIONS, *SAVED_AS)
 
@@ -72,6 +72,22 @@ def kind_of(source: Path | str, given: Columns | None = None) -> SourceKind:
             + ", ".join(get_args(SourceKind))
         )
     return kind
+
+
+def told_of_files(folder: Path) -> str:
+    """What a folder has that a kind reads when the file is named, for the end of a message; "" if nothing."""
+    files = [
+        path for path in sorted(folder.iterdir()) if path.suffix[1:].lower() in EXTENSIONS and path.is_file()
+    ]
+    found = [f"{file.name} (kind {kind})" for file in files if (kind := _kind_if_told(file))]
+    return f"; it has {', '.join(found[:TOLD])}: name the file as the source, with its kind" if found else ""
+
+
+def _kind_if_told(file: Path) -> SourceKind | None:
+    try:
+        return None if file.name == TRUTH else _kind_of_file(file, Columns())
+    except BlipError:
+        return None
 
 
 def _kind_of_file(file: Path, given: Columns) -> SourceKind | None:

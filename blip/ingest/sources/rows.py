@@ -36,8 +36,8 @@ CAPTIONS = ("captions", "metadata")  # what the table of a folder of pictures is
 _INTEGER, _NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})"), re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
-def find_table(folder: Path, *names: str) -> Path:
-    """The table `folder/name.csv`, or one of its other forms or names.
+def find_table(folder: Path, *names: str, told: Callable[[Path], str]) -> Path:
+    """The table `folder/name.csv`, or one of its other forms or names; what the folder has instead is `told`.
 
     Raises:
         BlipError: there is no such folder or table.
@@ -47,7 +47,7 @@ def find_table(folder: Path, *names: str) -> Path:
     if path := table_in(folder, *names):
         return path
     other = table_in(folder, *CAPTIONS)
-    read = f"; it has {other.name}, which kind table reads" if other else ""
+    read = f"; it has {other.name}, which kind table reads" if other else told(folder)
     raise BlipError(f"source {folder}: it has no table {names[0]}.{{{','.join(EXTENSIONS)}}}{read}")
 
 

@@ -21,6 +21,7 @@ from blip.errors import BlipError
 from blip.ingest.sources.cells import captions_of, name_in
 from blip.ingest.sources.columns import pick, tell_of_others
 from blip.ingest.sources.files import Folder, find_in_tar
+from blip.ingest.sources.guess import told_of_files
 from blip.ingest.sources.names import plain_name
 from blip.ingest.sources.notes import tell
 from blip.ingest.sources.picture_rows import no_picture, pictures, sample_of
@@ -36,7 +37,7 @@ Columns = tuple[str, str]  # of the picture and of the caption
 
 def files_of(source: Source, path: Path, archive: str = "images.tar") -> list[Path]:
     """The table of a source and, if there is one, the tar of its pictures."""
-    table = path if path.is_file() else find_table(path, *CAPTIONS)
+    table = path if path.is_file() else find_table(path, *CAPTIONS, told=told_of_files)
     tar = table.parent / archive
     return [table, tar] if path.is_dir() and tar.is_file() and not source.images else [table]
 

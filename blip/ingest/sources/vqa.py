@@ -14,6 +14,7 @@ from blip.data.sample import Question, Sample
 from blip.ingest.sources.cells import words
 from blip.ingest.sources.columns import IMAGE, pick_one
 from blip.ingest.sources.files import Folder, Media, find_in_tar
+from blip.ingest.sources.guess import told_of_files
 from blip.ingest.sources.names import plain_name
 from blip.ingest.sources.picture_rows import no_picture
 from blip.ingest.sources.questions import shares
@@ -31,7 +32,7 @@ Asked = dict[tuple[str, bool | None], list[str]]
 
 def files_of(source: Source, path: Path) -> list[Path]:
     """The table of a source and, if there is one, the tar of its pictures."""
-    table, tar = find_table(path, "questions"), path / "images.tar"
+    table, tar = find_table(path, "questions", told=told_of_files), path / "images.tar"
     return [table, tar] if tar.is_file() and not source.images else [table]
 
 

@@ -236,3 +236,27 @@ def test_a_column_that_holds_addresses_is_a_list_of_urls(tmp_path: Path) -> None
         BlipError, match=r"name of the caption .* it has: link, headline\. .* --column caption=NAME"
     ):
         items(tmp_path / "link.parquet", "urls")
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "kind"),
+    [
+        ("coco_karpathy_train.json", "table", "table"),
+        ("region_descriptions.json", "table", "visual_genome"),
+        ("MSRVTT_JSFUSION_test.csv", "video", "msrvtt"),
+        ("vqa_train.json", "vqa", "vqav2"),
+    ],
+)
+def test_a_folder_without_its_table_tells_what_it_has(
+    tmp_path: Path, name: str, asked: str, kind: str
+) -> None:
+    header = "key,vid_key,video_id,sentence"
+    write(tmp_path / name, header if name.endswith("csv") else json.dumps(FILES[name][0]))
+    write(tmp_path / "truth.csv", "image,label")
+    write(tmp_path / "notes.json", "{}")
+    write(tmp_path / "cut.parquet", "PAR1")
+    with pytest.raises(
+        BlipError,
+        match=rf"no table .*; it has {name} \(kind {kind}\): name the file as the source, with its kind$",
+    ):
+        items(tmp_path, asked)

@@ -1,5 +1,6 @@
 """The recipes have the paper's numbers (arXiv 2201.12086, sections 4 and 5, appendix), each run of them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from blip.config import Run, Settings, load_settings
 from blip.config.sections import COMPARED
 from blip.errors import BadArguments
+from blip.ingest.sources import read
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 RECIPES = PARAMS.parent / "infra/recipes"
@@ -150,6 +152,33 @@ def test_an_epoch_of_pre_training_is_every_text_of_14m():
     bootstrapped = after["bootstrapped"] * (web + COCO["pictures"])
     assert bootstrapped + after["human"] * COCO["pictures"] + 820_000 == pytest.approx(24.7e6, rel=0.005)
     assert after["human"] + after["bootstrapped"] == pytest.approx(before["human"], rel=0.005)
+
+
+def test_the_published_files_are_read_where_the_paper_s_recipe_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In their form, a picture of each."""
+    sources = of("base-14m").ingest.datasets
+    coco = "val2014/COCO_val2014_000000000042.jpg"
+    row = {"caption": "a shoe rack", "image": coco, "image_id": "coco_42"}
+    told = {
+        "human": json.dumps([row, row | {"caption": "some shoes"}]),
+        "validation": json.dumps([{"image": coco, "caption": ["a shoe rack", "some shoes"]}]),
+        "test": json.dumps([{"image": coco, "caption": ["a shoe rack", "some shoes"]}]),
+        "regions": json.dumps([{"image": "VG_100K/2.jpg", "caption": text} for text in ("a wall", "a road")]),
+        "video": "key,vid_key,video_id,sentence\nret0,msr9770,video9770,a person is connecting something\n",
+    }
+    for name, text in told.items():
+        (tmp_path / sources[name].source).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / sources[name].source).write_text(text)
+    for picture in (f"coco/{coco}", "vg/VG_100K/2.jpg", "video/video9770.mp4"):
+        (tmp_path / "data/full" / picture).parent.mkdir(exist_ok=True)
+        (tmp_path / "data/full" / picture).write_bytes(b"picture")
+    monkeypatch.chdir(tmp_path)
+    found = {name: list(read([sources[name]])) for name in told}
+    assert {name: [len(item.captions) for item in items] for name, items in found.items()} == {
+        name: [1] if name == "video" else [2] for name in told
+    }
 
 
 def test_published_captions_are_a_dataset_of_each_list():

@@ -84,7 +84,7 @@ def test_what_a_run_has_and_what_it_lacks(empty_folder: Path):
     assert found["devices"].text == "32 ranks on 32 x H100"
     assert found["batch"].figures == {"pairs_per_step": 2880}
     assert found["steps"].figures == {"steps": 106240, "pairs": 106240 * 2880}
-    assert "data/full/human" in found["data human"].text
+    assert "data/full/coco/coco_karpathy_train.json" in found["data human"].text
 
 
 def test_a_whole_blip_is_opened_and_held_against_the_sizes(empty_folder: Path) -> None:

@@ -203,6 +203,9 @@ def test_vqa_sees_every_question_ten_times():
         and run.epochs * run.objective.questions_per_image / questions_of_an_image
         == pytest.approx(10, rel=0.01)
     )
+    weights, questions_of_genome = dict(run.mixture), 15
+    assert weights["vqa_train"] == 1.0
+    assert weights["vqa_genome"] * questions_of_an_image / questions_of_genome == pytest.approx(1.0, rel=0.01)
 
 
 def test_nlvr2_sees_every_statement_fifteen_times():

@@ -23,23 +23,28 @@ __all__ = ["INDEX", "NEAR_DUPLICATE", "Payload", "Quarantined", "read_quarantine
 NEAR_DUPLICATE = "near_duplicate"  # the reason of a training picture that looks like an evaluation picture
 COLUMNS = ["key", "reason", "detail", "file"]
 _PLACE = re.compile(r"([0-9]+\.tar)/([A-Za-z0-9_\-]+)")
+_FILE = re.compile(
+    r"[0-9]+-[0-9]+-[A-Za-z0-9_\-]+"
+)  # as datasets have it that are kept since before there were tars
 
 
 @dataclass(frozen=True)
 class Payload:
-    """Where the bytes of a refused sample are: a member of a tar."""
+    """Where the bytes of a refused sample are: a member of a tar; or a file, where there is no member."""
 
     path: Path
-    member: str
+    member: str = ""
 
     def read(self) -> bytes:
-        """The bytes, in memory; each call reads the tar up to the member.
+        """The bytes, in memory; each call reads a tar up to the member.
 
         Raises:
             BlipError: they are not there, or the tar is damaged.
         """
         if not self.path.is_file():
             raise BlipError(f"{self.path} is not there")
+        if not self.member:
+            return self.path.read_bytes()
         why = f"{self.path} has no {self.member}"
         for found in read_members(self.path):
             if found.problem and found.name in (self.member, self.path.name):
@@ -72,7 +77,9 @@ def read_quarantine(directory: Path) -> Iterator[Quarantined]:
 
 
 def _payload(folder: Path, file: str) -> Payload:
-    """Where `00012.tar/0003-KEY` is. Nothing but such plain names is followed, so that none leads elsewhere."""
+    """Where `00012.tar/0003-KEY` or `00012-0003-KEY` is. No other names are followed, so that none leads elsewhere."""
+    if _FILE.fullmatch(file):
+        return Payload(folder / file)
     place = _PLACE.fullmatch(file)
     if place is None:
         raise BlipError(f"{folder / INDEX} names {file!r}, which is no place in a quarantine")

@@ -224,7 +224,7 @@ def _quarantine(dataset: PairsDataset) -> Iterator[str]:
 
 
 def _payloads(dataset: PairsDataset) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Each tar that the index names, with the keys of the members it names of it: a part's rows are neighbours."""
+    """Each file that the index names, with the keys of the members it names of it: a part's rows are neighbours."""
     kept = ((one.key, one.payload) for one in read_quarantine(dataset.path) if one.payload)
     for path, group in groupby(kept, key=lambda one: one[1].path):
         yield path, {payload.member: key for key, payload in group}
@@ -236,6 +236,8 @@ def _payload_problems(path: Path, named: dict[str, str]) -> Iterator[str]:
         first, *others = named.values()
         more = f" and {len(others):,} more" if others else ""
         yield f"{path.name} is missing, with the bytes of {first}{more}"
+        return
+    if "" in named:  # a file of its own
         return
     for member in read_members(path, path.name):
         key = named.pop(member.name, None)

@@ -55,6 +55,16 @@ def test_bytes_are_read_when_they_are_asked_for(index: Callable[[str], Path]) ->
         kept.read()
 
 
+def test_bytes_in_a_file_of_their_own_are_read(index: Callable[[str], Path]) -> None:
+    """As in datasets that ingest keeps since before there were tars."""
+    folder = index("00000-0013-train-0013")
+    kept = payload(folder)
+    with pytest.raises(BlipError, match=r"00000-0013-train-0013 is not there"):
+        kept.read()
+    (folder / "00000-0013-train-0013").write_bytes(b"half")
+    assert kept.read() == b"half"
+
+
 @pytest.mark.parametrize(
     ("file", "why"),
     [
@@ -87,6 +97,7 @@ def test_a_tar_that_leads_back_to_its_beginning_is_damaged(tmp_path: Path) -> No
         "sub",
         "sub/00000.tar/0002-good",
         "sub/secret",
+        "00000-0013-train/../../secret",
         "00000.tar/../secret",
         "00000.tar/",
         "/etc/passwd",

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blip.data.archive import add_member
+from blip.data.archive import add_member, read_members
 from blip.data.jobs import open_pool
 from blip.data.manifest import Shard
 from blip.data.pairs import PairsDataset, PairsWriter
@@ -237,6 +237,28 @@ def test_a_cut_and_a_missing_tar_of_payloads_are_named(tmp_path: Path) -> None:
     ]
     (dataset.path / "quarantine/00000.tar").unlink()
     assert verify(dataset) == ["quarantine: 00000.tar is missing, with the bytes of bad and 1 more"]
+
+
+def test_payloads_in_files_of_their_own_are_verified_too(tmp_path: Path) -> None:
+    dataset = refuse(tmp_path / "d")
+    spread_payloads(dataset.path / "quarantine")
+    assert verify(dataset) == []
+    (dataset.path / "quarantine/00000-0000-bad").unlink()
+    (dataset.path / "quarantine/stray").write_bytes(b"")
+    assert verify(dataset) == [
+        "quarantine: 00000-0000-bad is missing, with the bytes of bad",
+        "quarantine has 1 files that its index does not name",
+    ]
+
+
+def spread_payloads(folder: Path) -> None:
+    """Have each in a file of its own, as datasets have it that are kept since before there were tars."""
+    table = pq.read_table(folder / "index.parquet")
+    for member in read_members(folder / "00000.tar"):
+        (folder / f"00000-{member.name}").write_bytes(member.data)
+    (folder / "00000.tar").unlink()
+    rows = [row | {"file": row["file"].replace(".tar/", "-")} for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / "index.parquet")
 
 
 def test_files_that_are_no_part_of_it_are_named(make_dataset: Make) -> None:

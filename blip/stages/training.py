@@ -37,7 +37,7 @@ from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.model.vqa import AnswerObjective, untie
 from blip.tracking.following import following
-from blip.tracking.lineage import digest
+from blip.tracking.lineage import digest, flatten
 from blip.tracking.registry import resolve
 from blip.tracking.runs import StageRun
 from blip.training.collate import DialogCollate, PairCollate, QuestionCollate, StatementCollate
@@ -186,6 +186,7 @@ def train_here(job: Job, settings: Settings) -> None:
         export=export,
         patience=(settings.launch.hang_timeout, settings.launch.start_timeout),
         run_id=job.run_id,
+        unset=unset_of(job.run, settings),
     )
     train(plan)
     if rank == 0:
@@ -232,6 +233,18 @@ def identity_of(run: Run, settings: Settings) -> dict[str, Any]:
         "excluded": {name: kept.digest_of(sorted(excluded_keys(VALIDATED, name))) for name in datasets},
         "seed": settings.seed,
     }
+
+
+def unset_of(run: Run, settings: Settings) -> set[str]:
+    """Names in the identity of settings that are what they are by default, and of data with nothing left out."""
+    told, model = identity_of(run, settings), run.model or settings.model
+    chosen = {
+        "run": run.model_dump(mode="json", exclude_defaults=True),
+        "model": model.model_dump(mode="json", exclude_defaults=True),
+        "excluded": {name: keys for name, keys in told["excluded"].items() if keys != kept.digest_of(())},
+    }
+    named = {part: flatten(part, values).keys() for part, values in chosen.items()}
+    return {name for part, names in named.items() for name in flatten(part, told[part]) if name not in names}
 
 
 def _immaterial(training: Training) -> set[str]:

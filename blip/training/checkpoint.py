@@ -18,7 +18,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -55,6 +55,7 @@ class CheckpointStore:
         identity: what the run is made of (settings, data); a checkpoint of another one is never resumed.
         keep: how many complete checkpoints stay.
         keep_best: whether the one with the lowest smoothed loss stays beside them.
+        unset: names of what in the identity is as if there were no such setting (`blip.training.owner`).
         behind: write in a thread, from a copy of the state in the host's memory, while training goes on.
     """
 
@@ -68,6 +69,7 @@ class CheckpointStore:
         *,
         keep_best: bool = False,
         behind: bool = False,
+        unset: Set[str] = frozenset(),
     ) -> None:
         self.directory, self.keep, self.rank, self.world = directory, keep, rank, world
         self.keep_best, self.behind = keep_best, behind
@@ -76,7 +78,7 @@ class CheckpointStore:
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         if rank == 0:
-            claim(directory, identity)
+            claim(directory, identity, unset)
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint."""

@@ -6,7 +6,7 @@ becomes the objective's input.
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -57,6 +57,8 @@ class Plan:
         objective: returns a dictionary of losses with ``loss`` the one to minimise.
         collate: turns a loader's batch into the objective's argument.
         identity: whatever a checkpoint must agree on to be resumed (settings, digests of the data).
+        unset: names of what in the identity is as if there were no such setting: a run of an earlier version knew
+            nothing of it, and goes on.
         run_id: of the MLflow run, which a checkpoint remembers.
         log: called on rank 0 with the step and the figures every few steps.
         pair_flops: the published work of a pair (`blip.training.flops`), for MFU; None where it is not known.
@@ -77,6 +79,7 @@ class Plan:
     export: Callable[[Path], None] = lambda directory: None
     patience: tuple[float, float] = (0.0, 0.0)
     run_id: str = ""
+    unset: Set[str] = frozenset()
 
     @property
     def wait(self) -> timedelta:
@@ -125,6 +128,7 @@ class Trainer:
             torch.distributed.get_world_size(),
             keep_best=training.keep_best == "loss",
             behind=training.async_checkpoint,
+            unset=plan.unset,
         )
         forget_peak()
         self.meter = open_meter(plan.name, self.engine, training, plan.compute, plan.pair_flops)

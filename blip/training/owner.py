@@ -4,14 +4,15 @@
     runs/pretrain.lock        held by the process that trains it: a second one is refused
     runs/pretrain.3f9c2a71    of another one that was not finished; with its settings it is found again and goes on
 
-run.json has what the run is made of, so that one is told which setting made it another.
+run.json has what the run is made of, so that one is told which setting made it another. A run of an earlier version
+goes on where all that it said is the same, and what it knew nothing of is as if there were no such setting.
 """
 
 import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,11 @@ def give_up(directory: Path) -> None:
     let_go(_lock(directory))
 
 
-def claim(directory: Path, identity: Mapping[str, Any]) -> None:
+def claim(directory: Path, identity: Mapping[str, Any], unset: Set[str] = frozenset()) -> None:
     """Make `directory` that of the run that is made of `identity`; one process does it before any looks inside.
+
+    Args:
+        unset: dotted names in `identity` of what is as if there were no such setting.
 
     Raises:
         BlipError: nothing says whose the checkpoints are that lie there, or it cannot be read.
@@ -59,6 +63,10 @@ def claim(directory: Path, identity: Mapping[str, Any]) -> None:
     if owner.get("fingerprint") == own:
         if "identity" not in owner:
             write_json(directory / OWNER, {"fingerprint": own, "identity": plain})
+        return
+    if "identity" in owner and _goes_on(owner["identity"], plain, unset):
+        _sign(directory, owner["fingerprint"], own)
+        write_json(directory / OWNER, {"fingerprint": own, "identity": plain})
         return
     before = _aside(directory, own)
     if has_checkpoints:
@@ -116,6 +124,20 @@ def _markers(directory: Path) -> list[Path]:
     """Of the newest checkpoint first; behind them of those that are damaged, which the disk alone may be."""
     found = (sorted(directory.glob(f"step-*/{name}"), reverse=True) for name in (COMPLETE, DAMAGED))
     return [marker for markers in found for marker in markers]
+
+
+def _goes_on(before: Mapping[str, Any], now: Mapping[str, Any], unset: Set[str]) -> bool:
+    """Whether a run is the one before, of an earlier version that knew nothing of some of what is unset now."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    same = all(name in new and new[name] == value for name, value in old.items())
+    return same and new.keys() - old.keys() <= unset
+
+
+def _sign(directory: Path, before: str, own: str) -> None:
+    """Have the run's checkpoints say that they are of `own`."""
+    for marker in _markers(directory):
+        if (said := _said(marker)).get("fingerprint") == before:
+            write_json(marker, said | {"fingerprint": own})
 
 
 def _said(file: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from blip.config import load_settings
 from blip.config.places import VALIDATED
-from blip.stages.training import identity_of
+from blip.stages.training import identity_of, unset_of
 from tests.stages.conftest import ROOT, pictures, write
 
 TRAINING = "pretrain.training"
@@ -82,3 +82,19 @@ def test_what_validation_leaves_out_makes_another_run(stage: str, name: str) -> 
     shutil.rmtree(VALIDATED)
     assert found[0] == identity_of(run, settings)
     assert found[0] != found[1] != found[2]
+
+
+def test_what_is_as_if_there_were_no_such_setting_is_unset(folder: Path) -> None:
+    changes = {"pretrain.candidates": 2, "pretrain.objective.itm": 0.5}
+    told = [
+        unset_of(settings.pretrain, settings)
+        for settings in (load_settings(ROOT / "params.yaml", overrides=each) for each in ({}, changes))
+    ]
+    assert {"run.candidates", "excluded.human", "excluded.web", "model.text_start"} <= told[0]
+    assert not {"seed", "batch", "run.steps", "run.optimiser.lr", "model.image_size"} & told[0]
+    assert told[0] - told[1] == {"run.candidates", "run.objective.itm"}
+    VALIDATED.mkdir()
+    pq.write_table(pa.table({"key": ["a"]}), VALIDATED / "web.parquet")
+    settings = load_settings(ROOT / "params.yaml", overrides={})
+    assert told[0] - unset_of(settings.pretrain, settings) == {"excluded.web"}
+    shutil.rmtree(VALIDATED)

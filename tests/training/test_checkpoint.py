@@ -487,6 +487,34 @@ def test_checkpoints_of_other_settings_are_kept_and_found_again(
     assert (kept / other.name / COMPLETE).is_file()
 
 
+@pytest.mark.parametrize(
+    ("now", "goes_on"),
+    [
+        ({"lr": 1, "new": {"flip": False}}, True),
+        ({"lr": 1, "new": {"flip": False}, "chosen": 3}, False),
+        ({"lr": 2, "new": {"flip": False}}, False),
+        ({"new": {"flip": False}}, False),
+    ],
+)
+def test_a_run_of_an_earlier_version_goes_on_where_what_is_new_is_not_set(
+    engine: Any, tmp_path: Path, now: dict[str, Any], goes_on: bool
+) -> None:
+    before = store_of(tmp_path)
+    for number in (1, 2):
+        before.save(engine, number, {})
+    marker = before.directory / "step-000002" / COMPLETE
+    marker.write_text(marker.read_text().replace(before.fingerprint, "0" * 64))  # of another run
+
+    store = CheckpointStore(before.directory, now, keep=2, unset={"new.flip"})
+    place = store.restore(engine)
+    assert (place and place["step"]) == (1 if goes_on else None)
+    assert json.loads((store.directory / OWNER).read_text()) == {
+        "fingerprint": store.fingerprint,
+        "identity": now,
+    }
+    assert bool(list(tmp_path.glob("run.*"))) != goes_on
+
+
 def test_checkpoints_stay_where_it_cannot_be_read_whose_they_are(
     engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -267,6 +267,14 @@ def test_broken_yaml_is_named_with_the_line(tmp_path: Path):
         load_settings(tmp_path / "params.yaml")
 
 
+def test_a_conflict_that_git_left_is_named(tmp_path: Path):
+    sides = "<<<<<<< Updated upstream\nrecipe: null\n=======\nrecipe: smoke\n>>>>>>> Stashed changes\n"
+    (tmp_path / "params.yaml").write_text(f"seed: 1\n{sides}")
+
+    with pytest.raises(BadArguments, match=r"params\.yaml: has a conflict of git, from line 2 on"):
+        load_settings(tmp_path / "params.yaml")
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -1,5 +1,6 @@
 """What dvc.yaml says of its stages; the datasets of the settings against it, as a user with own data meets it."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from blip.config.dvc_yaml import (
     unwatched,
     unwatched_files,
 )
+from blip.doctor import examine
 from blip.doctor.sources import sources
 from blip.errors import BlipError
 from blip.stages import run_stage
@@ -167,6 +169,27 @@ def test_names_in_params_yaml_are_settings_too(tmp_path: Path, monkeypatch: pyte
     )
     monkeypatch.chdir(tmp_path)
     assert settings_read("a") == ["seed", "model", "ingest"]
+
+
+def test_a_conflict_of_git_in_them_is_named_by_who_reads_them(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    (project / ".dvc").mkdir()
+    settings = load_settings()
+    Path("dvc.lock").write_text("schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\n>>>>>>> theirs\n")
+    said = r"^dvc\.lock: has a conflict of git, from line 2 on"
+    with pytest.raises(BlipError, match=said):
+        run_stage("validate", settings)
+    found = {finding.subject: finding for finding in examine()}
+    assert re.match(said, found["dvc"].text) and found["dvc"].state == "bad"
+    Path("dvc.lock").unlink()
+
+    Path("dvc.yaml").write_text("stages:\n<<<<<<< HEAD\n  a:\n    cmd: a\n=======\n>>>>>>> theirs\n")
+    said = r"^dvc\.yaml: has a conflict of git, from line 2 on"
+    with pytest.raises(BlipError, match=said):
+        run_stage("ingest", settings)
+    assert any(re.match(said, finding.text) for finding in examine())
 
 
 def test_the_note_on_sources_that_dvc_does_not_watch_counts_them(

@@ -20,11 +20,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from blip.config.data import Ingest, Source
 from blip.config.places import DATASETS, VALIDATED, VOCABULARY
 from blip.config.sections import Settings
+from blip.config.yaml_text import read_yaml
 
 PIPELINE = Path("dvc.yaml")
 
@@ -185,7 +184,7 @@ def _stages() -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _read(path: Path, changed: int) -> dict[str, Any]:
     """The stages of a file; `changed` is when it was written."""
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {})
+    return read_yaml(path.read_text(encoding="utf-8"), PIPELINE).get("stages", {})
 
 
 def _fill(value: Any, key: str, item: Any) -> Any:

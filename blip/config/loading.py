@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from blip.config.section import Section
 from blip.config.sections import Settings
+from blip.config.yaml_text import read_yaml
 from blip.errors import BadArguments
 
 PARAMS = Path("params.yaml")
@@ -124,10 +125,7 @@ def read_section(
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadArguments(f"{path}: no such file; run from the project's folder, where params.yaml is")
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise BadArguments(f"{path}: not valid YAML: {error}") from None
+    return read_yaml(path.read_text(encoding="utf-8"), path)
 
 
 def _idle_block(tree: yaml.Node | None) -> str:

@@ -6,15 +6,13 @@ from configparser import ConfigParser
 from pathlib import Path
 from tempfile import TemporaryFile
 
-import yaml
-
 from blip.config.dvc_yaml import cached_outputs
 from blip.config.places import DATASETS
 from blip.data.manifest import MANIFEST
 from blip.data.pairs import PairsDataset
 from blip.doctor.finding import GIB, Finding
 from blip.doctor.plan import Plan
-from blip.tracking.dvc_lock import whole_text
+from blip.tracking.dvc_lock import stages_in, whole_text
 
 CONFIGS = (Path(".dvc/config"), Path(".dvc/config.local"))  # the second has its way
 FICLONE = 0x40049409  # Linux: have a file share the blocks of another one
@@ -62,8 +60,8 @@ def _bytes(folder: Path) -> int:
 
 def _stored() -> set[Path]:
     """What DVC has stored already, as dvc.lock says."""
-    lock = yaml.safe_load(whole_text()) or {}
-    return {Path(out["path"]) for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())}
+    stages = stages_in(whole_text())
+    return {Path(out["path"]) for stage in stages.values() for out in stage.get("outs", ())}
 
 
 def _place() -> Path:

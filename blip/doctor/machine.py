@@ -14,6 +14,7 @@ from blip.doctor.sources import sources
 from blip.errors import BadArguments
 from blip.machine import usable_cores, usable_memory
 from blip.ports import PORTS, is_free
+from blip.tracking.dvc_lock import stages_in, whole_text
 
 MEMORY_GIB, DISK_GIB = 4, 5  # what the embedded demo needs, with some to spare
 
@@ -96,6 +97,7 @@ def _git() -> Finding:
 def _dvc() -> Finding:
     if not Path(".dvc").is_dir():
         return Finding("dvc", "bad", "no .dvc folder here; run from the project's folder")
+    stages_in(whole_text())  # it says what is wrong with dvc.lock
     version = _said(sys.executable, "-m", "dvc", "--version")
     return Finding("dvc", "good" if version else "bad", version or "does not start; run `make install`")
 

@@ -25,13 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from blip.atomic import atomic_path, flush, take_away, write_json
 from blip.config import Settings
 from blip.config.dvc_yaml import dependencies, outputs
 from blip.data.kept import digest_of, files_of
-from blip.tracking.dvc_lock import whole_text
+from blip.tracking.dvc_lock import stages_in, whole_text
 from blip.tracking.lineage import digest, parameters
 from blip.tracking.measured import Scores, as_json, from_json
 from blip.tracking.store import STATE
@@ -135,7 +133,7 @@ def _noted(folder: Path) -> dict[str, Any] | None:
 
 def _saved(stage: str) -> str:
     """A digest of what DVC last saved of the stage: another one says that it has saved what was made since."""
-    return digest_of([(yaml.safe_load(whole_text()) or {}).get("stages", {}).get(stage)])
+    return digest_of([stages_in(whole_text()).get(stage)])
 
 
 def _stamps(place: Path, ignored: Callable[[str], bool]) -> list[tuple[str, int, str]]:

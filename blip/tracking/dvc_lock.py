@@ -1,10 +1,13 @@
 """dvc.lock, in which DVC says what it has saved; other stages may be saved while this one reads it.
 
-yaml.safe_load(whole_text())
+stages_in(whole_text())     # {"ingest": {"cmd": ..., "deps": [...], "outs": [...]}, ...}
 """
 
 import time
 from pathlib import Path
+from typing import Any
+
+from blip.config.yaml_text import read_yaml
 
 LOCK = Path("dvc.lock")
 STILL = 0.3  # seconds without a change, after which DVC is not writing
@@ -20,3 +23,8 @@ def whole_text() -> str:
             break
         time.sleep(STILL)
     return text
+
+
+def stages_in(text: str) -> dict[str, Any]:
+    """What a text of dvc.lock says of each stage. Raises BadArguments if it is not YAML."""
+    return read_yaml(text, LOCK).get("stages", {})

@@ -12,12 +12,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from blip.config import Settings
 from blip.config.dvc_yaml import pick, settings_read, stage_spec
 from blip.digest import file_sha256
-from blip.tracking.dvc_lock import whole_text
+from blip.tracking.dvc_lock import stages_in, whole_text
 
 FLOW_RUN = ("PREFECT__FLOW_RUN_ID", "BLIP_FLOW_RUN_ID")
 GIT_SECONDS = 20.0  # which the state of a large tree on a slow disk may take longer than
@@ -79,8 +77,7 @@ def digest(path: Path) -> str:
 
 
 def _locked_outputs(lock: str) -> dict[str, str]:
-    stages = (yaml.safe_load(lock) or {}).get("stages", {})
-    outs = [out for stage in stages.values() for out in stage.get("outs", [])]
+    outs = [out for stage in stages_in(lock).values() for out in stage.get("outs", [])]
     return {out["path"]: f"md5:{out['md5']}" for out in outs if "md5" in out}
 
 

@@ -13,10 +13,12 @@ which take no room. On a file system without such links nothing is kept.
 
     .blip/unsaved/STAGE/made.json    figures, and what it was made of
                         0, 1, ...    the outputs, in dvc.yaml's order
+                  STAGE.3f9c2a71/    the same of something else, until DVC has saved what is made now
 """
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -36,6 +38,7 @@ from blip.tracking.store import STATE
 
 FOLDER, NOTE = STATE / "unsaved", "made.json"
 SETTINGS = "its settings"
+ASIDE = re.compile(r"\.[0-9a-f]{8}$")  # behind the stage's name, where it was made of something else
 LARGE = 2**20  # bytes of a file from which its time of change counts, and not what is in it
 
 
@@ -51,7 +54,7 @@ def forget_saved() -> None:
     """Remove what DVC has saved since it was kept; other stages may be at work beside this one."""
     for folder in FOLDER.glob("[!.]*"):
         noted = _noted(folder)
-        if noted is None or noted["saved"] != _saved(folder.name):
+        if noted is None or noted["saved"] != _saved(ASIDE.sub("", folder.name)):
             with suppress(FileNotFoundError):  # a stage that starts beside this one was quicker
                 take_away(folder)
 
@@ -77,17 +80,8 @@ class Unsaved:
 
     def take_up(self) -> Made | None:
         """Put the outputs in their places again; None where there are none that were made of the same."""
-        noted = _noted(self.folder)
+        noted = self._found()
         if noted is None:
-            take_away(self.folder)
-            return None
-        if changed := self._changed_since(noted):
-            print(
-                f"{self.stage}: what it had made, and DVC had not saved, is removed and made anew, for it was made of "
-                f"something else: {', '.join(changed)}",
-                flush=True,
-            )
-            take_away(self.folder)
             return None
         try:
             for number, target in enumerate(outputs(self.stage)):
@@ -98,6 +92,28 @@ class Unsaved:
             take_away(self.folder)
             return None
         return Made(from_json(noted["scores"], self.stage), noted["trained"], noted.get("work", []))
+
+    def _found(self) -> dict[str, Any] | None:
+        """The note on what was made of the same, which lies in its place now; what was made otherwise is put aside."""
+        noted, own = _noted(self.folder), self._aside(self.origins)
+        if noted is None:
+            take_away(self.folder)
+        elif changed := self._changed_since(noted):
+            aside = self._aside(noted["made_of"])
+            take_away(aside)
+            self.folder.rename(aside)
+            print(
+                f"{self.stage}: what it had made, and DVC had not saved, was made of something else: "
+                f"{', '.join(changed)}. It is in {aside} until DVC has saved what is made now; before, the stage takes "
+                "it up again where all that is what it was",
+                flush=True,
+            )
+        if not self.folder.exists() and own.exists():
+            own.rename(self.folder)
+        return _noted(self.folder)
+
+    def _aside(self, made_of: dict[str, str]) -> Path:
+        return self.folder.with_name(f"{self.stage}.{digest_of(sorted(made_of.items()))[:8]}")
 
     def _changed_since(self, noted: dict[str, Any]) -> list[str]:
         before = noted["made_of"]

@@ -159,16 +159,30 @@ def test_of_a_large_file_its_time_of_change_counts(
     assert len(baked) == 2
 
 
-def test_what_is_removed_is_named_with_what_changed(
+def test_what_was_made_otherwise_is_taken_up_again_once_all_is_what_it_was(
     settings: Settings, baked: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_stage("bake", settings)
     remove_outputs()
     run_stage("bake", new_flour(settings))
-    assert "bake: what it had made, and DVC had not saved, is removed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    (aside,) = unsaved.FOLDER.glob("bake.*")
+    assert "bake: what it had made, and DVC had not saved, was made of something else: flour. " in said
+    assert f"It is in {aside} until DVC has saved" in said
     remove_outputs()
     run_stage("bake", other_seed(settings))
     assert "made of something else: its settings" in capsys.readouterr().out
+    remove_outputs()
+    Path("flour/bag").write_text("white")
+    run_stage("bake", settings)
+    assert baked == ["white", "brown", "brown"]
+    assert Path("cake/layers/1").read_text() == "white" and not aside.exists()
+
+    unsaved.forget_saved()
+    assert len([*unsaved.FOLDER.iterdir()]) == 3
+    saved(settings)
+    unsaved.forget_saved()
+    assert not any(unsaved.FOLDER.iterdir())
 
 
 def test_without_dvc_it_is_done_whenever_it_is_called(

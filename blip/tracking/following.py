@@ -24,7 +24,9 @@ def following(run: StageRun, path: Path, prefix: str = "", every: float = SECOND
 
     What the file holds before it is written anew is of another run, or of an attempt that the ranks will cut to the
     step that they resume from: it is left alone until then. When it is cut later, by a run that goes
-    back to a checkpoint, rows that differ from those before are logged beside them: the later one of a step counts.
+    back to a checkpoint, rows that differ from those before are logged beside them: the later one of a step counts. So
+    are all of a training that has another folder now, as that of other data has, and goes on with nothing of what the
+    MLflow run has of the one before.
     """
     curve = _Curve(path)
     with repeated(lambda: _log(run, curve, prefix), every) as followed:
@@ -43,7 +45,7 @@ class _Curve:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stale = _state(path)
+        self._stale, self._folder = _state(path), _state(path.parent)
         self._file, self._read = 0, 0
         self._columns: list[str] = []
         self._given: dict[str, Row] = {}  # by step
@@ -64,9 +66,18 @@ class _Curve:
         if file != self._file or size < self._read:
             self._file, self._read, self._columns = file, 0, []
         rows = self._read_on()
-        new = [(row, row["step"] in self._given) for row in rows if self._given.get(row["step"]) != row]
+        new = [
+            (row, self._is_anew() or row["step"] in self._given)
+            for row in rows
+            if self._given.get(row["step"]) != row
+        ]
         self._given |= {row["step"]: row for row in rows}
         return new
+
+    def _is_anew(self) -> bool:
+        """Whether the folder is another one than at first."""
+        now = _state(self._path.parent)
+        return now is None or self._folder is None or now[0] != self._folder[0]
 
     def _read_on(self) -> list[Row]:
         with self._path.open("rb") as handle:

@@ -101,6 +101,25 @@ def test_what_a_run_does_after_it_went_back_is_logged_beside_what_it_gave_up(
     ]
 
 
+@pytest.mark.parametrize(("anew", "losses"), [(False, [3.0, 2.0, 1.5]), (True, [3.0, 8.0, 2.0, 7.0, 1.5])])
+def test_a_training_that_begins_anew_in_a_run_that_was_stopped_has_all_of_its_curve(
+    settings: Settings, tmp_path: Path, anew: bool, losses: list[float]
+) -> None:
+    folder = tmp_path / "pretrain"
+    folder.mkdir()
+    with pytest.raises(KeyboardInterrupt), stage_run("pretrain", settings) as first:
+        with following(first, folder / "curve.csv", every=0.05):
+            write_text(folder / "curve.csv", "step,loss\n20,3.0\n40,2.0\n")
+        raise KeyboardInterrupt
+    with stage_run("pretrain", settings) as run, following(run, folder / "curve.csv", every=0.05):
+        if anew:
+            folder.rename(tmp_path / "pretrain.3f9c2a71")
+        write_text(folder / "curve.csv", "step,loss\n20,8.0\n40,7.0\n60,1.5\n")
+    assert run.run_id == first.run_id
+    points = run.client.get_metric_history(run.run_id, "loss")
+    assert [p.value for p in sorted(points, key=lambda p: (p.step, p.timestamp))] == losses
+
+
 def test_a_server_that_is_down_is_asked_once_at_the_end_and_not_for_each_row(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 DATABASE = Path("mlflow.db")
 ARTIFACTS = Path("mlruns")
 STATE = Path(".blip")
+OUTDATED = "out-of-date database schema"  # says MLflow of a database that another version of it has made
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -75,13 +76,22 @@ def _client(uri: str) -> "MlflowClient":
         opened.search_experiments(max_results=1)
     except Exception as error:  # MLflow raises its own, SQLAlchemy's and requests' errors here
         raise BlipError(
-            f"the MLflow store {shown(uri)} cannot be opened: {first_line(error)}; "
-            "start its server, point MLFLOW_TRACKING_URI elsewhere, or unset it to use ./mlflow.db"
+            f"the MLflow store {shown(uri)} cannot be opened: {_what_to_do(error, uri)}"
         ) from error
     _set_journal(uri)
     if uri == f"sqlite:///{in_project(DATABASE)}":
         adopt(in_project(DATABASE), in_project(ARTIFACTS))
     return opened
+
+
+def _what_to_do(error: Exception, uri: str) -> str:
+    """What an error of opening says, and the way out."""
+    if OUTDATED in str(error):
+        return (
+            f"{first_line(error).partition('. ')[0]}; make a copy of the database, then run `mlflow db upgrade "
+            f"{shown(uri)}`. If an MLflow newer than this one has made it, install that one"
+        )
+    return f"{first_line(error)}; start its server, point MLFLOW_TRACKING_URI elsewhere, or unset it to use ./mlflow.db"
 
 
 def _set_journal(uri: str) -> None:

@@ -1,6 +1,8 @@
 """The store says why it cannot be opened, and no password."""
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -20,6 +22,19 @@ def test_a_store_that_does_not_answer_is_named_without_its_password(tmp_path: Pa
 
     assert "the MLflow store http://***@127.0.0.1:1 cannot be opened: API request to" in str(caught.value)
     assert "S3cret" not in str(caught.value)
+
+
+def test_of_a_database_of_another_mlflow_it_is_said_how_it_is_brought_up_to_date(project: Path) -> None:
+    opened = "from blip.tracking import store; store.client()"
+    subprocess.run([sys.executable, "-c", opened], check=True)
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '1bd49d398cd2'")
+
+    said = subprocess.run([sys.executable, "-c", opened], capture_output=True, text=True, check=False).stderr
+    place = f"sqlite:///{project.resolve()}/mlflow.db"
+    assert f"the MLflow store {place} cannot be opened: Detected out-of-date database schema (found" in said
+    assert f"make a copy of the database, then run `mlflow db upgrade {place}`. If an MLflow newer" in said
+    assert "MLFLOW_TRACKING_URI" not in said.splitlines()[-1]
 
 
 @pytest.mark.parametrize("before", ["delete", "wal"])

@@ -89,6 +89,7 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     metrics: dict[str, float] = {}
     outcomes: dict[str, Outcome] = {}
     _warn_of_sentences(settings.gate, scores.figures)
+    _warn_of_test_data(settings.gate, scores.measured)
     for name, minimums in settings.gate.items():
         with store.takes(name, AGAIN):
             outcome = outcomes[name] = _judge(name, minimums, scores, settings, run)
@@ -205,6 +206,19 @@ def _warn_of_sentences(gate_of: dict[str, dict[str, float]], figures: dict[str, 
                 print(
                     f"warning: register.gate: {name} must reach {metric} {minimum:g}, but references have {words:.0f} "
                     f"words on average, and few captions are exactly one of them; name {task}.cider instead",
+                    file=sys.stderr,
+                )
+
+
+def _warn_of_test_data(gate_of: dict[str, dict[str, float]], measured: Mapping[str, Measured]) -> None:
+    """Say which figures of the gate are of test data, by which the champion would be chosen."""
+    for name, minimums in gate_of.items():
+        for metric in minimums:
+            stage = measured[metric].stage if metric in measured else ""
+            if stage == "compare" or stage.startswith("evaluate_"):
+                print(
+                    f"warning: register.gate: {name} must reach {metric}, of test data (metrics/{stage}.json), which "
+                    "tells too much of a model that it has chosen; name a figure of validation data if there is one",
                     file=sys.stderr,
                 )
 

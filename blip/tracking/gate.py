@@ -5,6 +5,7 @@ verdict = judge({"retrieval.i2t_r1": 0.30}, scores.figures, {"retrieval.i2t_r1":
 verdict.passed, verdict.reasons
 """
 
+import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -89,20 +90,25 @@ def judge(
     unfit = unfit or {}
     return Verdict(
         tuple(
-            _check(
-                metric, figures.get(metric), minimum, best.get(metric), tolerance[metric], unfit.get(metric)
-            )
+            _check(metric, figures[metric], minimum, best.get(metric), tolerance[metric], unfit.get(metric))
+            if metric in figures
+            else Check(metric, None, minimum, best.get(metric), _not_measured(metric, figures))
             for metric, minimum in minimums.items()
         )
     )
 
 
+def _not_measured(metric: str, figures: Mapping[str, float]) -> str:
+    close = difflib.get_close_matches(metric, figures, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{metric} is not measured: no metrics/*.json has it{hint}"
+
+
 def _check(
-    metric: str, value: float | None, minimum: float, best: float | None, tolerance: float, unfit: str | None
+    metric: str, value: float, minimum: float, best: float | None, tolerance: float, unfit: str | None
 ) -> Check:
-    if value is None or math.isnan(value):
-        what = "not measured: no metrics/*.json has it" if value is None else "not a number"
-        return Check(metric, None, minimum, best, f"{metric} is {what}")
+    if math.isnan(value):
+        return Check(metric, None, minimum, best, f"{metric} is not a number")
     if unfit:
         return Check(metric, value, minimum, best, f"{metric} is {unfit}")
     if value < minimum:

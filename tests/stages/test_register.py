@@ -105,6 +105,17 @@ def test_a_gate_of_exact_match_is_doubted_where_references_are_sentences(
         assert said in warned and ("name captioning.cider instead" in warned) == bool(said)
 
 
+def test_a_gate_of_test_data_is_doubted(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    gate = {"blip-vqa": {"vqa.accuracy": 0.6, "finetune.vqa.validation.accuracy": 0.6}}
+    asked = settings.model_copy(update={"register_": settings.register_.model_copy(update={"gate": gate})})
+    note("evaluate_vqa", {"vqa.accuracy": 0.8}, "vqa")
+    note("finetune_vqa", {"finetune.vqa.validation.accuracy": 0.8}, "vqa")
+    assert register_models(asked)["register.blip-vqa.passed"] == 1.0
+    warned = capsys.readouterr().err
+    assert "blip-vqa must reach vqa.accuracy, of test data (metrics/evaluate_vqa.json)" in warned
+    assert warned.count("of test data") == 1
+
+
 def test_champions_that_are_a_little_worse_each_do_not_add_up(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,9 +30,16 @@ def test_a_figure_nobody_measured_does_not_pass() -> None:
         GATE, {"retrieval.i2t_r1": 0.61, "retrieval.t2i_r1": float("nan")}, {}, tolerance=TWO_POINTS
     )
     assert verdict.reasons == ["retrieval.t2i_r1 is not a number"]
-    verdict = judge(GATE, {"retrieval.i2t_r1": 0.61}, {}, tolerance=TWO_POINTS)
-    assert verdict.reasons == ["retrieval.t2i_r1 is not measured: no metrics/*.json has it"]
+    verdict = judge({"vqa.accuracy": 0.6}, {"retrieval.i2t_r1": 0.61}, {}, tolerance=TWO_POINTS)
+    assert verdict.reasons == ["vqa.accuracy is not measured: no metrics/*.json has it"]
     assert not verdict.good_enough
+
+
+def test_of_a_figure_that_is_called_otherwise_the_name_is_told() -> None:
+    old, new = "pretrain_bootstrapped.validation.i2t_r1", "pretrain_bootstrapped.validation.itc.i2t_r1"
+    figures = {new: 0.3, "finetune.retrieval.validation.i2t_r1": 0.4}
+    verdict = judge({old: 0.2}, figures, {}, tolerance={old: 0.02})
+    assert verdict.reasons == [f"{old} is not measured: no metrics/*.json has it; did you mean {new}?"]
 
 
 def test_a_figure_of_another_model_does_not_pass() -> None:

@@ -150,6 +150,29 @@ def test_distractors_are_refused_where_they_would_do_nothing(name: str, value: o
         load_settings(PARAMS, overrides={name: value})
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"pretrain.data": ["human", "web", "test"]},
+            r"pretrain learns from test, role: evaluation in ingest",
+        ),
+        ({"finetune.vqa.data": {"vqa_train": 1.0, "vqa_test": 0.5}}, r"finetune\.vqa learns from vqa_test"),
+        ({"filter.distractors": ["validation"]}, r"filter learns from validation"),
+        ({"capfilt.human": "test"}, r"capfilt learns from test"),
+        (
+            {"evaluate.retrieval.data": "human"},
+            r"evaluate\.retrieval measures on human, role: train in ingest",
+        ),
+        ({"validation.captioning.data": "human"}, r"validation\.captioning measures on human"),
+        ({"capfilt.held_out": "web"}, r"capfilt\.held_out measures on web"),
+    ],
+)
+def test_what_is_learnt_is_not_measured_on(changes: dict[str, object], message: str):
+    with pytest.raises(BadArguments, match=message):
+        load_settings(PARAMS, overrides=changes)
+
+
 def test_data_are_a_list_or_a_mixture_with_weights():
     assert load_settings(PARAMS).pretrain.mixture == [("human", 1.0), ("web", 1.0)]
     mixed = load_settings(PARAMS, overrides={"pretrain.data": {"web": 0.2, "human": 2}})

@@ -99,21 +99,22 @@ def test_datasets_that_dvc_yaml_does_not_know_are_named_with_what_to_add(
 ) -> None:
     assert unwatched_files(load_settings()) == {} and unkept(load_settings().ingest) == []
     values = yaml.safe_load(Path("params.yaml").read_text())
-    values["ingest"]["datasets"]["extra"] = MINE
+    values["ingest"]["datasets"] |= {"extra": MINE, "classes": MINE | {"role": "evaluation"}}
     values["pretrain"]["data"] = ["human", "web", "extra"]
-    values["filter"]["distractors"] = ["vqa_test"]
-    values["evaluate"]["classification"]["data"] = "extra"
+    values["filter"]["distractors"] = ["vqa_train"]
+    values["evaluate"]["classification"]["data"] = "classes"
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    readers = ("pretrain", "evaluate@classification")
     assert unwatched_files(load_settings()) == {
-        "data/datasets/vqa_test": ("filter",),
-        "data/datasets/extra": ("validate", *readers),
-        "data/datasets/validated/vqa_test.parquet": ("filter",),
-        "data/datasets/validated/extra.parquet": readers,
+        "data/datasets/vqa_train": ("filter",),
+        "data/datasets/extra": ("validate", "pretrain"),
+        "data/datasets/classes": ("validate", "evaluate@classification"),
+        "data/datasets/validated/vqa_train.parquet": ("filter",),
+        "data/datasets/validated/extra.parquet": ("pretrain",),
+        "data/datasets/validated/classes.parquet": ("evaluate@classification",),
     }
     told = blip("settings", "--out", "settings.yaml", "--watch", "watched.yaml").out
     assert (
-        "note: DVC does not see when data/datasets/extra changes: add it to the deps of validate, pretrain,"
+        "note: DVC does not see when data/datasets/extra changes: add it to the deps of validate, pretrain in"
         in told
     )
     assert (

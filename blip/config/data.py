@@ -172,7 +172,7 @@ class Ingest(Section):
     @model_validator(mode="after")
     def _apart_from_what_there_is(self) -> "Ingest":
         for name, source in self.datasets.items():
-            unknown = [other for other in source.apart_from or () if self._role(other) != "evaluation"]
+            unknown = [other for other in source.apart_from or () if self.role_of(other) != "evaluation"]
             if unknown or (source.apart_from is not None and source.role != "train"):
                 what = (
                     f"{', '.join(unknown)} is no evaluation dataset"
@@ -182,12 +182,13 @@ class Ingest(Section):
                 raise ValueError(f"datasets.{name}.apart_from: {what}")
         return self
 
-    def _role(self, name: str) -> str | None:
+    def role_of(self, name: str) -> str | None:
+        """What a dataset is for; None where it is none of these, as what other stages make."""
         return self.datasets[name].role if name in self.datasets else None
 
     def kept_from(self, name: str) -> tuple[str, ...]:
         """The evaluation datasets of which this one must have no picture."""
-        evaluation = [other for other in self.datasets if self._role(other) == "evaluation"]
+        evaluation = [other for other in self.datasets if self.role_of(other) == "evaluation"]
         return self.datasets[name].kept_from(evaluation)
 
 

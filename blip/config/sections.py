@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from blip.config.data import Ingest, Validate
+from blip.config.reads import refuse_role
 from blip.config.section import Section
 from blip.config.training import Filter, Model, Run
 from blip.errors import BadArguments
@@ -354,6 +355,18 @@ class Settings(Section):
                     else "give it a source"
                 )
                 raise ValueError(f"{name} reads {', '.join(gone)}, null in ingest.datasets; {way}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_learnt_is_not_measured_on(self) -> "Settings":
+        learnt = {name: [*dict(run.mixture), *run.distractors] for name, run in self.runs.items()}
+        refuse_role(learnt | {"capfilt": [self.capfilt.web, self.capfilt.human]}, "evaluation", self.ingest)
+        measured = {
+            f"evaluate.{name}": [getattr(task, key) for key in ("data", "validation") if hasattr(task, key)]
+            for name, task in self._evaluations().items()
+        }
+        measured |= {f"validation.{name}": [task.data] for name, task in self.validation}
+        refuse_role(measured | {"capfilt.held_out": [self.capfilt.held_out]}, "train", self.ingest)
         return self
 
     @model_validator(mode="after")

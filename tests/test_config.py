@@ -1,13 +1,16 @@
 """params.yaml and the recipes over it become checked, frozen settings; mistakes are named with the way out."""
 
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from blip.config import load_settings, read_override
 from blip.config.data import Ingest
 from blip.config.sections import Register
+from blip.data.pairs import PairsWriter, Sample
 from blip.errors import BadArguments
 
 ROOT = Path(__file__).parents[1]
@@ -171,6 +174,38 @@ def test_distractors_are_refused_where_they_would_do_nothing(name: str, value: o
 def test_what_is_learnt_is_not_measured_on(changes: dict[str, object], message: str):
     with pytest.raises(BadArguments, match=message):
         load_settings(PARAMS, overrides=changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("capfilt.held_out", "vaildation", r"capfilt reads 'vaildation', .*; did you mean 'validation'\?"),
+        ("capfilt.web", "wbe", r"capfilt reads 'wbe', .*; did you mean 'web'\?"),
+        ("evaluate.retrieval.data", "tset", r"evaluate\.retrieval reads 'tset', .*; did you mean 'test'\?"),
+        (
+            "validation.vqa.train",
+            "vqa_trian",
+            r"finetune\.vqa reads 'vqa_trian', .*did you mean 'vqa_train'\?",
+        ),
+        ("filter.distractors", ["wbe"], r"filter reads 'wbe'"),
+        ("pretrain.data", ["humann"], r"pretrain reads 'humann', .*; did you mean 'human'\?"),
+        ("captioner.data", ["mine"], r"captioner reads 'mine', .*; there are human, web, .*, bootstrapped"),
+    ],
+)
+def test_a_dataset_that_nothing_makes_is_named_with_the_nearest_one(name: str, value: object, message: str):
+    with pytest.raises(BadArguments, match=message):
+        load_settings(PARAMS, overrides={name: value})
+
+
+def test_a_dataset_on_the_disk_is_one_that_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (32, 32)).save(picture := io.BytesIO(), "PNG")
+    with PairsWriter(Path("data/datasets/mine"), samples_per_shard=8, parents=[], parameters={}) as writer:
+        writer.add(Sample("a", picture.getvalue(), "png", (), (), 32, 32))
+    changes = {"captioner.data": ["mine"], "finetune.retrieval.data": ["rounds/2"], "capfilt.rounds": 2}
+    assert load_settings(PARAMS, overrides=changes).captioner.mixture == [("mine", 1.0)]
+    with pytest.raises(BadArguments, match=r"finetune\.retrieval reads 'rounds/2'"):
+        load_settings(PARAMS, overrides=changes | {"capfilt.rounds": 1})
 
 
 def test_data_are_a_list_or_a_mixture_with_weights():

@@ -43,8 +43,8 @@ def load_settings(
         overrides: dotted names to values, laid over both.
 
     Raises:
-        BadArguments: a file is missing or not YAML, recipes extend each other in a circle, or a name or value is not
-            known, or a recipe is among them; the message lists each.
+        BadArguments: a file is missing or not YAML, recipes extend each other in a circle, a name or value is not
+            known, or a recipe is among them; the message lists each. Or a dataset is named that nothing makes.
     """
     if RECIPE in (overrides or {}):
         raise BadArguments(
@@ -63,9 +63,11 @@ def load_settings(
     for anchor in ANCHORS:
         values.pop(anchor, None)
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         raise BadArguments(_explain(error, f"{path} with --set" if overrides else path, Settings)) from None
+    settings.require_data()
+    return settings
 
 
 def read_written() -> Settings:

@@ -4,6 +4,10 @@ from pathlib import Path
 
 DATASETS = Path("data/datasets")
 VALIDATED = DATASETS / "validated"  # what validation set aside, a list a dataset
+BOOTSTRAPPED = (
+    "bootstrapped"  # the dataset that CapFilt makes, and below ROUNDS those of its rounds after the first
+)
+ROUNDS = "rounds"
 VOCABULARY = DATASETS / "vocabulary"
 MODELS = Path("models")
 RUNS = Path("runs")  # a folder a training run: its curve, its checkpoints

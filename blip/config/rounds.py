@@ -9,12 +9,11 @@ Round 1 are the stages captioner, filter, capfilt and pretrain_bootstrapped; tho
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from blip.config.places import BOOTSTRAPPED, ROUNDS
 from blip.config.sections import Run, Settings
 
 Value = TypeVar("Value")  # a figure, or what is known of it
 
-ROUNDS = "rounds"
-BOOTSTRAPPED = "bootstrapped"
 PARTS = {
     "captioner": "captioner",
     "filter": "filter",

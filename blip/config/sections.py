@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from blip.config.data import Ingest, Validate
-from blip.config.reads import refuse_role
+from blip.config.places import BOOTSTRAPPED, ROUNDS
+from blip.config.reads import refuse_role, refuse_unknown
 from blip.config.section import Section
 from blip.config.training import Filter, Model, Run
 from blip.errors import BadArguments
@@ -27,6 +28,10 @@ HEADS = {
     "finetune.captioning": ("pretrain_bootstrapped", ("lm",)),
 }
 """Of runs whose models are asked for something: the run that they go on from, and the losses that one must have."""
+
+
+BY_HAND = ("nlvr", "visdial")
+"""Tasks whose runs have settings here and data in a recipe of their own, which evaluates them too."""
 
 
 COMPARED = ("pretrain", "pretrain_bootstrapped")
@@ -424,6 +429,13 @@ class Settings(Section):
                     f"{name}.objective.itc is 0: stage `compare` compares the models of both pre-trainings by their "
                     "embeddings, which only this loss trains; give it a weight, or take `compare` out of dvc.yaml"
                 )
+
+    def require_data(self) -> None:
+        """Raise BadArguments with the first setting that names a dataset that is not there and that nothing makes."""
+        made = (BOOTSTRAPPED, *(f"{ROUNDS}/{number}" for number in range(2, self.capfilt.rounds + 1)))
+        idle = {f"finetune.{task}" for task in BY_HAND if getattr(self.evaluate, task) is None}
+        reads = {name: read for name, read in self._reads().items() if name not in idle}
+        refuse_unknown(reads, (*self.ingest.datasets, *made))
 
     def _may_be_null(self, name: str) -> bool:
         section, _, task = name.partition(".")

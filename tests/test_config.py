@@ -144,6 +144,29 @@ def test_an_option_that_there_is_not_is_refused(name: str, value: object, messag
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        ("model.vision.layers", -1, r"model\.vision\.layers: .*greater than or equal to 1"),
+        ("model.vision.heads", 0, r"model\.vision\.heads: .*greater than or equal to 1"),
+        ("model.text.width", 0, r"model\.text\.width: .*greater than or equal to 1"),
+        ("model.patch_size", 0, r"model\.patch_size: .*greater than or equal to 1"),
+        ("model.image_size", -48, r"model\.image_size: .*greater than or equal to 1"),
+        ("model.projection", 0, r"model\.projection: .*greater than or equal to 1"),
+        ("model.text.max_tokens", 0, r"model\.text\.max_tokens: .*greater than or equal to"),
+        ("model.vision.drop_path", 2, r"model\.vision\.drop_path: .*less than 1"),
+        ("model.vision.drop_path", -0.1, r"model\.vision\.drop_path: .*greater than or equal to 0"),
+        ("model.text.dropout", 5, r"model\.text\.dropout: .*less than 1"),
+        ("model.vision.heads", 7, r"model\.vision: width 128 is not a multiple of 7 heads"),
+        ("model.text.heads", 3, r"model\.text: width 128 is not a multiple of 3 heads"),
+        ("model.image_size", 50, r"model: image_size 50 is no multiple of patch_size 8"),
+    ],
+)
+def test_sizes_that_no_network_has_are_refused(name: str, value: object, message: str):
+    with pytest.raises(BadArguments, match=message):
+        load_settings(PARAMS, overrides={name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
         ("finetune.vqa.distractors", ["web"], "finetune: .*vqa .* takes no distractors"),
         ("filter.objective.itm_negatives", "global", "filter: .*they need itm_negatives: local"),
     ],

@@ -1,6 +1,6 @@
 """Settings of the network and of a training run, documented at their fields' names."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,20 +17,26 @@ IMMATERIAL = frozenset(
 """Of `Training`: what changes neither the weights nor what is measured of them."""
 
 
-class VisionSize(Section):
-    width: int
-    layers: int
-    heads: int
-    drop_path: float = 0.0
+class TowerSize(Section):
+    width: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        return self
+
+
+class VisionSize(TowerSize):
+    drop_path: float = Field(0.0, ge=0, lt=1)
     patch_dropout: float = Field(0.0, ge=0, lt=1)  # explained in blip.model.vision
 
 
-class TextSize(Section):
-    width: int
-    layers: int
-    heads: int
-    max_tokens: int = 30
-    dropout: float = 0.1
+class TextSize(TowerSize):
+    max_tokens: int = Field(30, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
 
 
 class Model(Section):
@@ -41,13 +47,19 @@ class Model(Section):
     these have to be and whose vocabulary stays.
     """
 
-    image_size: int
-    patch_size: int
+    image_size: int = Field(ge=1)
+    patch_size: int = Field(ge=1)
     vision: VisionSize
     text: TextSize
-    projection: int = 256
+    projection: int = Field(256, ge=1)
     start: str | None = None
     text_start: str | None = None
+
+    @model_validator(mode="after")
+    def _patches_fill_the_image(self) -> "Model":
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+        return self
 
     @model_validator(mode="after")
     def _texts_start_once(self) -> "Model":

@@ -150,7 +150,7 @@ def test_an_option_that_there_is_not_is_refused(name: str, value: object, messag
         ("model.patch_size", 0, r"model\.patch_size: .*greater than or equal to 1"),
         ("model.image_size", -48, r"model\.image_size: .*greater than or equal to 1"),
         ("model.projection", 0, r"model\.projection: .*greater than or equal to 1"),
-        ("model.text.max_tokens", 0, r"model\.text\.max_tokens: .*greater than or equal to"),
+        ("model.text.max_tokens", 2, r"model\.text\.max_tokens: .*greater than or equal to 3"),
         ("model.vision.drop_path", 2, r"model\.vision\.drop_path: .*less than 1"),
         ("model.vision.drop_path", -0.1, r"model\.vision\.drop_path: .*greater than or equal to 0"),
         ("model.text.dropout", 5, r"model\.text\.dropout: .*less than 1"),

@@ -35,7 +35,7 @@ class VisionSize(TowerSize):
 
 
 class TextSize(TowerSize):
-    max_tokens: int = Field(30, ge=1)
+    max_tokens: int = Field(30, ge=3)  # both special tokens and one more, as config.json is read
     dropout: float = Field(0.1, ge=0, lt=1)
 
 

@@ -231,6 +231,19 @@ def test_a_dataset_on_the_disk_is_one_that_there_is(tmp_path: Path, monkeypatch:
         load_settings(PARAMS, overrides=changes | {"capfilt.rounds": 1})
 
 
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        ([70, 100], r"pretrain\.training\.crop_scale\.0: .*less than or equal to 1"),
+        ([-1, 1], r"pretrain\.training\.crop_scale\.0: .*greater than 0"),
+        ([1.0, 0.7], r"pretrain\.training: crop_scale: \[1, 0\.7\] is the wrong way round"),
+    ],
+)
+def test_a_crop_is_a_share_of_the_picture(scale: list[float], message: str):
+    with pytest.raises(BadArguments, match=message):
+        load_settings(PARAMS, overrides={"pretrain.training.crop_scale": scale})
+
+
 def test_data_are_a_list_or_a_mixture_with_weights():
     assert load_settings(PARAMS).pretrain.mixture == [("human", 1.0), ("web", 1.0)]
     mixed = load_settings(PARAMS, overrides={"pretrain.data": {"web": 0.2, "human": 2}})

@@ -8,6 +8,7 @@ from blip.config.data import Origin
 from blip.config.section import Section
 
 Weight = Annotated[float, Field(gt=0)]
+Area = Annotated[float, Field(gt=0, le=1)]
 IMMATERIAL = frozenset(
     (
         *("workers", "threads", "log_every", "max_skipped"),
@@ -162,7 +163,7 @@ class Training(Section):
     compile: bool = False
     max_skipped: int = Field(5, ge=0)
     spikes: SpikeRule | None = None
-    crop_scale: tuple[float, float] = (0.2, 1.0)
+    crop_scale: tuple[Area, Area] = (0.2, 1.0)
     flip: bool = True
     randaugment: bool = True
     shuffle_buffer: int = Field(1000, ge=1)
@@ -171,6 +172,15 @@ class Training(Section):
     keep_best: Literal["loss"] | None = None
     async_checkpoint: bool = False
     log_every: int = Field(50, ge=1)
+
+    @model_validator(mode="after")
+    def _crops_from_the_least(self) -> "Training":
+        least, most = self.crop_scale
+        if least > most:
+            raise ValueError(
+                f"crop_scale: [{least:g}, {most:g}] is the wrong way round; give the least share of the area first"
+            )
+        return self
 
     @model_validator(mode="after")
     def _features_are_of_whole_weights(self) -> "Training":

@@ -232,6 +232,27 @@ def test_a_dataset_on_the_disk_is_one_that_there_is(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("momentum", 95, "less than 1"),
+        ("betas", [9, 99], "less than 1"),
+        ("weight_decay", -1, "greater than or equal to 0"),
+        ("warmup", -1, "greater than or equal to 0"),
+        ("warmup", float("nan"), "finite number"),
+        ("lr", float("inf"), "finite number"),
+        ("warmup_lr", -5, "greater than or equal to 0"),
+        ("final_lr", -1, "greater than or equal to 0"),
+        ("decay", 90, "less than or equal to 1"),
+        ("final_lr", 10, r"final_lr 10 is above lr 0\.01"),
+        ("warmup_lr", 1, r"warmup_lr 1 is above lr 0\.01"),
+    ],
+)
+def test_rates_that_no_optimiser_takes_are_refused(name: str, value: object, message: str):
+    with pytest.raises(BadArguments, match=rf"pretrain\.optimiser.*{message}"):
+        load_settings(PARAMS, overrides={f"pretrain.optimiser.{name}": value})
+
+
+@pytest.mark.parametrize(
     ("scale", "message"),
     [
         ([70, 100], r"pretrain\.training\.crop_scale\.0: .*less than or equal to 1"),

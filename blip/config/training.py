@@ -8,6 +8,7 @@ from blip.config.data import Origin
 from blip.config.section import Section
 
 Weight = Annotated[float, Field(gt=0)]
+Memory = Annotated[float, Field(ge=0, lt=1)]  # the share of a running mean that a step leaves as it was
 Area = Annotated[float, Field(gt=0, le=1)]
 IMMATERIAL = frozenset(
     (
@@ -102,18 +103,28 @@ class Optimiser(Section):
     lr: float = Field(gt=0)
     adam_lr: float = Field(gt=0)
     vision_lr: float = Field(1.0, ge=0)
-    momentum: float = 0.95
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.05
+    momentum: Memory = 0.95
+    betas: tuple[Memory, Memory] = (0.9, 0.999)
+    weight_decay: float = Field(0.05, ge=0)
     decay_all: bool = False
     layer_decay: float = Field(1.0, gt=0, le=1)
     clip: float = Field(0.0, ge=0)
     clip_muon: bool = False
-    warmup: float = 0.0
-    warmup_lr: float = 0.0
+    warmup: float = Field(0.0, ge=0)
+    warmup_lr: float = Field(0.0, ge=0)
     schedule: Literal["cosine", "epoch_decay", "epoch_cosine"] = "cosine"
-    final_lr: float = 0.0
-    decay: float = 0.9
+    final_lr: float = Field(0.0, ge=0)
+    decay: float = Field(0.9, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _no_rate_above_the_peak(self) -> "Optimiser":
+        name, peak = ("lr", self.lr) if self.name == "muon" else ("adam_lr", self.adam_lr)
+        for other, rate in (("warmup_lr", self.warmup_lr), ("final_lr", self.final_lr)):
+            if rate > peak:
+                raise ValueError(
+                    f"{other} {rate:g} is above {name} {peak:g}, the peak that it leads to or comes from"
+                )
+        return self
 
 
 class SpikeRule(Section):

@@ -18,11 +18,16 @@ def find_place(launch: Launch, environment: Mapping[str, str]) -> Place:
     """This process's place.
 
     Raises:
-        BadArguments: the launcher that the settings name is not the one that started this process, or the hostfile
-            is not as it should be.
+        BadArguments: the launcher that the settings name is not the one that started this process, the hostfile is
+            not as it should be, or a number is given to a node without one.
         BlipError: this machine's own name is loopback here, and which of its addresses others reach is not to be seen.
     """
     launcher = launcher_of(launch, environment)
+    if launch.node_rank is not None and launcher != "hostfile":
+        raise BadArguments(
+            f"launch.node_rank is {launch.node_rank}, but the launcher here is {launcher}, which does not read it: it "
+            "goes with launch.hostfile (--hostfile), whose lines it counts"
+        )
     finders = {
         "local": Place,
         "environment": lambda: _of_environment(launch, environment),

@@ -57,6 +57,16 @@ def test_auto_sees_who_started_the_process(environment: dict[str, str], place: P
     assert find_place(launch(), environment) == place
 
 
+@pytest.mark.parametrize(
+    ("environment", "launcher"),
+    [({}, "local"), (SLURM, "slurm"), (POD, "kubernetes"), (TORCHRUN, "environment")],
+)
+def test_the_number_of_a_node_goes_with_a_hostfile(environment: dict[str, str], launcher: str) -> None:
+    said = rf"launch\.node_rank is 5, but the launcher here is {launcher}, .* goes with launch\.hostfile"
+    with pytest.raises(BadArguments, match=said):
+        find_place(launch(node_rank=5), environment)
+
+
 def test_a_launcher_that_did_not_start_this_process_is_refused() -> None:
     with pytest.raises(
         BadArguments, match="launcher is slurm, but 'SLURM_JOB_NODELIST' is not in the environment"

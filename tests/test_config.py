@@ -252,6 +252,18 @@ def test_rates_that_no_optimiser_takes_are_refused(name: str, value: object, mes
         load_settings(PARAMS, overrides={f"pretrain.optimiser.{name}": value})
 
 
+@pytest.mark.parametrize("run", ["pretrain", "captioner", "finetune.captioning"])
+def test_a_run_without_a_loss_is_refused(run: str):
+    none = {f"{run}.objective.{loss}": 0.0 for loss in ("itc", "itm", "lm")}
+    with pytest.raises(BadArguments, match=rf"{run}\.objective: itc, itm and lm are 0, .* give one a weight"):
+        load_settings(PARAMS, overrides=none)
+
+
+def test_answers_have_a_loss_of_their_own():
+    none = {f"finetune.vqa.objective.{loss}": 0.0 for loss in ("itc", "itm", "lm")}
+    assert load_settings(PARAMS, overrides=none).finetune.vqa
+
+
 @pytest.mark.parametrize(
     ("scale", "message"),
     [

@@ -30,6 +30,8 @@ HEADS = {
 """Of runs whose models are asked for something: the run that they go on from, and the losses that one must have."""
 
 
+ANSWERING = ("finetune.vqa", "finetune.nlvr", "finetune.visdial")
+"""Runs with a loss of their own, of which the three weights say nothing."""
 BY_HAND = ("nlvr", "visdial")
 """Tasks whose runs have settings here and data in a recipe of their own, which evaluates them too."""
 
@@ -408,6 +410,16 @@ class Settings(Section):
                 raise ValueError(
                     f"{name}.objective.{loss} is 0, and {start}.objective.{loss} too: nothing would train the head "
                     "that the model is then asked for; give one of the two a weight"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _a_run_has_a_loss(self) -> "Settings":
+        for name, run in self.runs.items():
+            learns = run.objective
+            if name not in ANSWERING and not (learns.itc or learns.itm or learns.lm):
+                raise ValueError(
+                    f"{name}.objective: itc, itm and lm are 0, so there is nothing to learn; give one a weight"
                 )
         return self
 

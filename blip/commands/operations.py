@@ -35,12 +35,15 @@ def settings(
     from blip.config import load_settings, read_override, watched
     from blip.config.dvc_yaml import has_stage, unkept, unwatched_files
     from blip.config.places import DATASETS
+    from blip.stages.gated import require_gate
     from blip.training.launch.hostfile import require_room
 
     found = load_settings(recipe=recipe, overrides=dict(map(read_override, changes or [])))
     values, told = found.model_dump(mode="json", by_alias=True), []
     if out:  # the first stage of all, which tells early what the last ones would run into
         require_room(found.launch, {name: run.training.ranks for name, run in found.runs.items()})
+        if has_stage("register"):
+            require_gate(found)
         if has_stage("compare"):
             found.require_embeddings()
         if found.recipe:

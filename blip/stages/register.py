@@ -13,17 +13,15 @@ the champion keeps what it has, unless it was measured anew, as the champion was
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from blip.config import Settings
-from blip.config.places import MODELS
-from blip.config.rounds import ROUNDS, last_model, of_last_round
-from blip.errors import BadArguments
+from blip.config.rounds import ROUNDS, of_last_round
 from blip.stages import STAGES
+from blip.stages.gated import CANDIDATES, require_gate
 from blip.tracking import gate, registry, store
 from blip.tracking.measured import Measured, Scores
 from blip.tracking.runs import StageRun, training_run
@@ -33,30 +31,6 @@ STILL = "still champion"
 KEPT = "registered"
 UNTOUCHED = "register.promote is false"
 AGAIN = "all models are there: `dvc repro --single-item register` once that is mended"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model of the pipeline: its directory, the stage that trained it, what it is served for."""
-
-    directory: Path
-    stage: str
-    task: str
-
-    def of_last_round(self, settings: Settings) -> "Candidate":
-        """The model that stands in its place with more than one round of CapFilt; itself where none does."""
-        last = last_model(self.stage, settings)
-        return self if last == self.stage else replace(self, directory=MODELS / last, stage=ROUNDS)
-
-
-CANDIDATES = {
-    "blip-base": Candidate(MODELS / "pretrain_bootstrapped", "pretrain_bootstrapped", "embed"),
-    "blip-captioner": Candidate(MODELS / "captioner", "captioner", "caption"),
-    "blip-filter": Candidate(MODELS / "filter", "filter", "match"),
-    "blip-retrieval": Candidate(MODELS / "retrieval", "finetune@retrieval", "match"),
-    "blip-captioning": Candidate(MODELS / "captioning", "finetune@captioning", "caption"),
-    "blip-vqa": Candidate(MODELS / "vqa", "finetune@vqa", "answer"),
-}
 
 
 @dataclass(frozen=True)
@@ -81,9 +55,10 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     """Judge every model that the gate names, register and promote those that pass, print the table.
 
     Raises:
-        BadArguments: the gate names a model that the pipeline does not make.
+        BadArguments: the gate names a model that the pipeline does not make, or a figure that it does not measure.
         BlipError: a model directory or the registry is missing, or this takes no model.
     """
+    require_gate(settings)
     found = gate.read_scores()
     scores = Scores(of_last_round(found.figures), of_last_round(found.measured))
     metrics: dict[str, float] = {}
@@ -102,8 +77,6 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
 def _judge(
     name: str, minimums: dict[str, float], scores: Scores, settings: Settings, run: StageRun
 ) -> Outcome:
-    if name not in CANDIDATES:
-        raise BadArguments(f"register.gate: no model {name!r}; the pipeline makes: {', '.join(CANDIDATES)}")
     candidate = CANDIDATES[name].of_last_round(settings)
     digest = registry.weights_digest(candidate.directory)
     tolerance = {metric: settings.register_.tolerance_of(metric) for metric in minimums}

@@ -252,6 +252,18 @@ def test_rates_that_no_optimiser_takes_are_refused(name: str, value: object, mes
         load_settings(PARAMS, overrides={f"pretrain.optimiser.{name}": value})
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([30, 1], r"validate: caption_words: \[30, 1\] is the wrong way round"),
+        ([1, -1], r"validate\.caption_words\.1: .*greater than or equal to 0"),
+    ],
+)
+def test_words_that_no_caption_has_are_refused(words: list[int], message: str):
+    with pytest.raises(BadArguments, match=message):
+        load_settings(PARAMS, overrides={"validate.caption_words": words})
+
+
 @pytest.mark.parametrize("run", ["pretrain", "captioner", "finetune.captioning"])
 def test_a_run_without_a_loss_is_refused(run: str):
     none = {f"{run}.objective.{loss}": 0.0 for loss in ("itc", "itm", "lm")}

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
@@ -197,7 +197,7 @@ class Validate(Section):
 
     min_side: int = Field(ge=1)
     max_aspect_ratio: float = Field(ge=1)
-    caption_words: tuple[int, int]
+    caption_words: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
     max_non_ascii_share: float = Field(ge=0, le=1)
     min_letter_share: float = Field(0.1, ge=0, le=1)
     max_control_characters: int = Field(0, ge=0)
@@ -210,3 +210,13 @@ class Validate(Section):
     max_bad_share: float | None = Field(None, ge=0, le=1)
     min_samples: int = Field(ge=1)
     max_excluded_share: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fewest_words_first(self) -> "Validate":
+        fewest, most = self.caption_words
+        if fewest > most:
+            raise ValueError(
+                f"caption_words: [{fewest}, {most}] is the wrong way round, so that no caption would do; give the "
+                "fewest first"
+            )
+        return self

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from blip.config import load_settings, read_override
 from blip.config.data import Ingest
-from blip.config.sections import Register
+from blip.config.sections import POSITIONS, Register
 from blip.data.pairs import PairsWriter, Sample
 from blip.errors import BadArguments
+from blip.model.text import TextConfig
 
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"
@@ -262,6 +263,14 @@ def test_rates_that_no_optimiser_takes_are_refused(name: str, value: object, mes
 def test_words_that_no_caption_has_are_refused(words: list[int], message: str):
     with pytest.raises(BadArguments, match=message):
         load_settings(PARAMS, overrides={"validate.caption_words": words})
+
+
+@pytest.mark.parametrize("section", ["evaluate.captioning", "validation.captioning", "capfilt"])
+def test_a_caption_has_no_more_tokens_than_there_are_positions(section: str):
+    assert TextConfig(1000).max_positions == POSITIONS
+    with pytest.raises(BadArguments, match=rf"{section}: max_tokens 513 is above the 512 positions"):
+        load_settings(PARAMS, overrides={f"{section}.max_tokens": 513})
+    load_settings(PARAMS, overrides={f"{section}.max_tokens": 512})
 
 
 @pytest.mark.parametrize("run", ["pretrain", "captioner", "finetune.captioning"])

@@ -40,8 +40,17 @@ COMPARED = ("pretrain", "pretrain_bootstrapped")
 """Runs whose models stage `compare` compares by their embeddings."""
 
 
+POSITIONS = 512
+"""Tokens of the longest text that the text transformer has positions for."""
+
+
 def check_lengths(shortest: int, longest: int) -> None:
-    """Raises ValueError if a caption cannot end: up to its shortest length it may not, at its longest it has to."""
+    """Raises ValueError if a caption cannot end, or is longer than any text.
+
+    Up to its shortest length it may not end, at its longest it has to.
+    """
+    if longest > POSITIONS:
+        raise ValueError(f"max_tokens {longest} is above the {POSITIONS} positions of the text transformer")
     if shortest >= longest:
         raise ValueError(f"min_tokens {shortest} is not below max_tokens {longest}: no caption could end")
 

@@ -273,6 +273,15 @@ def test_a_caption_has_no_more_tokens_than_there_are_positions(section: str):
     load_settings(PARAMS, overrides={f"{section}.max_tokens": 512})
 
 
+@pytest.mark.parametrize("network", ["10.1", "10.1.0.1/16", "inside"])
+def test_what_is_no_network_is_refused(network: str):
+    named = rf"ingest\.download\.networks\.0: .*{network}.*; write 10\.1\.0\.0/16 or 127\.0\.0\.1"
+    with pytest.raises(BadArguments, match=named):
+        load_settings(PARAMS, overrides={"ingest.download.networks": [network]})
+    allowed = load_settings(PARAMS, overrides={"ingest.download.networks": ["10.1.0.0/16", "::1"]})
+    assert allowed.ingest.download.networks == ("10.1.0.0/16", "::1")
+
+
 @pytest.mark.parametrize("run", ["pretrain", "captioner", "finetune.captioning"])
 def test_a_run_without_a_loss_is_refused(run: str):
     none = {f"{run}.objective.{loss}": 0.0 for loss in ("itc", "itm", "lm")}

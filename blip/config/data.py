@@ -2,9 +2,17 @@
 
 import re
 from collections.abc import Iterable
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    FiniteFloat,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    model_validator,
+)
 
 from blip.config.section import Section
 from blip.credentials import plain
@@ -82,6 +90,14 @@ class Vocabulary(Section):
     file: str | None = None
 
 
+def _of_a_network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; write 10.1.0.0/16 or 127.0.0.1") from None
+    return text
+
+
 class Download(Section):
     """How pictures of URL lists are fetched; explained in blip.ingest.download.
 
@@ -109,7 +125,7 @@ class Download(Section):
     agent: str = Field("blip", pattern=r"^[\x21-\x7e][\x20-\x7e]*$")
     opt_outs: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
     robots_txt: bool = False
-    networks: tuple[str, ...] = ()
+    networks: tuple[Annotated[str, AfterValidator(_of_a_network)], ...] = ()
     again: bool = False
 
 

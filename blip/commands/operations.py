@@ -129,18 +129,22 @@ def doctor(
 ) -> None:
     """Look at this machine and folder, and say what stands in the way of a run; exit 1 if something does.
 
-    With a recipe or a stage: all that a training stage needs, its memory, speed and cost, before it starts.
+    With a recipe or a stage: all that a training stage needs, its memory, speed and cost, before it starts. Without a
+    stage that is pretrain, and of the others what does not fit.
 
     Example: [bold]blip doctor --recipe base-14m --gpu h100 --gpus 8 --nodes 4 --samples 15.3e6[/bold]
     """
     if any((recipe, stage, gpu, changes, gpus, nodes > 1, samples, price_per_gpu_hour)):
         from blip.config import load_settings, read_override
         from blip.doctor.plan import Devices
-        from blip.doctor.recipe import examine_recipe
+        from blip.doctor.recipe import examine_others, examine_recipe
 
         settings = load_settings(recipe=recipe, overrides=dict(map(read_override, changes or [])))
         devices = Devices(gpu, gpus, nodes)
-        findings = list(examine_recipe(settings, stage or "pretrain", devices, samples, price_per_gpu_hour))
+        first = stage or "pretrain"
+        findings = list(examine_recipe(settings, first, devices, samples, price_per_gpu_hour))
+        if not stage:
+            findings += examine_others(settings, first, devices)
     else:
         from blip.doctor import examine
 

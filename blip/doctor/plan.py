@@ -212,8 +212,7 @@ def make_plan(settings: Settings, stage: str, devices: Devices) -> Plan:
     """
     if stage not in TRAINED:
         raise BadArguments(f"{stage!r} does not train; stages that do: {', '.join(TRAINED)}")
-    where = STAGES[stage]
-    job: Job = importlib.import_module(where.module).job(settings, where.variant)
+    job = job_of(settings, stage)
     if devices.gpu:
         named = _named(devices, settings)
         return Plan(stage, job, settings, "cuda", named, _count(devices, 1), elsewhere=True)
@@ -227,6 +226,12 @@ def make_plan(settings: Settings, stage: str, devices: Devices) -> Plan:
     threads = threads_of(job.run, settings)
     cores = usable_cores()
     return Plan(stage, job, settings, "cpu", _own_cpu(settings, threads, cores), max(cores // threads, 1))
+
+
+def job_of(settings: Settings, stage: str) -> Job:
+    """The training run of a stage that trains."""
+    where = STAGES[stage]
+    return importlib.import_module(where.module).job(settings, where.variant)
 
 
 def _entries_of(settings: Settings) -> int:

@@ -19,7 +19,7 @@ import torch
 from blip.config import Settings, load_settings
 from blip.doctor import Finding
 from blip.doctor.plan import Devices, make_plan
-from blip.doctor.recipe import examine_recipe
+from blip.doctor.recipe import examine_others, examine_recipe
 from blip.errors import BadArguments
 from blip.training.precision import autocast_dtype
 from tests import tiny
@@ -240,6 +240,28 @@ def test_texts_longer_than_there_are_positions_are_named():
     network = examined(settings(model__text__max_tokens=600))["network"]
     assert network.state == "bad"
     assert "above 512 positions" in network.text
+
+
+def test_what_does_not_fit_in_a_later_run_is_named_with_its_stage():
+    def of(recipe: str, **changes: Any) -> dict[str, str]:
+        found = examine_others(settings(recipe, **changes), "pretrain", FOUR_NODES)
+        return {finding.subject: finding.text for finding in found}
+
+    assert of("base-14m") == of("own-data") == of("visdial") == {}
+    wide = of("large-129m")
+    assert (
+        list(wide) == ["finetune@vqa network"]
+        and "must be the image tokens' 1024" in wide["finetune@vqa network"]
+    )
+    wrong = {
+        "captioner__training__lanes": 50,
+        "filter__training__ranks": 64,
+        "finetune__nlvr__training__lanes": 50,
+    }
+    assert list(of("base-14m", **wrong)) == ["captioner batch", "filter devices"]
+    write_dataset(Path("data/datasets/human"), samples=40)
+    few = of("none", captioner__training__batch_size=50, compute__device="cpu")
+    assert few["captioner steps"] == "40 samples do not fill one step of 50 pairs"
 
 
 def test_lanes_that_cannot_be_shared_out_are_named():

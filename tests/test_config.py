@@ -282,6 +282,19 @@ def test_what_is_no_network_is_refused(network: str):
     assert allowed.ingest.download.networks == ("10.1.0.0/16", "::1")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ingest.datasets.human.source", "ingest.datasets.human.images", "ingest.vocabulary.file"),
+        *("model.start", "model.text_start", "launch.hostfile"),
+    ],
+)
+@pytest.mark.parametrize(("path", "message"), [("~/x", "'~/x': only a shell reads ~"), ("", "it is empty")])
+def test_a_path_is_one_that_can_be_opened(name: str, path: str, message: str):
+    with pytest.raises(BadArguments, match=rf"{name}: {message}"):
+        load_settings(PARAMS, overrides={name: path})
+
+
 @pytest.mark.parametrize("run", ["pretrain", "captioner", "finetune.captioning"])
 def test_a_run_without_a_loss_is_refused(run: str):
     none = {f"{run}.objective.{loss}": 0.0 for loss in ("itc", "itm", "lm")}

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from blip.config.section import Section
+from blip.config.section import PathText, Section
 from blip.credentials import plain
 
 SourceKind = Literal[  # one file each in blip.ingest.sources
@@ -42,11 +42,11 @@ class Source(Section):
     rest of it, a password or a signature, `address` alone knows.
     """
 
-    source: str
+    source: PathText
     kind: SourceKind
     origin: Origin
     role: Literal["train", "evaluation"]
-    images: str | None = None
+    images: PathText | None = None
     split: str | None = None
     apart_from: list[str] | None = None
     columns: Columns | None = None
@@ -87,7 +87,7 @@ def is_address(source: str) -> bool:
 
 class Vocabulary(Section):
     size: int = Field(default=3000, ge=64)
-    file: str | None = None
+    file: PathText | None = None
 
 
 def _of_a_network(text: str) -> str:

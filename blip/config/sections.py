@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from blip.config.data import Ingest, Validate
 from blip.config.places import BOOTSTRAPPED, ROUNDS
 from blip.config.reads import refuse_role, refuse_unknown
-from blip.config.section import Section
+from blip.config.section import PathText, Section
 from blip.config.training import Filter, Model, Run
 from blip.errors import BadArguments
 
@@ -77,7 +77,7 @@ class Launch(Section):
     """
 
     launcher: Literal["auto", "local", "hostfile", "slurm", "kubernetes", "environment"] = "auto"
-    hostfile: str | None = None
+    hostfile: PathText | None = None
     node_rank: int | None = Field(None, ge=0)
     remote_shell: str = Field("ssh -o BatchMode=yes", min_length=1)
     master_port: int = Field(29400, ge=1024, le=65535)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from blip.config.data import Origin
-from blip.config.section import Section
+from blip.config.section import PathText, Section
 
 Weight = Annotated[float, Field(gt=0)]
 Memory = Annotated[float, Field(ge=0, lt=1)]  # the share of a running mean that a step leaves as it was
@@ -54,8 +54,8 @@ class Model(Section):
     vision: VisionSize
     text: TextSize
     projection: int = Field(256, ge=1)
-    start: str | None = None
-    text_start: str | None = None
+    start: PathText | None = None
+    text_start: PathText | None = None
 
     @model_validator(mode="after")
     def _patches_fill_the_image(self) -> "Model":

@@ -221,12 +221,18 @@ def _set_back(client: "MlflowClient", name: str, wanted: "ModelVersion") -> None
 def resolve(model: str) -> Path:
     """The local path behind models:/NAME@ALIAS or models:/NAME/VERSION, a directory, a .pth file, or a hub id.
 
+    A ~ is the home folder, also where no shell has read it, as in `--model ours=~/blip`.
+
     Raises:
         BlipError: there is none: no registry here, no such model, alias or version (the message lists what
             there is), no such directory, or the hub does not answer.
     """
+    if not model:
+        raise BlipError("the name of the model is empty; give a model directory, or models:/NAME@champion")
     if model.startswith(SCHEME):
         return _registered(model)
+    if model.startswith("~/"):
+        model = str(Path(model).expanduser())
     if Path(model).is_dir() or Path(model).is_file():
         return Path(model)
     if model.endswith(CHECKPOINT):

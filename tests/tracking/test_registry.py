@@ -178,6 +178,16 @@ def test_a_folder_without_a_registry_gets_none(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_tilde_is_the_home_folder_and_no_name_is_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vqa").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert registry.resolve("~/vqa") == tmp_path / "vqa"
+    with pytest.raises(BlipError, match="the name of the model is empty"):
+        registry.resolve("")
+
+
 def test_a_directory_stands_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_model(Path("models/vqa"), 1.0)

@@ -1,5 +1,6 @@
 """Commands for those who run it: settings, promote, doctor."""
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -108,6 +109,13 @@ def promote(
     show(result, as_json, [f"{promoted.name} version {promoted.number} is champion"])
 
 
+def finite(option: typer.CallbackParam, value: float | None) -> float | None:
+    """The value of an option. Raises BadArguments for infinity, and for what is no number."""
+    if value is not None and not math.isfinite(value):
+        raise BadArguments(f"{option.opts[0]} {value}: give a finite number, as 15.3e6")
+    return value
+
+
 @app.command(rich_help_panel=PANEL)
 def doctor(
     recipe: Recipe = None,
@@ -120,10 +128,11 @@ def doctor(
     gpus: Annotated[int | None, typer.Option(min=1, help="GPUs of a node.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes.")] = 1,
     samples: Annotated[
-        float | None, typer.Option(min=1, help="Samples of an epoch, where the data are not here.")
+        float | None,
+        typer.Option(min=1, callback=finite, help="Samples of an epoch, where the data are not here."),
     ] = None,
     price_per_gpu_hour: Annotated[
-        float | None, typer.Option(min=0, help="What a GPU costs for an hour.")
+        float | None, typer.Option(min=0, callback=finite, help="What a GPU costs for an hour.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -415,3 +415,9 @@ def test_the_command_shows_the_table_and_fails_when_something_is_bad(blip: Any, 
     assert rows["cost"]["figures"]["cost"] > 0
     shown = blip("doctor", "--stage", "captioner", "--gpu", "h100")
     assert "note  start" in shown.out
+
+
+@pytest.mark.parametrize("option", ["--samples", "--price-per-gpu-hour"])
+def test_what_cannot_be_reckoned_with_is_refused(blip: Any, option: str):
+    ended = blip("doctor", "--gpu", "h100", option, "1e400")
+    assert ended.code == 2 and f"{option} inf: give a finite number" in ended.err

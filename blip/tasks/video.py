@@ -4,15 +4,14 @@ A clip is some frames spread evenly. Its embedding is the mean of their projecti
 reads the tokens of all frames one after another. Nothing is trained on video.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from blip.config import RerankBy
-from blip.data.images import ImageInput
 from blip.data.sample import Sample
-from blip.data.video import frames
+from blip.tasks.clips import encode_frames
 from blip.tasks.gallery import Gallery, gather
 from blip.tasks.outcome import Example, Outcome, choose, frames_of
 from blip.tasks.ranking import Ranked
@@ -27,14 +26,6 @@ def encode_clips(model: RetrievalModel, samples: Sequence[Sample], count: int) -
     tokens_RTD = tokens_BND.unflatten(1, (count, -1)).flatten(0, 1)
     frames_BFP = model.project_images(tokens_RTD, unit=False).float().unflatten(0, (len(samples), count))
     return tokens_BND, F.normalize(frames_BFP.mean(1), dim=-1)
-
-
-def encode_frames(
-    encode: Callable[[Sequence[ImageInput], int], Tensor], samples: Sequence[Sample], count: int
-) -> Tensor:
-    """Tokens ``[B, F * T, D]`` of a batch of clips, those of `count` = F frames one after another."""
-    pictures = [frame for sample in samples for frame in frames(sample.media, count)]
-    return encode(pictures, len(pictures)).unflatten(0, (len(samples), count)).flatten(1, 2)
 
 
 def evaluate(

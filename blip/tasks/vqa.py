@@ -19,8 +19,8 @@ from blip.data.sample import Question, Sample
 from blip.data.text import clean_answer, clean_question
 from blip.errors import BlipError
 from blip.tasks.batches import batches
+from blip.tasks.clips import encode_frames
 from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, frames_of, picture_of
-from blip.tasks.video import encode_frames
 from blip.tasks.vqa_answers import accuracy, normalise
 
 ANSWERS = 3128  # candidates: so many of the most frequent training answers (BLIP)

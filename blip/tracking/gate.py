@@ -5,7 +5,6 @@ verdict = judge({"retrieval.i2t_r1": 0.30}, scores.figures, {"retrieval.i2t_r1":
 verdict.passed, verdict.reasons
 """
 
-import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -99,8 +98,10 @@ def judge(
 
 
 def _not_measured(metric: str, figures: Mapping[str, float]) -> str:
-    close = difflib.get_close_matches(metric, figures, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    """With a figure of the same model and measure that is only called longer: another one's is no hint."""
+    parts = set(metric.split("."))
+    longer = [name for name in sorted(figures) if parts < set(name.split("."))]
+    hint = f"; did you mean {longer[0]}?" if longer else ""
     return f"{metric} is not measured: no metrics/*.json has it{hint}"
 
 

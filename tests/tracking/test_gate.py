@@ -42,6 +42,20 @@ def test_of_a_figure_that_is_called_otherwise_the_name_is_told() -> None:
     assert verdict.reasons == [f"{old} is not measured: no metrics/*.json has it; did you mean {new}?"]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "another"),
+    [
+        ("captioning.cider", "captioner.validation.cider"),
+        ("finetune.vqa.validation.accuracy", "finetune.retrieval.validation.t2i_r1"),
+        ("pretrain_bootstrapped.validation.itc.i2t_r1", "pretrain.validation.itc.i2t_r1"),
+        ("filter.precision", "filter.recall"),
+    ],
+)
+def test_the_figure_of_another_model_or_measure_is_no_hint(wanted: str, another: str) -> None:
+    verdict = judge({wanted: 0.2}, {another: 0.4}, {}, tolerance={wanted: 0.02})
+    assert verdict.reasons == [f"{wanted} is not measured: no metrics/*.json has it"]
+
+
 def test_a_figure_of_another_model_does_not_pass() -> None:
     unfit = {"vqa.accuracy": "measured on other weights"}
     verdict = judge({"vqa.accuracy": 0.6}, {"vqa.accuracy": 0.7}, {}, tolerance=TWO_POINTS, unfit=unfit)

@@ -145,13 +145,20 @@ def _champions(reach: list[Model]) -> str:
 
 
 def training_run(stage: str, curve: Curve) -> TrainingRun:
-    """The line of a run, from its curve."""
+    """The line of a run, from its curve.
+
+    A share of the peak that would be above 1 is in no curve: then the peak was measured too low, and those that are
+    there are no more to be believed.
+    """
 
     def usual(name: str) -> float:
         return median([value for value in curve.get(name, []) if not math.isnan(value)] or [math.nan])
 
     losses = curve.get("loss", [math.nan])
-    speed = (usual("pairs_per_second"), usual("mfu"), usual("data_wait"))
+    rows = zip(curve.get("pairs_per_second", []), curve.get("mfu", []), strict=False)
+    left_out = any(math.isnan(mfu) and not math.isnan(pairs) for pairs, mfu in rows)
+    mfu = math.nan if left_out else usual("mfu")
+    speed = (usual("pairs_per_second"), mfu, usual("data_wait"))
     most = max(curve.get("memory_gb", [math.nan]))
     return TrainingRun(stage, int(curve["step"][-1]), losses[0], losses[-1], *speed, most)
 

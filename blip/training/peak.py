@@ -7,7 +7,6 @@ For a known GPU that is its data sheet's dense figure; for anything else the bes
 else runs meanwhile makes those slower, so the best of all measurements is kept where a file is named for it.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 
 from blip.atomic import write_json
 from blip.machine import processor
@@ -76,14 +76,21 @@ def _setting(name: str, device: torch.device, dtype: torch.dtype) -> str:
 
 
 def _best(measured: Peak, setting: str, kept: Path) -> Peak:
-    """The better one of what was measured and what is kept, which is that from now on."""
-    peaks: dict[str, float] = {}
-    with suppress(OSError, ValueError):  # there is none yet, or somebody has written into it
-        peaks = json.loads(kept.read_text(encoding="utf-8"))
+    """The better one of what was measured and what is kept, which is that from now on; no training fails for it."""
+    peaks = _read(kept)
     if peaks.get(setting, 0.0) >= measured.flops:
         return Peak(peaks[setting], f"{measured.source} before")
-    write_json(kept, peaks | {setting: measured.flops})
+    with suppress(OSError):  # a disk that is full, or only read
+        write_json(kept, peaks | {setting: measured.flops})
     return measured
+
+
+def _read(kept: Path) -> dict[str, float]:
+    """Peaks by setting; none where there is no file yet, or somebody has written something else into it."""
+    try:
+        return TypeAdapter(dict[str, float]).validate_json(kept.read_bytes())
+    except (OSError, ValueError):
+        return {}
 
 
 def data_sheet(name: str, dtype: torch.dtype) -> float | None:

@@ -162,6 +162,12 @@ def test_a_training_run_has_its_speed_and_memory(whole: str, finished: Path) -> 
     assert math.isnan(run.memory_gb)
 
 
+def test_shares_of_a_peak_that_some_rows_are_above_are_not_shown() -> None:
+    curve = {"step": [20, 40, 60], "loss": [3.0, 2.0, 1.0], "pairs_per_second": [math.nan, 90.0, 120.0]}
+    assert training_run("pretrain", curve | {"mfu": [math.nan, 0.9, 0.95]}).mfu == pytest.approx(0.925)
+    assert math.isnan(training_run("pretrain", curve | {"mfu": [math.nan, 0.9, math.nan]}).mfu)
+
+
 def test_a_dropped_text_is_struck_out_and_a_kept_one_is_not(whole: str) -> None:
     assert re.search(r'<del class="said" title="[^"]*">DSC_\d+\.JPG</del>', whole)
     assert re.search(r'<span class="said" title="[^"]*">thing \d+</span>', whole)

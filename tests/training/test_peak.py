@@ -77,3 +77,18 @@ def test_a_damaged_file_of_peaks_is_written_anew_and_none_where_there_is_no_proj
     assert list(json.loads((tmp_path / "peaks.json").read_text()).values()) == [found.flops]
     device_peak(CPU, torch.float32, tmp_path / "none/peaks.json")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("written", ["[]", "null", "3", '{"AMD": null}', "{"])
+def test_what_somebody_has_written_into_the_file_ends_no_training(tmp_path: Path, written: str) -> None:
+    kept = tmp_path / "peaks.json"
+    kept.write_text(written)
+    measured = device_peak(CPU, torch.float32, kept)
+    assert list(json.loads(kept.read_text()).values()) == [measured.flops]
+
+
+def test_a_file_that_cannot_be_written_ends_no_training(tmp_path: Path) -> None:
+    kept = tmp_path / "peaks.json"
+    kept.mkdir()
+    (kept / "in the way").touch()
+    assert device_peak(CPU, torch.float32, kept).flops > 0

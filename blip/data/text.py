@@ -28,14 +28,13 @@ from blip.errors import BlipError
 PAD, UNK, CLS, SEP, MASK = SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CAPTION_WORDS, STATEMENT_WORDS, QUESTION_WORDS = 30, 40, 50  # that BLIP reads of a text
 EVERY_WORD = 10_000  # more than any has: where a text is not cut
-ACCENTED = (
-    0.01  # share of the words with accents from which on they are kept; English has fewer, of other languages
-)
+ACCENTED = 0.01  # share of the words with accents from which on they are kept; English has fewer
 VOCABULARY, CONFIGURATION = "vocab.txt", "tokenizer_config.json"
 DEC, ENC = "[DEC]", "[ENC]"  # begin of a caption to write; place of the ITM output (BLIP section 3.1)
 
 _MARKS = r".!\"()*#:;~"
 _DROPPED, _LEFT = re.compile(rf"[{_MARKS}]"), re.compile(rf"[^\s{_MARKS}]")
+_OF_EMOJI = dict.fromkeys(range(0xFE00, 0xFE10))  # variation selectors, which are marks as accents are
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _TIGHT = re.compile(r"\s*([-/'’_])\s*")
 _CLOSING = re.compile(r"\s+([,?%])")
@@ -79,7 +78,9 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     for text in texts:
         words.update(_words(whole, text))
     without = {word: _words(bare, word) for word in words}
-    accented = sum(count for word, count in words.items() if without[word] != [word])
+    accented = sum(
+        count for word, count in words.items() if "".join(without[word]) != word.translate(_OF_EMOJI)
+    )
     keeps_accents = accented > ACCENTED * words.total()
     if not keeps_accents:
         words = _recounted(words, without)

@@ -131,6 +131,11 @@ def test_accents_are_kept_where_the_language_has_them() -> None:
     assert german.normal("Über") == "über"
 
 
+def test_emoji_are_no_accents_and_korean_is_kept_in_syllables() -> None:
+    assert not train_tokenizer(["so nice ❤️ dog", "we love❤️ it", "1️⃣ ☀️"] * 20, 200).keeps_accents
+    assert train_tokenizer(["빨간 사과가 책상 위에 있다"] * 20, 200).keeps_accents
+
+
 def test_a_stray_accent_is_no_other_language() -> None:
     texts = ["a red apple on a white background"] * 60
     english = train_tokenizer([*texts, "a café"], 200)

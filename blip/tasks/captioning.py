@@ -8,12 +8,12 @@ spell them, Chinese and Japanese by their characters.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from blip.data.sample import Sample
-from blip.data.text import clean_caption
+from blip.data.text import EVERY_WORD, clean_caption
 from blip.tasks.batches import batches
 from blip.tasks.outcome import Example, NothingToEvaluate, Outcome, choose, picture_of
 from blip.tasks.ptb import tokenise
@@ -59,12 +59,19 @@ def reference_figures(references: Sequence[Sequence[str]]) -> dict[str, float]:
     }
 
 
-def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+def caption_metrics(
+    captions: Sequence[str], references: Sequence[Sequence[str]], domains: Sequence[str] = ()
+) -> dict[str, float]:
     """Score captions against one or several references each.
 
+    Args:
+        domains: of each picture, one of `DOMAINS` or another word, where CIDEr is told by them too. How rare a word is
+            goes by the pictures of all, so that those of the domains give the one of all by the domains' sizes, as the
+            published ones of NoCaps do.
+
     Returns:
-        `exact_match`, `cider`, `bleu4`, `rouge_l`. No `cider` of one picture: a word counts by how few of the pictures
-        have it in their references, so there every word counts nothing.
+        `exact_match`, `cider`, `in-domain.cider` and so on, `bleu4`, `rouge_l`. No `cider` of one picture: a word
+        counts by how few of the pictures have it in their references, so there every word counts nothing.
     """
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
@@ -73,31 +80,19 @@ def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]]
     given = {row: [tokenise(caption)] for row, caption in enumerate(captions)}
     wanted = {row: [tokenise(text) for text in texts] for row, texts in enumerate(references)}
     bleu, _ = Bleu(4).compute_score(wanted, given, verbose=0)
-    cider = {"cider": float(Cider().compute_score(wanted, given)[0])} if len(wanted) > 1 else {}
+    cider: dict[str, float] = {}
+    if len(wanted) > 1:
+        mean, of_each = Cider().compute_score(wanted, given)
+        cider["cider"] = float(mean)
+        for domain in DOMAINS:
+            scores = [float(score) for name, score in zip(domains, of_each, strict=False) if name == domain]
+            cider |= {f"{domain}.cider": sum(scores) / len(scores)} if scores else {}
     return {
         "exact_match": exact_match(captions, references),
         **cider,
         "bleu4": float(bleu[3]),
         "rouge_l": float(Rouge().compute_score(wanted, given)[0]),
     }
-
-
-def cider_by(
-    groups: Sequence[str], captions: Sequence[str], references: Sequence[Sequence[str]]
-) -> dict[str, float]:
-    """The mean CIDEr of each group of pictures; how rare a word is goes by the pictures of all groups.
-
-    So the figures that are published of NoCaps' domains give, by the sizes of these, the one of all its pictures.
-    """
-    from pycocoevalcap.cider.cider import Cider
-
-    given = {row: [tokenise(caption)] for row, caption in enumerate(captions)}
-    wanted = {row: [tokenise(text) for text in texts] for row, texts in enumerate(references)}
-    of_each = Cider().compute_score(wanted, given)[1]
-    scores: dict[str, list[float]] = defaultdict(list)
-    for group, score in zip(groups, of_each, strict=True):
-        scores[group].append(float(score))
-    return {group: sum(scores[group]) / len(scores[group]) for group in scores}
 
 
 def evaluate(
@@ -136,10 +131,8 @@ def evaluate(
     wanted = [[comparable(text, normal) for text in texts] for texts in references]
     correct = list(map(is_exact, given, wanted))
     chosen = choose(correct, seed)
-    figures = caption_metrics(given, wanted) | reference_figures(wanted)
-    if domains and "cider" in figures:
-        found = cider_by([domains.get(key, "") for key in keys], given, wanted)
-        figures |= {f"{domain}.cider": found[domain] for domain in DOMAINS if domain in found}
+    of_pictures = [domains.get(key, "") for key in keys]
+    figures = caption_metrics(given, wanted, of_pictures) | reference_figures(wanted)
     rows = [
         {"key": key, "reference": texts[0], "caption": text, "correct": right}
         for key, texts, text, right in zip(keys, references, written, correct, strict=True)
@@ -167,4 +160,5 @@ def _references(sample: Sample) -> list[str]:
 
 
 def _bare(caption: str) -> str:
-    return _ARTICLE.sub("", clean_caption(caption))
+    """Uncut: the words of Chinese and Japanese are characters here."""
+    return _ARTICLE.sub("", clean_caption(caption, EVERY_WORD))

@@ -8,7 +8,14 @@ import pytest
 
 from blip.data.text import SPECIALS, Tokenizer, clean_caption, train_tokenizer
 from blip.errors import BlipError
-from blip.tasks.captioning import caption_metrics, evaluate, exact_match, is_exact, reference_figures
+from blip.tasks.captioning import (
+    caption_metrics,
+    comparable,
+    evaluate,
+    exact_match,
+    is_exact,
+    reference_figures,
+)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +151,12 @@ def test_the_references_as_the_tokenizer_writes_them_get_full_marks_in_every_lan
     assert found["captioning.exact_match"] == found["captioning.rouge_l"] == 1.0
     assert found["captioning.bleu4"] == pytest.approx(1.0)
     assert found["captioning.cider"] == pytest.approx(10.0)
+
+
+def test_long_chinese_is_compared_to_its_end():
+    begun = "红苹果放在木桌上" * 4
+    assert is_exact(comparable(f"{begun}左", str), [comparable(f"{begun}左", str)])
+    assert not is_exact(comparable(f"{begun}左", str), [comparable(f"{begun}右", str)])
 
 
 def test_chinese_is_compared_by_characters(painted):

@@ -101,6 +101,9 @@ class Unsaved:
         elif changed := self._changed_since(noted):
             aside = self._aside(noted["made_of"])
             take_away(aside)
+            write_json(
+                self.folder / NOTE, noted | {"trained": [], "work": []}
+            )  # another run has their places now
             self.folder.rename(aside)
             print(
                 f"{self.stage}: what it had made, and DVC had not saved, was made of something else: "

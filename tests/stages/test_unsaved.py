@@ -185,6 +185,39 @@ def test_what_was_made_otherwise_is_taken_up_again_once_all_is_what_it_was(
     assert not any(unsaved.FOLDER.iterdir())
 
 
+def test_going_back_to_what_was_made_leaves_what_another_run_has_begun(
+    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bake = sys.modules["bake"].run
+    checkpoint, part = Path("runs/bake/step-000005/complete"), Path("work/part")
+
+    def begun(settings: Settings, run: stages.StageRun, variant: str | None) -> dict[str, float]:
+        for file in (checkpoint, part):
+            file.parent.mkdir(parents=True)
+            file.write_text(Path("flour/bag").read_text())
+        run.trained.append("bake")
+        run.work.append("work")
+        return bake(settings, run, variant)
+
+    def stopped(*arguments: Any) -> None:
+        begun(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["bake"], "run", begun)
+    run_stage("bake", settings)
+    assert not checkpoint.exists() and not part.exists()
+    remove_outputs()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["bake"], "run", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage("bake", new_flour(settings))
+    remove_outputs()
+    Path("flour/bag").write_text("white")
+    run_stage("bake", settings)
+    assert baked == ["white", "brown"] and Path("cake/layers/1").read_text() == "white"
+    assert checkpoint.read_text() == part.read_text() == "brown"
+
+
 def test_without_dvc_it_is_done_whenever_it_is_called(
     settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,11 +65,10 @@ class _Curve:
         file, size, _ = state
         if file != self._file or size < self._read:
             self._file, self._read, self._columns = file, 0, []
+        anew = self._is_anew()  # before anything is read: a row counts as read once
         rows = self._read_on()
         new = [
-            (row, self._is_anew() or row["step"] in self._given)
-            for row in rows
-            if self._given.get(row["step"]) != row
+            (row, anew or row["step"] in self._given) for row in rows if self._given.get(row["step"]) != row
         ]
         self._given |= {row["step"]: row for row in rows}
         return new

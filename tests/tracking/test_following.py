@@ -135,15 +135,20 @@ def test_a_server_that_is_down_is_asked_once_at_the_end_and_not_for_each_row(
     assert steps(run) == [20, 40, 60]
 
 
+@pytest.mark.parametrize("unseen", ["pretrain/curve.csv", "pretrain"])
 def test_a_file_that_cannot_be_read_for_a_moment_is_read_at_the_next_look(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    unseen: str,
 ) -> None:
-    curve, usual = tmp_path / "curve.csv", Path.stat
+    curve, usual = tmp_path / "pretrain/curve.csv", Path.stat
     stale = OSError(errno.ESTALE, "Stale file handle")
     failures = iter([stale, stale])
 
     def stat(path: Path, **options: bool) -> os.stat_result:
-        if path == curve and (error := next(failures, None)):
+        if path == tmp_path / unseen and (error := next(failures, None)):
             raise error
         return usual(path, **options)
 

@@ -3,6 +3,7 @@
     runs/pretrain             of the run as its settings and data are now
     runs/pretrain.lock        held by the process that trains it: a second one is refused
     runs/pretrain.3f9c2a71    of another one that was not finished; with its settings it is found again and goes on
+    runs/pretrain.old         without a checkpoint, on its way out
 
 run.json has what the run is made of, so that one is told which setting made it another. A run of an earlier version
 goes on where all that it said is the same, and what it knew nothing of is as if there were no such setting.
@@ -13,6 +14,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,16 +83,27 @@ def claim(directory: Path, identity: Mapping[str, Any], unset: Set[str] = frozen
             file=sys.stderr,
             flush=True,
         )
-    shutil.rmtree(directory, ignore_errors=True)
-    if before.is_dir():
-        before.rename(directory)
-        return
-    write_json(directory / OWNER, {"fingerprint": own, "identity": plain})
+    with _moved_away(directory):
+        if before.is_dir():
+            before.rename(directory)
+        else:
+            write_json(directory / OWNER, {"fingerprint": own, "identity": plain})
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:
     """A digest of everything that a checkpoint must agree on."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@contextmanager
+def _moved_away(directory: Path) -> Iterator[None]:
+    """Remove the folder once the new one is there: one that is made behind it may get its inode, and pass for it."""
+    old = directory.with_name(f"{directory.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.is_dir():
+        directory.rename(old)
+    yield
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _lock(directory: Path) -> Path:

@@ -487,6 +487,16 @@ def test_checkpoints_of_other_settings_are_kept_and_found_again(
     assert (kept / other.name / COMPLETE).is_file()
 
 
+def test_a_run_that_takes_the_place_of_one_without_a_checkpoint_has_another_folder(tmp_path: Path) -> None:
+    """By which whoever follows its curve tells it from the one before."""
+    before = store_of(tmp_path).directory.stat().st_ino
+    for lr in range(2, 12):
+        folder = CheckpointStore(tmp_path / "run", {"lr": lr}, keep=2).directory
+        assert folder.stat().st_ino != before
+        before = folder.stat().st_ino
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 @pytest.mark.parametrize(
     ("now", "goes_on"),
     [

@@ -67,10 +67,9 @@ def claim(directory: Path, identity: Mapping[str, Any], unset: Set[str] = frozen
             write_json(directory / OWNER, {"fingerprint": own, "identity": plain})
         return
     if "identity" in owner and _goes_on(owner["identity"], plain, unset):
-        _sign(directory, owner["fingerprint"], own)
-        write_json(directory / OWNER, {"fingerprint": own, "identity": plain})
+        _sign(directory, owner["fingerprint"], own, plain)
         return
-    before = _aside(directory, own)
+    before = _before(directory, own, plain, unset)
     if has_checkpoints:
         aside = _aside(directory, owner["fingerprint"])
         shutil.rmtree(aside, ignore_errors=True)
@@ -79,12 +78,12 @@ def claim(directory: Path, identity: Mapping[str, Any], unset: Set[str] = frozen
         print(
             f"warning: {directory} had checkpoints of a run with other settings or data ({changes}). They are in "
             f"{aside} now, where the run finds them when it is what it was; this one "
-            + ("goes on with its own, which were kept there too" if before.is_dir() else "starts anew"),
+            + ("goes on with its own, which were kept there too" if before else "starts anew"),
             file=sys.stderr,
             flush=True,
         )
     with _moved_away(directory):
-        if before.is_dir():
+        if before:
             before.rename(directory)
         else:
             write_json(directory / OWNER, {"fingerprint": own, "identity": plain})
@@ -121,16 +120,20 @@ def _owner(directory: Path) -> tuple[dict[str, Any], bool]:
         said = (read_again(partial(_said, file)) for file in (directory / OWNER, *markers))
         owner = next((found for found in said if "fingerprint" in found), {})
     except OSError as error:
-        raise BlipError(
-            f"whose checkpoints {directory} has cannot be read: {error}. They stay as they are; when their disk can be "
-            "read, run the stage again"
-        ) from error
+        raise _unreadable(directory, error) from error
     if markers and not owner:
         raise BlipError(
             f"{directory} has checkpoints, and neither {OWNER} nor they say of which run: all are damaged. Move the "
             "folder away and run the stage again, which begins at step 0"
         )
     return owner, bool(markers)
+
+
+def _unreadable(directory: Path, error: OSError) -> BlipError:
+    return BlipError(
+        f"whose checkpoints {directory} has cannot be read: {error}. They stay as they are; when their disk can be "
+        "read, run the stage again"
+    )
 
 
 def _markers(directory: Path) -> list[Path]:
@@ -146,11 +149,31 @@ def _goes_on(before: Mapping[str, Any], now: Mapping[str, Any], unset: Set[str])
     return same and new.keys() - old.keys() <= unset
 
 
-def _sign(directory: Path, before: str, own: str) -> None:
-    """Have the run's checkpoints say that they are of `own`."""
+def _before(directory: Path, own: str, now: Mapping[str, Any], unset: Set[str]) -> Path | None:
+    """Where what the run has done was put aside, also by an earlier version; of that, it says now whose it is.
+
+    Raises:
+        BlipError: it cannot be read.
+    """
+    if (aside := _aside(directory, own)).is_dir():
+        return aside
+    for folder in sorted(directory.parent.glob(f"{directory.name}.{'[0-9a-f]' * 8}")):
+        try:
+            owner = read_again(partial(_said, folder / OWNER))
+        except OSError as error:
+            raise _unreadable(folder, error) from error
+        if "identity" in owner and _goes_on(owner["identity"], now, unset):
+            _sign(folder, owner["fingerprint"], own, now)
+            return folder
+    return None
+
+
+def _sign(directory: Path, before: str, own: str, now: Mapping[str, Any]) -> None:
+    """Have the run's checkpoints say that they are of `own`, and the folder what that is made of now."""
     for marker in _markers(directory):
         if (said := _said(marker)).get("fingerprint") == before:
             write_json(marker, said | {"fingerprint": own})
+    write_json(directory / OWNER, {"fingerprint": own, "identity": now})
 
 
 def _said(file: Path) -> dict[str, Any]:

@@ -525,6 +525,24 @@ def test_a_run_of_an_earlier_version_goes_on_where_what_is_new_is_not_set(
     assert bool(list(tmp_path.glob("run.*"))) != goes_on
 
 
+def test_one_that_was_put_aside_before_the_update_is_found_after_it(
+    engine: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = store_of(tmp_path)
+    before.save(engine, 1, {})
+    other = CheckpointStore(before.directory, {"lr": 2}, keep=2)
+    other.save(engine, 2, {})
+
+    now = {"lr": 1, "new": {"flip": False}}
+    store = CheckpointStore(before.directory, now, keep=2, unset={"new.flip"})
+    place = store.restore(engine)
+    assert place and place["step"] == 1
+    assert "this one goes on with its own" in capsys.readouterr().err
+    (aside,) = tmp_path.glob("run.*")
+    assert json.loads((aside / OWNER).read_text())["identity"] == {"lr": 2}
+    assert CheckpointStore(before.directory, {"lr": 3}, keep=2).latest() is None
+
+
 def test_checkpoints_stay_where_it_cannot_be_read_whose_they_are(
     engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

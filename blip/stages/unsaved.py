@@ -9,11 +9,12 @@
 
 DVC removes the outputs of a stage before it runs it, and counts them as made when it has hashed and stored them: of a
 large dataset minutes after the stage is done. Until a stage starts after that they are kept here too, as hard links,
-which take no room. On a file system without such links nothing is kept.
+which take no room while the outputs stand. What is put aside takes all of its size, so that of each stage one is kept.
+On a file system without such links nothing is kept.
 
     .blip/unsaved/STAGE/made.json    figures, and what it was made of
                         0, 1, ...    the outputs, in dvc.yaml's order
-                  STAGE.3f9c2a71/    the same of something else, until DVC has saved what is made now
+                  STAGE.3f9c2a71/    the same of something else, the newest alone; until DVC has saved what is made now
 """
 
 import json
@@ -100,15 +101,16 @@ class Unsaved:
             take_away(self.folder)
         elif changed := self._changed_since(noted):
             aside = self._aside(noted["made_of"])
-            take_away(aside)
-            write_json(
-                self.folder / NOTE, noted | {"trained": [], "work": []}
-            )  # another run has their places now
+            for older in filter(self._is_aside, FOLDER.glob("[!.]*")):
+                if older != own:
+                    take_away(older)
+            # another run has the places of its checkpoints now
+            write_json(self.folder / NOTE, noted | {"trained": [], "work": []})
             self.folder.rename(aside)
             print(
                 f"{self.stage}: what it had made, and DVC had not saved, was made of something else: "
-                f"{', '.join(changed)}. It is in {aside} until DVC has saved what is made now; before, the stage takes "
-                "it up again where all that is what it was",
+                f"{', '.join(changed)}. It is in {aside} now, and can be removed; until DVC has saved what is made "
+                "now, or that is put aside too, the stage takes it up again where all that is what it was",
                 flush=True,
             )
         if not self.folder.exists() and own.exists():
@@ -117,6 +119,9 @@ class Unsaved:
 
     def _aside(self, made_of: dict[str, str]) -> Path:
         return self.folder.with_name(f"{self.stage}.{digest_of(sorted(made_of.items()))[:8]}")
+
+    def _is_aside(self, folder: Path) -> bool:
+        return bool(ASIDE.search(folder.name)) and ASIDE.sub("", folder.name) == self.stage
 
     def _changed_since(self, noted: dict[str, Any]) -> list[str]:
         before = noted["made_of"]

@@ -168,21 +168,33 @@ def test_what_was_made_otherwise_is_taken_up_again_once_all_is_what_it_was(
     said = capsys.readouterr().out
     (aside,) = unsaved.FOLDER.glob("bake.*")
     assert "bake: what it had made, and DVC had not saved, was made of something else: flour. " in said
-    assert f"It is in {aside} until DVC has saved" in said
-    remove_outputs()
-    run_stage("bake", other_seed(settings))
-    assert "made of something else: its settings" in capsys.readouterr().out
+    assert f"It is in {aside} now, and can be removed; until DVC has saved" in said
     remove_outputs()
     Path("flour/bag").write_text("white")
     run_stage("bake", settings)
-    assert baked == ["white", "brown", "brown"]
+    assert baked == ["white", "brown"]
     assert Path("cake/layers/1").read_text() == "white" and not aside.exists()
 
     unsaved.forget_saved()
-    assert len([*unsaved.FOLDER.iterdir()]) == 3
+    assert len([*unsaved.FOLDER.iterdir()]) == 2
     saved(settings)
     unsaved.forget_saved()
     assert not any(unsaved.FOLDER.iterdir())
+
+
+def test_of_what_a_stage_made_of_something_else_the_newest_is_kept(
+    settings: Settings, baked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = unsaved.FOLDER / "bake@oven.3f9c2a71"
+    run_stage("bake", settings)
+    shutil.copytree(unsaved.FOLDER / "bake", beside)
+    remove_outputs()
+    run_stage("bake", new_flour(settings))
+    remove_outputs()
+    run_stage("bake", other_seed(settings))
+    assert "made of something else: its settings" in capsys.readouterr().out
+    (aside,) = unsaved.FOLDER.glob("bake.*")
+    assert (aside / "0/layers/1").read_text() == "brown" and beside.is_dir()
 
 
 def test_going_back_to_what_was_made_leaves_what_another_run_has_begun(

@@ -173,7 +173,6 @@ def train_here(job: Job, settings: Settings) -> None:
     )
     export = partial(_save, objective, tokenizer, card)
     torch.manual_seed(settings.seed + rank)
-    identity = identity_of(job.run, settings) | {"start": start_of(job, settings)}
     plan = Plan(
         job.name,
         objective,
@@ -181,7 +180,7 @@ def train_here(job: Job, settings: Settings) -> None:
         collate,
         job.run,
         settings.compute,
-        identity,
+        _identity(job, settings, tokenizer),
         pair_flops=published_flops(job, network, model),
         export=export,
         patience=(settings.launch.hang_timeout, settings.launch.start_timeout),
@@ -219,6 +218,14 @@ def published_flops(job: Job, network: Network, model: Model) -> float:
             captions=objective.captions_per_image,
         )
     return sum(parts.values())
+
+
+def _identity(job: Job, settings: Settings, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What a job's checkpoints must agree on: also the vocabulary of a new model, which learns it by its numbers."""
+    identity = identity_of(job.run, settings) | {"start": start_of(job, settings)}
+    if identity["start"] is None:
+        identity["vocabulary"] = kept.digest_of([tokenizer.vocabulary, tokenizer.keeps_accents])
+    return identity
 
 
 def identity_of(run: Run, settings: Settings) -> dict[str, Any]:

@@ -6,7 +6,8 @@
     runs/pretrain.old         without a checkpoint, on its way out
 
 run.json has what the run is made of, so that one is told which setting made it another. A run of an earlier version
-goes on where all that it said is the same, and what it knew nothing of is as if there were no such setting.
+goes on where all that it said is the same, and what it knew nothing of is as if there were no such setting. It did not
+say its vocabulary, which nobody knows then: it goes on, and one is told.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from blip.rereading import read_again
 COMPLETE = "complete"  # the file that makes a folder a checkpoint
 DAMAGED = "damaged"  # what that of one that cannot be used is called
 OWNER = "run.json"
+UNTOLD = "vocabulary"  # in the identity of a new model's run, but of an earlier version
 SHOWN = 4  # differences
 ENDING_SECONDS = 10.0  # for the life before this one, which was killed or asked to stop
 
@@ -146,7 +148,7 @@ def _goes_on(before: Mapping[str, Any], now: Mapping[str, Any], unset: Set[str])
     """Whether a run is the one before, of an earlier version that knew nothing of some of what is unset now."""
     old, new = dict(_flat(before)), dict(_flat(now))
     same = all(name in new and new[name] == value for name, value in old.items())
-    return same and new.keys() - old.keys() <= unset
+    return same and new.keys() - old.keys() <= {*unset, UNTOLD}
 
 
 def _before(directory: Path, own: str, now: Mapping[str, Any], unset: Set[str]) -> Path | None:
@@ -170,9 +172,19 @@ def _before(directory: Path, own: str, now: Mapping[str, Any], unset: Set[str]) 
 
 def _sign(directory: Path, before: str, own: str, now: Mapping[str, Any]) -> None:
     """Have the run's checkpoints say that they are of `own`, and the folder what that is made of now."""
-    for marker in _markers(directory):
+    markers = _markers(directory)
+    for marker in markers:
         if (said := _said(marker)).get("fingerprint") == before:
             write_json(marker, said | {"fingerprint": own})
+    if markers and UNTOLD in now and UNTOLD not in _said(directory / OWNER)["identity"]:
+        print(
+            f"warning: the checkpoints in {directory} are of an earlier version, which did not note their vocabulary. "
+            "They go on; if the vocabulary has been made anew since and has other entries, as it has after an update "
+            "where texts are not English, their words are others now: end the run then, remove the checkpoints, and "
+            "run the stage again, which begins at step 0",
+            file=sys.stderr,
+            flush=True,
+        )
     write_json(directory / OWNER, {"fingerprint": own, "identity": now})
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
+from blip.config.places import VOCABULARY
+from blip.data.text import Tokenizer
 from blip.tracking import store
 from tests.stages.captioner_run import STEPS, make_project
 from tests.stages.conftest import ROOT
@@ -139,3 +141,38 @@ def test_a_start_that_is_refused_leaves_the_run_of_the_first_to_go_on(folder: Pa
     first.communicate(timeout=60)
     assert "resuming at step" in finished(folder, 1)
     check(folder, 1)
+
+
+NEW_MODEL = """
+from pathlib import Path
+from blip.config import load_settings
+from blip.stages.training import Job, train_here
+from tests.stages.conftest import ROOT, TOY_MODEL
+
+training = {"batch_size": 4, "checkpoint_every": 2}
+changes = {"pretrain.steps": 4, "pretrain.data": ["human"], "pretrain.training": training}
+settings = load_settings(ROOT / "params.yaml", overrides=TOY_MODEL | changes)
+train_here(Job("pretrain", settings.pretrain, "pairs", None, Path("models/new")), settings)
+"""
+
+
+def test_a_new_model_goes_on_with_the_vocabulary_alone_that_it_began_with(folder: Path) -> None:
+    mine = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DS_ACCELERATOR": "cpu"}
+
+    def trained() -> tuple[str, str]:
+        command = [sys.executable, "-c", NEW_MODEL]
+        done = subprocess.run(command, env=os.environ | mine, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
+
+    tokenizer = Tokenizer.from_directory("models/pretrain")
+    tokenizer.save_vocabulary(VOCABULARY)
+    trained()
+    Tokenizer(tokenizer.vocabulary, keeps_accents=True).save_vocabulary(VOCABULARY)
+    said, warned = trained()
+    assert "resuming" not in said and "settings or data (vocabulary was " in warned
+
+    shutil.rmtree(VOCABULARY)
+    tokenizer.save_vocabulary(VOCABULARY)
+    said, _ = trained()
+    assert "resuming at step 4" in said

@@ -525,6 +525,25 @@ def test_a_run_of_an_earlier_version_goes_on_where_what_is_new_is_not_set(
     assert bool(list(tmp_path.glob("run.*"))) != goes_on
 
 
+@pytest.mark.parametrize("put_aside", [False, True])
+def test_one_that_did_not_note_its_vocabulary_goes_on_and_says_so_once(
+    engine: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], put_aside: bool
+) -> None:
+    before = store_of(tmp_path)
+    before.save(engine, 1, {})
+    if put_aside:
+        CheckpointStore(before.directory, {"lr": 2}, keep=2)
+    capsys.readouterr()
+    for said in (1, 0):
+        store = CheckpointStore(before.directory, {"lr": 1, "vocabulary": "a"}, keep=2)
+        place = store.restore(engine)
+        assert place and place["step"] == 1
+        assert capsys.readouterr().err.count("of an earlier version, which did not note their") == said
+
+    assert CheckpointStore(before.directory, {"lr": 1, "vocabulary": "b"}, keep=2).latest() is None
+    assert "(vocabulary was a, is b)" in capsys.readouterr().err
+
+
 def test_one_that_was_put_aside_before_the_update_is_found_after_it(
     engine: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ outcome = evaluate("vqa", Path("models/vqa"), settings.evaluate.vqa, where)
 write_report(Path("reports/evaluate/vqa"), "vqa", outcome, settings.evaluate.vqa, where)
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from blip.config.sections import (
     VqaEvaluation,
     VqaScoring,
 )
-from blip.data.pairs import PairsDataset
+from blip.data.pairs import PairsDataset, set_aside
 from blip.data.sample import Sample
 from blip.errors import BadArguments, BlipError
 from blip.model import parts
@@ -32,7 +33,7 @@ from blip.model.dialogs import answer_ranker
 from blip.model.two_images import TwoImages
 from blip.tasks import captioning, classification, nlvr, retrieval, video, visdial, vqa
 from blip.tasks.inputs import known_of, labels_of, samples_of
-from blip.tasks.outcome import NothingToEvaluate, Outcome, write_outcome
+from blip.tasks.outcome import ANSWERS, NothingToEvaluate, Outcome, write_outcome
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,28 @@ def evaluate(name: str, model: Path, how: Any, where: Conditions) -> Outcome:
 
 
 def write_report(folder: Path, name: str, outcome: Outcome, how: Any, where: Conditions) -> None:
-    """Write what an evaluation leaves (blip/tasks/outcome.py) into `folder`, in place of what is there."""
+    """Write what an evaluation leaves (blip/tasks/outcome.py) into `folder`, in place of what is there.
+
+    A server asks about all that its files list: it is said what the dataset lacks of that.
+    """
+    dataset = where.datasets / how.data
     with atomic_path(folder) as temporary:
-        write_outcome(temporary, name, outcome, samples_of(where.datasets / how.data))
+        write_outcome(temporary, name, outcome, samples_of(dataset))
+    if outcome.answers and (lacking := _lacking(dataset)):
+        print(
+            f"note: {folder / ANSWERS} has no answers about what the evaluation did not see: {lacking}. A server "
+            f"that asks for all refuses such a file; `blip inspect {dataset}` shows what ingest refused",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _lacking(dataset: Path) -> str:
+    """How many samples of its source validation has set aside, and ingest refused, by reason; "" if none."""
+    aside, refused = len(set_aside(dataset)), PairsDataset.open(dataset).manifest.quarantined
+    by_ingest = ", ".join(f"{count:,} {reason}" for reason, count in refused.items())
+    said = [f"{aside:,} set aside by validation"] if aside else []
+    return "; ".join([*said, f"refused by ingest: {by_ingest}"] if by_ingest else said)
 
 
 def _retrieval(model: Blip, how: RetrievalEvaluation, where: Conditions) -> Outcome:

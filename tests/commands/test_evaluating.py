@@ -237,6 +237,31 @@ def test_questions_of_a_test_are_read_and_answered_for_their_server(blip, model:
     ]
 
 
+def test_it_is_said_what_the_file_for_a_server_has_no_answers_about(blip, model: Path, tmp_path: Path):
+    asked = [{"question_id": 10 + n, "image_id": n, "question": "what colour is it?"} for n in range(4)]
+    file = tmp_path / "v2_OpenEnded_mscoco_test-dev2015_questions.json"
+    file.write_text(json.dumps({"data_subtype": "test-dev2015", "questions": asked}))
+    (tmp_path / "test2015").mkdir()
+    for number, colour in enumerate(COLOURS):
+        Image.new("RGB", (32, 32), colour).save(tmp_path / f"test2015/COCO_test2015_{number:012d}.jpg")
+    listed = tmp_path / "answer_list.json"
+    listed.write_text('["teal"]')
+    limit = ("--max-bad-fraction", 0.5)
+    assert blip("ingest", file, "--role", "evaluation", "--out", tmp_path / "pairs", *limit).code == 0
+    aside = tmp_path / "validated"
+    aside.mkdir()
+    keys = pq.read_table(tmp_path / "pairs/metadata.parquet")["key"].to_pylist()
+    pq.write_table(pa.table({"key": keys[:1]}), aside / "pairs.parquet")
+
+    command = ("evaluate", "vqa", tmp_path / "pairs", "--answers", listed, "--model", model)
+    alone, ended = blip(*command), blip(*command, "--out", tmp_path / "seen")
+
+    assert len(json.loads((tmp_path / "seen/answers.json").read_text())) == 2
+    assert f"{tmp_path / 'seen/answers.json'} has no answers about what" in ended.err
+    assert "1 set aside by validation; refused by ingest: 1 missing_file. A server" in ended.err
+    assert "A server" not in alone.err
+
+
 def test_questions_about_clips_are_answered(blip, model: Path, questions: Path, tmp_path: Path):
     asked = [{"id": n, "video_id": 7020 + n, "question": "who?", "answer": "man"} for n in range(2)]
     (tmp_path / "msrvtt").mkdir()

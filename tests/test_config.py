@@ -217,8 +217,18 @@ def test_what_is_learnt_is_not_measured_on(changes: dict[str, object], message: 
     ],
 )
 def test_a_dataset_that_nothing_makes_is_named_with_the_nearest_one(name: str, value: object, message: str):
+    settings = load_settings(PARAMS, overrides={name: value})
     with pytest.raises(BadArguments, match=message):
-        load_settings(PARAMS, overrides={name: value})
+        settings.require_data()
+
+
+def test_what_no_stage_that_runs_reads_is_not_asked():
+    settings = load_settings(PARAMS, overrides={"pretrain.data": ["humann"], "evaluate.vqa.data": "vqa_tset"})
+    settings.require_data(lambda stage: stage == "captioner")
+    with pytest.raises(BadArguments, match="pretrain reads 'humann'"):
+        settings.require_data(lambda stage: stage == "pretrain")
+    with pytest.raises(BadArguments, match=r"evaluate\.vqa reads 'vqa_tset'"):
+        settings.require_data(lambda stage: stage == "evaluate@vqa")
 
 
 def test_a_dataset_on_the_disk_is_one_that_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -227,9 +237,9 @@ def test_a_dataset_on_the_disk_is_one_that_there_is(tmp_path: Path, monkeypatch:
     with PairsWriter(Path("data/datasets/mine"), samples_per_shard=8, parents=[], parameters={}) as writer:
         writer.add(Sample("a", picture.getvalue(), "png", (), (), 32, 32))
     changes = {"captioner.data": ["mine"], "finetune.retrieval.data": ["rounds/2"], "capfilt.rounds": 2}
-    assert load_settings(PARAMS, overrides=changes).captioner.mixture == [("mine", 1.0)]
+    load_settings(PARAMS, overrides=changes).require_data()
     with pytest.raises(BadArguments, match=r"finetune\.retrieval reads 'rounds/2'"):
-        load_settings(PARAMS, overrides=changes | {"capfilt.rounds": 1})
+        load_settings(PARAMS, overrides=changes | {"capfilt.rounds": 1}).require_data()
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def settings(
     values, told = found.model_dump(mode="json", by_alias=True), []
     if out:  # the first stage of all, which tells early what the last ones would run into
         require_room(found.launch, {name: run.training.ranks for name, run in found.runs.items()})
+        found.require_data(has_stage)
         if has_stage("register"):
             require_gate(found)
         if has_stage("compare"):
@@ -149,6 +150,7 @@ def doctor(
         from blip.doctor.recipe import examine_others, examine_recipe
 
         settings = load_settings(recipe=recipe, overrides=dict(map(read_override, changes or [])))
+        settings.require_data(lambda name: stage in (None, name))
         devices = Devices(gpu, gpus, nodes)
         first = stage or "pretrain"
         findings = list(examine_recipe(settings, first, devices, samples, price_per_gpu_hour))

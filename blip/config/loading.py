@@ -44,7 +44,7 @@ def load_settings(
 
     Raises:
         BadArguments: a file is missing or not YAML, recipes extend each other in a circle, a name or value is not
-            known, or a recipe is among them; the message lists each. Or a dataset is named that nothing makes.
+            known, or a recipe is among them; the message lists each.
     """
     if RECIPE in (overrides or {}):
         raise BadArguments(
@@ -63,11 +63,9 @@ def load_settings(
     for anchor in ANCHORS:
         values.pop(anchor, None)
     try:
-        settings = Settings.model_validate(values)
+        return Settings.model_validate(values)
     except ValidationError as error:
         raise BadArguments(_explain(error, f"{path} with --set" if overrides else path, Settings)) from None
-    settings.require_data()
-    return settings
 
 
 def read_written() -> Settings:

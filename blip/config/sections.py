@@ -1,5 +1,6 @@
 """What may stand in params.yaml: a frozen, validated class for each section, documented at its fields' names."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -20,6 +21,10 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 VALIDATION = "validation"  # the dataset by which a filter is judged
 CHOSEN_BY = {"pretrain": "retrieval", "pretrain_bootstrapped": "retrieval", "captioner": "captioning"}
+VALIDATED = {
+    "validation.retrieval": "pretrain",
+    "validation.captioning": "captioner",
+}  # the first stage that asks
 """The task on whose validation data the candidates of a run are judged, where it is not the run's own."""
 HEADS = {
     "filter": ("pretrain", ("itc", "itm")),
@@ -451,11 +456,19 @@ class Settings(Section):
                     "embeddings, which only this loss trains; give it a weight, or take `compare` out of dvc.yaml"
                 )
 
-    def require_data(self) -> None:
-        """Raise BadArguments with the first setting that names a dataset that is not there and that nothing makes."""
+    def require_data(self, runs: Callable[[str], bool] = lambda stage: True) -> None:
+        """Raise BadArguments with the first setting that names a dataset that is not there and that nothing makes.
+
+        Args:
+            runs: whether a stage is among those that are to run; what the others read is not asked.
+        """
         made = (BOOTSTRAPPED, *(f"{ROUNDS}/{number}" for number in range(2, self.capfilt.rounds + 1)))
         idle = {f"finetune.{task}" for task in BY_HAND if getattr(self.evaluate, task) is None}
-        reads = {name: read for name, read in self._reads().items() if name not in idle}
+        reads = {
+            name: read
+            for name, read in self._reads().items()
+            if name not in idle and runs(VALIDATED.get(name, name.replace(".", "@")))
+        }
         refuse_unknown(reads, (*self.ingest.datasets, *made))
 
     def _may_be_null(self, name: str) -> bool:

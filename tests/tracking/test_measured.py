@@ -104,6 +104,6 @@ def test_a_name_of_validation_data_is_looked_at_and_compared_by_what_is_in_them(
     names = ("validation.captioning.beams", "validation.captioning.data")
     before, now = (measured([MODEL], "test", settings, *names[:count]) for count in (1, 2))
     assert now.how == before.how, "a champion of before the name was noted is still compared with"
-    other = load_settings(overrides={"validation.captioning.data": "test"})
-    said = "measured with validation.captioning.data validation, which is test now"
+    other = load_settings(overrides={"validation.captioning.data": "flickr"})
+    said = "measured with validation.captioning.data validation, which is flickr now"
     assert now.problem(weights_digest(MODEL), other) == said

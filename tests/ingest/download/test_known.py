@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from blip.config import Download, Ingest, load_settings
+from blip.config import Download, load_settings
 from blip.data.pairs import PairsDataset
 from blip.data.verification import verify
 from blip.stages import ingest
@@ -42,14 +42,13 @@ def test_what_could_not_be_reached_or_was_busy_is_asked_for_again_and_no_other(
 
     def run(again: bool) -> PairsDataset:
         web = {"source": "list.json", "kind": "urls", "origin": "web", "role": "train"}
-        values = {
-            "datasets": {"web": web},
-            "samples_per_shard": 10,
-            "vocabulary": {"size": 100},
-            "download": settings.model_dump(mode="json") | PATIENT | {"again": again},
+        changes = {
+            "ingest.datasets": {"web": web},
+            "ingest.samples_per_shard": 10,
+            "ingest.vocabulary.size": 100,
+            "ingest.download": settings.model_dump(mode="json") | PATIENT | {"again": again},
         }
-        chosen = load_settings(PARAMS).model_copy(update={"ingest": Ingest.model_validate(values)})
-        ingest.run(chosen, cast(StageRun, None), None)
+        ingest.run(load_settings(PARAMS, overrides=changes), cast(StageRun, None), None)
         return PairsDataset.open("data/datasets/web")
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)

@@ -5,41 +5,33 @@ from pathlib import Path
 import pytest
 import yaml
 
-from blip.config import Ingest, Settings, load_settings
+from blip.config import load_settings
 from blip.data.pairs import PairsDataset
 from blip.data.verification import verify
-from blip.doctor.finding import Finding, found
-from blip.doctor.sources import sources_of
+from blip.doctor.finding import found
+from blip.doctor.sources import sources
 from blip.errors import BlipError
 from blip.stages import ingest
 
 from .conftest import PER_SHARD, SHARDS, Server
 
-PARAMS = Path(__file__).parents[3] / "params.yaml"
 DATASETS = Path("data/datasets")
 
 
 @pytest.fixture
 def project(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A project whose only dataset is the server's."""
-    values = yaml.safe_load(PARAMS.read_text())["ingest"]
+    values = yaml.safe_load(Path("params.yaml").read_text())
     source = {"source": server.url, "kind": "webdataset", "origin": "web", "role": "train"}
+    values["ingest"]["datasets"] = {"web": source}
     monkeypatch.chdir(tmp_path)
-    Path("ingest.yaml").write_text(yaml.safe_dump(values | {"datasets": {"web": source}}))
+    Path("params.yaml").write_text(yaml.safe_dump(values))
     return server
 
 
-def settings(**changes: object) -> Settings:
-    own = Ingest.model_validate(yaml.safe_load(Path("ingest.yaml").read_text()) | changes)
-    return load_settings(PARAMS).model_copy(update={"ingest": own})
-
-
 def run(**changes: object) -> dict[str, float]:
-    return ingest.run(settings(**changes), None, None)  # pyright: ignore[reportArgumentType] - not asked
-
-
-def sources() -> Finding:
-    return sources_of(settings())
+    settings = load_settings(overrides={f"ingest.{name}": value for name, value in changes.items()})
+    return ingest.run(settings, None, None)  # pyright: ignore[reportArgumentType] - the run is not asked
 
 
 def test_the_doctor_lists_it(project: Server) -> None:

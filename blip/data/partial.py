@@ -5,8 +5,9 @@
     complete(work, target, "parts")
 
 A plan is everything that the content depends on. What there is of another plan is put aside, which is said, and taken
-up again when that plan comes back. One process makes a dataset, which a lock beside it sees to; or the ranks of one
-job, each of which has a lock of its own.
+up again when that plan comes back; so is what an earlier version began with a plan that lacks only what is unset now.
+One process makes a dataset, which a lock beside it sees to; or the ranks of one job, each of which has a lock of its
+own.
 
     .target.partial             grows; of a target that is a link, where that leads
     .target.partial.3f9c2a71    of another plan, put aside; the digits are of its plan
@@ -18,8 +19,9 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import suppress
+from glob import escape
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -27,6 +29,7 @@ from typing import Any
 
 from blip.atomic import flush, rename_onto, take_away, write_json
 from blip.digest import file_sha256
+from blip.earlier import goes_on
 from blip.errors import BlipError
 from blip.lock import hold, is_held, let_go
 
@@ -39,7 +42,13 @@ GLANCE_SECONDS = 1.0  # for a lock that another only looks at
 SHOWN, WIDTH = 5, 60  # differences of two plans, and characters of a value
 
 
-def begin(target: Path, plan: dict[str, Any], ranks: int = 1, what: str = "dataset") -> Path:
+def begin(
+    target: Path,
+    plan: dict[str, Any],
+    ranks: int = 1,
+    what: str = "dataset",
+    unset: Set[str] = frozenset(),
+) -> Path:
     """The absolute path of the directory beside `target` in which its parts gather; this process alone begins it.
 
     Others are kept out until `complete` or `discard`, or until this process ends.
@@ -47,6 +56,7 @@ def begin(target: Path, plan: dict[str, Any], ranks: int = 1, what: str = "datas
     Args:
         ranks: how many processes make it, of which the others `join`.
         what: for the message of a process that is refused.
+        unset: names in the plan of what is as if there were no such setting: an earlier version knew nothing of it.
 
     Raises:
         BlipError: another process makes it, or nothing can be written beside `target`.
@@ -60,13 +70,15 @@ def begin(target: Path, plan: dict[str, Any], ranks: int = 1, what: str = "datas
             "another place with --out"
         ) from None
     _take_back(directory)
-    if not _has(directory, PLAN, plan):
+    if not _is_of(directory, plan, unset):
+        before = _before(directory, plan, unset)
         _put_aside(directory, plan)
-        if _aside(directory, plan).is_dir():
-            _aside(directory, plan).rename(directory)
+        if before:
+            before.rename(directory)
         else:
             directory.mkdir(parents=True)
-            write_json(directory / PLAN, plan)
+    if not _has(directory, PLAN, plan):
+        write_json(directory / PLAN, plan)
     write_json(directory / RANKS, ranks)
     return directory
 
@@ -237,6 +249,19 @@ def _scaffold(directory: Path) -> Path:
 def _aside(directory: Path, plan: Any) -> Path:
     digest = sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
     return directory.with_name(f"{directory.name}.{digest[:8]}")
+
+
+def _before(directory: Path, plan: Any, unset: Set[str]) -> Path | None:
+    """Where what there is of the plan was put aside."""
+    if (own := _aside(directory, plan)).is_dir():
+        return own
+    asides = sorted(directory.parent.glob(f"{escape(directory.name)}.{'[0-9a-f]' * 8}"))
+    return next((aside for aside in asides if _is_of(aside, plan, unset)), None)
+
+
+def _is_of(directory: Path, plan: Any, unset: Set[str]) -> bool:
+    found, now = _read(directory / PLAN), _as_read(plan)
+    return found == now or (isinstance(found, dict) and goes_on(found, now, unset))
 
 
 def _has(directory: Path, name: str, value: Any) -> bool:

@@ -16,7 +16,7 @@ from blip.config import Settings
 from blip.config.places import CURVES, MODELS
 from blip.data.partial import begin, discard
 from blip.stages.choosing import train_best, validated_by
-from blip.stages.training import Job, identity_of, start_digest
+from blip.stages.training import Job, identity_of, start_digest, unset_of
 from blip.stages.validation_scores import match_scores
 from blip.tasks.matching import MEMBERS
 from blip.tracking.runs import StageRun
@@ -51,7 +51,7 @@ def train_members(first: Job, settings: Settings, run: StageRun, train: Train = 
     """
     identity = identity_of(settings.filter, settings) | {"start": start_digest(first.start)}
     identity |= validated_by(settings.filter, settings, match_scores)
-    work = begin(first.target, identity, what="model")
+    work = begin(first.target, identity, what="model", unset=unset_of(settings.filter, settings))
     numbers = range(1, settings.filter.members + 1)
     for number in numbers:
         member = _member(first, number, work)

@@ -22,12 +22,13 @@ from blip.config.rounds import PARTS, ROUNDS, of_round, reading
 from blip.config.sections import VALIDATION
 from blip.config.watched import CAPFILT_IMMATERIAL
 from blip.data import kept
+from blip.earlier import goes_on
 from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
 from blip.stages.choosing import Score, train_best, validated_by
 from blip.stages.filter import Train, hand_over, train_members
-from blip.stages.training import Job, identity_of, start_digest, start_of
+from blip.stages.training import Job, identity_of, start_digest, start_of, unset_of
 from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
-from blip.tracking.lineage import digest
+from blip.tracking.lineage import digest, flatten
 from blip.tracking.measured import Scores, as_json, from_json
 from blip.tracking.runs import StageRun
 from blip.training.loop import finish
@@ -62,10 +63,14 @@ class Round:
 
 @dataclass(frozen=True)
 class Piece:
-    """One of the four: where it lies, what it is made of, how it is made unless it is there, how it is measured."""
+    """One of the four: where it lies, what it is made of, how it is made unless it is there, how it is measured.
+
+    `unset`: names in what it is made of that are as if there were no such setting.
+    """
 
     place: Path
     origins: Callable[[], dict[str, Any]]
+    unset: Callable[[], set[str]]
     make: Callable[[], object]
     measure: Callable[[], Scores]
 
@@ -73,16 +78,28 @@ class Piece:
 def plan(start: Path, settings: Settings) -> dict[str, Any]:
     """What the rounds after the model `start` are made of, apart from how many there are."""
     how = settings.capfilt
-    runs = (settings.captioner, settings.filter, settings.pretrain_bootstrapped)
     lists = {name: digest(VALIDATED / f"{name}.parquet") for name in (how.web, how.human, how.held_out)}
     datasets = {name: digest(DATASETS / name / "manifest.json") for name in lists}
     return {
-        "runs": [identity_of(run, settings) for run in runs],
+        "runs": [identity_of(run, settings) for run in _runs(settings)],
         "capfilt": how.model_dump(mode="json", exclude={"rounds", *CAPFILT_IMMATERIAL}),
         "datasets": datasets,
         "excluded": lists,
         "start": start_digest(start),
     }
+
+
+def unset_of_plan(settings: Settings) -> set[str]:
+    """Names in the plan of settings that are what they are by default."""
+    how = settings.capfilt.model_dump(mode="json")
+    chosen = settings.capfilt.model_dump(mode="json", exclude_defaults=True)
+    unset = flatten("capfilt", how).keys() - flatten("capfilt", chosen).keys()
+    runs = enumerate(_runs(settings))
+    return unset | {f"runs.{number}.{name}" for number, run in runs for name in unset_of(run, settings)}
+
+
+def _runs(settings: Settings) -> tuple[Run, ...]:
+    return settings.captioner, settings.filter, settings.pretrain_bootstrapped
 
 
 def do(now: Round, settings: Settings, run: StageRun) -> Scores:
@@ -116,6 +133,7 @@ def _pieces(now: Round, settings: Settings, run: StageRun) -> dict[str, Piece]:
                 | {"start": start_of(job, settings)}
                 | validated_by(of, settings, score)
             ),
+            lambda: unset_of(of, settings),
             lambda: train(job, settings, run),
             lambda: score(STAGES_OF[job.target.name], job.target, settings),
         )
@@ -126,6 +144,7 @@ def _pieces(now: Round, settings: Settings, run: StageRun) -> dict[str, Piece]:
         "capfilt": Piece(
             now.dataset,
             lambda: order_of(*models, settings).identity(),
+            set[str],
             lambda: _bootstrap(now.dataset, *models, settings),
             lambda: _told(now, *models, settings, run),
         ),
@@ -138,14 +157,17 @@ def _done(file: Path, piece: Piece, measured_by: str) -> Scores:
 
     The note is written before anything is made: what is there without one is of nobody knows what.
     """
-    made_of, note = kept.digest_of([piece.origins()]), _note(file)
-    if note.get("made_of") != made_of:
-        take_away(piece.place)
-        note = dict[str, Any](made_of=made_of)
+    origins, note = piece.origins(), _note(file)
+    made_of = {"made_of": kept.digest_of([origins]), "origins": json.loads(json.dumps(origins))}
+    if note.get("made_of") != made_of["made_of"]:
+        if "origins" not in note or not goes_on(note["origins"], made_of["origins"], piece.unset()):
+            take_away(piece.place)
+            note = {}
+        note |= made_of
         write_json(file, note)
     piece.make()
     if note.get("measured_by") != measured_by:
-        note = {"made_of": made_of, "measured_by": measured_by, "scores": as_json(piece.measure())}
+        note = made_of | {"measured_by": measured_by, "scores": as_json(piece.measure())}
         write_json(file, note)
     return from_json(note["scores"], "rounds")
 

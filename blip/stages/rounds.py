@@ -46,10 +46,12 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
 
 def _go_on(settings: Settings, run: StageRun) -> dict[str, float]:
     """All rounds after the first; their figures."""
-    from blip.stages.one_round import Round, do, plan  # slow to import, and most often nothing is to be done
+    # slow to import, and most often nothing is to be done
+    from blip.stages.one_round import Round, do, plan, unset_of_plan
 
     prepare_random_numbers(settings)
-    work, start = begin(ROUNDS_DATASETS, plan(FIRST, settings)), FIRST
+    work = begin(ROUNDS_DATASETS, plan(FIRST, settings), unset=unset_of_plan(settings))
+    start = FIRST
     figures: dict[str, float] = {}
     for number in range(2, settings.capfilt.rounds + 1):
         now = Round(number, start, work)

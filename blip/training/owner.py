@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from blip.atomic import write_json
+from blip.earlier import flat, goes_on
 from blip.errors import BlipError
 from blip.lock import hold, let_go
 from blip.rereading import read_again
@@ -62,13 +63,13 @@ def claim(directory: Path, identity: Mapping[str, Any], unset: Set[str] = frozen
     Raises:
         BlipError: nothing says whose the checkpoints are that lie there, or it cannot be read.
     """
-    own, plain = fingerprint(identity), _plain(identity)
+    own, plain, unset = fingerprint(identity), _plain(identity), {*unset, UNTOLD}
     owner, has_checkpoints = _owner(directory)
     if owner.get("fingerprint") == own:
         if "identity" not in owner:
             write_json(directory / OWNER, {"fingerprint": own, "identity": plain})
         return
-    if "identity" in owner and _goes_on(owner["identity"], plain, unset):
+    if "identity" in owner and goes_on(owner["identity"], plain, unset):
         _sign(directory, owner["fingerprint"], own, plain)
         return
     before = _before(directory, own, plain, unset)
@@ -144,13 +145,6 @@ def _markers(directory: Path) -> list[Path]:
     return [marker for markers in found for marker in markers]
 
 
-def _goes_on(before: Mapping[str, Any], now: Mapping[str, Any], unset: Set[str]) -> bool:
-    """Whether a run is the one before, of an earlier version that knew nothing of some of what is unset now."""
-    old, new = dict(_flat(before)), dict(_flat(now))
-    same = all(name in new and new[name] == value for name, value in old.items())
-    return same and new.keys() - old.keys() <= {*unset, UNTOLD}
-
-
 def _before(directory: Path, own: str, now: Mapping[str, Any], unset: Set[str]) -> Path | None:
     """Where what the run has done was put aside, also by an earlier version; of that, it says now whose it is.
 
@@ -164,7 +158,7 @@ def _before(directory: Path, own: str, now: Mapping[str, Any], unset: Set[str]) 
             owner = read_again(partial(_said, folder / OWNER))
         except OSError as error:
             raise _unreadable(folder, error) from error
-        if "identity" in owner and _goes_on(owner["identity"], now, unset):
+        if "identity" in owner and goes_on(owner["identity"], now, unset):
             _sign(folder, owner["fingerprint"], own, now)
             return folder
     return None
@@ -207,15 +201,7 @@ def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    old, new = dict(_flat(before)), dict(_flat(now))
+    old, new = dict(flat(before)), dict(flat(now))
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     said = [f"{name} was {old.get(name)}, is {new.get(name)}" for name in names[:SHOWN]]
     return said + ([f"{len(names) - SHOWN} more"] if len(names) > SHOWN else [])
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, Mapping):
-        yield name, value
-        return
-    for key, part in value.items():
-        yield from _flat(part, f"{name}.{key}" if name else key)

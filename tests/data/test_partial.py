@@ -1,6 +1,7 @@
 """Who may make a dataset: one process, or the ranks of one job; two jobs on one target do not mix."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -120,6 +121,29 @@ def test_what_another_plan_left_is_put_aside_and_taken_up_again(
     discard(tmp_path / ".out.partial")
     (aside,) = tmp_path.iterdir()
     assert (aside / "part").read_text() == "0.4"
+
+
+@pytest.mark.parametrize(
+    ("now", "goes_on"),
+    [
+        ({"runs": [{"lr": 1, "new": {"flip": False}}]}, True),
+        ({"runs": [{"lr": 1, "new": {"flip": False}, "chosen": 3}]}, False),
+        ({"runs": [{"lr": 2, "new": {"flip": False}}]}, False),
+    ],
+)
+@pytest.mark.parametrize("aside", [False, True])
+def test_what_an_earlier_version_left_goes_on_where_what_is_new_is_not_set(
+    tmp_path: Path, now: dict[str, Any], goes_on: bool, aside: bool
+) -> None:
+    unset = {"runs.0.new.flip"}
+    (begin(tmp_path / "out", {"runs": [{"lr": 1}]}) / "part").touch()
+    if aside:
+        begin(tmp_path / "out", PLAN)
+    work = begin(tmp_path / "out", now, unset=unset)
+    assert (work / "part").exists() == goes_on
+    assert json.loads((work / "plan.json").read_text()) == now
+    assert bool(list(tmp_path.glob(".out.partial.????????"))) != goes_on
+    discard(work)
 
 
 def test_a_plan_without_any_work_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

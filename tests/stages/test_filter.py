@@ -1,5 +1,6 @@
 """The members of the filter: each trained once with a seed of its own, and put in their place together."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -94,6 +95,20 @@ def test_members_of_other_settings_are_trained_anew(settings: Settings) -> None:
     trainer = Trainer()
     train(longer, trainer)
     assert list(trainer.seeds) == ["filter", "filter-2", "filter-3"]
+
+
+def test_members_of_an_earlier_version_are_not_trained_again_where_what_is_new_is_not_set(
+    settings: Settings,
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, Trainer(ended_at="filter-2"))
+    file = Path("models/.filter.partial/plan.json")
+    plan = json.loads(file.read_text())
+    del plan["run"]["objective"]["lm_mean"]
+    file.write_text(json.dumps(plan))
+    again = Trainer()
+    train(settings, again)
+    assert list(again.seeds) == ["filter-2", "filter-3"]
 
 
 def test_members_are_trained_anew_without_what_validation_has_left_out_since(settings: Settings) -> None:

@@ -166,7 +166,7 @@ def test_what_is_of_other_code_is_made_anew_or_measured_again(
     notes = folder / "data/datasets/.rounds.partial/figures"
     for part, changes in {
         "captioner": {"measured_by": "other code", "scores": {"captioner.validation.exact_match": 2.0}},
-        "capfilt": {"made_of": "other code"},
+        "capfilt": {"made_of": "other code", "origins": {"code": "other"}},
     }.items():
         note = json.loads((notes / f"2.{part}.json").read_text())
         (notes / f"2.{part}.json").write_text(json.dumps(note | changes))
@@ -191,6 +191,20 @@ def test_other_settings_start_anew(begun: Path, tmp_path: Path) -> None:
     done = start(folder, 2, "filter")
     assert done.returncode == -signal.SIGKILL
     assert "rounds.2.captioner  step 4/4" in done.stdout
+
+
+def test_those_of_an_earlier_version_go_on_where_what_is_new_is_not_set(begun: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "updated"
+    shutil.copytree(begun, folder)
+    assert start(folder, 2, "filter").returncode == -signal.SIGKILL
+    work = folder / "data/datasets/.rounds.partial"
+    plan, note = (json.loads((work / name).read_text()) for name in ("plan.json", "figures/2.captioner.json"))
+    del plan["capfilt"]["noise"], plan["runs"][0]["run"]["candidates"], note["origins"]["run"]["candidates"]
+    (work / "plan.json").write_text(json.dumps(plan))
+    (work / "figures/2.captioner.json").write_text(json.dumps(note | {"made_of": "the same, without it"}))
+    done = start(folder, 2, "capfilt")
+    assert done.returncode == -signal.SIGKILL
+    assert "rounds.2.captioner  step" not in done.stdout and "is of another plan" not in done.stderr
 
 
 def test_one_round_leaves_empty_folders(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,7 @@ def decode(
     divisor: int = 1,
     header: Header | None = None,
     scratch: Scratch | None = None,
+    strict: bool = False,
     grey_range: GreyRange | None = None,
 ) -> Pixels:
     """Decode a picture to RGB, `uint8 [H, W, 3]`: first frame, upright (EXIF), transparency on white.
@@ -101,11 +102,11 @@ def decode(
         divisor: 1, 2, 4 or 8, by which the sides are divided, rounded up. A JPEG is the faster for it.
         header: what `read_header` said of it, where that is known.
         scratch: where the pixels may lie, until the next picture is decoded there.
+        strict: whether one of more than 8 bits is refused where most of its values would be lost.
         grey_range: the values that are black and white in a grey picture of more than 8 bits.
 
     Raises:
-        BadImage: empty, of no known format, larger than `max_pixels`, truncated or damaged, or of more than 8 bits
-            with values of which most would be lost.
+        BadImage: empty, of no known format, larger than `max_pixels`, truncated or damaged, or what `strict` refuses.
     """
     if not data:
         raise BadImage("empty", "0 bytes")
@@ -113,7 +114,7 @@ def decode(
     if header:
         _check_size(header.width, header.height, min(max_pixels, MAX_PIXELS))
     pixels = _fast(data, header, divisor, scratch) if header and header.usual else None
-    return _by_pillow(data, max_pixels, divisor, grey_range) if pixels is None else pixels
+    return _by_pillow(data, max_pixels, divisor, strict, grey_range) if pixels is None else pixels
 
 
 def has_deep_grey(data: bytes) -> bool:
@@ -138,15 +139,10 @@ def divides(data: bytes, header: Header | None) -> bool:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Bring a picture of any mode to upright RGB; what is transparent becomes white.
-
-    Raises:
-        BadImage: it is grey, of more than 8 bits, and most of its values would be lost.
-    """
+    """Bring a picture of any mode to upright RGB; what is transparent becomes white."""
     upright = _turned(image)
     if upright.mode == "RGB":
         return upright
-    _see_that_it_shows(upright)
     return Image.fromarray(_strips(upright, 1, partial(in_eight_bits, inverted=white_is_zero(image))))
 
 
@@ -212,14 +208,16 @@ def _upright(data: bytes, header: Header) -> bool:
         return False
 
 
-def _by_pillow(data: bytes, max_pixels: int, divisor: int, grey_range: GreyRange | None) -> Pixels:
+def _by_pillow(
+    data: bytes, max_pixels: int, divisor: int, strict: bool, grey_range: GreyRange | None
+) -> Pixels:
     image = _open(data)
     _check_size(*image.size, max_pixels)
     wide = has_wide_channels(image)
     greys = partial(in_eight_bits, inverted=white_is_zero(image), grey_range=grey_range)
     try:
         upright = _turned(image)
-        if not (grey_range and is_deep(upright)):
+        if strict:
             _see_that_it_shows(upright, wide)
         return _strips(upright, divisor, greys)
     except BadImage:

@@ -21,21 +21,22 @@ class Look:
     thumbnail: NDArray[np.int16]
 
 
-def look_at(sample: Sample, max_pixels: int = MAX_PIXELS) -> Look:
+def look_at(sample: Sample, max_pixels: int = MAX_PIXELS, strict: bool = False) -> Look:
     """Decode a sample's media.
 
     Raises:
-        BadMedia: it cannot be decoded, or has more than `max_pixels`.
+        BadMedia: it cannot be decoded, has more than `max_pixels`, or is a picture that `strict` decoding refuses.
     """
-    image = middle_frame(sample.media, max_pixels) if sample.is_video else decode(sample.media, max_pixels)
+    media = sample.media
+    image = middle_frame(media, max_pixels) if sample.is_video else decode(media, max_pixels, strict=strict)
     height, width = image.shape[:2]
     return Look(width, height, phash(image), thumbnail(image))
 
 
-def looks_at(sample: Sample, max_pixels: int = MAX_PIXELS) -> list[Look]:
+def looks_at(sample: Sample, max_pixels: int = MAX_PIXELS, strict: bool = False) -> list[Look]:
     """Decode a sample's media, and behind it its partner, if it has one. Raises BadMedia as `look_at` does."""
-    looks = [look_at(sample, max_pixels)]
+    looks = [look_at(sample, max_pixels, strict)]
     if sample.partner is not None:
         partner = replace(sample, media=sample.partner, extension=sample.partner_extension)
-        looks.append(look_at(partner, max_pixels))
+        looks.append(look_at(partner, max_pixels, strict))
     return looks

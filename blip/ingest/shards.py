@@ -111,7 +111,7 @@ def _checked(
             continue
         try:
             sample = in_eight_bits(item, grey_range, max_pixels) if grey_range else item
-            looks = looks_at(sample, max_pixels)
+            looks = looks_at(sample, max_pixels, strict=True)
         except BadMedia as error:
             way = f"; {SMALLER}" if error.reason == TOO_LARGE else ""
             yield Refused(item.key, error.reason, error.detail + way, item.media)

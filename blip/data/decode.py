@@ -23,7 +23,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from blip.data.grey import (
     GreyRange,
     fault_of,
-    fault_of_channels,
+    fault_of_wide,
     has_wide_channels,
     in_eight_bits,
     is_deep,
@@ -213,17 +213,16 @@ def _by_pillow(
 ) -> Pixels:
     image = _open(data)
     _check_size(*image.size, max_pixels)
-    wide = has_wide_channels(image)
+    wide = has_wide_channels(image)  # which is not known of a picture that is loaded
     greys = partial(in_eight_bits, inverted=white_is_zero(image), grey_range=grey_range)
     try:
         upright = _turned(image)
-        if strict:
-            _see_that_it_shows(upright, wide)
-        return _strips(upright, divisor, greys)
-    except BadImage:
-        raise
+        pixels = _strips(upright, divisor, greys)
     except Exception as error:  # each of Pillow's decoders raises errors of its own
         raise _broken(data, f"{image.format} of {image.width} x {image.height}", error) from None
+    if strict:
+        _see_that_it_shows(upright, pixels, wide)
+    return pixels
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
@@ -249,9 +248,9 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise BadImage("too_large", f"{width} x {height} pixels, more than the {max_pixels:,} allowed")
 
 
-def _see_that_it_shows(image: Image.Image, wide: bool = False) -> None:
-    """Raises BadImage where most of a picture's values would be lost, among others of channels that had 16 bits."""
-    fault = fault_of(image) if is_deep(image) else fault_of_channels(image) if wide else None
+def _see_that_it_shows(image: Image.Image, pixels: Pixels, wide: bool) -> None:
+    """Raises BadImage where most of a picture's values are lost, among others of channels that had 16 bits."""
+    fault = fault_of(image) if is_deep(image) else fault_of_wide(pixels) if wide else None
     if fault:
         raise BadImage("value_range", fault)
 

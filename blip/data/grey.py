@@ -9,6 +9,7 @@ be told what is black and what is white (`grey_range`).
 """
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
@@ -61,10 +62,9 @@ def fault_of(image: Image.Image) -> str | None:
     )
 
 
-def fault_of_channels(image: Image.Image) -> str | None:
-    """Why a picture whose channels had 16 bits would come out (nearly) black, or None."""
-    high = max(int(np.asarray(image.getchannel(name)).max()) for name in image.getbands() if name != "A")
-    if high >= DARK:
+def fault_of_wide(pixels: NDArray[np.uint8]) -> str | None:
+    """Why a picture whose channels had 16 bits came out (nearly) black, or None."""
+    if (high := pixels.max()) >= DARK:
         return None
     return (
         f"channels of 16 bits, of which a small part is used: in 8 bits no value is over {high}, and most would be "

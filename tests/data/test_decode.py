@@ -260,6 +260,15 @@ def test_colours_of_12_bits_in_16_are_refused_and_those_of_16_are_not(extension:
     assert np.array_equal(decode(light, strict=True), (wide >> 8)[..., 2::-1])
 
 
+def test_a_black_drawing_on_nothing_in_16_bits_is_taken() -> None:
+    drawing = np.zeros((9, 9, 4), np.uint16)
+    drawing[4, :, 3] = 65_535
+    white = np.full((9, 9, 3), 255, np.uint8)
+    white[4] = 0
+    for extension in (".png", ".tiff"):
+        assert np.array_equal(decode(cv2.imencode(extension, drawing)[1].tobytes(), strict=True), white)
+
+
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_tiff_of_which_white_is_zero_comes_as_it_is_seen(bits: int, orientation: int) -> None:

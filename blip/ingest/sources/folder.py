@@ -2,8 +2,9 @@
 
 The captions of `cat.jpg` are the lines of `cat.txt`. Where no picture has such a file, names are captions:
 `old_red-car 2.jpg` is "old red car"; if most are as `IMG_2015.jpg`, nothing is read. Pictures and clips of kinds that
-are not read, texts without a picture, and folders that are links or may not be opened are refused; other files are
-passed over, but for a table of captions: it ends the reading, for kind `table` reads it.
+are not read (but for those with a picture's name, as its RAW `cat.cr3`), texts without a picture, and folders that are
+links or may not be opened are refused; other files are passed over, but for a table of captions: it ends the reading,
+for kind `table` reads it.
 """
 
 import re
@@ -119,11 +120,11 @@ def _kept(file: Path) -> bytes | None:
 
 
 class Beside:
-    """Which texts belong to pictures; the names of one folder are held at a time."""
+    """Which texts and other files belong to pictures; the names of one folder are held at a time."""
 
     def __init__(self) -> None:
         self._folder: Path | None = None
-        self._names = frozenset[str]()
+        self._names = self._pictures = frozenset[str]()
         self._texts: dict[str, str] = {}
 
     def is_sidecar(self, file: Path) -> bool:
@@ -139,6 +140,13 @@ class Beside:
         name = self._texts.get(file.stem)
         return file.with_name(name) if name else None
 
+    def is_lost(self, file: Path) -> bool:
+        """Whether a file is a picture or clip of a kind that is not read, and no picture beside it has its name."""
+        if extension_in(file.name) not in UNREAD:
+            return False
+        self._look_into(file.parent)
+        return file.stem not in self._pictures
+
     def _look_into(self, folder: Path) -> None:
         if folder == self._folder:
             return
@@ -147,6 +155,9 @@ class Beside:
         texts = [entry for entry in found if extension_in(entry.name) == TEXT]
         self._folder = folder
         self._names = frozenset(entry.stem for entry in found if extension_in(entry.name) != TEXT)
+        self._pictures = frozenset(
+            entry.stem for entry in found if extension_in(entry.name) in IMAGE_EXTENSIONS
+        )
         self._texts = {text.stem: text.name for text in sorted(texts) if not text.is_symlink()}
 
 
@@ -161,7 +172,7 @@ def _other(file: Path, name: str, path: Path, beside: Beside) -> Iterator[Refuse
         yield closed(file, name, path)
         return
     extension = extension_in(name)
-    if extension in UNREAD or (not extension and beside.text_of(file)):
+    if beside.is_lost(file) or (not extension and beside.text_of(file)):
         yield unread(file, key_of(name))
     elif extension == TEXT and not (leads_nowhere(file) or beside.is_sidecar(file) or _is_about(file)):
         yield Refused(key_of(name), MISSING, f"{name} is a text, no picture of that name is beside it")

@@ -13,7 +13,7 @@ from blip.config import Source
 from blip.data.sample import IMAGE_EXTENSIONS, Caption, Sample
 from blip.errors import BlipError
 from blip.ingest.sources.files import content, files_below
-from blip.ingest.sources.folder import UNREAD, spaced, unread
+from blip.ingest.sources.folder import Beside, spaced, unread
 from blip.ingest.sources.links import closed, gone, leads_nowhere, led_out, may_be_folder
 from blip.ingest.sources.refused import Apart, Refused, extension_in, key_of
 
@@ -30,13 +30,13 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     if not path.is_dir():
         raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
     top = _top(path, source.split)
-    names, root, apart = _synsets(path), path.resolve(), Apart()
+    names, root, beside, apart = _synsets(path), path.resolve(), Beside(), Apart()
     for file in files_below(top):
         name, extension = file.relative_to(top).as_posix(), extension_in(file.name)
         if extension not in IMAGE_EXTENSIONS:
             if may_be_folder(file):
                 yield closed(file, name, top)
-            elif extension in UNREAD:
+            elif beside.is_lost(file):
                 yield unread(file, key_of(name))
             continue
         folder, inside, _ = name.partition("/")

@@ -16,7 +16,7 @@ LINKED_AWAY = "linked_away"  # a link to a tar or folder elsewhere, or to none, 
 MEDIA = IMAGE_EXTENSIONS | VIDEO_EXTENSIONS
 OTHER_MEDIA = frozenset(  # pictures and clips that are not read
     (
-        "heic", "heif", "avif", "jxl", "jp2", "j2k", "jpx", "svg", "psd", "ico", "tga", "exr",
+        "heic", "heif", "avif", "jxl", "jp2", "j2k", "jpx", "svg", "psd", "ico", "tga",
         "dng", "cr2", "cr3", "nef", "arw", "orf", "raf", "rw2", "dcm", "dicom", "czi", "nd2", "svs", "ndpi",
         "m4v", "wmv", "flv", "mpg", "mpeg", "3gp", "mts", "m2ts", "mxf", "ogv",
     )

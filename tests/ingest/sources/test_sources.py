@@ -424,6 +424,18 @@ def test_raw_pictures_and_those_of_laboratories_are_counted(tmp_path: Path) -> N
         assert details(found) == [("unsupported", detail) for detail in told]
 
 
+def test_what_a_camera_saved_beside_a_picture_and_depths_are_passed_over(tmp_path: Path) -> None:
+    for name in ("a cat.JPG", "a cat.CR3", "a cat.mov", "a cat.exr", "a depth.exr", "a dog.cr3"):
+        write(tmp_path / "dogs" / name, "A")
+    write(tmp_path / "other/a dog.jpg", "A")
+    for kind in ("folder", "imagefolder"):
+        found = items(tmp_path, kind)
+        assert len(samples(found)) == 2
+        assert details(found) == [
+            ("unsupported", "a dog.cr3: 'cr3' is not read; save it as jpg, png or webp")
+        ]
+
+
 @pytest.mark.parametrize("kind", ["folder", "imagefolder"])
 def test_of_two_pictures_with_one_name_but_for_the_ending_both_are_told(tmp_path: Path, kind: str) -> None:
     for name in ("a coin.jpg", "a coin.tif", "a cup.png", "old/a coin.jpg"):

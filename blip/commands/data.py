@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from blip.commands.options import Changes, Dask, Workers, require_new
+from blip.commands.options import OPTIONS, Changes, Dask, Workers, require_new
 from blip.commands.output import JsonFlag, show
 from blip.config import SourceKind
 from blip.errors import BadArguments, BlipError
 
 app = typer.Typer()
 PANEL = "Data"
-LISTS = ("download.networks", "download.opt_outs", "grey_range")
+LISTS = ("download.networks", "download.opt_outs")
 FEW_SHARDS = 100  # which one process has read sooner than workers have begun
 Dataset = Annotated[Path, typer.Argument(metavar="DIR", help="A pairs dataset, as data/datasets/human.")]
 
@@ -45,6 +45,10 @@ def ingest(
     column: Annotated[
         list[str] | None,
         typer.Option(metavar="image|caption=NAME", help="What a table calls its column; repeatable."),
+    ] = None,
+    grey_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="BLACK WHITE", help="Values of grey pictures of more than 8 bits, as 0 4095."),
     ] = None,
     samples_per_shard: Annotated[int, typer.Option(min=1)] = 1000,
     max_bad_fraction: Annotated[float, typer.Option(min=0, max=1, help="Stop above this share.")] = 0.02,
@@ -85,9 +89,13 @@ def ingest(
         "images": images,
         "split": split,
         "columns": columns if column else None,
+        "grey_range": grey_range,
     }
     places = [source if is_address(source) else str(Path(source)) for source in sources]
-    described = [Source(source=place, kind=kind or kind_of(place, columns), **told) for place in places]
+    described = [
+        read_section(Source, {"source": place, "kind": kind or kind_of(place, columns), **told}, (), OPTIONS)
+        for place in places
+    ]
     with open_pool(workers, dask) as pool:
         ingest_dataset(described, out, chosen, pool=pool)
     show_dataset(out, as_json)

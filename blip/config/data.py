@@ -33,13 +33,27 @@ class Columns(Section):
     caption: str | None = None
 
 
+def _of_black_and_white(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] >= ends[1]:
+        raise ValueError(
+            f"{list(ends)} has to be the value of black and a higher one of white, as [0, 4095]; where white is 0 the "
+            "file says so (TIFF)"
+        )
+    return ends
+
+
+GreyRange = Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_of_black_and_white)]
+
+
 class Source(Section):
     """Where a dataset comes from: a file, folder or store, its format, who wrote the texts and what they are for.
 
     `images` is the folder of the pictures that an annotation file names, where they are not beside it; `split`
     the part to read of a file or folder that holds several; `apart_from` the evaluation datasets of which a training
-    dataset must have no picture, all of them if it is null. Of an address `source` has what may be written down; the
-    rest of it, a password or a signature, `address` alone knows.
+    dataset must have no picture, all of them if it is null. `grey_range` are the values that are black and white in
+    grey pictures of more than 8 bits, as `[0, 4095]`: these are kept in 8 bits then; without it those are refused of
+    which most would come out black or clipped. Of an address `source` has what may be written down; the rest of it, a
+    password or a signature, `address` alone knows.
     """
 
     source: PathText
@@ -50,6 +64,8 @@ class Source(Section):
     split: str | None = None
     apart_from: list[str] | None = None
     columns: Columns | None = None
+    # left out where it is null: what was made before there was one stays as made
+    grey_range: GreyRange | None = Field(default=None, exclude_if=lambda ends: ends is None)
     _address: str = PrivateAttr("")
 
     @model_validator(mode="wrap")
@@ -130,16 +146,11 @@ class Download(Section):
 
 
 class Ingest(Section):
-    """`datasets` that are null are left out: `without` has their names, and what reads them has to be left out too.
-
-    `grey_range` are the values that are black and white in grey pictures of more than 8 bits, as `[0, 4095]`: these are
-    kept in 8 bits then. Without it those are refused of which most would come out black or clipped.
-    """
+    """`datasets` that are null are left out: `without` has their names, and what reads them has to be left out too."""
 
     samples_per_shard: int = Field(1000, ge=1)
     max_bad_fraction: float = Field(0.02, ge=0, le=1)
     max_pixels: int = Field(100_000_000, ge=1, le=178_956_970)  # what Pillow refuses whatever it is told
-    grey_range: tuple[FiniteFloat, FiniteFloat] | None = None
     max_caption_chars: int = Field(10_000, ge=1)
     near_duplicate_bits: int = Field(4, ge=0, le=64)
     vocabulary: Vocabulary = Vocabulary()
@@ -156,15 +167,6 @@ class Ingest(Section):
         null = [name for name, source in datasets.items() if source is None]
         kept = {name: source for name, source in datasets.items() if source is not None}
         return values | {"datasets": kept, "without": (*values.get("without", ()), *null)}
-
-    @model_validator(mode="after")
-    def _black_and_white_differ(self) -> "Ingest":
-        if self.grey_range and self.grey_range[0] >= self.grey_range[1]:
-            raise ValueError(
-                f"grey_range: {list(self.grey_range)} has to be the value of black and a higher one of white, as "
-                "[0, 4095]; where white is 0 the file says so (TIFF)"
-            )
-        return self
 
     @model_validator(mode="after")
     def _names_are_taken_everywhere(self) -> "Ingest":

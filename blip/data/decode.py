@@ -221,7 +221,7 @@ def _by_pillow(
     except Exception as error:  # each of Pillow's decoders raises errors of its own
         raise _broken(data, f"{image.format} of {image.width} x {image.height}", error) from None
     if strict:
-        _see_that_it_shows(upright, pixels, wide)
+        _see_that_it_shows(upright, pixels, wide, grey_range)
     return pixels
 
 
@@ -248,9 +248,9 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise BadImage("too_large", f"{width} x {height} pixels, more than the {max_pixels:,} allowed")
 
 
-def _see_that_it_shows(image: Image.Image, pixels: Pixels, wide: bool) -> None:
+def _see_that_it_shows(image: Image.Image, pixels: Pixels, wide: bool, grey_range: GreyRange | None) -> None:
     """Raises BadImage where most of a picture's values are lost, among others of channels that had 16 bits."""
-    fault = fault_of(image) if is_deep(image) else fault_of_wide(pixels) if wide else None
+    fault = fault_of(image, grey_range) if is_deep(image) else fault_of_wide(pixels) if wide else None
     if fault:
         raise BadImage("value_range", fault)
 

@@ -17,7 +17,7 @@ def in_eight_bits(sample: Sample, grey_range: GreyRange, max_pixels: int) -> Sam
     """The sample with such pictures as PNG, `grey_range` from black to white; others stay as they are.
 
     Raises:
-        BadImage: a picture cannot be decoded, or has more than `max_pixels`.
+        BadImage: a picture cannot be decoded, has more than `max_pixels`, or lies beyond the range almost wholly.
     """
     if sample.is_video:
         return sample
@@ -30,7 +30,7 @@ def in_eight_bits(sample: Sample, grey_range: GreyRange, max_pixels: int) -> Sam
 
 
 def _png(data: bytes, grey_range: GreyRange, max_pixels: int) -> bytes:
-    grey = decode(data, max_pixels, grey_range=grey_range)[..., 0]
+    grey = decode(data, max_pixels, strict=True, grey_range=grey_range)[..., 0]
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, "PNG")
     return buffer.getvalue()

@@ -132,6 +132,10 @@ def speed(samples: int, seconds: float) -> str:
 def _see_that_they_go_together(sources: Sequence[Source]) -> None:
     if len({source.origin for source in sources}) > 1:
         raise BadArguments("the sources of a dataset must have one origin; make a dataset of those of each")
+    if len({source.grey_range for source in sources}) > 1:
+        raise BadArguments(
+            "the sources of a dataset must have one grey_range; make a dataset of those of each"
+        )
     if len({source.kind == "urls" for source in sources}) > 1:
         raise BadArguments("lists of URLs cannot go into one dataset with pictures; make two datasets")
     if len({source.is_remote for source in sources}) > 1:
@@ -185,7 +189,7 @@ class _Work:
                     self.settings.max_pixels,
                     self.references,
                     digest,
-                    self.settings.grey_range,
+                    self.sources[0].grey_range,
                 )
         forget(self.directory, done)  # the source has become shorter
 
@@ -286,7 +290,6 @@ class _Work:
         kept = self.settings.model_dump(include={"max_pixels", "near_duplicate_bits"})
         told = [source.model_dump(exclude_none=True) for source in self.sources]
         parameters = told[0] if len(told) == 1 else {"sources": told}
-        kept |= _grey_range(self.settings)
         assemble(self.directory, [source.source for source in self.sources], parameters | kept | more)
         complete(self.directory, self.target, PARTS, REFERENCES, LEDGER, FETCHED_FOLDER)
 
@@ -310,12 +313,7 @@ def plan_of(sources: Sequence[Source], settings: Ingest, references: References 
     download = settings.download.model_dump(include=DECIDING) if sources[0].kind == "urls" else {}
     described = [source.model_dump(exclude={"role"}) for source in sources]
     told = {"sources": described, "references": references.digest if references else None}
-    return told | limits | _grey_range(settings) | download
-
-
-def _grey_range(settings: Ingest) -> dict[str, tuple[float, float]]:
-    """What is said of it, nothing where there is none: what was made before there was one stays as made."""
-    return {"grey_range": settings.grey_range} if settings.grey_range else {}
+    return told | limits | download
 
 
 def write_vocabulary(directory: Path, settings: Vocabulary, datasets: Iterable[PairsDataset]) -> int:

@@ -167,9 +167,7 @@ def test_pictures_of_12_bits_are_refused_with_the_way_out(tmp_path: Path) -> Non
     source = make_source(
         tmp_path / "source", {**good(3), "x-1.png": deep(1, extension="PNG"), "x-2.tif": deep(2)}
     )
-    told = (
-        r"2 value_range.*x-1: value_range, grey values from 0 to 4,095, .* as ingest\.grey_range: \[0, 4095\]"
-    )
+    told = r"2 value_range.*x-1: value_range, grey values from 0 to 4,095, .* as grey_range: \[0, 4095\]"
     with pytest.raises(BlipError, match=f"(?s){told}"):
         ingest_dataset(source, tmp_path / "out", SETTINGS)
 
@@ -179,8 +177,8 @@ def test_with_a_grey_range_they_are_kept_in_8_bits_and_read_everywhere_alike(tmp
     source = make_source(
         tmp_path / "source", {**good(3), "x.png": deep(1, extension="PNG"), **units, "e.png": b""}
     )
-    settings = SETTINGS.model_copy(update={"grey_range": (0.0, 4095.0)})
-    dataset = ingest_dataset(source, tmp_path / "out", settings)
+    source = source.model_copy(update={"grey_range": (0.0, 4095.0)})
+    dataset = ingest_dataset(source, tmp_path / "out", SETTINGS)
     assert verify(dataset) == []
     assert dataset.manifest.parameters["grey_range"] == [0, 4095]
     assert dataset.manifest.quarantined == {"empty": 1}
@@ -196,15 +194,31 @@ def test_with_a_grey_range_they_are_kept_in_8_bits_and_read_everywhere_alike(tmp
     assert np.array_equal(decode(samples["hu"].media)[..., 0], clipped)
 
 
-def test_another_grey_range_makes_the_shards_anew_and_none_leaves_the_manifest_as_it_was(
+def test_pictures_almost_wholly_beyond_the_grey_range_are_refused(tmp_path: Path) -> None:
+    pictures = {
+        **good(8),
+        "x.png": deep(1),
+        "wide.tif": deep(2, 4_000, 65_535),
+        "low.tif": deep(3, -900, -9, "i4"),
+    }
+    source = make_source(tmp_path / "source", pictures).model_copy(update={"grey_range": (0.0, 4095.0)})
+    dataset = ingest_dataset(source, tmp_path / "out", SETTINGS)
+    assert quarantine(dataset) == {"wide": "value_range", "low": "value_range"}
+    details = [one.detail for one in read_quarantine(dataset.path)]
+    assert details[0].startswith("grey values from 4,000 to 65,535, of which 99% lie beyond")
+
+
+def test_another_grey_range_makes_the_shards_anew_and_none_leaves_plan_and_manifest_as_they_were(
     tmp_path: Path,
 ) -> None:
     source = make_source(tmp_path / "source", good(3))
     plain = ingest_dataset(source, tmp_path / "plain", SETTINGS)
     assert "grey_range" not in plain.manifest.parameters
-    ranged = SETTINGS.model_copy(update={"grey_range": (0.0, 1.0)})
-    assert "grey_range" not in plan_of([source], SETTINGS, None)
-    assert plan_of([source], ranged, None) != plan_of([source], SETTINGS, None)
+    ranged = source.model_copy(update={"grey_range": (0.0, 1.0)})
+    assert "'grey_range'" not in str(plan_of([source], SETTINGS, None))
+    assert plan_of([ranged], SETTINGS, None) != plan_of([source], SETTINGS, None)
+    with pytest.raises(BlipError, match="must have one grey_range"):
+        ingest_dataset([source, ranged], tmp_path / "both", SETTINGS)
 
 
 def paged(kind: str, *pages: bytes) -> bytes:
@@ -226,8 +240,8 @@ def test_pictures_of_which_only_the_first_page_is_used_are_counted(
     }
     single = {"one.tif": paged("TIFF", encoded(draw(40))), "still.jpg": encoded(draw(41), "jpg")}
     renamed = {f"{n}-{name}": data for n, (name, data) in enumerate({**scans, **single, **good(3)}.items())}
-    source = make_source(tmp_path / "source", renamed)
-    settings = SETTINGS.model_copy(update={"samples_per_shard": 2, "grey_range": (0.0, 4095.0)})
+    source = make_source(tmp_path / "source", renamed).model_copy(update={"grey_range": (0.0, 4095.0)})
+    settings = SETTINGS.model_copy(update={"samples_per_shard": 2})
     assert len(ingest_dataset(source, tmp_path / "out", settings)) == 10
     assert capsys.readouterr().err == (
         f"note: source {tmp_path}/source: 5 of 10 pictures have several pages or frames, of which the first is the "

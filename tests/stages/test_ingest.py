@@ -256,7 +256,7 @@ def test_other_evaluation_pictures_make_the_training_sets_anew(settings: Setting
     ("changed", "which"),
     [
         ({"ingest.samples_per_shard": 3}, {"test", "train", "vocabulary"}),
-        ({"ingest.grey_range": [0, 4095]}, {"test", "train", "vocabulary"}),
+        ({"ingest.datasets.train.grey_range": [0, 4095]}, {"train", "vocabulary"}),
         ({"ingest.near_duplicate_bits": 2}, {"train", "vocabulary"}),
         ({"ingest.vocabulary.size": 120}, {"vocabulary"}),
         ({"pretrain.steps": 7}, set()),

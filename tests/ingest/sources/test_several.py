@@ -122,7 +122,12 @@ def test_a_setting_that_is_a_list_says_how_to_write_one(tmp_path: Path) -> None:
     for value, told in (("127.0.0.1", "takes a list"), ("[127.0.0.1]", "no sample is left of 1 (1 connect)")):
         ended = CliRunner().invoke(app, [*command, "--set", f"download.networks={value}"])
         assert told in str(ended.exception)
-    ended = CliRunner().invoke(app, [*command, "--set", "grey_range=0,4095"])
-    assert "write --set 'grey_range=[0,4095]'" in str(ended.exception)
-    ended = CliRunner().invoke(app, [*command, "--set", "grey_range=[4095,0]"])
-    assert "has to be the value of black and a higher one of white" in str(ended.exception)
+
+
+def test_black_and_white_the_wrong_way_round_are_refused(tmp_path: Path) -> None:
+    command = ["ingest", str(pool(tmp_path / "pool", 0)), "--out", str(tmp_path / "out"), "--origin", "web"]
+    ended = CliRunner().invoke(app, [*command, "--grey-range", "4095", "-1000"])
+    assert isinstance(ended.exception, BadArguments)
+    assert "grey_range: [4095.0, -1000.0] has to be the value of black and a higher" in str(ended.exception)
+    assert CliRunner().invoke(app, [*command, "--grey-range", "-1000", "3000"]).exit_code == 0
+    assert PairsDataset.open(tmp_path / "out").manifest.parameters["grey_range"] == [-1000, 3000]

@@ -26,7 +26,6 @@ from blip.ingest.sources.refused import (
     NO_CAPTION,
     OTHER_MEDIA,
     UNSUPPORTED,
-    Apart,
     Refused,
     extension_in,
     key_of,
@@ -49,7 +48,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     """
     if not path.is_dir():
         raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
-    root, beside, apart, lines = path.resolve(), Beside(), Apart(), Lines()
+    root, beside, lines = path.resolve(), Beside(), Lines()
     named = not any(map(beside.is_sidecar, files_below(path)))
     _see_that_no_table_is_lost(path)
     if named:
@@ -66,7 +65,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         else:
             sample = _sample(file, key, extension, source.origin, beside.text_of(file), named)
             lines.see(sample)
-            yield apart.keep(file, sample)
+            yield sample
     lines.tell(path)
 
 

@@ -15,7 +15,7 @@ from blip.errors import BlipError
 from blip.ingest.sources.files import content, files_below
 from blip.ingest.sources.folder import Beside, spaced, unread
 from blip.ingest.sources.links import closed, gone, leads_nowhere, led_out, may_be_folder
-from blip.ingest.sources.refused import Apart, Refused, extension_in, key_of
+from blip.ingest.sources.refused import Refused, extension_in, key_of
 
 SYNSETS = "LOC_synset_mapping.txt"
 NO_CLASS = "no_class"
@@ -30,7 +30,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
     if not path.is_dir():
         raise BlipError(f"source {path}: no such folder; check ingest.datasets in params.yaml")
     top = _top(path, source.split)
-    names, root, beside, apart = _synsets(path), path.resolve(), Beside(), Apart()
+    names, root, beside = _synsets(path), path.resolve(), Beside()
     for file in files_below(top):
         name, extension = file.relative_to(top).as_posix(), extension_in(file.name)
         if extension not in IMAGE_EXTENSIONS:
@@ -51,8 +51,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         else:
             label = names.get(folder) or spaced(folder) or folder
             caption = (Caption(label, source.origin),)
-            sample = Sample(key_of(name), data, extension, caption, truth={"label": label})
-            yield apart.keep(file, sample)
+            yield Sample(key_of(name), data, extension, caption, truth={"label": label})
 
 
 def _top(path: Path, split: str | None) -> Path:

@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import PurePath, PurePosixPath
+from pathlib import PurePosixPath
 
-from blip.data.sample import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Sample
+from blip.data.sample import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 
 MISSING, NOT_LISTED, DUPLICATE, UNSUPPORTED = "missing_file", "not_listed", "duplicate", "unsupported"
 NO_IMAGE, NO_CAPTION, TOO_LONG = "no_image", "no_caption", "caption_too_long"
@@ -49,28 +49,6 @@ def key_of(name: str) -> str:
         return plain
     digest = blake2b(stem.encode(errors="surrogatepass"), digest_size=4).hexdigest()
     return f"{plain[:100]}-{digest}"
-
-
-class Apart:
-    """Keeps files of one folder apart that have one name but for their endings, as a scan and what was made of it."""
-
-    def __init__(self) -> None:
-        self._folder = PurePath()
-        self._names: dict[str, str] = {}
-
-    def keep(self, file: PurePath, item: Sample | Refused) -> Sample | Refused:
-        """What a file gave, unless another one of the folder has its key."""
-        if isinstance(item, Refused):
-            return item
-        if file.parent != self._folder:
-            self._folder, self._names = file.parent, {}
-        other = self._names.setdefault(item.key, file.name)
-        if other == file.name:
-            return item
-        detail = (
-            f"{file.name} and {other} beside it have one name without their endings; give one another name"
-        )
-        return Refused(item.key, DUPLICATE, detail, item.media)
 
 
 def extension_in(name: str) -> str:

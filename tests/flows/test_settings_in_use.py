@@ -137,6 +137,7 @@ def test_an_edit_of_params_yaml_in_a_run_is_for_the_next_one(
     values = yaml.safe_load(Path("params.yaml").read_text()) | yaml.safe_load(INGEST)
     Path("params.yaml").write_text(yaml.safe_dump(values))
     graph = yaml.safe_load(Path("dvc.yaml").read_text())
+    del graph["stages"]["pretrain"]  # which reads more than is ingested here
     graph["stages"]["ingest"] = {
         "cmd": [
             "sed -i -e 's/samples_per_shard: 40/samples_per_shard: 60/' -e 's/recipe: top/recipe: low/' params.yaml",

@@ -21,11 +21,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 VALIDATION = "validation"  # the dataset by which a filter is judged
 CHOSEN_BY = {"pretrain": "retrieval", "pretrain_bootstrapped": "retrieval", "captioner": "captioning"}
-VALIDATED = {
-    "validation.retrieval": "pretrain",
-    "validation.captioning": "captioner",
-}  # the first stage that asks
 """The task on whose validation data the candidates of a run are judged, where it is not the run's own."""
+VALIDATED = {"validation.retrieval": "pretrain", "validation.captioning": "captioner"}
+"""The first stage that reads the data of a task's validation."""
 HEADS = {
     "filter": ("pretrain", ("itc", "itm")),
     "captioner": ("pretrain", ("lm",)),

@@ -127,7 +127,6 @@ def evaluate(
         answers: what may be answered; the most frequent answers of the training questions where there are none.
         keep: how many candidates of a question are compared by their whole likelihood.
         of_tests: answer questions of a test, too, whose answers a server has: those with an id. They count nowhere.
-
         frame_count: how many frames of each clip are looked at, where the samples are clips; `batch_size` counts them.
 
     Raises:

@@ -7,7 +7,7 @@ import pytest
 from blip.config import load_settings
 from blip.errors import BadArguments
 from blip.stages.choosing import CRITERIA
-from blip.stages.gated import CAPTIONING, MATCHING, QUESTIONS, RETRIEVAL, require_gate
+from blip.stages.gated import CANDIDATES, CAPTIONING, MATCHING, QUESTIONS, RETRIEVAL, require_gate
 from blip.tasks.captioning import caption_metrics, reference_figures
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -17,7 +17,11 @@ ACCURACY = "finetune.vqa.validation.accuracy"
 
 @pytest.mark.parametrize("recipe", ["none", *RECIPES])
 def test_every_recipe_asks_for_what_there_is(recipe: str) -> None:
-    require_gate(load_settings(PARAMS, recipe))
+    settings = load_settings(PARAMS, recipe)
+    require_gate(settings)
+    for model, minimums in settings.gate.items():
+        on_validation = {figure for figure in minimums if ".validation" in figure}
+        assert on_validation <= set(CANDIDATES[model].measured)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +49,9 @@ def test_a_tolerance_of_no_figure_is_refused() -> None:
 
 def test_figures_on_test_data_and_those_that_are_no_shares_are_let_by() -> None:
     gate = {"blip-captioner": {"captioner.validation.cider": 5.0}, "blip-vqa": {"vqa.accuracy": 0.6}}
-    require_gate(load_settings(PARAMS, overrides={"register.gate": gate}))
+    settings = load_settings(PARAMS, overrides={"register.gate": gate})
+    require_gate(settings)
+    assert settings.gate == gate, "nothing of it was left out"
 
 
 def test_the_figures_are_those_that_are_measured() -> None:

@@ -11,7 +11,6 @@ from dvc.repo import Repo
 from blip.atomic import _beside
 from blip.config.dvc_yaml import stage_spec
 from blip.stages import STAGES
-from blip.stages.finetune import SCORES
 
 ROOT = Path(__file__).parents[1]
 FOLLOWED = (
@@ -25,8 +24,6 @@ FOLLOWED = (
     "blip/tasks",
 )
 STAGES_CODE, RUNNER = "blip/stages", "blip/stages/__init__.py"
-SCORING = "blip/stages/validation_scores.py"  # has a function a task, of which a stage calls one
-SCORE = {"pretrain": "retrieval_scores", "captioner": "caption_scores", "filter": "match_scores"}
 COMPUTE_NOTHING = ("register", "report")  # of what these import, names of folders and stages
 COMPUTING = [name for name, stage in STAGES.items() if not stage.by_hand and name not in COMPUTE_NOTHING]
 
@@ -59,15 +56,10 @@ def run_by(stage: str) -> set[str]:
     if stage in ("capfilt", "rounds"):
         first.append("blip/stages/capfilt_rank.py")
     if STAGES[stage].trains:
-        first += ["blip/stages/rank.py", SCORING, *imported(SCORING, *scores_of(stage))]
+        first.append("blip/stages/rank.py")
+    if stage.startswith("finetune@"):
+        first.append(f"blip/stages/scores/{stage.partition('@')[2]}.py")
     return closure(first)
-
-
-def scores_of(stage: str) -> list[str]:
-    if stage == "rounds":
-        return list(SCORE.values())
-    task = stage.partition("@")[2]
-    return [SCORES[task].__name__ if task else SCORE.get(stage, SCORE["pretrain"])]
 
 
 def closure(files: list[str]) -> set[str]:
@@ -76,32 +68,28 @@ def closure(files: list[str]) -> set[str]:
         file = files.pop()
         if file not in found:
             found.add(file)
-            files += imported(file) if file != SCORING else []
+            files += imported(file)
     return {file for file in found if has_code(file)}
 
 
 @cache
-def imported(file: str, *functions: str) -> list[str]:
-    """The followed files that a file imports; of some functions those whose names they use."""
+def imported(file: str) -> list[str]:
+    """The followed files that a file imports."""
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-    parts = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in functions]
-    used = {node.id for part in parts for node in ast.walk(part) if isinstance(node, ast.Name)}
-    modules = [module for module, name in imports(tree) if not functions or name in used]
-    found = [path for module in modules if (path := path_of(module))]
+    found = [path for module in imports(tree) if (path := path_of(module))]
     return [path for path in found if path.startswith((*FOLLOWED, STAGES_CODE)) and path != RUNNER]
 
 
-def imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Modules and what is taken from them, wherever they are imported, but for types alone."""
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Modules, and what may be one, wherever they are imported, but for types alone."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.Import):
-            yield from ((alias.name, alias.asname or alias.name) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                yield node.module, alias.name
-                yield f"{node.module}.{alias.name}", alias.name
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         yield from imports(node)
 
 

@@ -10,10 +10,7 @@ from blip.config import load_settings
 from blip.tracking.lineage import flatten
 
 ROOT = Path(__file__).parents[1]
-RUNS = (
-    *("pretrain", "captioner", "filter", "pretrain_bootstrapped"),
-    *("finetune.retrieval", "finetune.captioning", "finetune.vqa"),
-)
+RUNS = list(load_settings(ROOT / "params.yaml").runs)
 SHARED = {"optimiser.momentum": 0.5, "training.accumulate": 4, "objective.label_smoothing": 0.5}
 
 

@@ -3,8 +3,8 @@
 from blip.config import Settings
 from blip.config.places import MODELS
 from blip.stages.choosing import train_best
+from blip.stages.scores.captioning import SCORE
 from blip.stages.training import Job
-from blip.stages.validation_scores import caption_scores
 from blip.tracking.runs import StageRun
 
 
@@ -15,5 +15,5 @@ def job(settings: Settings, variant: str | None) -> Job:
 
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Train and validate."""
-    model = train_best(job(settings, variant), settings, run, caption_scores)
-    return run.note(caption_scores("captioner", model, settings))
+    model = train_best(job(settings, variant), settings, run, SCORE)
+    return run.note(SCORE.measure("captioner", model, settings))

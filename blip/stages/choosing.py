@@ -1,6 +1,6 @@
 """Train, and keep the best of the run's candidates: which of their models does best on the validation data.
 
-    model = train_best(job, settings, run, retrieval_scores)    # a run with `candidates: 6` has six
+    model = train_best(job, settings, run, retrieval.SCORE)    # a run with `candidates: 6` has six
 
 As published, retrieval is judged by the mean of its six recalls, captions by CIDEr and BLEU-4 together. Of equal ones
 the later is kept. What the validation data say of the one that is kept is a little too good, as they have chosen it.
@@ -9,7 +9,7 @@ the later is kept. What the validation data say of the one that is kept is a lit
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,33 +18,13 @@ from blip.atomic import atomic_path
 from blip.config import Run, Settings
 from blip.config.places import DATASETS, RUNS, VALIDATED
 from blip.config.sections import VALIDATION
+from blip.stages.scores import Score
 from blip.stages.training import Job, run_job
-from blip.stages.validation_scores import (
-    caption_scores,
-    dialog_scores,
-    match_scores,
-    question_scores,
-    retrieval_scores,
-    statement_scores,
-)
 from blip.tracking.lineage import digest
-from blip.tracking.measured import Scores
 from blip.tracking.runs import StageRun
 from blip.training.loop import CANDIDATES, SUMMARY, candidate, candidate_steps
 
-Score = Callable[[str, Path, Settings], Scores]
-
 LAST = "last"
-RECALLS = tuple(f".validation.{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10))
-CRITERIA: Mapping[Score, tuple[str, ...]] = {
-    retrieval_scores: RECALLS,
-    caption_scores: (".validation.cider", ".validation.bleu4"),
-    question_scores: (".validation.accuracy",),
-    statement_scores: (".validation.accuracy",),
-    dialog_scores: (".validation.mrr",),
-    match_scores: (".validation_auc",),
-}
-"""The figures, by the ends of their names, whose mean a candidate is judged by."""
 
 
 def train_best(job: Job, settings: Settings, run: StageRun, score: Score) -> Path:
@@ -62,7 +42,7 @@ def train_best(job: Job, settings: Settings, run: StageRun, score: Score) -> Pat
     before = candidate_steps(steps, job.run.candidates)
     models = {step: candidate(job.name, step) for step in before} | {steps: last}
     judged = {step: _judge(job, step, model, settings, run, score) for step, model in models.items()}
-    best = _best(job, judged, _criterion(score))
+    best = _best(job, judged, score.criterion)
     run.figures[f"{job.figures}.training.kept_step"] = best
     with atomic_path(job.target) as copy:  # a copy: what is moved away would not be found again
         shutil.copytree(models[best], copy)
@@ -88,12 +68,7 @@ def validated_by(run: Run, settings: Settings, score: Score) -> dict[str, Any]:
     """What has a say in which weights of a run are kept, beside what it is made of; nothing where the last are."""
     if run.candidates == 1:
         return {}
-    if score is retrieval_scores:
-        how = settings.validation.retrieval
-    elif score is caption_scores:
-        how = settings.validation.captioning
-    else:
-        how = None  # the filter, judged on the validation pairs, with no setting
+    how = getattr(settings.validation, score.task) if score.task else None  # the filter has no setting
     name = how.data if how else VALIDATION
     return {
         "validation": how.model_dump(mode="json") if how else {},
@@ -104,9 +79,9 @@ def validated_by(run: Run, settings: Settings, score: Score) -> dict[str, Any]:
 
 def _judge(job: Job, step: int, model: Path, settings: Settings, run: StageRun, score: Score) -> float | None:
     """The mean of the figures that decide, None where one is lacking; MLflow has all, as curves over the steps."""
-    figures = score(job.figures, model, settings).figures
+    figures = score.measure(job.figures, model, settings).figures
     run.log_metrics({f"candidates.{name}": value for name, value in figures.items()}, step)
-    names = [_figure(job, end, figures) for end in CRITERIA[score]]
+    names = [_figure(job, end, figures) for end in score.decides]
     return sum(figures[name] for name in names) / len(names) if figures.keys() >= set(names) else None
 
 
@@ -114,9 +89,3 @@ def _figure(job: Job, end: str, figures: Mapping[str, float]) -> str:
     """The name of a figure; that of the embeddings alone where a model has no head to re-rank by."""
     name = f"{job.figures}{end}"
     return name if name in figures else name.replace(".validation.", ".validation.itc.")
-
-
-def _criterion(score: Score) -> str:
-    """What decides, as a person would say it."""
-    names = [end.lstrip(".").removeprefix("validation").lstrip("._") for end in CRITERIA[score]]
-    return names[0] if len(names) == 1 else f"mean of {', '.join(names)}"

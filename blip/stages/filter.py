@@ -16,8 +16,8 @@ from blip.config import Settings
 from blip.config.places import CURVES, MODELS
 from blip.data.partial import begin, discard
 from blip.stages.choosing import train_best, validated_by
+from blip.stages.scores.matching import SCORE
 from blip.stages.training import Job, identity_of, start_digest, unset_of
-from blip.stages.validation_scores import match_scores
 from blip.tasks.matching import MEMBERS
 from blip.tracking.runs import StageRun
 from blip.training.loop import finish
@@ -34,14 +34,14 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
     """Train and validate."""
     planned = job(settings, variant)
     model = train_members(planned, settings, run)
-    figures = run.note(match_scores("filter", model, settings))
+    figures = run.note(SCORE.measure("filter", model, settings))
     hand_over(model, planned.target)
     return figures
 
 
 def train_member(job: Job, settings: Settings, run: StageRun) -> Path:
     """Train one of the members, for itself."""
-    return train_best(job, settings, run, match_scores)
+    return train_best(job, settings, run, SCORE)
 
 
 def train_members(first: Job, settings: Settings, run: StageRun, train: Train = train_member) -> Path:
@@ -50,7 +50,7 @@ def train_members(first: Job, settings: Settings, run: StageRun, train: Train = 
     It lies beside the place of the first, where a run that was ended finds what there is, until `hand_over`.
     """
     identity = identity_of(settings.filter, settings) | {"start": start_digest(first.start)}
-    identity |= validated_by(settings.filter, settings, match_scores)
+    identity |= validated_by(settings.filter, settings, SCORE)
     work = begin(first.target, identity, what="model", unset=unset_of(settings.filter, settings))
     numbers = range(1, settings.filter.members + 1)
     for number in numbers:

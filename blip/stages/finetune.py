@@ -1,27 +1,16 @@
 """Stages finetune@TASK (retrieval, captioning, vqa, nlvr, visdial): CapFilt's last model, for one task each."""
 
+from importlib import import_module
+
 from blip.config import Settings
 from blip.config.places import MODELS
 from blip.config.rounds import last_dataset, last_model, reading
 from blip.errors import BadArguments
 from blip.stages.choosing import train_best
+from blip.stages.scores import Score
 from blip.stages.training import Job
-from blip.stages.validation_scores import (
-    caption_scores,
-    dialog_scores,
-    question_scores,
-    retrieval_scores,
-    statement_scores,
-)
 from blip.tracking.runs import StageRun
 
-SCORES = {
-    "retrieval": retrieval_scores,
-    "captioning": caption_scores,
-    "vqa": question_scores,
-    "nlvr": statement_scores,
-    "visdial": dialog_scores,
-}
 LEARNT = {"vqa": "questions", "nlvr": "statements", "visdial": "dialogs"}  # all others learn from pairs
 
 
@@ -45,6 +34,6 @@ def job(settings: Settings, variant: str | None) -> Job:
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Train and validate."""
     planned = job(settings, variant)
-    score = SCORES[str(variant)]
+    score: Score = import_module(f"blip.stages.scores.{variant}").SCORE
     model = train_best(planned, settings, run, score)
-    return run.note(score(planned.figures, model, settings))
+    return run.note(score.measure(planned.figures, model, settings))

@@ -24,10 +24,10 @@ from blip.config.watched import CAPFILT_IMMATERIAL
 from blip.data import kept
 from blip.earlier import goes_on
 from blip.stages.bootstrapping import bootstrapped_scores, order_of, write_bootstrapped
-from blip.stages.choosing import Score, train_best, validated_by
+from blip.stages.choosing import train_best, validated_by
 from blip.stages.filter import Train, hand_over, train_members
+from blip.stages.scores import Score, captioning, matching, retrieval
 from blip.stages.training import Job, identity_of, start_digest, start_of, unset_of
-from blip.stages.validation_scores import caption_scores, match_scores, retrieval_scores
 from blip.tracking.lineage import digest, flatten
 from blip.tracking.measured import Scores, as_json, from_json
 from blip.tracking.runs import StageRun
@@ -135,12 +135,14 @@ def _pieces(now: Round, settings: Settings, run: StageRun) -> dict[str, Piece]:
             ),
             lambda: unset_of(of, settings),
             lambda: train(job, settings, run),
-            lambda: score(STAGES_OF[job.target.name], job.target, settings),
+            lambda: score.measure(STAGES_OF[job.target.name], job.target, settings),
         )
 
     return {
-        "captioner": piece(captioner, settings.captioner, caption_scores, partial(_train, caption_scores)),
-        "filter": piece(judge, settings.filter, match_scores, _train_filter),
+        "captioner": piece(
+            captioner, settings.captioner, captioning.SCORE, partial(_train, captioning.SCORE)
+        ),
+        "filter": piece(judge, settings.filter, matching.SCORE, _train_filter),
         "capfilt": Piece(
             now.dataset,
             lambda: order_of(*models, settings).identity(),
@@ -148,7 +150,7 @@ def _pieces(now: Round, settings: Settings, run: StageRun) -> dict[str, Piece]:
             lambda: _bootstrap(now.dataset, *models, settings),
             lambda: _told(now, *models, settings, run),
         ),
-        "pretrained": piece(pretrained, on_kept, retrieval_scores, partial(_train, retrieval_scores)),
+        "pretrained": piece(pretrained, on_kept, retrieval.SCORE, partial(_train, retrieval.SCORE)),
     }
 
 

@@ -7,8 +7,8 @@ Out: models/pretrain or models/pretrain_bootstrapped; retrieval on the validatio
 from blip.config import Settings
 from blip.config.places import MODELS
 from blip.stages.choosing import train_best
+from blip.stages.scores.retrieval import SCORE
 from blip.stages.training import Job
-from blip.stages.validation_scores import retrieval_scores
 from blip.tracking.runs import StageRun
 
 
@@ -22,5 +22,5 @@ def job(settings: Settings, variant: str | None) -> Job:
 def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, float]:
     """Train and validate."""
     planned = job(settings, variant)
-    model = train_best(planned, settings, run, retrieval_scores)
-    return run.note(retrieval_scores(planned.name, model, settings))
+    model = train_best(planned, settings, run, SCORE)
+    return run.note(SCORE.measure(planned.name, model, settings))

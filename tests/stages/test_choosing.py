@@ -12,6 +12,7 @@ from blip.errors import BadArguments
 from blip.model.api import Blip
 from blip.stages import choosing
 from blip.stages.choosing import train_best
+from blip.stages.scores import Score, captioning
 from blip.stages.training import Job
 from blip.tracking import store
 from blip.tracking.measured import Scores
@@ -53,18 +54,16 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     return Job("captioner", settings.captioner, "pairs", None, Path("models/captioner"))
 
 
-def choose(
-    job: Job, monkeypatch: pytest.MonkeyPatch, figures: dict[int, float], name: str = "right"
-) -> Noted:
+def choose(job: Job, figures: dict[int, float], name: str = "right") -> Noted:
     """Run `train_best` with a score that knows the models by their seeds."""
     by_digest = {weights_digest(tiny.save(Path("known") / str(seed), seed)): seed for seed in (1, 2, 3)}
 
     def score(prefix: str, directory: Path, settings: Settings) -> Scores:
         return Scores({f"{prefix}.validation.{name}": figures[by_digest[weights_digest(directory)]]}, {})
 
-    monkeypatch.setitem(choosing.CRITERIA, score, (".validation.right",))  # pyright: ignore[reportArgumentType]
+    right = Score(score, decides=(".validation.right",))
     run = Noted()
-    assert train_best(job, load_settings(ROOT / "params.yaml"), run, score) == Path("models/captioner")
+    assert train_best(job, load_settings(ROOT / "params.yaml"), run, right) == Path("models/captioner")
     return run
 
 
@@ -84,7 +83,7 @@ def test_the_best_is_kept_and_of_equal_ones_the_later(
     best: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run = choose(job, monkeypatch, figures)
+    run = choose(job, figures)
     assert weights_digest(job.target) == weights_digest(Path("known") / str(best))
     assert run.figures == {"captioner.training.kept_step": 100 * best}
     assert run.points == [
@@ -93,14 +92,14 @@ def test_the_best_is_kept_and_of_equal_ones_the_later(
     lines = capsys.readouterr().out.splitlines()
     assert [line.endswith("<- kept") for line in lines] == [seed == best for seed in (1, 2, 3)]
     assert lines[0].startswith(f"captioner  after step 100 of 300: right {figures[1]:.4f}")
-    choose(job, monkeypatch, figures)  # ended behind it, the stage begins again, and finds what it had
+    choose(job, figures)  # ended behind it, the stage begins again, and finds what it had
     assert weights_digest(job.target) == weights_digest(Path("known") / str(best))
 
 
 def test_without_a_figure_to_choose_by_the_last_is_kept_and_that_is_said(
     job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = choose(job, monkeypatch, TRAINED, name="other")
+    run = choose(job, TRAINED, name="other")
     assert weights_digest(job.target) == weights_digest(Path("known/3"))
     assert run.figures == {"captioner.training.kept_step": 300}
     assert (
@@ -112,7 +111,7 @@ def test_without_a_figure_to_choose_by_the_last_is_kept_and_that_is_said(
 def test_embeddings_alone_choose_where_no_head_can_rank_again(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = choose(job, monkeypatch, TRAINED, name="itc.right")
+    run = choose(job, TRAINED, name="itc.right")
     assert run.figures == {"captioner.training.kept_step": 200}
 
 
@@ -179,5 +178,5 @@ def test_a_run_has_a_step_for_every_candidate() -> None:
 def test_a_job_with_one_is_trained_into_its_place(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     one = replace(job, run=job.run.model_copy(update={"candidates": 1}))
     run = Noted()
-    assert train_best(one, load_settings(ROOT / "params.yaml"), run, choosing.caption_scores) == one.target
+    assert train_best(one, load_settings(ROOT / "params.yaml"), run, captioning.SCORE) == one.target
     assert weights_digest(one.target) == weights_digest(tiny.save(Path("third"), 3)) and run.figures == {}

@@ -6,8 +6,8 @@ import pytest
 
 from blip.config import load_settings
 from blip.errors import BadArguments
-from blip.stages.choosing import CRITERIA
 from blip.stages.gated import CANDIDATES, CAPTIONING, MATCHING, QUESTIONS, RETRIEVAL, require_gate
+from blip.stages.scores import captioning, matching, retrieval, vqa
 from blip.tasks.captioning import caption_metrics, reference_figures
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -58,10 +58,9 @@ def test_the_figures_are_those_that_are_measured() -> None:
     written = ["a red apple", "a dog"]
     found = caption_metrics(written, [[text] for text in written]) | reference_figures([written])
     assert {f"validation.{name}" for name in found} == set(CAPTIONING)
-    criteria = {end for ends in CRITERIA.values() for end in ends} - {
-        ".validation.mrr"
-    }  # a figure of dialogs
-    assert criteria <= {f".{name}" for name in (*RETRIEVAL, *CAPTIONING, *QUESTIONS, *MATCHING)}
+    scores = (retrieval, captioning, vqa, matching)
+    deciding = {end for score in scores for end in score.SCORE.decides}
+    assert deciding <= {f".{name}" for name in (*RETRIEVAL, *CAPTIONING, *QUESTIONS, *MATCHING)}
 
 
 def test_the_first_stage_refuses_it(blip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

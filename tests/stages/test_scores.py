@@ -14,8 +14,8 @@ from blip.config import CapFilt, Settings, load_settings
 from blip.data.pairs import Caption, Sample
 from blip.errors import BlipError
 from blip.model.api import Blip
-from blip.stages import validation_scores
-from blip.stages.choosing import CRITERIA, validated_by
+from blip.stages.choosing import validated_by
+from blip.stages.scores import Score, captioning, matching, retrieval
 from blip.tasks import inputs
 from blip.tracking.registry import weights_digest
 from tests import tiny
@@ -48,23 +48,23 @@ def test_a_filter_that_errs_nowhere_has_full_marks_where_captions_repeat(
         return torch.tensor([1.0 if of_images[row] == given[column] else -1.0 for row, column in pairs])
 
     monkeypatch.setattr(Blip, "score_pairs", perfect)
-    figures = validation_scores.match_scores("filter", Path("models/filter"), settings).figures
+    figures = matching.measure("filter", Path("models/filter"), settings).figures
     assert figures.pop("filter.validation_itc_auc") < 1
     assert figures == {"filter.validation_auc": 1.0, "filter.validation_accuracy": 1.0}
 
 
 def test_a_real_filter_is_measured(settings: Settings) -> None:
     write(Path(), "validation", captioned("red apple", "dog", "the table"))
-    figures = validation_scores.match_scores("filter", Path("models/filter"), settings).figures
+    figures = matching.measure("filter", Path("models/filter"), settings).figures
     assert all(0 <= value <= 1 for value in figures.values())
 
 
 def test_the_members_of_a_filter_are_measured_together(settings: Settings) -> None:
     write(Path(), "validation", captioned("red apple", "dog", "the table", "green apple"))
     judge = Path("models/filter")
-    alone = validation_scores.match_scores("filter", judge, settings)
+    alone = matching.measure("filter", judge, settings)
     tiny.save(judge / "members/2", 1)
-    together = validation_scores.match_scores("filter", judge, settings)
+    together = matching.measure("filter", judge, settings)
     jury = jury_of(Models.of(judge, [judge], "cpu"), CapFilt(), None)
     found = measure(jury, Pairs(Path("data/datasets/validation")))
     assert len(jury.judges) == 2
@@ -80,7 +80,7 @@ def test_what_a_filter_has_learnt_is_measured_whatever_capfilt_makes_of_it(setti
     write(Path(), "validation", captioned("red apple", "dog", "the table", "green apple"))
     how = settings.capfilt.model_copy(update={"head": "itm", "views": (0.5,), "likelihood": 0.0})
     other = settings.model_copy(update={"capfilt": how})
-    one, two = (validation_scores.match_scores("filter", Path("models/filter"), s) for s in (settings, other))
+    one, two = (matching.measure("filter", Path("models/filter"), s) for s in (settings, other))
     assert one == two and not Path("data/datasets/human").exists()
     assert one.measured["filter.validation_auc"].settings == ()
 
@@ -88,7 +88,7 @@ def test_what_a_filter_has_learnt_is_measured_whatever_capfilt_makes_of_it(setti
 def test_filters_of_runs_with_other_seeds_are_compared(settings: Settings) -> None:
     write(Path(), "validation", captioned("red apple", "dog", "the table", "green apple"))
     other = settings.model_copy(update={"seed": settings.seed + 1})
-    one, two = (validation_scores.match_scores("filter", Path("models/filter"), s) for s in (settings, other))
+    one, two = (matching.measure("filter", Path("models/filter"), s) for s in (settings, other))
     assert one == two
 
 
@@ -98,10 +98,7 @@ def test_embeddings_are_compared_however_much_is_re_ranked(settings: Settings) -
     other = settings.model_copy(
         update={"validation": settings.validation.model_copy(update={"retrieval": how})}
     )
-    one, two = (
-        validation_scores.retrieval_scores("pretrain", Path("models/filter"), s).measured
-        for s in (settings, other)
-    )
+    one, two = (retrieval.measure("pretrain", Path("models/filter"), s).measured for s in (settings, other))
     assert one["pretrain.validation.itc.i2t_r1"].how == two["pretrain.validation.itc.i2t_r1"].how
     assert one["pretrain.validation.i2t_r1"].how != two["pretrain.validation.i2t_r1"].how
 
@@ -111,7 +108,7 @@ def test_one_caption_alone_cannot_validate_a_filter(settings: Settings) -> None:
     with pytest.raises(
         BlipError, match="validation: a filter is measured on pairs with different texts; it has 1"
     ):
-        validation_scores.match_scores("filter", Path("models/filter"), settings)
+        matching.measure("filter", Path("models/filter"), settings)
 
 
 def test_a_model_is_validated_on_the_device_of_the_settings(
@@ -128,8 +125,8 @@ def test_a_model_is_validated_on_the_device_of_the_settings(
     monkeypatch.setattr(inputs.Blip, "open", opened)
     write(Path(), "validation", captioned("red apple", "dog", "the table"))
     on_gpu = settings.model_copy(update={"compute": settings.compute.model_copy(update={"device": "cuda"})})
-    for score in ("match_scores", "retrieval_scores", "caption_scores"):
-        getattr(validation_scores, score)("filter", Path("models/filter"), on_gpu)
+    for score in (matching.SCORE, retrieval.SCORE, captioning.SCORE):
+        score.measure("filter", Path("models/filter"), on_gpu)
     assert asked == ["cuda"] * 3
 
 
@@ -138,7 +135,7 @@ def test_the_data_of_a_fine_tuned_model_are_named_with_its_figures(
     settings: Settings, prefix: str, named: bool
 ) -> None:
     write(Path(), "validation", captioned("red apple", "dog"))
-    found = validation_scores.caption_scores(prefix, Path("models/filter"), settings).measured
+    found = captioning.measure(prefix, Path("models/filter"), settings).measured
     noted = dict(found[f"{prefix}.validation.cider"].settings)
     assert noted["validation.captioning.beams"] == "3"
     assert noted.get("validation.captioning.data") == ("validation" if named else None)
@@ -146,21 +143,20 @@ def test_the_data_of_a_fine_tuned_model_are_named_with_its_figures(
 
 @pytest.mark.parametrize(
     ("score", "prefix"),
-    [("retrieval_scores", "finetune.retrieval"), ("caption_scores", "captioner"), ("match_scores", "filter")],
+    [(retrieval.SCORE, "finetune.retrieval"), (captioning.SCORE, "captioner"), (matching.SCORE, "filter")],
 )
 def test_the_figures_by_which_candidates_are_chosen_are_measured(
-    settings: Settings, score: str, prefix: str
+    settings: Settings, score: Score, prefix: str
 ) -> None:
     write(Path(), "validation", captioned("red apple", "dog", "the table"))
-    judged = getattr(validation_scores, score)
-    found = judged(prefix, Path("models/filter"), settings).figures
-    assert {prefix + end for end in CRITERIA[judged]} <= found.keys()
+    found = score.measure(prefix, Path("models/filter"), settings).figures
+    assert {prefix + end for end in score.decides} <= found.keys()
 
 
 def test_candidates_are_chosen_anew_on_other_validation_data(settings: Settings) -> None:
     write(Path(), "validation", captioned("red apple", "dog"))
     run = settings.captioner.model_copy(update={"candidates": 2})
-    before = validated_by(run, settings, validation_scores.caption_scores)
+    before = validated_by(run, settings, captioning.SCORE)
     write(Path(), "validation", captioned("red apple", "dog", "the table"))
-    assert before and before != validated_by(run, settings, validation_scores.caption_scores)
-    assert validated_by(settings.captioner, settings, validation_scores.caption_scores) == {}
+    assert before and before != validated_by(run, settings, captioning.SCORE)
+    assert validated_by(settings.captioner, settings, captioning.SCORE) == {}

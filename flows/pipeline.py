@@ -11,7 +11,7 @@ Parameters of every flow:
     parallel: how many stages may run at once; of those that train on GPUs or on the nodes of a hostfile, one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 from prefect import flow
@@ -103,7 +103,7 @@ def release(recipe: Recipe = None, overrides: Overrides = None, parallel: Parall
     return state
 
 
-def bring_up_to_date(names: Sequence[str], recipe: Recipe, overrides: Overrides, parallel: int) -> State:
+def bring_up_to_date(names: Collection[str], recipe: Recipe, overrides: Overrides, parallel: int) -> State:
     """Run those of `names` that are out of date; gives the state for the flow to end with."""
     allow_attempts()
     try:
@@ -116,7 +116,7 @@ def bring_up_to_date(names: Sequence[str], recipe: Recipe, overrides: Overrides,
         return refused(error)
 
 
-def in_pipeline(names: Sequence[str]) -> list[str]:
+def in_pipeline(names: Collection[str]) -> list[str]:
     """Those of the stages that dvc.yaml has, which may be without a task. Raises BlipError if it has none of them."""
     there = [name for name in names if has_stage(name)]
     if not there:
@@ -134,7 +134,7 @@ def stale_stages() -> frozenset[str]:
     if unknown := sorted(name for name in changed - STAGES.keys() - {SETTINGS} if has_stage(name)):
         raise BlipError(
             f"dvc.yaml has stages that the flow does not know: {', '.join(unknown)}; bring them up to date with "
-            "`dvc repro`, or enter them in the table of the stages"
+            "`dvc repro`, or enter them in blip/config/graph.py"
         )
     return frozenset(filter(has_stage, with_downstream(changed)))
 

@@ -12,7 +12,7 @@ from dvc.repo import Repo
 
 from blip.config import IMMATERIAL, CapFilt, Training, load_settings, watched
 from blip.config.dvc_yaml import settings_read
-from blip.config.graph import PHASES, STAGES
+from blip.config.graph import STAGES
 from blip.config.watched import CAPFILT_IMMATERIAL
 from blip.errors import BadArguments
 from blip.stages import STAGES as RUNNABLE
@@ -147,10 +147,6 @@ def test_stages_are_listed_after_those_they_wait_for():
     names = list(STAGES)
 
     assert all(names.index(parent) < names.index(name) for name in names for parent in STAGES[name])
-
-
-def test_the_phases_hold_every_stage_once_and_in_order():
-    assert [name for phase in PHASES.values() for name in phase] == list(STAGES)
 
 
 def test_up_to_a_stage_are_it_and_all_it_needs():

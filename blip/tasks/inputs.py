@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from blip.config import Compute
+from blip.config.dvc_yaml import way_to
 from blip.config.places import DATASETS, MODELS
 from blip.data.metadata import TRUTH
 from blip.data.pairs import PairsDataset, set_aside
@@ -13,8 +14,6 @@ from blip.data.text import clean_caption
 from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.model.device import device_of
-
-FINETUNED = ("retrieval", "captioning", "vqa", "nlvr", "visdial")
 
 
 def open_model(name: str, compute: Compute) -> Blip:
@@ -35,8 +34,7 @@ def model_directory(name: str) -> Path:
     """Where a model of the pipeline is. Raises BlipError if it is not there."""
     directory = MODELS / name
     if not directory.is_dir():
-        stage = f"finetune@{name}" if name in FINETUNED else name.partition("/")[0]
-        raise BlipError(f"{directory}: there is no such model; `dvc repro {stage}` makes it")
+        raise BlipError(f"{directory}: there is no such model; {way_to(MODELS / name.partition('/')[0])}")
     return directory
 
 

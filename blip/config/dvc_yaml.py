@@ -35,6 +35,11 @@ def has_stage(name: str) -> bool:
     return stage is not None and (key in stage["foreach"] if "foreach" in stage else not key)
 
 
+def is_taken_out(name: str) -> bool:
+    """Whether the dvc.yaml here has no such stage; where there is none at all, nothing was taken out."""
+    return bool(_stages()) and not has_stage(name)
+
+
 def stage_spec(stage: str) -> dict[str, Any]:
     """The stage's part of dvc.yaml, with ${key} and ${item.*} of a foreach filled in; {} if it has none."""
     base, _, key = stage.partition("@")

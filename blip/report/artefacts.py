@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from blip.config.dvc_yaml import is_taken_out
+from blip.config.graph import STAGES
 from blip.config.places import CURVES, EVALUATED, METRICS
 from blip.config.rounds import of_last_round
 from blip.errors import BlipError
-from blip.report.graph import NODES
 
-TASKS = ("retrieval", "captioning", "vqa", "classification", "video")
+TASKS = [name.partition("@")[2] for name in STAGES if name.startswith("evaluate@")]
 
 Curve = Mapping[str, list[float]]  # column -> values; NaN where a run has no such loss
 
@@ -45,7 +46,8 @@ class Artefacts:
         stages: the figures of each stage that has run, by its name in dvc.yaml.
         curves: the losses of each training run, by stage.
         examples: by task.
-        left_out: the stages that the settings leave out, which write no figure, not even their seconds.
+        left_out: the stages that the settings leave out, which write no figure, not even their seconds, and those that
+            were taken out of dvc.yaml.
     """
 
     stages: dict[str, dict[str, float]]
@@ -77,7 +79,7 @@ def read_artefacts(root: Path) -> Artefacts:
     Raises:
         BlipError: a file is there but is not what its stage writes.
     """
-    files = {stage: stage.replace("@", "_") for stage in NODES}
+    files = {stage: stage.replace("@", "_") for stage in STAGES}
     metrics = {stage: root / METRICS / f"{file}.json" for stage, file in files.items()}
     curves = {stage: root / CURVES / f"{file}.csv" for stage, file in files.items()}
     folders = {task: root / EVALUATED / task for task in TASKS}
@@ -90,7 +92,7 @@ def read_artefacts(root: Path) -> Artefacts:
             for task, folder in folders.items()
             if (folder / "examples.json").is_file()
         },
-        left_out=frozenset(stage for stage, found in figures.items() if not found),
+        left_out=frozenset(stage for stage in STAGES if figures.get(stage) == {} or is_taken_out(stage)),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from blip.config import Settings
+from blip.config.graph import STAGES
 from blip.config.places import DATA_DOCS, DATASETS, GALLERY
 from blip.ports import HOST, PORTS
 from blip.report import figures, gallery, graph, provenance
@@ -122,7 +123,7 @@ def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: Run
 
 def headline(settings: Settings, found: Artefacts, facts: RunFacts) -> str:
     """What one wants to know first: did all of it run, how long did it take, did the models pass."""
-    stages = [stage for stage in graph.NODES if stage != "report" and stage not in found.left_out]
+    stages = [stage for stage in STAGES if stage != "report" and stage not in found.left_out]
     done = sum(stage in found.stages for stage in stages)
     models = provenance.models(settings, found, facts)
     judged = [model for model in models if model.passed is not None]

@@ -11,8 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 from blip.config import Settings
+from blip.config.graph import STAGES
 from blip.report.artefacts import Artefacts
-from blip.report.graph import NODES, Cell
+from blip.report.graph import Cell
 
 LICENCE_HEADING = re.compile(r"licen[cs]|attribution", re.IGNORECASE)
 SAMPLE_README = Path("data/sample/README.md")
@@ -149,7 +150,7 @@ def times(found: Artefacts, facts: RunFacts) -> list[Bar]:
     """A bar for each stage; one that did not run in this pipeline has the seconds of when it did, and no bar."""
     whole = max([facts.seconds, *(span.end for span in facts.spans.values()), 1e-9])
     bars = []
-    for stage in NODES:
+    for stage in STAGES:
         span = facts.spans.get(stage)
         seconds = found.seconds.get(stage)
         if span:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from blip.config.graph import STAGES
 from blip.report.artefacts import Artefacts
-from blip.report.graph import NODES
 
 # The pre-training runs are compared by image-to-text R@1 of the embeddings alone: after a short pre-training on noisy
 # pairs the ITM head is still at chance on the validation style, and re-ranking by it hides what was learnt. The gate of
@@ -160,7 +160,7 @@ def summary(found: Artefacts, seconds: float) -> dict[str, float]:
     spent = found.seconds | {REPORT: seconds}
     total = (
         {"seconds.total": round(sum(spent.values()), 1)}
-        if spent.keys() >= NODES.keys() - found.left_out
+        if spent.keys() >= STAGES.keys() - found.left_out
         else {}
     )
     return measured | total | stages

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from blip.config import Settings, load_settings
 from blip.report.artefacts import read_artefacts
@@ -19,6 +20,7 @@ from blip.report.audit import read_audit
 from blip.report.graph import NODES
 from blip.report.page import Charts, draw_charts, headline, render, training_run
 from blip.report.provenance import RunFacts
+from blip.report.results import summary
 
 VOID = {"meta", "link", "img", "br", "wbr", "col", "hr", "input"}
 BROWSER = Path("/usr/bin/chromium")
@@ -287,3 +289,16 @@ def test_where_no_web_text_is_kept_none_of_the_kept_is_said_to_be_wrong(
 def test_a_missing_picture_leaves_a_labelled_gap(finished: Path, settings: Settings, facts: RunFacts) -> None:
     (finished / "reports/evaluate/vqa/images/test-0000.webp").unlink()
     assert "no picture" in Reader(page(finished, settings, facts, charts=False)).text
+
+
+def test_a_stage_that_was_taken_out_of_dvc_yaml_is_not_waited_for(
+    finished: Path, settings: Settings, facts: RunFacts
+) -> None:
+    path = finished / "dvc.yaml"
+    stages = yaml.safe_load(path.read_text())
+    del stages["stages"]["compare"]
+    path.write_text(yaml.safe_dump(stages))
+    (finished / "metrics/compare.json").unlink()
+    found = read_artefacts(finished)
+    assert headline(settings, found, facts).startswith("All 17 stages are done")
+    assert summary(found, 1.0)["seconds.total"] > 0

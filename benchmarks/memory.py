@@ -23,15 +23,15 @@ import torch
 
 from blip.config import Objective, Optimiser, Run, Training
 from blip.data.text import SpecialTokens
+from blip.doctor.activations import Texts
+from blip.doctor.footprint import footprint
 from blip.model.batch import PairBatch
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.precision import autocast
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
-from blip.training.activations import Texts
 from blip.training.engine import build_engine, quiet, start_process_group
-from blip.training.footprint import footprint
 from blip.training.memory import keep_freed_memory
 
 TOKENS = SpecialTokens(pad=0, sep=102, decode=30522, encode=30523)

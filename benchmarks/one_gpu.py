@@ -28,10 +28,10 @@ from blip.config.places import DATASETS, RUNS, VOCABULARY
 from blip.data.pairs import Caption, PairsWriter, Sample
 from blip.data.text import SPECIALS
 from blip.doctor.plan import Plan
+from blip.doctor.scaling import GPUS
 from blip.stages.training import Job, train_here
 from blip.training.loop import CURVE
 from blip.training.memory import keep_freed_memory, peak_bytes
-from blip.training.scaling import GPUS
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = 30_522  # of BERT's vocabulary; DEC and ENC come on top

@@ -27,19 +27,19 @@ import torch.distributed as dist
 from blip.atomic import write_json
 from blip.config import Optimiser, Training, load_settings
 from blip.data.text import SpecialTokens
+from blip.doctor.activations import Texts
+from blip.doctor.scaling import ADAM_PASSES, GPUS, TWIN_PASSES, Hardware, Work, predict
+from blip.doctor.work import pair_work
 from blip.machine import processor
 from blip.model.batch import PairBatch
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
-from blip.training.activations import Texts
 from blip.training.engine import build_engine, quiet, start_process_group
 from blip.training.launch import spawn
 from blip.training.memory import keep_freed_memory
 from blip.training.peak import matmul_peak
-from blip.training.scaling import ADAM_PASSES, GPUS, TWIN_PASSES, Hardware, Work, predict
-from blip.training.work import pair_work
 
 ROOT = Path(__file__).parents[1]
 CONFIG = BlipConfig(VisionConfig(128, 16, 256, 6, 4), TextConfig(8000, 256, 4, 4, context_width=256))

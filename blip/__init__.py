@@ -8,8 +8,8 @@ model.caption(["cat.jpg"])
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from blip.clip import Clip
     from blip.model.api import Blip
-    from blip.model.clip import Clip
 
 __all__ = ["load", "load_clip"]
 __version__ = "0.1.0"
@@ -44,7 +44,7 @@ def load_clip(model: str, device: str = "cpu", dtype: str = "float32") -> "Clip"
     Raises:
         blip.errors.BlipError: there is no such model, or it is no CLIP.
     """
-    from blip.model.clip import Clip
+    from blip.clip import Clip
     from blip.tracking.registry import resolve
 
     return Clip.open(resolve(model), device, dtype)

@@ -19,7 +19,7 @@ from blip.config.dvc_yaml import (
     unwatched,
     unwatched_files,
 )
-from blip.doctor import examine
+from blip.doctor.machine import examine
 from blip.doctor.sources import sources
 from blip.errors import BlipError
 from blip.stages import run_stage

@@ -127,7 +127,7 @@ def validate(directory: Dataset, as_json: JsonFlag = False) -> None:
     """
     from blip.data.jobs import HERE, open_pool
     from blip.data.pairs import PairsDataset
-    from blip.data.verification import verify
+    from blip.inspection.verification import verify
 
     dataset = PairsDataset.open(directory)
     shards = len(dataset.manifest.shards)
@@ -191,7 +191,7 @@ def show_dataset(directory: Path, as_json: bool, png: Path | None = None) -> Non
     """Print what is in a dataset, and draw it into the folder `png`."""
     from blip.commands.inspecting import as_value, show_inspection
     from blip.commands.terminal import Terminal
-    from blip.data.inspection import inspect_dataset
+    from blip.inspection.contents import inspect_dataset
 
     seen = inspect_dataset(directory)
     pictures = []

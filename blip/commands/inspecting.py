@@ -12,11 +12,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from blip.data.histogram import Histogram
+from blip.inspection.histogram import Histogram
 from blip.spelling import plain
 
 if TYPE_CHECKING:
-    from blip.data.inspection import Inspection, LeftOut
+    from blip.inspection.contents import Inspection, LeftOut
 
 BARS, WIDEST = 10, 24  # lines of a histogram, characters of its longest bar
 EXAMPLES = 3  # of a reason

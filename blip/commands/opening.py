@@ -13,8 +13,8 @@ from blip.spelling import plain
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from blip.clip import Clip
     from blip.model.api import Blip
-    from blip.model.clip import Clip
 
 Model = Annotated[str, typer.Option(help="A model directory, a .pth file, a hub id, or models:/NAME@ALIAS.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU when there is one.")]

@@ -9,8 +9,8 @@ import typer
 
 from blip.commands.options import Changes, Recipe
 from blip.commands.output import JsonFlag, columns, show
+from blip.doctor.scaling import GPUS
 from blip.errors import FAILED, BadArguments
-from blip.training.scaling import GPUS
 
 app = typer.Typer()
 PANEL = "Operations"
@@ -157,7 +157,7 @@ def doctor(
         if not stage:
             findings += examine_others(settings, first, devices)
     else:
-        from blip.doctor import examine
+        from blip.doctor.machine import examine
 
         findings = list(examine())
     rows = [(finding.state, finding.subject, finding.text) for finding in findings]

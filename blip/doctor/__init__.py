@@ -13,9 +13,6 @@ inputs.py     datasets, starting weights, vocabulary, disk
 cache.py      room for DVC's cache
 services.py   MLflow and Prefect answer
 speed.py      pairs/s, hours, GPU-hours, cost
+footprint.py  on paper: the memory of a rank, of activations.py
+scaling.py    on paper: the speed of any number of devices, of work.py
 """
-
-from blip.doctor.finding import Finding
-from blip.doctor.machine import examine
-
-__all__ = ["Finding", "examine"]

@@ -1,8 +1,8 @@
 """Are there as many devices as ranks, and does a rank fit into one?"""
 
 from blip.doctor.finding import GIB, Finding
+from blip.doctor.footprint import OTHER_BATCHES
 from blip.doctor.plan import Plan
-from blip.training.footprint import OTHER_BATCHES
 
 FULL = 0.9  # of a GPU's memory, of which its allocator's holes and other programs have the rest
 HOLES = 1.4  # times what is reckoned, on a CPU where freed memory is kept: benchmarks/memory.py, at most

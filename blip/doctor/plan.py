@@ -14,6 +14,10 @@ import torch
 from blip.config import Model, Run, Settings
 from blip.config.places import MODELS, VOCABULARY
 from blip.data.text import SpecialTokens, Tokenizer
+from blip.doctor.activations import Texts
+from blip.doctor.footprint import Footprint, footprint
+from blip.doctor.scaling import GPUS, LOADER, Hardware, Work
+from blip.doctor.work import ASKED_WORK, pair_work
 from blip.errors import BadArguments, BlipError
 from blip.machine import usable_cores, usable_memory
 from blip.model.blip import BlipConfig, BlipNetwork
@@ -24,12 +28,8 @@ from blip.model.statements import StatementObjective
 from blip.model.vqa import AnswerObjective, untie
 from blip.stages import STAGES
 from blip.stages.training import Job, Objectives, network_config, objective_config, threads_of, whole_start
-from blip.training.activations import Texts
-from blip.training.footprint import Footprint, footprint
 from blip.training.peak import device_peak
 from blip.training.precision import autocast_dtype
-from blip.training.scaling import GPUS, LOADER, Hardware, Work
-from blip.training.work import ASKED_WORK, pair_work
 
 # Of the others' runs
 TRAINED = tuple(name for name, stage in STAGES.items() if stage.trains and name != "rounds")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from blip.doctor.finding import Finding
 from blip.doctor.numbers import samples_of_epoch
 from blip.doctor.plan import Plan
-from blip.training.scaling import Prediction, predict
+from blip.doctor.scaling import Prediction, predict
 
 HOUR = 3600.0
 

@@ -15,8 +15,8 @@ from random import Random
 from torch import Tensor
 
 from blip.atomic import atomic_path, write_json, write_text
-from blip.data.inspection import samples_of
 from blip.data.pairs import PairsDataset
+from blip.inspection.contents import samples_of
 from blip.report.comparison import HEADS, WAYS, Comparison, title_of
 from blip.report.comparison_charts import charts, picture
 from blip.report.gallery import inline

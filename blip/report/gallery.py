@@ -10,9 +10,9 @@ from PIL import Image
 
 from blip.data.decode import BadMedia
 from blip.data.images import to_pil
-from blip.data.inspection import samples_of
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
+from blip.inspection.contents import samples_of
 from blip.report.artefacts import Examples
 from blip.report.audit import Audit
 

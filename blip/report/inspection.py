@@ -17,12 +17,12 @@ from PIL import Image, ImageFile
 
 from blip.atomic import atomic_path
 from blip.data.decode import FORMATS, BadMedia, decode, to_rgb
-from blip.data.histogram import Histogram, shown
-from blip.data.inspection import VALIDATION, Inspection, LeftOut, samples_of, spread
 from blip.data.pairs import PairsDataset, Sample
 from blip.data.quarantine import NEAR_DUPLICATE, Quarantined, read_quarantine
 from blip.data.video import middle_frame
 from blip.errors import BlipError
+from blip.inspection.contents import VALIDATION, Inspection, LeftOut, samples_of, spread
+from blip.inspection.histogram import Histogram, shown
 from blip.report.chart import COLOURS
 from blip.report.sheets import Cell, Section, sheet
 

@@ -6,5 +6,4 @@ what is told  telemetry.py, norms.py, flops.py, peak.py, memory.py, progress.py,
 what is kept  checkpoint.py, of owner.py (which run they are of), fragments.py, tensors.py, random_state.py
 what goes bad guard.py (no finite gradient), spikes.py, heartbeat.py, preemption.py, vote.py
 ranks         launch/, from one process to many nodes
-on paper      footprint.py of activations.py (memory), scaling.py of work.py (speed): what `blip doctor` reckons with
 """

@@ -24,13 +24,13 @@ from blip.capfilt.bootstrap import AUDIT_FILE, bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.capfilt.shard import Tally
 from blip.config import CapFilt
-from blip.data.inspection import inspect_dataset
 from blip.data.jobs import Pool
 from blip.data.manifest import write_manifest
 from blip.data.pairs import Caption, PairsDataset
 from blip.data.partial import content_of
-from blip.data.verification import verify
 from blip.errors import BlipError
+from blip.inspection.contents import inspect_dataset
+from blip.inspection.verification import verify
 from blip.model.api import Blip
 from blip.model.checkpoints import ModelCard, save_model
 from blip.model.generation import Decoding

@@ -16,11 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
+from blip.clip import Clip
 from blip.data.pairs import PairsDataset
 from blip.data.sample import Caption
 from blip.model.api import Blip
 from blip.model.checkpoints import ModelCard, save_model
-from blip.model.clip import Clip
 from blip.tasks.gallery import Cosines, encode_pictures, gather
 from blip.tasks.retrieval import by_embeddings, metrics, search
 from tests import tiny

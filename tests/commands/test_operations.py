@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from blip.config import load_settings
-from blip.training.scaling import GPUS
+from blip.doctor.scaling import GPUS
 from tests.flows.toy import git
 
 

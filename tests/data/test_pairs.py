@@ -15,8 +15,8 @@ from blip.data.decode import BadImage
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Question, Sample, excluded_keys
 from blip.data.phash import phash
 from blip.data.quarantine import read_quarantine
-from blip.data.verification import verify
 from blip.errors import BlipError
+from blip.inspection.verification import verify
 
 from .conftest import draw, encoded, sample
 

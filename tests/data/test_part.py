@@ -17,7 +17,7 @@ from blip.data.metadata import METADATA
 from blip.data.pairs import Caption, PairsDataset, Sample
 from blip.data.part import PartWriter, assemble, finished, forget
 from blip.data.quarantine import read_quarantine
-from blip.data.verification import verify
+from blip.inspection.verification import verify
 
 BEYOND_FIVE_DIGITS = [100_000, 9_999, 10_001, 10_000]
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from blip.config import Run
+from blip.doctor.activations import Texts
+from blip.doctor.footprint import footprint
 from blip.doctor.inputs import disk
-from blip.training.activations import Texts
-from blip.training.footprint import footprint
 from tests.training.tiny_run import SETTINGS, make_objective, write_dataset
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from blip.config import Settings, load_settings
-from blip.doctor import Finding
+from blip.doctor.finding import Finding
 from blip.doctor.plan import Devices, make_plan
 from blip.doctor.recipe import examine_others, examine_recipe
 from blip.errors import BadArguments

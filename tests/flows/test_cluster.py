@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from blip.data.pairs import PairsDataset
-from blip.data.verification import verify
+from blip.inspection.verification import verify
 from flows.pipeline import data
 
 

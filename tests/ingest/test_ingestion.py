@@ -17,12 +17,12 @@ from blip.data.decode import MAX_PIXELS, decode
 from blip.data.pairs import PairsDataset, PairsWriter, Question
 from blip.data.quarantine import read_quarantine
 from blip.data.text import Tokenizer, train_tokenizer
-from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest import shards
 from blip.ingest.ingestion import ingest_dataset, plan_of, speed, write_vocabulary
 from blip.ingest.references import References
 from blip.ingest.shares import shares_of
+from blip.inspection.verification import verify
 from tests.data.conftest import draw, encoded, sample
 
 SETTINGS = Ingest(samples_per_shard=8, max_bad_fraction=0.2, datasets={})

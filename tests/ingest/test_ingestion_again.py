@@ -19,9 +19,9 @@ from blip.atomic import flush
 from blip.config import Ingest, Source
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
-from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
+from blip.inspection.verification import verify
 from tests.data.conftest import draw, encoded
 from tests.processes import running, wait_until_stopped
 

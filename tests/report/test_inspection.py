@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageFile
 
-from blip.data.inspection import inspect_dataset
 from blip.data.pairs import Caption, PairsWriter, Sample
+from blip.inspection.contents import inspect_dataset
 from blip.report.inspection import near_duplicates_sheet, quarantine_sheet, write_pictures
 
 COLOURS = {"red": (220, 30, 30), "green": (20, 160, 60), "blue": (30, 30, 220)}

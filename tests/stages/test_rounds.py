@@ -16,7 +16,7 @@ import pytest
 from blip.config import Settings, load_settings
 from blip.config.rounds import last_dataset, last_model, of_last_round
 from blip.data.pairs import PairsDataset
-from blip.data.verification import verify
+from blip.inspection.verification import verify
 from blip.stages import finetune, run_stage
 from blip.stages.register import CANDIDATES
 from blip.tracking.measured import from_json

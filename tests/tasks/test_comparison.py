@@ -6,10 +6,10 @@ import pytest
 import torch
 import transformers
 
+from blip.clip import Clip
 from blip.data.sample import Sample
 from blip.errors import BlipError
 from blip.model.api import Blip
-from blip.model.clip import Clip
 from blip.tasks.classification import evaluate as classify
 from blip.tasks.comparison import How, evaluate
 from blip.tasks.gallery import encode_pictures, gather

@@ -5,8 +5,8 @@ import pytest
 import torch
 import transformers
 
+from blip.clip import Clip
 from blip.model.api import Blip
-from blip.model.clip import Clip
 from blip.tasks.comparison import Answers, Cost, Evaluated, How, evaluate
 from blip.tasks.difference import compare, difference
 from blip.tasks.gallery import Queries

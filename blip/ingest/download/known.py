@@ -20,8 +20,8 @@ from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
 from blip.data.part import INDEX, QUARANTINE, SHARDS
 from blip.data.sample import Sample
-from blip.data.spans import Spans
 from blip.ingest.download.lost import PASSING
+from blip.ingest.download.spans import Spans
 from blip.ingest.download.stream import LONGEST_URL
 from blip.ingest.sources.refused import Refused
 from blip.ingest.sources.urls import Address

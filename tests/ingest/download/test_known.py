@@ -10,7 +10,7 @@ import pytest
 
 from blip.config import Download, load_settings
 from blip.data.pairs import PairsDataset
-from blip.data.verification import verify
+from blip.inspection.verification import verify
 from blip.stages import ingest
 from blip.tracking.runs import StageRun
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from blip.config import Download, Ingest, Source
 from blip.data.pairs import PairsDataset
-from blip.data.verification import verify
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.origins import is_as_made, said_of
+from blip.inspection.verification import verify
 
 from .conftest import Server
 

@@ -13,12 +13,12 @@ import pytest
 
 from blip.config import Download, Ingest, Source, load_settings
 from blip.data.pairs import PairsDataset
-from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest.download.shards import download_jobs
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.shards import ShardJob, write_shard
 from blip.ingest.sources.urls import Address
+from blip.inspection.verification import verify
 from blip.validation import validate
 from tests.processes import running, wait_until_stopped
 

@@ -12,11 +12,11 @@ from blip.config import Ingest, Source
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
 from blip.data.quarantine import read_quarantine
-from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.origins import is_as_made, note_of
 from blip.ingest.remote.ledger import LEDGER
+from blip.inspection.verification import verify
 from tests.ingest.sources.test_webdataset import write_img2dataset
 from tests.processes import running, wait_until
 

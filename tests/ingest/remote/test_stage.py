@@ -7,10 +7,10 @@ import yaml
 
 from blip.config import load_settings
 from blip.data.pairs import PairsDataset
-from blip.data.verification import verify
 from blip.doctor.finding import found
 from blip.doctor.sources import sources
 from blip.errors import BlipError
+from blip.inspection.verification import verify
 from blip.stages import ingest
 
 from .conftest import PER_SHARD, SHARDS, Server

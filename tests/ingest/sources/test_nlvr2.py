@@ -9,11 +9,11 @@ import pytest
 from blip.config import Ingest, Source
 from blip.data.quarantine import read_quarantine
 from blip.data.sample import Question
-from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.references import References
 from blip.ingest.sources.refused import key_of
+from blip.inspection.verification import verify
 from tests.data.conftest import draw, encoded
 
 from .reading import details, items, samples, write

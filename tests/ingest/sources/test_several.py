@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 from blip.cli import app
 from blip.config import Ingest, Source
 from blip.data.pairs import PairsDataset
-from blip.data.verification import verify
 from blip.errors import BadArguments
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.sources import names_of
+from blip.inspection.verification import verify
 from tests.data.conftest import draw, encoded
 
 from .reading import write

@@ -17,11 +17,11 @@ import webdataset
 from blip.config import Ingest, Source
 from blip.data.archive import add_member
 from blip.data.pairs import Caption
-from blip.data.verification import verify
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset
 from blip.ingest.sources import Refused, read
 from blip.ingest.sources.guess import kind_of
+from blip.inspection.verification import verify
 from tests.data.conftest import draw, encoded
 
 from .test_sources import details, items, reasons, samples, texts, write_tar

@@ -6,11 +6,11 @@ The losses are the published ones for less work: an image's keys and values are 
 its wrong text and the decoder; dense layers see no padding; the encoder's last layer computes position 0 alone.
 """
 
+from blip.doctor.activations import Texts
 from blip.model.blip import BlipConfig
 from blip.model.dialogs import CAPTION_TOKENS
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
-from blip.training.activations import Texts
 from blip.training.flops import BACKWARD, vision_flops
 
 

@@ -5,8 +5,8 @@ import torch
 
 from benchmarks.memory import measured, objective_of, reckoned, run_of
 from blip.config import Run
-from blip.training.activations import Texts
-from blip.training.footprint import BUCKET, Footprint, footprint
+from blip.doctor.activations import Texts
+from blip.doctor.footprint import BUCKET, Footprint, footprint
 
 ROW = {"size": "small", "batch": 8, "dtype": "float32", "pixels": 224, "checkpointing": False}
 WEIGHTS = 4 * 69_465_919

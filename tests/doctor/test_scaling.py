@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from blip.training.scaling import ADAM_PASSES, GPUS, REDUCE_PASSES, TWIN_PASSES, Hardware, Work, predict
+from blip.doctor.scaling import ADAM_PASSES, GPUS, REDUCE_PASSES, TWIN_PASSES, Hardware, Work, predict
 
 WORK = Work(flops=2e9, pairs=10, weights=1e8, twin=5e7, collectives=0, gathered=0.0)
 GPU = Hardware("gpu", 1e12, 0.5, bandwidth=1e11, near=1e10, far=1e9, per_node=4, latency=0.0, loader=1e6)

@@ -14,12 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from blip.config import Run
-from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.dialogs import DialogObjective
-from blip.model.objectives import PairObjective
-from blip.model.statements import StatementObjective
-from blip.model.vqa import AnswerObjective
-from blip.training.activations import (
+from blip.doctor.activations import (
     Kept,
     Texts,
     activation_bytes,
@@ -27,6 +22,11 @@ from blip.training.activations import (
     dialog_bytes,
     statement_bytes,
 )
+from blip.model.blip import BlipConfig, BlipNetwork
+from blip.model.dialogs import DialogObjective
+from blip.model.objectives import PairObjective
+from blip.model.statements import StatementObjective
+from blip.model.vqa import AnswerObjective
 from blip.training.groups import parameter_groups, trainable
 
 Objective = PairObjective | AnswerObjective | StatementObjective | DialogObjective

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from blip.data.histogram import Histogram, between, numbers_to
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset, Sample, list_beside
 from blip.data.parquet import read_batches, read_rows
 from blip.data.quarantine import Quarantined, read_quarantine
 from blip.data.text import EVERY_WORD, clean_caption
+from blip.inspection.histogram import Histogram, between, numbers_to
 
 INGEST, CAPFILT, VALIDATION = "ingest", "capfilt", "validation"
 EXAMPLES = 6  # of a reason

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from blip.data.histogram import Histogram, between, numbers_to, shown
+from blip.inspection.histogram import Histogram, between, numbers_to, shown
 
 
 def filled(edges: object, *values: float, unit: str = "px") -> Histogram:

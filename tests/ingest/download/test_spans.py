@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blip.data.spans import Spans
 from blip.errors import BlipError
+from blip.ingest.download.spans import Spans
 
 
 def table(path: Path, *groups: list[str | None], **options: bool) -> Path:

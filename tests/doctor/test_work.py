@@ -10,6 +10,8 @@ from blip.bench.inputs import random_images
 from blip.bench.measure import counted_flops
 from blip.config import Training
 from blip.data.text import SpecialTokens
+from blip.doctor.activations import Texts
+from blip.doctor.work import answer_work, dialog_work, pair_work, statement_work
 from blip.model.batch import PairBatch
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.dialogs import DialogBatch, DialogObjective
@@ -19,8 +21,6 @@ from blip.model.statements import StatementBatch, StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
 from blip.training.accumulation import losses_of_step
-from blip.training.activations import Texts
-from blip.training.work import answer_work, dialog_work, pair_work, statement_work
 
 LENGTH, QUEUE, PAIRS = 12, 400, 2
 CONFIG = BlipConfig(VisionConfig(64, 16, 128, 3, 4), TextConfig(2000, 128, 3, 4, context_width=128), 64)

@@ -7,7 +7,7 @@ Counted are the tensors that autograd saves. A CPU and a GPU save different ones
 CPU, which keeps the weights and copies of keys and values, and fused on a GPU, where in 16 bits texts have no padding
 and look at an image's keys and values without a copy; autocast on a GPU computes LayerNorm in float32, which keeps its
 input in float32 and a copy of its output for each product that reads it. The formulas for a CPU are compared with the
-tensors that are saved there (tests/training/test_activations.py); those for a GPU are read from the same code.
+tensors that are saved there (tests/doctor/test_activations.py); those for a GPU are read from the same code.
 """
 
 from dataclasses import dataclass, replace

@@ -7,11 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blip.data.inspection import inspect_dataset, left_out, samples_of, spread
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Question, Sample
 from blip.errors import BlipError
-
-from .conftest import draw, encoded, sample
+from blip.inspection.contents import inspect_dataset, left_out, samples_of, spread
+from tests.data.conftest import draw, encoded, sample
 
 Make = Callable[..., PairsDataset]
 

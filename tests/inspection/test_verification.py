@@ -16,9 +16,8 @@ from blip.data.archive import add_member, read_members
 from blip.data.jobs import open_pool
 from blip.data.manifest import Shard
 from blip.data.pairs import PairsDataset, PairsWriter
-from blip.data.verification import verify
-
-from .conftest import draw, encoded, sample
+from blip.inspection.verification import verify
+from tests.data.conftest import draw, encoded, sample
 
 Make = Callable[..., PairsDataset]
 

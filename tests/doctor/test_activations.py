@@ -11,6 +11,15 @@ import torch.distributed as dist
 import torch.multiprocessing as processes
 
 from blip.data.text import SpecialTokens
+from blip.doctor.activations import (
+    Machine,
+    Texts,
+    activation_bytes,
+    answer_bytes,
+    dialog_bytes,
+    statement_bytes,
+    vision_bytes,
+)
 from blip.model.batch import PairBatch
 from blip.model.blip import BlipConfig, BlipNetwork
 from blip.model.dialogs import CAPTION_TOKENS, DialogBatch, DialogObjective
@@ -20,15 +29,6 @@ from blip.model.precision import autocast
 from blip.model.statements import StatementBatch, StatementObjective
 from blip.model.text import TextConfig
 from blip.model.vision import VisionConfig
-from blip.training.activations import (
-    Machine,
-    Texts,
-    activation_bytes,
-    answer_bytes,
-    dialog_bytes,
-    statement_bytes,
-    vision_bytes,
-)
 
 TOKENS = SpecialTokens(pad=0, sep=2, decode=3, encode=4)
 LENGTH, QUEUE, RANKS = 14, 500, 2

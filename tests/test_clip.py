@@ -13,8 +13,8 @@ import transformers
 from PIL import Image
 
 import blip
+from blip.clip import Clip
 from blip.errors import BlipError
-from blip.model.clip import Clip
 from tests.tiny_clip import processor_of, save, tokenizer
 
 TEXTS = ["a photo of a cat", "the dog", "it's 2 birds!", "a " * 40, ""]

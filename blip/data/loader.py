@@ -40,8 +40,9 @@ class Batch:
     """B samples with their augmented pictures.
 
     Attributes:
-        images: `uint8 [B, 3, S, S]`, channels last in memory; `blip.data.images.normalise` makes them the network's
-            input, on its device. With partners `[2 * B, 3, S, S]`, the partners last.
+        images: `uint8 [B, 3, S, S]`, channels last in memory; what blip.training.collate makes of the batch
+            normalises them on the network's device, in its `.to(device)`. With partners `[2 * B, 3, S, S]`, the
+            partners last.
         samples: captions and questions; `media` is empty, and `partner` None.
         image_ids: `int64 [B]`, equal for equal keys.
         rng: for choosing among captions or questions; depends on seed, epoch, batch and rank only.

@@ -1,4 +1,8 @@
-"""From a loader's batch to the input of an objective: choose texts for every image, encode, normalise."""
+"""From a loader's batch to the input of an objective: choose texts for every image and encode them.
+
+collate = PairCollate(tokenizer, max_tokens=30)
+losses = objective(collate(batch).to("cpu"))       # `to` normalises the images there
+"""
 
 import re
 from collections.abc import Mapping, Sequence

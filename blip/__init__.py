@@ -5,14 +5,24 @@ model = blip.load("models:/blip-captioning@champion")
 model.caption(["cat.jpg"])
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blip.clip import Clip
     from blip.model.api import Blip
 
-__all__ = ["load", "load_clip"]
+__all__ = ["Blip", "Clip", "load", "load_clip"]
 __version__ = "0.1.0"
+
+_CLASSES = {"Blip": "blip.model.api", "Clip": "blip.clip"}
+
+
+def __getattr__(name: str) -> Any:
+    """The classes of models, imported where they are named first: `import blip` alone takes no time."""
+    if name not in _CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_CLASSES[name]), name)
 
 
 def load(model: str, device: str = "cpu", dtype: str = "float32", compiled: bool = False) -> "Blip":

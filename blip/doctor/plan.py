@@ -21,13 +21,10 @@ from blip.doctor.work import ASKED_WORK, pair_work
 from blip.errors import BadArguments, BlipError
 from blip.machine import usable_cores, usable_memory
 from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.dialogs import DialogObjective
 from blip.model.nlvr import NlvrConfig, NlvrNetwork
-from blip.model.objectives import PairObjective
-from blip.model.statements import StatementObjective
-from blip.model.vqa import AnswerObjective, untie
+from blip.model.vqa import untie
 from blip.stages import STAGES
-from blip.stages.training import Job, Objectives, network_config, objective_config, threads_of, whole_start
+from blip.stages.training import Job, Objectives, network_config, objective_of, threads_of, whole_start
 from blip.training.peak import device_peak
 from blip.training.precision import autocast_dtype
 
@@ -143,13 +140,7 @@ class Plan:
             network = self._network(config)
             if not self.run.optimiser.vision_lr:
                 network.vision.requires_grad_(False)
-            if isinstance(network, NlvrNetwork):
-                return StatementObjective(network)
-            if self.job.task == "questions":
-                return AnswerObjective(network, tokens, self.run.objective.label_smoothing)
-            if self.job.task == "dialogs":
-                return DialogObjective(network)
-            return PairObjective(network, objective_config(self.run.objective), tokens)
+            return objective_of(self.job, network, tokens)
 
     def _network(self, config: BlipConfig) -> BlipNetwork | NlvrNetwork:
         """The task's."""
@@ -169,9 +160,7 @@ class Plan:
         wanted, training = self.run.objective, self.run.training
         config, locked = network_config(self.model, self.vocabulary), not self.run.optimiser.vision_lr
         again, asked = training.activation_checkpointing, wanted.questions_per_image
-        if asking := ASKED_WORK.get(self.job.task):
-            parts = asking(config, self.texts, asked=asked, locked_vision=locked, checkpointing=again)
-        else:
+        if self.job.task == "pairs":
             parts = pair_work(
                 config,
                 self.texts,
@@ -185,6 +174,9 @@ class Plan:
                 abroad=wanted.itm_negatives == "global" and training.ranks > 1,
                 distractors=bool(self.run.distractors),
             )
+        else:
+            asking = ASKED_WORK[self.job.task]
+            parts = asking(config, self.texts, asked=asked, locked_vision=locked, checkpointing=again)
         weights = sum(p.numel() * 4 for p in self.objective.parameters() if p.requires_grad)
         twin = sum(b.numel() * 4 for b in self.objective.buffers() if b.is_floating_point())
         width = config.vision.seen(locked) * config.vision.width * 4

@@ -8,10 +8,11 @@ from blip.config.rounds import last_dataset, last_model, reading
 from blip.errors import BadArguments
 from blip.stages.choosing import train_best
 from blip.stages.scores import Score
-from blip.stages.training import Job
+from blip.stages.training import Job, Task
 from blip.tracking.runs import StageRun
 
-LEARNT = {"vqa": "questions", "nlvr": "statements", "visdial": "dialogs"}  # all others learn from pairs
+# All others learn from pairs
+LEARNT: dict[str, Task] = {"vqa": "questions", "nlvr": "statements", "visdial": "dialogs"}
 
 
 def job(settings: Settings, variant: str | None) -> Job:

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from pydantic import TypeAdapter
@@ -19,7 +19,7 @@ from blip.config.places import DATASETS, RUNS, VALIDATED, VOCABULARY
 from blip.data import kept
 from blip.data.loader import Batch, PairLoader
 from blip.data.pairs import PairsDataset, excluded_keys
-from blip.data.text import Tokenizer
+from blip.data.text import SpecialTokens, Tokenizer
 from blip.digest import file_sha256
 from blip.errors import BlipError
 from blip.model.adapt import adapted
@@ -51,8 +51,11 @@ from blip.training.owner import keep_to_itself
 
 DISTRACTORS = 100_000  # texts of a dataset to draw distractors from
 
-LOSSES = {"questions": "answers", "statements": "statements", "dialogs": "itm"}  # of tasks that have one loss
+# Of tasks that have one loss and ask about pictures
+LOSSES = {"questions": "answers", "statements": "statements", "dialogs": "itm"}
+COLLATES = {"questions": QuestionCollate, "statements": StatementCollate, "dialogs": DialogCollate}
 
+Task = Literal["pairs", "questions", "statements", "dialogs"]
 Value = TypeVar("Value")
 Network = BlipNetwork | NlvrNetwork
 Objectives = PairObjective | AnswerObjective | StatementObjective | DialogObjective
@@ -73,7 +76,7 @@ class Job:
 
     name: str
     run: Run
-    task: str
+    task: Task
     start: Path | None
     target: Path
     prefix: str = ""
@@ -164,7 +167,8 @@ def train_here(job: Job, settings: Settings) -> None:
     if not job.run.optimiser.vision_lr:
         network.vision.requires_grad_(False)  # locked: no gradient, no optimiser state, no twin of its own
     loader = _loader(job, settings, network.config.vision.image_size, rank, world)
-    objective, collate = _objective(job, network, tokenizer, model, settings.seed)
+    objective = objective_of(job, network, tokenizer.special_tokens)
+    collate = _collate(job, tokenizer, model, settings.seed)
     card = ModelCard(
         job.name,
         job.run.objective.prompt,
@@ -204,9 +208,7 @@ def published_flops(job: Job, network: Network, model: Model) -> float:
     """The published work of one picture (or pair of pictures) of the run, in FLOP."""
     objective, locked = job.run.objective, not job.run.optimiser.vision_lr
     tokens, config = model.text.max_tokens, BlipConfig(network.config.vision, network.config.text)
-    if flops := ASKED_FLOPS.get(job.task):
-        parts = flops(config, tokens, asked=objective.questions_per_image, locked_vision=locked)
-    else:
+    if job.task == "pairs":
         parts = pair_flops(
             config,
             tokens,
@@ -217,6 +219,9 @@ def published_flops(job: Job, network: Network, model: Model) -> float:
             locked_vision=locked,
             captions=objective.captions_per_image,
         )
+    else:
+        asked = objective.questions_per_image
+        parts = ASKED_FLOPS[job.task](config, tokens, asked=asked, locked_vision=locked)
     return sum(parts.values())
 
 
@@ -285,9 +290,9 @@ def open_dataset(name: str) -> tuple[PairsDataset, frozenset[str]]:
 
 def _losses(job: Job) -> list[str]:
     """The losses that a job trains by, as `blip.model.parts` names them."""
-    if job.task in LOSSES:
-        return [LOSSES[job.task]]
-    return [name for name in ("itc", "itm", "lm") if getattr(job.run.objective, name)]
+    if job.task == "pairs":
+        return [name for name in ("itc", "itm", "lm") if getattr(job.run.objective, name)]
+    return [LOSSES[job.task]]
 
 
 def _network(job: Job, settings: Settings, model: Model) -> tuple[Network, Tokenizer, tuple[str, ...]]:
@@ -395,20 +400,33 @@ def _loader(job: Job, settings: Settings, image_size: int, rank: int, world: int
     )
 
 
-def _objective(
-    job: Job, network: Network, tokenizer: Tokenizer, model: Model, seed: int
-) -> tuple[Objectives, Callable[[Batch], Any]]:
+def objective_of(job: Job, network: Network, tokens: SpecialTokens) -> Objectives:
+    """What a job's network learns by.
+
+    Raises:
+        BlipError: there is no such task, or the network is not of it.
+    """
     settings = job.run.objective
     if isinstance(network, NlvrNetwork):
-        statements = StatementCollate(tokenizer, model.text.max_tokens, settings.questions_per_image)
-        return StatementObjective(network), statements
-    if job.task == "dialogs":
-        dialogs = DialogCollate(tokenizer, model.text.max_tokens, settings.questions_per_image)
-        return DialogObjective(network), dialogs
-    if job.task == "questions":
-        objective = AnswerObjective(network, tokenizer.special_tokens, settings.label_smoothing)
-        return objective, QuestionCollate(tokenizer, model.text.max_tokens, settings.questions_per_image)
-    collate = PairCollate(
+        if job.task == "statements":
+            return StatementObjective(network)
+    elif job.task == "dialogs":
+        return DialogObjective(network)
+    elif job.task == "questions":
+        return AnswerObjective(network, tokens, settings.label_smoothing)
+    elif job.task == "pairs":
+        return PairObjective(network, objective_config(settings), tokens)
+    raise BlipError(
+        f"{job.name}: a {type(network).__name__} has nothing to learn the task {job.task!r} by; "
+        f"the tasks are {', '.join(get_args(Task))}"
+    )
+
+
+def _collate(job: Job, tokenizer: Tokenizer, model: Model, seed: int) -> Callable[[Batch], Any]:
+    settings = job.run.objective
+    if job.task != "pairs":
+        return COLLATES[job.task](tokenizer, model.text.max_tokens, settings.questions_per_image)
+    return PairCollate(
         tokenizer,
         model.text.max_tokens,
         settings.positives,
@@ -418,7 +436,6 @@ def _objective(
         {**settings.caption_weights},
         _distractors(job.run, seed),
     )
-    return PairObjective(network, objective_config(settings), tokenizer.special_tokens), collate
 
 
 def objective_config(settings: Objective) -> ObjectiveConfig:

@@ -1,13 +1,43 @@
 """What a training stage hands to the ranks that it starts."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from blip.config import load_settings
-from blip.stages.training import Job, read_job, threads_of, write_job
+from blip.errors import BlipError
+from blip.model.nlvr import pre_trained
+from blip.model.objectives import PairObjective
+from blip.stages.training import Job, Task, objective_of, published_flops, read_job, threads_of, write_job
 from blip.training.launch.place import Place
+from tests import tiny
 from tests.stages.conftest import ROOT
+
+TOKENS = tiny.tokenizer().special_tokens
+
+
+def job_of(task: Task) -> Job:
+    return Job("pretrain", load_settings(ROOT / "params.yaml").pretrain, task, None, Path("models/pretrain"))
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_every_task_has_an_objective_of_its_own_and_work(task: Task) -> None:
+    network = pre_trained(tiny.network()) if task == "statements" else tiny.network()
+    learns = objective_of(job_of(task), network, TOKENS)
+    assert isinstance(learns, PairObjective) == (task == "pairs")
+    assert published_flops(job_of(task), network, load_settings(ROOT / "params.yaml").model) > 0
+
+
+def test_a_task_that_nothing_knows_trains_nothing() -> None:
+    wrong = replace(job_of("questions"), task="question")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        BlipError, match="a BlipNetwork has nothing to learn the task 'question' by; the tasks are"
+    ):
+        objective_of(wrong, tiny.network(), TOKENS)
+    with pytest.raises(BlipError, match="a NlvrNetwork has nothing to learn the task 'pairs' by"):
+        objective_of(job_of("pairs"), pre_trained(tiny.network()), TOKENS)
 
 
 @pytest.mark.parametrize("start", [None, Path("models/rounds/2/pretrained")])

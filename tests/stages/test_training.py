@@ -1,20 +1,23 @@
 """What a training stage hands to the ranks that it starts."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 
-from blip.config import load_settings
+from blip.config import Objective, load_settings
 from blip.errors import BlipError
 from blip.model.nlvr import pre_trained
-from blip.model.objectives import PairObjective
+from blip.model.objectives import ObjectiveConfig, PairObjective
 from blip.stages.training import Job, Task, objective_of, published_flops, read_job, threads_of, write_job
 from blip.training.launch.place import Place
 from tests import tiny
 from tests.stages.conftest import ROOT
 
+OF_BATCHES = {  # the settings of an objective that say what goes into a batch
+    *("positives", "captions", "caption_weights", "captions_per_image", "questions_per_image", "prompt"),
+}
 TOKENS = tiny.tokenizer().special_tokens
 
 
@@ -38,6 +41,14 @@ def test_a_task_that_nothing_knows_trains_nothing() -> None:
         objective_of(wrong, tiny.network(), TOKENS)
     with pytest.raises(BlipError, match="a NlvrNetwork has nothing to learn the task 'pairs' by"):
         objective_of(job_of("pairs"), pre_trained(tiny.network()), TOKENS)
+
+
+def test_every_setting_of_an_objective_is_one_of_the_network_or_of_the_batches() -> None:
+    """One that only the settings have would be taken and change nothing."""
+    settings = {n: (field.annotation, field.default) for n, field in Objective.model_fields.items()}
+    types = get_type_hints(ObjectiveConfig)
+    own = {field.name: (types[field.name], field.default) for field in fields(ObjectiveConfig)}
+    assert {name: told for name, told in settings.items() if name not in OF_BATCHES} == own
 
 
 @pytest.mark.parametrize("start", [None, Path("models/rounds/2/pretrained")])

@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from blip.atomic import atomic_path
@@ -24,6 +23,7 @@ from blip.data.manifest import Shard
 from blip.data.pairs import Sample
 from blip.data.text import clean_caption
 from blip.errors import BlipError
+from blip.model.checkpoints import write_weights
 from blip.tasks.batches import batches
 from blip.training.heartbeat import UNHEARD, Heartbeat
 
@@ -52,7 +52,7 @@ def embed_pool(
     found = [made for _, made in sorted(run_jobs(pool, do, jobs), key=lambda one: one[0]) if made]
     names = found[0] if found else {}
     with atomic_path(target) as path:
-        save_file({name: torch.cat([made[name] for made in found]) for name in names}, path)
+        write_weights({name: torch.cat([made[name] for made in found]) for name in names}, path)
 
 
 def embed_shard(job: Embedding, beat: Heartbeat) -> tuple[int, dict[str, Tensor]]:

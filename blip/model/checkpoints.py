@@ -5,7 +5,9 @@ BlipForQuestionAnswering, and one of theirs opens here. This file holds the name
 """
 
 import json
+import os
 import re
+import stat
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +85,7 @@ def save_network(network: BlipNetwork, directory: Path, card: ModelCard, tokens:
 def write_files(directory: Path, state: dict[str, Tensor], config: dict[str, Any]) -> None:
     """Write weights, config.json and the image processor for the size that the configuration has."""
     directory.mkdir(parents=True, exist_ok=True)
-    save_file(state, directory / WEIGHTS, metadata={"format": "pt"})
+    write_weights(state, directory / WEIGHTS, metadata={"format": "pt"})
     processor = _processor_json(config["vision_config"]["image_size"])
     for name, value in (("config.json", config), ("preprocessor_config.json", processor)):
         (directory / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
@@ -115,10 +117,24 @@ def read_files(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return values, read_weights(directory / WEIGHTS)
 
 
+def write_weights(state: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file for whom any new file is for; the library makes its own for this account alone."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    save_file(state, path, metadata=metadata)
+    path.chmod(mode)
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises BlipError if it is none, or one that was cut."""
+    """The tensors of a safetensors file. Raises BlipError if it is none, one that was cut, or that cannot be read."""
     try:
         return load_file(path)
+    except OSError as error:  # of a file that may not be read the library says that there is none
+        if path.exists() and not os.access(path, os.R_OK):
+            raise BlipError(
+                f"{path} cannot be read by this account; whose it is can allow it: chmod a+r {path}"
+            ) from None
+        raise BlipError(f"{path} cannot be read: {error}") from None
     except SafetensorError as error:
         size = path.stat().st_size
         raise BlipError(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from safetensors.torch import save_file
 
 from blip.atomic import atomic_path
 from blip.data.text import Tokenizer
@@ -20,7 +19,7 @@ from blip.digest import file_sha256
 from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.model.blip import BlipNetwork
-from blip.model.checkpoints import WEIGHTS, read_weights, save_model
+from blip.model.checkpoints import WEIGHTS, read_weights, save_model, write_weights
 from blip.model.config_json import ModelCard, read_config
 from blip.model.nlvr import MODEL_TYPE, NlvrNetwork, load_nlvr, save_nlvr
 from blip.model.public import open_public
@@ -130,7 +129,7 @@ def keep_as(directory: Path, dtype: Dtype) -> int:
             raise BlipError(
                 f"{name} has a weight of {largest:.3g}, more than {dtype} can hold; export it in bfloat16"
             )
-    save_file(kept, file, metadata={"format": "pt"})
+    write_weights(kept, file, metadata={"format": "pt"})
     config = json.loads((directory / CONFIG).read_text(encoding="utf-8")) | {"dtype": dtype}
     (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return before - file.stat().st_size

@@ -1,6 +1,11 @@
-"""A model directory that was cut short, or that somebody wrote otherwise, is refused with its file, field and value."""
+"""A model directory that was cut short, or that somebody wrote otherwise, is refused with its file, field and value.
+
+One that was written here is for whom the umask says.
+"""
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +15,7 @@ from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.model.checkpoints import ModelCard, save_model
 from tests import tiny
+from tests.accounts import as_nobody
 
 
 @pytest.fixture
@@ -32,6 +38,29 @@ def test_weights_that_were_cut_are_named(directory: Path, size: int) -> None:
     told = refused(directory)
     assert told.startswith(f"{path} of {path.stat().st_size:,} bytes is truncated or damaged")
     assert told.endswith("; copy it again")
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_all_files_are_for_whom_the_umask_says(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        tiny.save(tmp_path / "model", 1)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "model").iterdir()}
+    assert modes == dict.fromkeys(modes, 0o666 & ~umask)
+
+
+def test_weights_that_this_account_may_not_read_are_named(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (directory / "model.safetensors").chmod(0)
+    monkeypatch.chdir(directory)
+    with as_nobody():
+        told = refused(Path())
+    assert told == (
+        "model.safetensors cannot be read by this account; whose it is can allow it: chmod a+r model.safetensors"
+    )
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "3"])

@@ -77,6 +77,7 @@ def test_half_as_large_it_opens_in_transformers_and_here_with_the_outputs_of_the
     assert ended.code == 0 and f"in {dtype};" in ended.out and "fewer than in float32" in ended.out
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("tiny", "out")]
     assert 0.5 < sizes[1] / sizes[0] < 0.6
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1
     for name in ("BlipForConditionalGeneration", "BlipForImageTextRetrieval", "BlipForQuestionAnswering"):
         opened, info = getattr(transformers, name).from_pretrained(tmp_path / "out", output_loading_info=True)
         assert opened.dtype == getattr(torch, dtype) and not info["missing_keys"]

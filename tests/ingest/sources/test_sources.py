@@ -1,7 +1,5 @@
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ from blip.data.pairs import Question
 from blip.errors import BadArguments, BlipError
 from blip.ingest.sources import Refused
 from blip.ingest.sources.refused import key_of
+from tests.accounts import as_nobody
 
 from .reading import details, items, reasons, samples, texts, write, write_table, write_tar
 
@@ -348,19 +347,6 @@ def test_a_picture_that_is_a_link_to_nothing_is_counted_once(tmp_path: Path, kin
     assert details(found)[0][1].endswith(
         "a cat.jpg is a link to ../.git/annex/a cat.jpg, which is not there; get that, or take the link away"
     )
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Whoever root is not, for whom no rights count."""
-    if os.getuid() != 0:
-        yield
-        return
-    os.setresuid(65_534, 65_534, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
 
 
 def test_a_text_and_a_folder_that_may_not_be_read_cost_themselves(

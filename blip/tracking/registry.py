@@ -267,12 +267,15 @@ def _registered(uri: str) -> Path:
 
 
 def _fetch(client: "MlflowClient", found: "ModelVersion") -> Path:
-    """The MLflow model on this disk: where the local store has it, or downloaded once to .blip/models."""
+    """The MLflow model on this disk: where the local store has it, or downloaded once to .blip/models.
+
+    Outside a project that is a folder of the user's cache.
+    """
     source = client.get_model_version_download_uri(found.name, found.version)
     path = Path(unquote(source.removeprefix("file://")) if source.startswith("file://") else source)
     if path.is_absolute():
         return path
-    kept = store.in_project(store.STATE) / "models"
+    kept = store.state() / "models"
     target = kept / f"{found.name}-{found.version}-{found.tags.get(DIGEST, '')[:12]}"
     with store.locked("models"), _as_default_store():
         from mlflow.artifacts import download_artifacts

@@ -7,6 +7,7 @@ MLflow takes seconds to import, so it is imported when the first client is asked
 """
 
 import errno
+import hashlib
 import logging
 import os
 import sqlite3
@@ -17,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blip.config.dvc_yaml import PIPELINE
 from blip.credentials import shown
 from blip.errors import BlipError
 from blip.lock import lock
@@ -48,7 +50,29 @@ def in_project(path: Path) -> Path:
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or the SQLite database of the project."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{in_project(DATABASE)}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _own()
+
+
+def _own() -> str:
+    return f"sqlite:///{in_project(DATABASE)}"
+
+
+def is_server(uri: str) -> bool:
+    """Whether a server keeps the store, and not a database that is opened here."""
+    return uri.startswith(("http://", "https://"))
+
+
+def state() -> Path:
+    """Where locks and downloads are: .blip of the project.
+
+    Of a store named elsewhere than in a project, or where this account may not write: a folder of the user's cache.
+    """
+    folder, uri = in_project(STATE), tracking_uri()
+    is_ours = in_project(PIPELINE).is_file() or uri == _own()
+    if is_ours and os.access(folder if folder.exists() else folder.parent, os.W_OK):
+        return folder
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "blip" / hashlib.sha256(uri.encode()).hexdigest()[:12]
 
 
 def client() -> "MlflowClient":
@@ -58,7 +82,7 @@ def client() -> "MlflowClient":
         BlipError: the store cannot be reached or opened.
     """
     uri = tracking_uri()
-    with locked("store"):
+    with nullcontext() if is_server(uri) else locked("store"):
         return _client(uri)
 
 
@@ -79,7 +103,7 @@ def _client(uri: str) -> "MlflowClient":
             f"the MLflow store {shown(uri)} cannot be opened: {_what_to_do(error, uri)}"
         ) from error
     _set_journal(uri)
-    if uri == f"sqlite:///{in_project(DATABASE)}":
+    if uri == _own():
         adopt(in_project(DATABASE), in_project(ARTIFACTS))
     return opened
 
@@ -156,8 +180,9 @@ def takes(what: str, way_out: str) -> Iterator[None]:
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold .blip/NAME.lock: one process of this project at a time. A killed holder lets go of it."""
-    in_project(STATE).mkdir(exist_ok=True)
-    with (in_project(STATE) / f"{name}.lock").open("w") as handle:
+    folder = state()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("w") as handle:
         lock(handle, wait=True)
         yield
 

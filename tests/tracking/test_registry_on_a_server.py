@@ -54,3 +54,17 @@ def test_a_champion_is_fetched_once_and_again_when_it_is_another(
     with pytest.raises(BlipError, match=r"blip-vqa version 2 cannot be fetched: "):
         registry.resolve(f"models:/blip-vqa/{second.number}")
     assert [path.name for path in kept.iterdir()] == [found.relative_to(kept).parts[0]]
+
+
+def test_outside_a_project_nothing_is_left_where_one_stands(
+    server: str, project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stage_run("register", load_settings()) as run:
+        first, _ = register(run, make_model(project / "models/vqa", 1.0), 0.70)
+    anywhere, cache = tmp_path_factory.mktemp("anywhere"), tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.chdir(anywhere)
+    found = registry.resolve(f"models:/blip-vqa/{first.number}")
+    assert registry.weights_digest(found) == first.digest
+    assert found.is_relative_to(cache / "blip")
+    assert list(anywhere.iterdir()) == []

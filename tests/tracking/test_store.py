@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from blip.errors import BlipError
 from blip.tracking import store
+from tests.accounts import as_nobody
 
 
 def test_a_store_that_does_not_answer_is_named_without_its_password(tmp_path: Path, monkeypatch) -> None:
@@ -48,3 +50,32 @@ def test_only_on_a_disk_of_its_own_has_the_store_a_write_ahead_log(
     store.client()
     with closing(sqlite3.connect("mlflow.db")) as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == (mode,)
+
+
+def test_locks_and_downloads_are_in_the_cache_of_whom_the_project_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/tmp/mine")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.chdir(folder)
+        Path("dvc.yaml").touch()
+        own = store.state()
+        Path(folder).chmod(0o555)
+        with as_nobody():
+            another = store.state()
+    assert own == Path(folder).resolve() / ".blip"
+    assert another.parent == Path("/var/tmp/mine/blip")
+
+
+def test_only_a_project_or_its_own_store_has_a_folder_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert store.state() == tmp_path / ".blip"
+    for place in ("http://127.0.0.1:1", f"sqlite:///{tmp_path}/shared.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
+        assert store.state().parent == tmp_path / "cache/blip"
+    Path("dvc.yaml").touch()
+    assert store.state() == tmp_path / ".blip"

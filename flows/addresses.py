@@ -32,10 +32,15 @@ def announced() -> dict[str, str]:
 
 def named_prefect() -> str | None:
     """The API that PREFECT_API_URL names. Raises BlipError if that is no address."""
-    api = os.environ.get("PREFECT_API_URL")
+    api = os.environ.get("PREFECT_API_URL") or None
     if api and not api.startswith(("http://", "https://")):
         raise BlipError(f"PREFECT_API_URL={shown(api)} is no address; it is like http://HOST:4200/api")
     return api
+
+
+def page_of(api: str) -> str:
+    """Where the pages of a Prefect server are, without a password."""
+    return shown(api).rstrip("/").removesuffix("/api")
 
 
 def running_prefect() -> str | None:

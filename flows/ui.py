@@ -2,7 +2,8 @@
 
     make ui        # or: python -m flows.ui
 
-Prints where they are and waits; Ctrl-C ends all three. A port in use is passed over for the next free one.
+Prints where they are and waits; Ctrl-C ends all three. A port in use is passed over for the next free one. Servers
+that MLFLOW_TRACKING_URI and PREFECT_API_URL name are shown in the place of its own.
 """
 
 import argparse
@@ -23,9 +24,9 @@ from blip.errors import DONE, FAILED, BlipError
 from blip.lock import hold, is_held, let_go
 from blip.ports import HOST
 from blip.signals import end_by_signals
-from flows.addresses import ANNOUNCED, UP, announced, reserved_port
+from flows.addresses import ANNOUNCED, UP, announced, named_prefect, page_of, reserved_port
 from flows.deploy import let_go_of_lost_runs
-from flows.servers import mlflow_server, prefect_server, started
+from flows.servers import Server, mlflow_server, prefect_server, started
 
 PAGES = (
     (REPORT, "The report of the last run"),
@@ -61,28 +62,36 @@ def main(arguments: list[str] | None = None) -> int:
 def serve(stack: ExitStack) -> None:
     """Start the servers on `stack`, announce them, and return only by an exception."""
     began = time.time()
-    servers = [prefect_server(stack.enter_context(reserved_port("prefect")))]
+    servers: list[Server] = []
     addresses = {"mlflow": shown(os.environ.get("MLFLOW_TRACKING_URI", ""))}
+    if (named := named_prefect()) is None:
+        servers.append(prefect_server(stack.enter_context(reserved_port("prefect"))))
     if not addresses["mlflow"].startswith("http"):
         servers.append(mlflow_server(stack.enter_context(reserved_port("mlflow"))))
     addresses["reports"] = stack.enter_context(report_pages(stack.enter_context(reserved_port("reports"))))
-    print(f"starting {' and '.join(server.name for server in servers)} ...", flush=True)
+    if servers:
+        print(f"starting {' and '.join(server.name for server in servers)} ...", flush=True)
     running = [stack.enter_context(started(server)) for server in servers]
     for server in running:
         server.wait_until_up()
-    announce(stack, addresses | {server.name: server.url for server in servers})
-    let_go_of_lost_runs(servers[0].settings, began)
+    announce(stack, addresses | {server.name: server.url for server in servers}, named)
+    if named is None:
+        let_go_of_lost_runs(servers[0].settings, began)
     while True:
         for server in running:
             server.require_alive()
         time.sleep(1.0)
 
 
-def announce(stack: ExitStack, addresses: dict[str, str]) -> None:
-    """Print where the pages are, and write it down for as long as they are there."""
+def announce(stack: ExitStack, addresses: dict[str, str], named: str | None) -> None:
+    """Print where the pages are, and write it down for as long as they are there.
+
+    Args:
+        named: the API of somebody's Prefect server, which is shown; what is written down is for this project alone.
+    """
     write_json(ANNOUNCED, addresses)
     stack.callback(ANNOUNCED.unlink, missing_ok=True)
-    print(f"  Prefect              {addresses['prefect']}")
+    print(f"  Prefect              {page_of(named) if named else addresses['prefect']}")
     print(f"  MLflow               {addresses['mlflow']}")
     print(f"  report, Data Docs    {addresses['reports']}")
     print("Ctrl-C closes them.", flush=True)

@@ -103,6 +103,31 @@ def test_the_password_of_a_server_is_not_announced(tmp_path: Path, monkeypatch, 
     assert "MLflow               http://***@127.0.0.1:1\n" in capsys.readouterr().out
 
 
+def test_a_prefect_server_that_is_named_is_shown_and_none_is_started(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_API_URL", "http://user:S3cret@127.0.0.1:1/api")
+    monkeypatch.setattr(ui, "started", lambda server: nullcontext(Up(server)))
+
+    with pytest.raises(KeyboardInterrupt), ExitStack() as stack:
+        ui.serve(stack)
+
+    said = capsys.readouterr().out
+    assert "starting mlflow ..." in said
+    assert "Prefect              http://***@127.0.0.1:1\n" in said
+
+
+def test_a_prefect_server_that_was_named_for_the_pages_is_not_taken_for_the_projects_own(
+    tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    hold(UP, "the pages", "serves them")
+    monkeypatch.setattr(addresses, "answers", lambda url: True)
+    with ExitStack() as stack:
+        ui.announce(stack, {"mlflow": "http://a", "reports": "http://b"}, "http://127.0.0.1:4200/api")
+        assert running_prefect() is None
+    let_go(UP)
+
+
 def test_a_database_that_the_stages_write_to_is_the_one_that_is_shown(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     database = f"sqlite:///{tmp_path}/shared.db"

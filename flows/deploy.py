@@ -50,7 +50,7 @@ def main() -> int:
 def let_go_of_lost_runs(settings: Mapping[str, str], before: float) -> None:
     """Free the places in the pool of runs that ended unheard before a moment (seconds since the epoch), and say so.
 
-    `settings` are those of a server of this project alone: what others run cannot be seen from here.
+    `settings` are those of the server; of one that has not the runs of this project alone, none is touched.
     """
     command = [sys.executable, "-m", "flows.lost_runs", POOL, str(before)]
     environment = {**stage_environment(), **settings}

@@ -1,5 +1,6 @@
 """A flow run whose end no server heard of lets go of its place in the pool, once no run is at work here."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,8 +27,12 @@ def left() -> None:
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: str) -> dict[str, FlowRun]:
-    """Runs of a pool that is one at a time: one that seems to run, one that ended; and one of no pool."""
+    """Runs of a pool that is one at a time: one that seems to run, one that ended; and one of no pool.
+
+    The server's home is the .prefect of the current folder.
+    """
     monkeypatch.chdir(tmp_path)
+    Path(".prefect").symlink_to(os.environ["PREFECT_HOME"])
     with get_client(sync_client=True) as client:
         if POOL not in {pool.name for pool in client.read_work_pools()}:
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process", concurrency_limit=1))
@@ -53,6 +58,17 @@ def test_a_run_that_is_at_work_or_about_to_be_is_left(runs: dict[str, FlowRun], 
     with one_run_at_a_time():
         assert end_lost_runs(prefect_api, POOL, datetime.now(UTC) + LATER) == []
     assert end_lost_runs(prefect_api, POOL, datetime.now(UTC) - timedelta(hours=1)) == []
+    assert states(runs) == ["Running", "Completed", "Running"]
+    end_lost_runs(prefect_api, POOL, datetime.now(UTC) + LATER)
+
+
+def test_the_run_of_another_folder_is_left_where_one_home_has_the_runs_of_both(
+    runs: dict[str, FlowRun], prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clone").mkdir()
+    with one_run_at_a_time(), monkeypatch.context() as elsewhere:
+        elsewhere.chdir(tmp_path / "clone")
+        assert end_lost_runs(prefect_api, POOL, datetime.now(UTC) + LATER) == []
     assert states(runs) == ["Running", "Completed", "Running"]
     end_lost_runs(prefect_api, POOL, datetime.now(UTC) + LATER)
 

@@ -96,7 +96,8 @@ def warn_of_another_folder(api: str) -> None:
     if before and Path(before).resolve() != Path.cwd():
         print(
             f"warning: the deployments on this server were those of {before}, and are this folder's now: what is asked "
-            "for runs here; `make deploy` there takes them back, and a server of its own has both",
+            "for runs here, also when the worker that was started there takes it, so end that one; `make deploy` there "
+            "takes them back, and a server of its own has both",
             file=sys.stderr,
         )
 

@@ -2,9 +2,11 @@
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,8 +78,9 @@ def one_run_at_a_time() -> Iterator[None]:
     """Hold the project's lock: two runs at once would build each other's inputs anew.
 
     Raises:
-        BlipError: another run holds it; the message names its process.
+        BlipError: another run holds it, and the message names its process; or the folder is another account's.
     """
+    require_own_folder()
     STATE.mkdir(exist_ok=True)
     with (STATE / "run.lock").open("a+") as handle:
         if not lock(handle, wait=False):
@@ -91,3 +94,34 @@ def one_run_at_a_time() -> Iterator[None]:
         handle.write(str(os.getpid()))
         handle.flush()
         yield
+
+
+def require_own_folder() -> None:
+    """Refuse a folder whose owner could not change, or even read, what this account would write there.
+
+    As a worker that another account has started would. Root's folders are let be, for so is the volume of a cluster,
+    and so is root, who is whom a container knows; and so are disks on which all files have one owner.
+    """
+    owner, account = Path().stat().st_uid, os.getuid()
+    if account == owner or 0 in (account, owner) or _owner_of_what_is_written() == owner:
+        return
+    raise BlipError(
+        f"{Path.cwd()} is {_named(owner)}'s, who could not change what a run of {_named(account)} writes there; run it "
+        f"as {_named(owner)} (of a deployed one: end the worker of {_named(account)}), or in a clone of your own"
+    )
+
+
+def _owner_of_what_is_written() -> int | None:
+    """Of a new file in this folder; None where none can be written."""
+    try:
+        with tempfile.TemporaryFile(dir=".") as made:
+            return os.fstat(made.fileno()).st_uid
+    except OSError:
+        return None
+
+
+def _named(account: int) -> str:
+    try:
+        return pwd.getpwuid(account).pw_name
+    except KeyError:  # as in a container
+        return f"account {account}"

@@ -220,3 +220,4 @@ def test_deploying_from_another_folder_says_whose_place_it_takes(deployed, envir
 
     assert "warning: the deployments" not in again
     assert f"were those of {deployed}, and are this folder's now" in taken
+    assert "the worker that was started there takes it, so end that one" in taken

@@ -1,0 +1,49 @@
+"""Whose folder a run may work in: what it writes there has to be its owner's."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blip.errors import BlipError
+from flows.project import one_run_at_a_time
+from tests.accounts import as_nobody
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has folders of several accounts")
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, in which every account may write."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o777)
+        monkeypatch.chdir(made)
+        yield Path(made)
+
+
+@needs_root
+def test_no_run_writes_into_the_folder_of_another_account(folder: Path) -> None:
+    os.chown(folder, 54_321, 54_321)
+    with as_nobody(), pytest.raises(BlipError) as refused, one_run_at_a_time():
+        pass
+    assert str(refused.value).startswith(
+        f"{folder} is account 54321's, who could not change what a run of nobody writes there; run it as account 54321"
+    )
+    assert list(folder.iterdir()) == []
+
+
+@needs_root
+@pytest.mark.parametrize("owner", [0, 65_534])
+def test_in_a_folder_of_ones_own_or_on_a_volume_of_root_it_runs(folder: Path, owner: int) -> None:
+    os.chown(folder, owner, owner)
+    with as_nobody(), one_run_at_a_time():
+        assert (folder / ".blip/run.lock").exists()
+
+
+@needs_root
+def test_root_runs_anywhere_as_in_a_container(folder: Path) -> None:
+    os.chown(folder, 54_321, 54_321)
+    with one_run_at_a_time():
+        assert (folder / ".blip/run.lock").exists()

@@ -7,8 +7,10 @@ there; one that is keeps its job template, its limit, and that it is paused.
 """
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,10 +43,17 @@ def main() -> int:
         return FAILED
     named = shown(api)
     print(f"deployed to {named}. A worker runs them; start one in this folder:")
-    print(f"  PREFECT_API_URL={named} .venv/bin/prefect worker start --pool {POOL}")
+    print(f"  {temporary_folder()}PREFECT_API_URL={named} .venv/bin/prefect worker start --pool {POOL}")
     print("and ask for a run, from anywhere:")
     print(f"  PREFECT_API_URL={named} .venv/bin/prefect deployment run {DEPLOYED} --watch")
     return 0
+
+
+def temporary_folder() -> str:
+    """What a worker's command begins with where another account's has been here: Prefect's have one folder for all."""
+    shared = Path(tempfile.gettempdir()) / "runner_storage"
+    is_anothers = shared.exists() and not os.access(shared, os.W_OK)
+    return "TMPDIR=$(mktemp -d) " if is_anothers else ""
 
 
 def let_go_of_lost_runs(settings: Mapping[str, str], before: float) -> None:

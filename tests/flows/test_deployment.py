@@ -1,9 +1,11 @@
 """The deployments of infra/prefect.yaml on a real server, run by a real worker: the data phase, to the end."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,7 +18,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 
 from blip.config import load_settings
+from flows.deploy import temporary_folder
 from flows.project import stage_environment
+from tests.accounts import as_nobody
 from tests.flows.toy import ROOT, git
 
 PATIENCE = 900
@@ -149,6 +153,20 @@ def test_deploying_without_a_server_says_how_to_start_one(tmp_path: Path):
 
     assert done.returncode == 1
     assert "no Prefect server runs here; start one with `make ui`" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has folders of several accounts")
+def test_a_worker_has_a_temporary_folder_of_its_own_beside_those_of_other_accounts(monkeypatch):
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        Path(folder).chmod(0o1777)
+        with as_nobody():
+            alone = temporary_folder()
+        Path(folder, "runner_storage").mkdir()
+        with as_nobody():
+            after_another = temporary_folder()
+        assert temporary_folder() == ""
+    assert (alone, after_another) == ("", "TMPDIR=$(mktemp -d) ")
 
 
 class Guarded(BaseHTTPRequestHandler):

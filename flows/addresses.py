@@ -20,8 +20,16 @@ TRIED_PORTS = 20
 
 
 def address(name: str) -> str:
-    """The address of a page, as announced by a running `make ui`, or the one it would prefer."""
-    return announced().get(name, f"http://{HOST}:{PORTS[name]}")
+    """The address of a page: of a server that is named, as announced by a running `make ui`, or as it would prefer."""
+    return _named(name) or announced().get(name, f"http://{HOST}:{PORTS[name]}")
+
+
+def _named(name: str) -> str:
+    """The pages of the server that the environment names for them; "" where it names none."""
+    if name == "prefect":
+        return page_of(named_prefect() or "")
+    named = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return shown(named) if name == "mlflow" and named.startswith("http") else ""
 
 
 def announced() -> dict[str, str]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from blip.config.places import GALLERY, REPORT, REPORTS, SUMMARY
-from flows.addresses import address
+from flows.addresses import address, announced
 from flows.project import settings_in_use
 
 PAGE = REPORT / "index.html"
@@ -130,9 +130,7 @@ def show_results(seconds: float, message: str, with_figures: bool) -> None:
 def publish_results() -> None:
     """The same figures and the way to the report as artifacts of the Prefect run."""
     create_table_artifact(table=rows(), key="results", description=title())
-    create_link_artifact(
-        link=link_to(PAGE), link_text="report of the run (served by `make ui`)", key="report"
-    )
+    publish_page(PAGE, "report of the run", key="report")
     create_markdown_artifact(key="where-to-look", markdown=f"```\n{where_to_look()}\n```")
 
 
@@ -146,16 +144,19 @@ def publish_capfilt() -> None:
         markdown=OUTCOMES.read_text(encoding="utf-8"),
         description=f"What CapFilt kept{which}",
     )
-    create_link_artifact(
-        link=link_to(PICTURES),
-        link_text=f"gallery of CapFilt{which} (served by `make ui`)",
-        key="capfilt-gallery",
-    )
+    publish_page(PICTURES, f"gallery of CapFilt{which}", key="capfilt-gallery")
 
 
-def link_to(page: Path) -> str:
-    """Where `make ui` serves a page of reports/."""
-    return f"{address('reports')}/{page.relative_to(REPORTS)}"
+def publish_page(page: Path, what: str, key: str) -> None:
+    """The way to a page of reports/ as an artifact: a link while `make ui` serves it, else where it lies.
+
+    At the port that it would prefer there may be the report of another folder.
+    """
+    if served := announced().get("reports"):
+        link = f"{served}/{page.relative_to(REPORTS)}"
+        create_link_artifact(link=link, link_text=f"{what} (served by `make ui`)", key=key)
+    else:
+        create_markdown_artifact(markdown=f"{what} (served by `make ui`): `{page.resolve()}`", key=key)
 
 
 def where_to_look() -> str:

@@ -17,7 +17,6 @@ from markupsafe import Markup
 from blip.config import Settings
 from blip.config.graph import STAGES
 from blip.config.places import DATA_DOCS, DATASETS, GALLERY
-from blip.ports import HOST, PORTS
 from blip.report import figures, gallery, graph, provenance
 from blip.report.artefacts import Artefacts, Curve
 from blip.report.audit import Audit
@@ -116,7 +115,6 @@ def render(settings: Settings, found: Artefacts, audit: Audit | None, facts: Run
             models=provenance.models(settings, found, facts),
             licences=[(path, Markup(html), read) for path, html, read in provenance.licence_notes(settings)],
             without_readme=provenance.without_readme(settings),
-            pages={name: f"http://{HOST}:{port}" for name, port in PORTS.items()},
         )
     )
 

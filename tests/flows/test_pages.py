@@ -92,6 +92,16 @@ def test_the_address_is_the_preferred_one_until_another_is_announced(tmp_path: P
     let_go(UP)
 
 
+def test_the_address_of_a_server_that_is_named_is_its_own(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:S3cret@gpu01:5000")
+    monkeypatch.setenv("PREFECT_API_URL", "https://gpu01:4200/api/")
+    named = [address(name) for name in PORTS]
+    assert named == ["https://gpu01:4200", "http://***@gpu01:5000", "http://127.0.0.1:8090"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///shared.db")
+    assert address("mlflow") == "http://127.0.0.1:5000"
+
+
 def test_the_password_of_a_server_is_not_announced(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:S3cret@127.0.0.1:1")

@@ -21,7 +21,6 @@ from prefect.client.schemas.objects import State, TaskRun
 from blip.config import load_settings
 from blip.config.graph import PHASES, STAGES
 from flows import schedule
-from flows.addresses import address
 from flows.graph import up_to
 from flows.pipeline import capfilt, data, end_to_end
 from flows.project import STATE, changed_stages
@@ -200,7 +199,7 @@ def test_what_capfilt_kept_and_the_way_to_its_gallery_are_artifacts_of_the_flow(
     end_to_end(until="filter", return_state=True)
     assert artifacts_of(capfilt(return_state=True)) == {
         "capfilt": (folder / "summary.md").read_text(),
-        "capfilt-gallery": f"[gallery of CapFilt (served by `make ui`)]({address('reports')}/capfilt/index.html)",
+        "capfilt-gallery": f"gallery of CapFilt (served by `make ui`): `{project}/reports/capfilt/index.html`",
     }
 
 

@@ -13,7 +13,19 @@ from rich.console import Console
 
 from blip.atomic import write_text
 from blip.config import WRITTEN, load_settings
-from flows.results import FIGURES, OUTCOMES, publish_capfilt, result_table, rows, title, where_to_look
+from blip.lock import hold, let_go
+from flows.addresses import ANNOUNCED, UP
+from flows.results import (
+    FIGURES,
+    OUTCOMES,
+    PAGE,
+    publish_capfilt,
+    publish_page,
+    result_table,
+    rows,
+    title,
+    where_to_look,
+)
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -126,6 +138,24 @@ def test_an_edit_of_params_yaml_during_a_run_is_nothing_to_its_artifacts(summary
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(artifact_filter=of_capfilt)
     assert "| Source | of this test alone |" in [artifact.data for artifact in found]
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_the_way_to_the_report_is_a_link_only_while_the_pages_are_up(summary):
+    def published() -> str:
+        publish_page(PAGE, "report of this test", key="report-of-this-test")
+        key = ArtifactFilter(key=ArtifactFilterKey(any_=["report-of-this-test"]))
+        with get_client(sync_client=True) as client:
+            found = client.read_artifacts(artifact_filter=key)
+        return str(max(found, key=lambda one: str(one.created)).data)
+
+    page = summary.parents[1] / "reports/pipeline/index.html"
+    assert published() == f"report of this test (served by `make ui`): `{page}`"
+    write_text(ANNOUNCED, json.dumps({"reports": "http://127.0.0.1:8093"}))
+    hold(UP, "the pages", "serves them")
+    served = published()
+    let_go(UP)
+    assert served == "[report of this test (served by `make ui`)](http://127.0.0.1:8093/pipeline/index.html)"
 
 
 def test_the_way_to_the_pages_names_those_that_there_are(tmp_path, monkeypatch):

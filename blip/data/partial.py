@@ -32,6 +32,7 @@ from blip.digest import file_sha256
 from blip.earlier import goes_on
 from blip.errors import BlipError
 from blip.lock import hold, is_held, let_go
+from blip.rereading import read_again
 
 PLAN, RANKS = "plan.json", "ranks.json"
 WAIT = "Wait for it, or end it: the same command then goes on where it was"
@@ -59,7 +60,7 @@ def begin(
         unset: names in the plan of what is as if there were no such setting: an earlier version knew nothing of it.
 
     Raises:
-        BlipError: another process makes it, or nothing can be written beside `target`.
+        BlipError: another process makes it, nothing can be written beside `target`, or what lies there cannot be read.
     """
     directory = _place(target)
     try:
@@ -269,11 +270,20 @@ def _has(directory: Path, name: str, value: Any) -> bool:
 
 
 def _read(path: Path) -> Any:
-    """The value in a file; None if there is none."""
+    """The value in a file; None if there is none.
+
+    Raises:
+        BlipError: it cannot be read, so that nobody knows whose work lies beside it.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json.loads(read_again(lambda: path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
         return None
+    except OSError as error:
+        raise BlipError(
+            f"{path} cannot be read: {error.strerror or error}. All that lies beside it stays as it is; when its disk "
+            "can be read, run the same again, which goes on where it was"
+        ) from error
 
 
 def _as_read(value: Any) -> Any:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -150,6 +151,23 @@ def test_a_plan_without_any_work_leaves_nothing(tmp_path: Path, capsys: pytest.C
     begin(tmp_path / "out", PLAN)
     discard(begin(tmp_path / "out", {"of": "something else"}))
     assert not list(tmp_path.iterdir()) and not capsys.readouterr().err
+
+
+def test_a_plan_that_cannot_be_read_is_waited_for_and_its_work_is_never_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that fails: to read that file of /proc from its beginning gives EIO."""
+    work = begin(tmp_path / "out", PLAN)
+    (work / "part").write_text("days of work")
+    (work / "plan.json").rename(work / "sound")
+    (work / "plan.json").symlink_to("/proc/self/mem")
+    with monkeypatch.context() as patch:
+        patch.setattr("blip.rereading.PAUSES", (0.0,))
+        with pytest.raises(BlipError, match=r"plan.json cannot be read: Input/output error. All .* stays"):
+            begin(tmp_path / "out", PLAN)
+    Timer(0.2, (work / "sound").replace, [work / "plan.json"]).start()
+    assert (begin(tmp_path / "out", PLAN) / "part").read_text() == "days of work"
+    discard(work)
 
 
 def test_what_served_to_make_a_dataset_and_cannot_be_removed_stays_and_that_is_said(

@@ -15,12 +15,14 @@ The note lies beside, for times of files are in it, and a dataset is the same wh
 import json
 import os
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from blip.atomic import take_away, write_json
+from blip.data.passing import patiently
+from blip.rereading import is_its_own
 
 BLIP = Path(__file__).parents[1]
 
@@ -31,11 +33,19 @@ def keep(target: Path, origins: dict[str, Any]) -> None:
 
 
 def is_kept(target: Path, origins: dict[str, Any]) -> bool:
-    """Whether a dataset is there, is what it was when it was finished, and would come out the same."""
+    """Whether a dataset is there, is what it was when it was finished, and would come out the same.
+
+    Raises:
+        BlipError: the disk or the share fails, and nobody knows.
+    """
+    note = _file(target)
     try:
-        noted = json.loads(_file(target).read_text(encoding="utf-8"))
-        return noted == {"origins": digest_of([origins]), "content": _content(target)}
-    except (OSError, ValueError):
+        noted = json.loads(patiently(partial(note.read_text, encoding="utf-8"), note))
+        return noted == {
+            "origins": digest_of([origins]),
+            "content": patiently(partial(_content, target), target),
+        }
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
 
 
@@ -70,11 +80,20 @@ def digest_of(values: Iterable[object]) -> str:
 
 
 def files_of(place: Path) -> Iterator[Path]:
-    """A file itself, or all below a folder; no link to a folder is followed."""
+    """A file itself, or all below a folder; no link to a folder is followed.
+
+    Raises:
+        OSError: the disk or the share fails; a folder that may not be looked into counts as empty.
+    """
     if place.is_file():
         yield place
-    for folder, _, names in os.walk(place):
+    for folder, _, names in os.walk(place, onerror=_see_that_it_may_be_passed_over):
         yield from (path for name in names if (path := Path(folder, name)).is_file())
+
+
+def _see_that_it_may_be_passed_over(error: OSError) -> None:
+    if not is_its_own(error):
+        raise error
 
 
 def _file(target: Path) -> Path:

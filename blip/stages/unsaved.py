@@ -32,6 +32,8 @@ from blip.atomic import atomic_path, flush, take_away, write_json
 from blip.config import Settings
 from blip.config.dvc_yaml import dependencies, outputs
 from blip.data.kept import digest_of, files_of
+from blip.errors import BlipError
+from blip.rereading import read_again
 from blip.tracking.dvc_lock import stages_in, whole_text
 from blip.tracking.lineage import digest, parameters
 from blip.tracking.measured import Scores, as_json, from_json
@@ -52,7 +54,11 @@ class Made(NamedTuple):
 
 
 def forget_saved() -> None:
-    """Remove what DVC has saved since it was kept; other stages may be at work beside this one."""
+    """Remove what DVC has saved since it was kept; other stages may be at work beside this one.
+
+    Raises:
+        BlipError: a note cannot be read, so that nobody knows whether DVC has saved what is there.
+    """
     for folder in FOLDER.glob("[!.]*"):
         noted = _noted(folder)
         if noted is None or noted["saved"] != _saved(ASIDE.sub("", folder.name)):
@@ -80,7 +86,11 @@ class Unsaved:
         return FOLDER / self.stage
 
     def take_up(self) -> Made | None:
-        """Put the outputs in their places again; None where there are none that were made of the same."""
+        """Put the outputs in their places again; None where there are none that were made of the same.
+
+        Raises:
+            BlipError: there are some, and they cannot be read or put there.
+        """
         noted = self._found()
         if noted is None:
             return None
@@ -88,10 +98,16 @@ class Unsaved:
             for number, target in enumerate(outputs(self.stage)):
                 with atomic_path(target) as temporary:
                     _link(self.folder / str(number), temporary)
-        except OSError as error:  # as from a disk to another one
+        except FileNotFoundError as error:
             print(f"warning: what {self.stage} had made cannot be put back: {error}", file=sys.stderr)
             take_away(self.folder)
             return None
+        except OSError as error:  # as on a disk that is full, or from a disk to another one
+            raise BlipError(
+                f"what {self.stage} had made, and DVC had not saved, cannot be put back: {error}. It stays in "
+                f"{self.folder}; make room on its disk, where the outputs must lie too, and run the stage again. Or "
+                "remove that folder: the stage is then done anew"
+            ) from error
         return Made(from_json(noted["scores"], self.stage), noted["trained"], noted.get("work", []))
 
     def _found(self) -> dict[str, Any] | None:
@@ -150,9 +166,15 @@ def _link(source: Path, target: Path) -> None:
 
 def _noted(folder: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((folder / NOTE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json.loads(read_again(lambda: (folder / NOTE).read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    except OSError as error:
+        raise BlipError(
+            f"{folder / NOTE} cannot be read: {error.strerror or error}. What was made stays in {folder}, for DVC may "
+            "not have saved it; when its disk can be read, run the stage again. Or remove that folder: what DVC has "
+            "not saved is then made anew"
+        ) from error
 
 
 def _saved(stage: str) -> str:

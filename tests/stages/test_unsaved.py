@@ -1,5 +1,6 @@
 """A stage that is ended between its work and DVC's noting of it is not done again."""
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 
 from blip import stages
 from blip.config import Settings, load_settings
+from blip.errors import BlipError
 from blip.stages import Stage, run_stage, unsaved
 from blip.tracking import dvc_lock
 from blip.tracking.measured import Measured, from_json
@@ -286,6 +288,39 @@ def test_what_cannot_be_put_back_is_made_again(
     run_stage("bake", settings)
     assert len(baked) == 2 and Path("cake/layers/1").is_file()
     assert "what bake had made cannot be put back" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_not_taken_for_nothing(
+    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that fails: to read that file of /proc from its beginning gives EIO."""
+    first, note = run_stage("bake", settings), unsaved.FOLDER / "bake/made.json"
+    remove_outputs()
+    note.rename("sound")
+    note.symlink_to("/proc/self/mem")
+    monkeypatch.setattr("blip.rereading.PAUSES", (0.0,))
+    with pytest.raises(BlipError, match=r"made.json cannot be read: Input/output error. What was made stays"):
+        run_stage("bake", settings)
+    Path("sound").replace(note)
+    assert run_stage("bake", settings) == first and len(baked) == 1
+
+
+def test_what_cannot_be_put_back_now_stays(
+    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_stage("bake", settings)
+    remove_outputs()
+
+    def full(*paths: object, **how: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unsaved.os, "link", full)
+        with pytest.raises(
+            BlipError, match=r"cannot be put back: .*No space .* stays in .blip/unsaved/bake;"
+        ):
+            run_stage("bake", settings)
+    assert run_stage("bake", settings) == first and len(baked) == 1
 
 
 def test_a_lock_that_dvc_is_writing_is_waited_for(

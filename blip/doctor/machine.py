@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from blip.config import PARAMS, load_settings
+from blip.config.graph import STAGES
 from blip.doctor.finding import GIB, Finding, found
 from blip.doctor.services import tracking
 from blip.doctor.sources import sources
 from blip.errors import BadArguments
 from blip.machine import usable_cores, usable_memory
 from blip.ports import PORTS, is_free
+from blip.tracking.dvc_links import see_that_dvc_takes
 from blip.tracking.dvc_lock import stages_in, whole_text
 
 MEMORY_GIB, DISK_GIB = 4, 5  # what the embedded demo needs, with some to spare
@@ -98,6 +100,7 @@ def _dvc() -> Finding:
     if not Path(".dvc").is_dir():
         return Finding("dvc", "bad", "no .dvc folder here; run from the project's folder")
     stages_in(whole_text())  # it says what is wrong with dvc.lock
+    see_that_dvc_takes(*STAGES)
     version = _said(sys.executable, "-m", "dvc", "--version")
     return Finding("dvc", "good" if version else "bad", version or "does not start; run `make install`")
 

@@ -29,6 +29,7 @@ from blip.data.partial import discard
 from blip.errors import BadArguments
 from blip.stages.seconds import counted
 from blip.stages.unsaved import Made, Unsaved, forget_saved
+from blip.tracking.dvc_links import see_that_dvc_takes
 from blip.tracking.measured import Scores, as_json
 from blip.tracking.runs import StageRun, stage_run
 from blip.training.launch.finding import find_place
@@ -113,7 +114,7 @@ def run_stage(name: str, settings: Settings) -> dict[str, float]:
     Raises:
         BadArguments: there is no such stage, or without DVC it is one that the settings leave out; or Slurm starts one
             without ranks several times.
-        BlipError: what the stage says of its inputs; or another process trains it.
+        BlipError: what the stage says of its inputs; or another process trains it, or DVC would refuse what it makes.
     """
     stage = find_stage(name)
     if is_left_out(name, settings):
@@ -188,6 +189,7 @@ def _made_once(name: str, stage: Stage, settings: Settings, run: StageRun) -> Ma
     """What the stage makes; under DVC, of one that trains or bootstraps, what it made before DVC could save it."""
     by_dvc = os.environ.get("DVC_STAGE", "").rpartition(":")[2] == name and has_stage(name)
     if by_dvc:
+        see_that_dvc_takes(name)
         forget_saved()
     if not (by_dvc and stage.has_ranks):
         return _make(name, stage, settings, run)
@@ -196,8 +198,7 @@ def _made_once(name: str, stage: Stage, settings: Settings, run: StageRun) -> Ma
         print(f"{name}: was done already, and ended before DVC had saved it", flush=True)
         return made
     made = _make(name, stage, settings, run)
-    unsaved.keep(made)
-    return made
+    return made if unsaved.keep(made) else made._replace(trained=[])
 
 
 def _make(name: str, stage: Stage, settings: Settings, run: StageRun) -> Made:

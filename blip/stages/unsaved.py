@@ -10,7 +10,7 @@
 DVC removes the outputs of a stage before it runs it, and counts them as made when it has hashed and stored them: of a
 large dataset minutes after the stage is done. Until a stage starts after that they are kept here too, as hard links,
 which take no room while the outputs stand. What is put aside takes all of its size, so that of each stage one is kept.
-On a file system without such links nothing is kept.
+On a file system without such links, and from a disk to another one, nothing is kept, and the checkpoints stay.
 
     .blip/unsaved/STAGE/made.json    figures, and what it was made of
                         0, 1, ...    the outputs, in dvc.yaml's order
@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 from blip.atomic import atomic_path, flush, take_away, write_json
 from blip.config import Settings
 from blip.config.dvc_yaml import dependencies, outputs
+from blip.config.places import RUNS
 from blip.data.kept import digest_of, files_of
 from blip.errors import BlipError
 from blip.rereading import read_again
@@ -143,8 +144,8 @@ class Unsaved:
         before = noted["made_of"]
         return sorted(name for name in self.origins | before if self.origins.get(name) != before.get(name))
 
-    def keep(self, made: Made) -> None:
-        """Link the outputs, and note the figures with them."""
+    def keep(self, made: Made) -> bool:
+        """Link the outputs, and note the figures with them; False, and it is said, where that cannot be done."""
         try:
             with atomic_path(self.folder) as temporary:
                 temporary.mkdir()
@@ -153,8 +154,17 @@ class Unsaved:
                     _link(target.resolve(), temporary / str(number))
                 note = {"made_of": self.origins, "saved": _saved(self.stage), "trained": made.trained}
                 write_json(temporary / NOTE, note | {"work": made.work, "scores": as_json(made.scores)})
-        except OSError:
+        except OSError as error:
             take_away(self.folder)
+            if made.trained:
+                stays = ", ".join(str(RUNS / name) for name in made.trained)
+                print(
+                    f"warning: what {self.stage} has made cannot be kept for DVC beside its place: {error}. So its "
+                    f"checkpoints stay in {stays}; remove them once DVC has saved the stage",
+                    file=sys.stderr,
+                )
+            return False
+        return True
 
 
 def _link(source: Path, target: Path) -> None:

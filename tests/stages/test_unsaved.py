@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from blip.errors import BlipError
 from blip.stages import Stage, run_stage, unsaved
 from blip.tracking import dvc_lock
 from blip.tracking.measured import Measured, from_json
+from tests.flows.toy import dvc, git
 
 ROOT = Path(__file__).parents[2]
 HOW = Measured(("a digest",), "of data", (("seed", "1"),))
@@ -266,6 +268,44 @@ def test_where_files_cannot_be_linked_the_stage_is_done_all_the_same(
     monkeypatch.setattr(unsaved.os, "link", refused)
     assert run_stage("bake", settings)["weight"] == 2.5
     assert Path("cake/layers/1").is_file() and not any(unsaved.FOLDER.iterdir())
+
+
+def test_where_files_cannot_be_linked_to_another_disk_the_checkpoints_stay(
+    settings: Settings, baked: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory, bake = Path("/dev/shm"), sys.modules["bake"].run
+    if not memory.is_dir() or memory.stat().st_dev == Path.cwd().stat().st_dev:
+        pytest.skip("there is one file system here")
+    checkpoint = Path("runs/bake/step-000005/complete")
+
+    def trained(settings: Settings, run: stages.StageRun, variant: str | None) -> dict[str, float]:
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.touch()
+        run.trained.append("bake")
+        return bake(settings, run, variant)
+
+    monkeypatch.setattr(sys.modules["bake"], "run", trained)
+    with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
+        Path(".blip").symlink_to(elsewhere)
+        run_stage("bake", settings)
+    assert checkpoint.is_file()
+    assert "So its checkpoints stay in runs/bake; remove them once DVC has saved" in capsys.readouterr().err
+
+
+def test_a_stage_whose_outputs_dvc_would_refuse_does_no_work(
+    settings: Settings, baked: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere, spec = tmp_path_factory.mktemp("disk"), yaml.safe_load(Path("dvc.yaml").read_text())
+    spec["stages"]["bake"]["outs"] = ["kitchen/cake"]
+    Path("dvc.yaml").write_text(yaml.safe_dump(spec))
+    Path("kitchen").symlink_to(elsewhere)
+    git(Path(), "init", "--quiet")
+    dvc(Path(), "init")
+    with pytest.raises(
+        BlipError, match=rf"kitchen is a link to {elsewhere}, .*DVC would refuse kitchen/cake"
+    ):
+        run_stage("bake", settings)
+    assert not baked
 
 
 def test_a_stage_that_dvc_has_under_another_name_keeps_nothing(

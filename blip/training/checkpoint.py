@@ -231,10 +231,12 @@ class CheckpointStore:
         raise self._failed(problem) from problem
 
     def _failed(self, error: Exception | None) -> BlipError:
-        return BlipError(
-            f"a checkpoint in {self.directory} could not be written: {error or 'another rank failed'}. The one before "
-            "it is good; make room and run the stage again to continue from there"
-        )
+        if self.latest():
+            way = "The one before it is good; make room and run the stage again to continue from there"
+        else:
+            way = "None is complete yet; make room and run the stage again, which begins at step 0"
+        why = error or "another rank failed"
+        return BlipError(f"a checkpoint in {self.directory} could not be written: {why}. {way}")
 
     def _read(self, read: Callable[[], Value]) -> Value:
         """What every rank reads of the checkpoints; all raise BlipError if one cannot."""

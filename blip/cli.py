@@ -52,7 +52,10 @@ NO_SPACE = (
 MIB = 1 << 20
 INTERRUPTED = 130
 CONTINUING = ("ingest", "capfilt")
-OF_PROJECT = " (`dvc gc -w` drops cached data that nothing here uses; mlruns/ has old runs)"
+OF_PROJECT = (
+    " (`dvc gc -w` drops cached data that nothing here uses; mlruns/ has old runs). Where DVC says then that a file of "
+    "its own is damaged, `blip doctor` says what helps"
+)
 UNKNOWN_TO_DVC = (
     "note: DVC does not know of this, and the next `dvc repro` puts what it makes itself in its place. Once "
     "params.yaml has the recipe and settings and the stages before it are up to date, `dvc commit -f {name}` keeps it"

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from blip.config import WRITTEN, Settings, load_settings, read_written
+from blip.config.cut_short import files_cut_short
 from blip.errors import BlipError
 from blip.lock import lock
 
@@ -51,7 +52,7 @@ def changed_stages() -> frozenset[str]:
     """The stages whose own inputs, parameters or outputs differ from dvc.lock, once it knows the settings.
 
     Raises:
-        BlipError: DVC cannot read the project; the message is DVC's.
+        BlipError: DVC cannot read the project; the message is DVC's, and what to do where a file of its own is cut.
     """
     changed = _told_by_dvc("status", "--json")
     if SETTINGS in json.loads(changed or "{}"):
@@ -69,7 +70,8 @@ def _told_by_dvc(*arguments: str) -> str:
     command = [*DVC, *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, env=stage_environment(), check=False)
     if answer.returncode != 0:
-        raise BlipError(f"dvc cannot read this project:\n{answer.stderr.strip() or answer.stdout.strip()}")
+        said = [answer.stderr.strip() or answer.stdout.strip(), *files_cut_short()]
+        raise BlipError("\n".join(["dvc cannot read this project:", *said]))
     return answer.stdout
 
 

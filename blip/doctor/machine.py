@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from blip.config import PARAMS, load_settings
+from blip.config.cut_short import files_cut_short
 from blip.config.graph import STAGES
 from blip.doctor.finding import GIB, Finding, found
 from blip.doctor.services import tracking
@@ -99,6 +100,8 @@ def _git() -> Finding:
 def _dvc() -> Finding:
     if not Path(".dvc").is_dir():
         return Finding("dvc", "bad", "no .dvc folder here; run from the project's folder")
+    if cut_short := files_cut_short():
+        return Finding("dvc", "bad", ". ".join(cut_short))
     stages_in(whole_text())  # it says what is wrong with dvc.lock
     see_that_dvc_takes(*STAGES)
     version = _said(sys.executable, "-m", "dvc", "--version")

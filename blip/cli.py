@@ -7,13 +7,9 @@ Commands import what they need when they run, so that `--help` answers at once. 
 with a clear message, 2 bad arguments, 75 preempted with a checkpoint saved.
 """
 
-import errno
 import os
-import shutil
 import sys
-import tempfile
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -35,6 +31,7 @@ from blip.commands.options import Changes, Hostfile, Launcher, NodeRank, Recipe
 from blip.commands.output import JsonFlag, show
 from blip.credentials import shown
 from blip.errors import FAILED, BlipError
+from blip.room import lacks_room, no_room
 from blip.spelling import plain
 
 app = typer.Typer(
@@ -45,17 +42,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-NO_SPACE = (
-    "no space left on the device ({where}). Nothing half-written is taken for done: free some space, then the "
-    "same command continues"
-)
-MIB = 1 << 20
 INTERRUPTED = 130
 CONTINUING = ("ingest", "capfilt")
-OF_PROJECT = (
-    " (`dvc gc -w` drops cached data that nothing here uses; mlruns/ has old runs). Where DVC says then that a file of "
-    "its own is damaged, `blip doctor` says what helps"
-)
 UNKNOWN_TO_DVC = (
     "note: DVC does not know of this, and the next `dvc repro` puts what it makes itself in its place. Once "
     "params.yaml has the recipe and settings and the stages before it are up to date, `dvc commit -f {name}` keeps it"
@@ -153,8 +141,8 @@ def main() -> None:
     except BlipError as error:
         fail(str(error), error.exit_code)
     except Exception as error:
-        if is_no_space(error):
-            fail(no_space(error), FAILED)
+        if lacks_room(error):
+            fail(no_room(error), FAILED)
         if isinstance(error, OSError) and error.filename and not isinstance(error, ConnectionError):
             fail(f"{error.filename2 or error.filename}: {error.strerror}", FAILED)
         if (
@@ -179,32 +167,6 @@ def fail(message: str, code: int) -> NoReturn:
     sys.stdout.flush()
     print(f"error: {plain(shown(message))}", file=sys.stderr)
     sys.exit(code)
-
-
-def is_no_space(error: BaseException) -> bool:
-    """Whether the disk is full; libraries in other languages say so only in words."""
-    return getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
-
-
-def no_space(error: Exception) -> str:
-    """Which disk is full: that of the file which the error names, else what is free on those that are written to."""
-    name = getattr(error, "filename", None)
-    written = [Path(argument) for argument in sys.argv[2:] if "/" in argument]
-    places = [Path(os.fsdecode(name))] if name else [Path.cwd(), *written, Path(tempfile.gettempdir())]
-    disks: dict[int, Path] = {}
-    for place in map(there, places):
-        disks.setdefault(place.stat().st_dev, place)
-    free = {device: shutil.disk_usage(place).free for device, place in disks.items()}
-    listed = ", ".join(f"{free[one] / MIB:,.0f} MiB free on the disk of {disks[one]}" for one in disks)
-    said = NO_SPACE.format(where=f"writing {name}; {listed}" if name else listed)
-    fullest = min(free, key=lambda device: free[device])
-    ours = fullest == Path.cwd().stat().st_dev and Path("dvc.yaml").is_file()
-    return said + OF_PROJECT if ours else said
-
-
-def there(path: Path) -> Path:
-    """A path, or of one that is not there the nearest folder above it that is."""
-    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
 
 
 if __name__ == "__main__":

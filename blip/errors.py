@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 
+from blip.room import lacks_room, no_room
+
 DONE, FAILED, BAD_ARGUMENTS, PREEMPTED = 0, 1, 2, 75
 
 
@@ -31,4 +33,9 @@ def exit_code_of(work: Callable[[], object]) -> int:
     except BlipError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except Exception as error:
+        if not lacks_room(error):
+            raise
+        print(f"error: {no_room(error)}", file=sys.stderr)
+        return FAILED
     return DONE

@@ -1,7 +1,5 @@
 """The `blip` command: help, exit codes and messages."""
 
-import errno
-import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -134,38 +132,6 @@ def test_what_ctrl_c_ends_says_whether_it_goes_on(
 
     ended = blip(*arguments)
     assert (ended.code, ended.err) == (130, f"\n{said}\n")
-
-
-def test_a_full_disk_is_named_with_the_way_out(blip, monkeypatch):
-    monkeypatch.setattr(
-        cli, "app", _raises(OSError(errno.ENOSPC, "No space left on device", "models/pretrain"))
-    )
-
-    monkeypatch.chdir(Path(__file__).parents[1])
-
-    ended = blip()
-    assert ended.code == 1
-    assert "no space left on the device (writing models/pretrain; " in ended.err
-    assert "the same command continues (`dvc gc -w` drops" in ended.err
-
-
-def test_a_full_disk_that_is_not_the_projects_is_named_and_not_mended_by_dvc(blip, monkeypatch):
-    monkeypatch.setattr(
-        cli, "app", _raises(OSError(errno.ENOSPC, "No space left on device", "/dev/shm/pairs/x"))
-    )
-    monkeypatch.chdir(Path(__file__).parents[1])
-
-    said = blip().err
-    assert re.search(r"\(writing /dev/shm/pairs/x; [\d,]+ MiB free on the disk of /dev/shm\)", said)
-    assert said.endswith("the same command continues\n")
-
-
-def test_a_full_disk_is_known_by_its_words_too(blip, monkeypatch):
-    monkeypatch.setattr(cli, "app", _raises(RuntimeError("write failed: No space left on device")))
-
-    said = blip("ingest", "photos", "--out", "/dev/shm/pairs").err
-    assert "no space left on the device (" in said
-    assert f"MiB free on the disk of {Path.cwd()}" in said and "MiB free on the disk of /dev/shm" in said
 
 
 def test_an_error_of_mlflow_is_told_without_the_password_in_its_address(blip, monkeypatch):

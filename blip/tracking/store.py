@@ -6,7 +6,6 @@
 MLflow takes seconds to import, so it is imported when the first client is asked for, never at module level.
 """
 
-import errno
 import hashlib
 import logging
 import os
@@ -23,6 +22,7 @@ from blip.credentials import shown
 from blip.errors import BlipError
 from blip.lock import lock
 from blip.machine import network_file_system
+from blip.room import lacks_room
 from blip.tracking.moved import adopt
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def takes(what: str, way_out: str) -> Iterator[None]:
     except Exception as error:
         if type(error).__module__ == "builtins" and not isinstance(error, OSError | ImportError):
             raise
-        if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
+        if isinstance(error, OSError) and (error.filename or lacks_room(error)):
             raise  # of a file here
         place = shown(tracking_uri())
         raise BlipError(

@@ -1,0 +1,131 @@
+"""For lack of room: it is said what is used up, where, and what helps."""
+
+import errno
+import os
+import re
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blip import cli, errors
+from blip.errors import exit_code_of
+from blip.room import lacks_room, no_room
+from blip.tracking import store
+from tests import tiny
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def small_files() -> Callable[[Callable[[], object]], Exception]:
+    """What comes of work that would write a file of over 100 KB."""
+
+    def error_of(work: Callable[[], object]) -> Exception:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        try:
+            work()
+        except Exception as error:
+            return error
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        pytest.fail("it was written")
+
+    return error_of
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def work() -> None:
+        raise error
+
+    return work
+
+
+def error_of(number: int, path: str | None = None) -> OSError:
+    return OSError(number, os.strerror(number), *([path] if path else []))
+
+
+def test_a_full_disk_is_named_with_the_way_out(blip, monkeypatch) -> None:
+    monkeypatch.setattr(cli, "app", raising(error_of(errno.ENOSPC, "models/pretrain")))
+    monkeypatch.chdir(ROOT)
+
+    ended = blip()
+    assert ended.code == 1
+    assert "no space left on the device (writing models/pretrain; " in ended.err
+    assert "the same command continues (`dvc gc -w` drops" in ended.err
+
+
+def test_a_full_disk_that_is_not_the_projects_is_named_and_not_mended_by_dvc(blip, monkeypatch) -> None:
+    monkeypatch.setattr(cli, "app", raising(error_of(errno.ENOSPC, "/dev/shm/pairs/x")))
+    monkeypatch.chdir(ROOT)
+
+    said = blip().err
+    assert re.search(r"\(writing /dev/shm/pairs/x; [\d,]+ MiB free on the disk of /dev/shm\)", said)
+    assert said.endswith("the same command continues\n")
+
+
+def test_a_full_disk_is_known_by_its_words_too(blip, monkeypatch) -> None:
+    monkeypatch.setattr(cli, "app", raising(RuntimeError("write failed: No space left on device")))
+
+    said = blip("ingest", "photos", "--out", "/dev/shm/pairs").err
+    assert "no space left on the device (" in said
+    assert f"MiB free on the disk of {Path.cwd()}" in said and "MiB free on the disk of /dev/shm" in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        error_of(errno.EDQUOT, "/dev/shm/pairs/x"),
+        RuntimeError("I/O error: Disk quota exceeded (os error 122)"),
+    ],
+    ids=["by its number", "by its words"],
+)
+def test_a_quota_is_no_matter_of_what_is_free(blip, monkeypatch, error: Exception) -> None:
+    monkeypatch.setattr(cli, "app", raising(error))
+
+    ended = blip("export", "models/pretrain", "/dev/shm/pairs")
+    assert ended.code == 1
+    assert ended.err.startswith("error: your quota of the disk is used up (")
+    assert "/dev/shm" in ended.err and "MiB" not in ended.err
+    assert "remove files of yours, or have it raised, then the same command continues" in ended.err
+
+
+def test_a_file_over_the_limit_is_said_of_what_python_writes_and_of_what_rust_writes(
+    tmp_path: Path, small_files
+) -> None:
+    for work in (
+        lambda: (tmp_path / "large").write_bytes(bytes(200_000)),
+        lambda: tiny.save(tmp_path / "model", 1),
+    ):
+        error = small_files(work)
+        assert lacks_room(error)
+        assert no_room(error).startswith("a file may not grow any larger (")
+        assert "raise the limit (`ulimit -f`" in no_room(error)
+
+
+def test_of_what_is_copied_the_copy_is_named() -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/source/model", None, "/dev/shm/model")
+    assert "(writing /dev/shm/model; " in no_room(error)
+
+
+def test_other_errors_are_none_of_these() -> None:
+    assert not lacks_room(error_of(errno.EACCES, "x"))
+    assert not lacks_room(ZeroDivisionError("a defect"))
+
+
+def test_a_rank_says_it_without_a_traceback(tmp_path: Path, small_files, capsys) -> None:
+    def train() -> None:
+        raise small_files(lambda: tiny.save(tmp_path / "model", 1))
+
+    assert exit_code_of(train) == errors.FAILED
+    assert capsys.readouterr().err.startswith("error: a file may not grow any larger (")
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        exit_code_of(raising(ZeroDivisionError("a defect")))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_file_here_that_has_no_room_is_not_the_stores_fault(number: int) -> None:
+    with pytest.raises(OSError, match=os.strerror(number)), store.takes("the page", "start it"):
+        raise error_of(number)

@@ -21,6 +21,7 @@ USED_UP = {  # and how to have more of it
         "raise the limit (`ulimit -f`, or that of the file system)",
     ),
 }
+CROWDED = ("no file can be added", "remove files")  # which is told as a full disk
 NO_ROOM = "{said} ({where}). Nothing half-written is taken for done: {way}, then the same command continues"
 OF_PROJECT = (
     " (`dvc gc -w` drops cached data that nothing here uses; mlruns/ has old runs). Where DVC says then that a file of "
@@ -38,17 +39,18 @@ def no_room(error: BaseException) -> str:
     number = _number(error) or errno.ENOSPC
     name = getattr(error, "filename2", None) or getattr(error, "filename", None)
     disks = _disks([Path(os.fsdecode(name))] if name else _written())
-    free = {place: shutil.disk_usage(place).free for place in disks}
-    where = [f"writing {name}"] if name else []
-    if number == errno.ENOSPC:
-        where += [", ".join(f"{free[one] / MIB:,.0f} MiB free on the disk of {one}" for one in disks)]
-    else:  # what is free says nothing of it
-        where += [f"on the disk of {' or '.join(map(str, disks))}"]
     said, way = USED_UP[number]
-    message = NO_ROOM.format(said=said, where="; ".join(where), way=way)
-    fullest = min(disks, key=lambda place: free[place])
+    if number != errno.ENOSPC:  # what is free says nothing of it
+        about = [f"on the disk of {' or '.join(map(str, disks))}"]
+    elif crowded := list(filter(_is_crowded, disks)):
+        disks, (said, way) = crowded, CROWDED
+        about = [f"0 of {os.statvfs(one).f_files:,} inodes free on the disk of {one}" for one in disks]
+    else:
+        about = [f"{_free(one) / MIB:,.0f} MiB free on the disk of {one}" for one in disks]
+    where = f"writing {name}; " if name else ""
+    message = NO_ROOM.format(said=said, where=where + ", ".join(about), way=way)
     known = number == errno.ENOSPC or (number == errno.EDQUOT and len(disks) == 1)
-    return message + OF_PROJECT if known and _has_project(fullest) else message
+    return message + OF_PROJECT if known and _has_project(min(disks, key=_free)) else message
 
 
 def _number(error: BaseException) -> int | None:
@@ -57,6 +59,16 @@ def _number(error: BaseException) -> int | None:
     if number in USED_UP:
         return number
     return next((one for one in USED_UP if os.strerror(one) in str(error)), None)
+
+
+def _free(place: Path) -> int:
+    return shutil.disk_usage(place).free
+
+
+def _is_crowded(place: Path) -> bool:
+    """Whether a disk has bytes free and takes no further file; some have no limit of these, and tell none."""
+    disk = os.statvfs(place)
+    return disk.f_files > 0 and disk.f_favail == 0 and disk.f_bavail > 0
 
 
 def _written() -> list[Path]:

@@ -4,6 +4,9 @@ import errno
 import os
 import re
 import resource
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +106,48 @@ def test_a_file_over_the_limit_is_said_of_what_python_writes_and_of_what_rust_wr
         assert lacks_room(error)
         assert no_room(error).startswith("a file may not grow any larger (")
         assert "raise the limit (`ulimit -f`" in no_room(error)
+
+
+CROWDED = """
+mount -t tmpfs -o size=20m,nr_inodes=4 tmpfs small
+touch small/a small/b small/c
+"$@"
+"""
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0,
+    reason="no mount namespaces here",
+)
+@pytest.mark.parametrize(
+    ("work", "named"), [("Path('small/d').touch()", "writing small/d; "), ("os.mkfifo('small/d')", "")]
+)
+def test_a_disk_that_takes_no_further_file_is_told_from_one_without_a_byte(
+    tmp_path: Path, work: str, named: str
+) -> None:
+    (tmp_path / "small").mkdir()
+    code = f"import os; from pathlib import Path; from blip.errors import exit_code_of; exit_code_of(lambda: {work})"
+    command = [
+        "unshare",
+        "-rm",
+        "bash",
+        "-c",
+        CROWDED,
+        "bash",
+        sys.executable,
+        "-c",
+        code,
+        "out",
+        "small/out",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
+    assert ended.stderr == (
+        f"error: no file can be added ({named}0 of 4 inodes free on the disk of {tmp_path / 'small'}). Nothing "
+        "half-written is taken for done: remove files, then the same command continues\n"
+    )
 
 
 def test_of_what_is_copied_the_copy_is_named() -> None:

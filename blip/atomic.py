@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from blip.errors import BlipError
+from blip.room import room_noted
 
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d+)(?P<old>\.old)?\.tmp")
 UNUSED_SECONDS = 86400.0  # without a change, of what a process of another machine writes
@@ -45,8 +46,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = _beside(target, "")
     _remove(temporary)
     try:
-        yield temporary
-        put_in_place(temporary, target)
+        with room_noted(target, temporary):
+            yield temporary
+            put_in_place(temporary, target)
     finally:
         _remove(temporary)
 

@@ -1,5 +1,8 @@
 """What to say of an error that came for lack of room, as of a full disk: what is used up, where, and the way out.
 
+with room_noted(target, temporary):       # for errors that do not say of which file they are
+    write(temporary)
+
 except Exception as error:
     if lacks_room(error):
         print(no_room(error))
@@ -10,6 +13,8 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MIB = 1 << 20
@@ -22,7 +27,8 @@ USED_UP = {  # and how to have more of it
     ),
 }
 CROWDED = ("no file can be added", "remove files")  # which is told as a full disk
-NO_ROOM = "{said} ({where}). Nothing half-written is taken for done: {way}, then the same command continues"
+SOUND = "Nothing half-written is taken for done"
+NO_ROOM = f"{{said}} ({{what}}{{where}}). {SOUND}: {{way}}, then the same command continues"
 OF_PROJECT = (
     " (`dvc gc -w` drops cached data that nothing here uses; mlruns/ has old runs). Where DVC says then that a file of "
     "its own is damaged, `blip doctor` says what helps"
@@ -35,10 +41,42 @@ def lacks_room(error: BaseException) -> bool:
 
 
 def no_room(error: BaseException) -> str:
-    """What is used up: on the disk of the file which the error names, else on one of those that are written to."""
-    number = _number(error) or errno.ENOSPC
-    name = getattr(error, "filename2", None) or getattr(error, "filename", None)
-    disks = _disks([Path(os.fsdecode(name))] if name else _written())
+    """What is used up: on the disk of the file which is written, or else on one of those that may be written to."""
+    for note in getattr(error, "__notes__", ()):
+        if SOUND in note:
+            return note
+    name = _name(error)
+    what = f"writing {name}; " if name else ""
+    return _message(_number(error) or errno.ENOSPC, what, _disks([name] if name else _written()))
+
+
+@contextmanager
+def room_noted(target: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Note with an error for lack of room that it came of writing `target`; `temporary`: where that is meanwhile.
+
+    It is noted how far that came, and what is free beside it: before it is removed, which makes room.
+    """
+    try:
+        yield
+    except Exception as error:
+        note_room(error, target, temporary or target)
+        raise
+
+
+def note_room(error: Exception, target: Path, temporary: Path) -> None:
+    """Note it with an error that came of writing; of one that is noted, as of a file in it, only where that will be."""
+    number, name = _number(error), _name(error)
+    notes = getattr(error, "__notes__", [])
+    with suppress(OSError):  # of what goes away while it is measured
+        if number and not notes and (name is None or name.is_relative_to(temporary)):
+            size = _size(temporary)
+            came = f", {size / MIB:,.0f} MiB of which were written" if size >= MIB else ""
+            notes = [_message(number, f"writing {target}{came}; ", _disks([target.parent]))]
+    if number and notes:
+        error.__notes__ = [note.replace(str(temporary), str(target)) for note in notes]
+
+
+def _message(number: int, what: str, disks: list[Path]) -> str:
     said, way = USED_UP[number]
     if number != errno.ENOSPC:  # what is free says nothing of it
         about = [f"on the disk of {' or '.join(map(str, disks))}"]
@@ -47,10 +85,19 @@ def no_room(error: BaseException) -> str:
         about = [f"0 of {os.statvfs(one).f_files:,} inodes free on the disk of {one}" for one in disks]
     else:
         about = [f"{_free(one) / MIB:,.0f} MiB free on the disk of {one}" for one in disks]
-    where = f"writing {name}; " if name else ""
-    message = NO_ROOM.format(said=said, where=where + ", ".join(about), way=way)
+    message = NO_ROOM.format(said=said, what=what, where=", ".join(about), way=way)
     known = number == errno.ENOSPC or (number == errno.EDQUOT and len(disks) == 1)
     return message + OF_PROJECT if known and _has_project(min(disks, key=_free)) else message
+
+
+def _name(error: BaseException) -> Path | None:
+    """The file that an error names: of two, as where one is copied, the one that is written."""
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    return Path(os.fsdecode(name)) if name else None
+
+
+def _size(path: Path) -> int:
+    return sum(file.lstat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
 def _number(error: BaseException) -> int | None:

@@ -14,11 +14,15 @@ import pytest
 
 from blip import cli, errors
 from blip.errors import exit_code_of
-from blip.room import lacks_room, no_room
+from blip.room import lacks_room, no_room, room_noted
 from blip.tracking import store
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]
+has_mounts = pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0,
+    reason="no mount namespaces here",
+)
 
 
 @pytest.fixture
@@ -48,6 +52,14 @@ def raising(error: Exception) -> Callable[[], None]:
 
 def error_of(number: int, path: str | None = None) -> OSError:
     return OSError(number, os.strerror(number), *([path] if path else []))
+
+
+def on_small_disk(folder: Path, script: str, *command: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command in a folder where a script mounts `small`, which is there for it alone."""
+    (folder / "small").mkdir()
+    shell = ["unshare", "-rm", "bash", "-c", script, "bash", *command]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(shell, capture_output=True, text=True, check=False, cwd=folder, env=environment)
 
 
 def test_a_full_disk_is_named_with_the_way_out(blip, monkeypatch) -> None:
@@ -115,39 +127,73 @@ touch small/a small/b small/c
 """
 
 
-@pytest.mark.skipif(
-    not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0,
-    reason="no mount namespaces here",
-)
+@has_mounts
 @pytest.mark.parametrize(
     ("work", "named"), [("Path('small/d').touch()", "writing small/d; "), ("os.mkfifo('small/d')", "")]
 )
 def test_a_disk_that_takes_no_further_file_is_told_from_one_without_a_byte(
     tmp_path: Path, work: str, named: str
 ) -> None:
-    (tmp_path / "small").mkdir()
     code = f"import os; from pathlib import Path; from blip.errors import exit_code_of; exit_code_of(lambda: {work})"
-    command = [
-        "unshare",
-        "-rm",
-        "bash",
-        "-c",
-        CROWDED,
-        "bash",
-        sys.executable,
-        "-c",
-        code,
-        "out",
-        "small/out",
-    ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
-    )
+    ended = on_small_disk(tmp_path, CROWDED, sys.executable, "-c", code, "out", "small/out")
     assert ended.stderr == (
         f"error: no file can be added ({named}0 of 4 inodes free on the disk of {tmp_path / 'small'}). Nothing "
         "half-written is taken for done: remove files, then the same command continues\n"
     )
+
+
+FULL = """
+mount -t tmpfs -o size=3m tmpfs small
+"$@"; df --output=avail small >&2
+"""
+WRITES = """
+import sys
+from pathlib import Path
+from blip.atomic import atomic_path
+from blip.errors import exit_code_of
+
+def write():
+    with atomic_path(Path("small/out")) as folder:
+        folder.mkdir()
+        (folder / "card").write_text("text")
+        with atomic_path(folder / "weights") as file, file.open("wb", buffering=0) as handle:
+            while handle.write(bytes(1 << 16)):
+                pass
+
+sys.exit(exit_code_of(write))
+"""
+
+
+@has_mounts
+def test_of_a_full_disk_it_is_said_what_was_written_how_far_and_on_which(tmp_path: Path) -> None:
+    """What was written is gone by then, and no disk is full any more."""
+    ended = on_small_disk(tmp_path, FULL, sys.executable, "-c", WRITES)
+    said, _, left = ended.stderr.splitlines()
+    where = "writing small/out/weights, 3 MiB of which were written; 0 MiB free on the disk of"
+    assert f"no space left on the device ({where} {tmp_path / 'small/out'})." in said
+    assert int(left) > 2900
+
+
+@has_mounts
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_of_a_dataset_that_has_no_room_the_folder_is_named(tmp_path: Path, workers: str) -> None:
+    source = ROOT / "data/sample/human"
+    command = ("ingest", str(source), "--out", "small/out", "--workers", workers)
+    ended = on_small_disk(tmp_path, FULL.replace("3m", "300k"), sys.executable, "-m", "blip", *command)
+    where = f"writing {tmp_path / 'small/.out.partial'}; 0 MiB free on the disk of {tmp_path / 'small'}"
+    assert f"error: no space left on the device ({where})" in ended.stderr
+
+
+def test_of_a_file_over_the_limit_the_model_is_named(tmp_path: Path, small_files) -> None:
+    error = small_files(lambda: tiny.save(tmp_path / "model", 1))
+    assert no_room(error).startswith(f"a file may not grow any larger (writing {tmp_path / 'model'}; ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_another_file_is_not_said_of_the_one_that_is_written(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as raised, room_noted(tmp_path / "model"):
+        raise error_of(errno.ENOSPC, "/dev/shm/cache")
+    assert "(writing /dev/shm/cache; " in no_room(raised.value)
 
 
 def test_of_what_is_copied_the_copy_is_named() -> None:

@@ -38,6 +38,7 @@ from blip.data.parquet import read_column
 from blip.data.sample import PARTNER, Sample, annotations_to_json, plain_key, stable_id
 from blip.digest import file_sha256
 from blip.errors import BlipError
+from blip.room import note_room, room_noted
 
 SHARDS, QUARANTINE, PARTS = "shards", "quarantine", "parts"
 INDEX = "index.parquet"
@@ -82,11 +83,14 @@ class PartWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tar.close()
-        if self._payloads is not None:
-            self._payloads.close()
-        if error is None:
-            self._finish()
+        if isinstance(error, Exception):
+            note_room(error, self._directory, self._directory)
+        with room_noted(self._directory):
+            self._tar.close()
+            if self._payloads is not None:
+                self._payloads.close()
+            if error is None:
+                self._finish()
 
     @property
     def samples(self) -> int:

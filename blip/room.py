@@ -40,6 +40,12 @@ def lacks_room(error: BaseException) -> bool:
     return _number(error) is not None
 
 
+def is_full(path: Path) -> bool:
+    """Whether the disk of a path has no room to speak of, or takes no further file."""
+    place = _there(path)
+    return _free(place) < MIB or _is_crowded(place)
+
+
 def no_room(error: BaseException) -> str:
     """What is used up: on the disk of the file which is written, or else on one of those that may be written to."""
     for note in getattr(error, "__notes__", ()):

@@ -6,6 +6,7 @@
 MLflow takes seconds to import, so it is imported when the first client is asked for, never at module level.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -22,7 +23,7 @@ from blip.credentials import shown
 from blip.errors import BlipError
 from blip.lock import lock
 from blip.machine import network_file_system
-from blip.room import lacks_room
+from blip.room import is_full, lacks_room, no_room
 from blip.tracking.moved import adopt
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ DATABASE = Path("mlflow.db")
 ARTIFACTS = Path("mlruns")
 STATE = Path(".blip")
 OUTDATED = "out-of-date database schema"  # says MLflow of a database that another version of it has made
+NO_ROOM = "database or disk is full"  # says SQLite, and where there is no byte at all, "disk I/O error"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -94,6 +96,8 @@ def _client(uri: str) -> "MlflowClient":
 
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.WARNING)
+    # Tracebacks of what it raises besides
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         _set_journal(uri)  # which no one can take back while it is open
         opened = mlflow.MlflowClient(uri)
@@ -115,6 +119,9 @@ def _what_to_do(error: Exception, uri: str) -> str:
             f"{first_line(error).partition('. ')[0]}; make a copy of the database, then run `mlflow db upgrade "
             f"{shown(uri)}`. If an MLflow newer than this one has made it, install that one"
         )
+    path = uri.removeprefix("sqlite:///")
+    if path != uri and (NO_ROOM in str(error) or is_full(Path(path))):
+        return no_room(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path))
     return f"{first_line(error)}; start its server, point MLFLOW_TRACKING_URI elsewhere, or unset it to use ./mlflow.db"
 
 

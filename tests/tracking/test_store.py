@@ -1,5 +1,7 @@
 """The store says why it cannot be opened, and no password."""
 
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -37,6 +39,56 @@ def test_of_a_database_of_another_mlflow_it_is_said_how_it_is_brought_up_to_date
     assert f"the MLflow store {place} cannot be opened: Detected out-of-date database schema (found" in said
     assert f"make a copy of the database, then run `mlflow db upgrade {place}`. If an MLflow newer" in said
     assert "MLFLOW_TRACKING_URI" not in said.splitlines()[-1]
+
+
+SMALL = """
+mkdir small && mount -t tmpfs -o size=2m tmpfs small && cp mlflow.db small && cd small
+test -z "$FULL" || cat /dev/zero > filler 2> /dev/null
+"$@"
+"""
+FILLS = """
+import subprocess
+from blip.tracking import store
+client = store.client()
+run = client.create_run(store.experiment(client, "blip")).info.run_id
+subprocess.run("cat /dev/zero > filler", shell=True, stderr=subprocess.DEVNULL)
+try:
+    for number in range(1000):
+        client.log_param(run, f"parameter{number}", "text" * 100)
+except Exception as error:
+    print(store.first_line(error))
+"""
+
+
+def on_small_disk(code: str, full: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run code beside a copy of the store on a disk of 2 MiB, if need be a full one."""
+    command = ["unshare", "-rm", "bash", "-c", SMALL, "bash", sys.executable, "-c", code]
+    environment = os.environ | {"FULL": full, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+has_mounts = pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0,
+    reason="no mount namespaces here",
+)
+
+
+@has_mounts
+def test_a_store_that_no_disk_space_is_left_for_is_not_said_to_want_a_server(project: Path) -> None:
+    code = "from blip.tracking import store; from blip.errors import exit_code_of; exit_code_of(store.client)"
+    said = on_small_disk(code, full="yes").stderr
+    place = project.resolve() / "small"
+    assert (
+        f"mlflow.db cannot be opened: no space left on the device (writing {place / 'mlflow.db'}; 0 MiB"
+        in said
+    )
+    assert "free some space" in said and "MLFLOW_TRACKING_URI" not in said
+
+
+@has_mounts
+def test_what_a_store_does_not_take_is_raised_and_not_printed_besides(project: Path) -> None:
+    ended = on_small_disk(FILLS)
+    assert (ended.stdout, ended.stderr) == ("(sqlite3.OperationalError) database or disk is full\n", "")
 
 
 @pytest.mark.parametrize("before", ["delete", "wal"])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,9 @@ from blip.config import Source, Validate, load_settings
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Question, Sample, excluded_keys
 from blip.errors import BlipError
 from blip.validation import Verdict, validate, write_validated
-from blip.validation.facts import facts
+from blip.validation.checkpoint import Checks
+from blip.validation.facts import facts, with_copies
+from blip.validation.rules import rules, set_aside_by
 from tests.data.conftest import draw, encoded, sample
 
 THRESHOLDS: Validate = load_settings(Path(__file__).parents[1] / "params.yaml").validate_
@@ -288,6 +291,48 @@ def test_copies_of_a_file_are_set_aside_and_many_of_them_stop(check: Check) -> N
     assert problem.startswith(
         "max_duplicate_share: at most 5% of the files came before; observed 2 of 22 samples"
     )
+
+
+@pytest.mark.parametrize(
+    ("media", "extension", "found"),
+    [
+        (sample(50).media, "png", ("max_duplicate_share", "the same file as key-00050")),
+        (encoded(draw(50), "jpg", quality=80), "jpg", ("max_near_duplicate_share", "looks like key-00050")),
+    ],
+)
+def test_of_copies_the_first_is_left_that_no_other_rule_sets_aside(
+    check: Check, media: bytes, extension: str, found: tuple[str, str]
+) -> None:
+    texts = {30: "芝生の上の犬", 50: "a dog on grass", 51: "a dog again", 52: "犬"}
+    copies = [captioned(number, text) for number, text in texts.items()]
+    copies = [one if "00050" in one.key else replace(one, media=media, extension=extension) for one in copies]
+    verdict = check([*good(20), *copies], near_duplicates="set_aside", max_duplicate_share=1.0)
+    assert {key for key, _ in verdict.set_aside} == {"key-00030", "key-00051", "key-00052"}
+    told = [(finding.rule.name, dict(finding.set_aside).get("key-00051")) for finding in verdict.findings]
+    assert found in told
+
+
+def test_what_a_rule_sets_aside_is_what_great_expectations_finds(
+    dataset: Callable[..., PairsDataset], tmp_path: Path
+) -> None:
+    odd = [
+        replace(captioned(50, "a sliver"), media=encoded(draw(50, 200, 40)), width=200, height=40),
+        captioned(51, "word " * 31),
+        captioned(52, "собака"),
+        captioned(53, "a dog\x00 on grass", "2015"),
+        sample(54, captions=()),
+        *[captioned(60 + n, "Add to cart") for n in range(11)],
+    ]
+    pairs = dataset(
+        [replace(one, captions=tuple(replace(c, origin="web") for c in one.captions)) for one in odd]
+    )
+    wanted = [rule for rule in rules("pairs", WEB, THRESHOLDS, len(odd), []) if rule.sets_aside]
+    found = facts(pairs)
+    outcomes, _ = Checks().run(
+        "pairs", with_copies(found, set_aside_by(wanted, found.frame), 4).frame, wanted
+    )
+    by_them = {row for outcome in outcomes for row in outcome.rows.tolist()}
+    assert set(np.flatnonzero(set_aside_by(wanted, found.frame)).tolist()) == by_them
 
 
 def test_a_threshold_below_a_percent_is_said_as_it_is(check: Check) -> None:

@@ -23,10 +23,10 @@ from blip.data.pairs import PairsDataset
 from blip.errors import BlipError
 from blip.ingest.shares import shares_of
 from blip.validation.checkpoint import Checks
-from blip.validation.facts import facts, picture_hashes
+from blip.validation.facts import facts, picture_hashes, with_copies
 from blip.validation.findings import Finding, describe
 from blip.validation.pages import Page, write_pages
-from blip.validation.rules import rules
+from blip.validation.rules import rules, set_aside_by
 
 __all__ = ["Verdict", "validate", "write_validated"]
 
@@ -100,9 +100,10 @@ def validate(
     for name, (dataset, source) in datasets.items():
         kept_from = [evaluation[other] for other in source.kept_from(evaluation)]
         others = np.concatenate(kept_from) if kept_from else None
-        found = facts(dataset, others, near_bits)
+        found = facts(dataset, others)
         asks = bool(found.frame["questions"].sum() > 0 and found.frame["captions"].sum() == 0)
         wanted = rules(name, source, settings, len(dataset), shares_of(dataset, source.kind), asks)
+        found = with_copies(found, set_aside_by(wanted, found.frame), near_bits)
         outcomes, result = checks.run(name, found.frame, wanted)
         findings = describe(outcomes, found, dataset)
         share = settings.max_excluded_share

@@ -1,7 +1,8 @@
 """What validation looks at: one row of numbers a sample, drawn from metadata.parquet batch by batch.
 
-    found = facts(dataset, others=evaluation_digests, near_bits=4)
+    found = facts(dataset, others=evaluation_digests)
     found.frame                               # pandas, about 80 bytes a sample, no text in it
+    found = with_copies(found, lost, near_bits=4)    # lost: which rows other rules set aside
     keys_of(dataset, np.array([12]))          # {12: "key-00012"}
     captions_of(dataset, np.array([12]))      # {12: "its first caption"}
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,29 +74,30 @@ class Facts:
             letter_share (of the characters but spaces), non_ascii_share and control_characters (of the
             caption that has most letters, least others); caption_repeats (samples whose first caption has the same
             CAPTION_WORDS first words); missing_facts (how many of size, digest, hash and origin); and, as 1 or 0,
-            key_missing, key_repeated, duplicate (the same file came before), near_duplicate (one that looks alike did)
-            and in_evaluation (`others` has the same file). A pair came before where its left picture did beside
-            the same right one; that is not known of datasets made before the right one's digest was noted.
-        like: for the columns duplicate and near_duplicate (if looked for) the row of the picture before, or -1.
+            key_missing, key_repeated and in_evaluation (`others` has the same file); once `with_copies` has looked
+            for them, duplicate (the same file came before) and near_duplicate (one that looks alike did). A pair
+            came before where its left picture did beside the same right one; that is not known of datasets made
+            before the right one's digest was noted.
+        files: hashes by which pictures (of pairs, both) are the same file; none once copies have been looked for.
+        looks: hashes by which they look alike, the same.
         cut: samples with a caption that is longer than the CAPTION_WORDS that are read of it.
         alike: first captions that differ from another only behind these.
+        like: for the columns duplicate and near_duplicate (if looked for) the row of the picture before, or -1.
     """
 
     frame: pd.DataFrame
-    like: dict[str, NDArray[np.int64]]
+    files: NDArray[np.uint64]
+    looks: NDArray[np.uint64]
     cut: int
     alike: int
+    like: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
-def facts(
-    dataset: PairsDataset, others: NDArray[np.uint64] | None = None, near_bits: int | None = None
-) -> Facts:
+def facts(dataset: PairsDataset, others: NDArray[np.uint64] | None = None) -> Facts:
     """Read the facts of every sample of a dataset.
 
     Args:
         others: `picture_hashes` of the datasets that this one must not share a picture with.
-        near_bits: of the 64 bits of two perceptual hashes, how many differ at most where pictures look alike;
-            None to look for no such pictures.
     """
     import pandas as pd
 
@@ -112,16 +114,40 @@ def facts(
     )
     pictures, partners = hashes.pop("picture"), hashes.pop("partner")
     columns["in_evaluation"] = np.isin(pictures, [] if others is None else others).astype(np.int8)
-    like = {"duplicate": earlier(np.bitwise_xor(pictures, partners), 0)}
-    if near_bits is not None:
-        looks = np.bitwise_xor(hashes.pop("phash"), partners)  # of one partner, as far apart as without it
-        near = earlier(looks, near_bits)
-        like["near_duplicate"] = np.where(like["duplicate"] < 0, near, -1)
-    columns |= {name: (rows >= 0).astype(np.int8) for name, rows in like.items()}
+    files = np.bitwise_xor(pictures, partners)
+    looks = np.bitwise_xor(hashes.pop("phash"), partners)  # of one partner, as far apart as without it
     frame = pd.DataFrame(columns, copy=False)
     frame["origin"] = pd.Categorical.from_codes(origins.codes, list(origins.names))
     cut = int((columns["longest_caption"] > CAPTION_WORDS).sum())
-    return Facts(frame, like, cut, len(np.unique(whole)) - len(np.unique(text)))
+    return Facts(frame, files, looks, cut, len(np.unique(whole)) - len(np.unique(text)))
+
+
+def with_copies(found: Facts, lost: NDArray[np.bool_], near_bits: int | None = None) -> Facts:
+    """The facts with the copies among the pictures, of which the first that is not lost counts as the one before.
+
+    So of copies one is left, whichever of them another rule sets aside.
+
+    Args:
+        lost: whether a sample is set aside by another rule.
+        near_bits: of the 64 bits of two perceptual hashes, how many differ at most where pictures look alike;
+            None to look for no such pictures.
+    """
+    like = {"duplicate": _earlier(found.files, 0, lost)}
+    if near_bits is not None:
+        near = _earlier(found.looks, near_bits, lost)
+        like["near_duplicate"] = np.where(like["duplicate"] < 0, near, -1)
+    copies = {name: (rows >= 0).astype(np.int8) for name, rows in like.items()}
+    none = np.empty(0, np.uint64)
+    return replace(found, frame=found.frame.assign(**copies), files=none, looks=none, like=like)
+
+
+def _earlier(hashes: NDArray[np.uint64], bits: int, lost: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """As `earlier`, were those that are lost behind all others."""
+    order = np.concatenate([np.flatnonzero(~lost), np.flatnonzero(lost)])
+    before = earlier(hashes[order], bits)
+    found = np.empty_like(before)
+    found[order] = np.where(before < 0, -1, order[before])
+    return found
 
 
 def picture_hashes(dataset: PairsDataset) -> NDArray[np.uint64]:

@@ -9,12 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from blip.config import Source, Validate
 from blip.data.text import CAPTION_WORDS
 from blip.ingest.shares import Share
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+COPIES = frozenset({"duplicate", "near_duplicate"})  # columns that are known when all other rules are
 REPEATS_FLOOR = 10  # a caption that so few samples share is no boilerplate, however small the dataset
 
 
@@ -40,6 +47,28 @@ class Rule:
     sets_aside: bool = False
     way_out: str = ""
     observed: str = ""
+
+    def broken_in(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Which rows of facts break it; numbers that are not known break none."""
+        values, wanted = frame[self.arguments["column"]], self.arguments
+        if "value_set" in wanted:
+            return ~values.isin(wanted["value_set"]).to_numpy()
+        low, high = wanted.get("min_value"), wanted.get("max_value")
+        broken = np.zeros(len(frame), np.bool_)
+        if low is not None:
+            broken |= (values < low).to_numpy()
+        if high is not None:
+            broken |= (values > high).to_numpy()
+        return broken
+
+
+def set_aside_by(rules: Sequence[Rule], frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which rows are set aside by rules that need no other row's picture."""
+    lost = np.zeros(len(frame), np.bool_)
+    for rule in rules:
+        if rule.sets_aside and rule.arguments["column"] not in COPIES:
+            lost |= rule.broken_in(frame)
+    return lost
 
 
 def rules(

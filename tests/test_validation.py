@@ -271,6 +271,22 @@ def test_boilerplate_is_set_aside_on_the_web_only(check: Check) -> None:
     assert check([*good(60), *[captioned(70 + n, "cat") for n in range(11)]]).excluded == 0
 
 
+def test_boilerplate_beside_a_caption_of_its_own_loses_no_sample(check: Check) -> None:
+    def beside(*texts: str) -> list[Sample]:
+        found = [
+            captioned(70 + n, *[text.format(f"the {n}th dog") for text in texts], origin="web")
+            for n in range(12)
+        ]
+        return [*good(60, origin="web"), *found]
+
+    assert check(beside("click here to enlarge", "{}"), WEB).excluded == 0
+    assert check(beside("{}", "click here to enlarge"), WEB).excluded == 0
+    twice = check(beside("click here to enlarge", "buy cheap wallpapers here"), WEB)
+    assert (twice.excluded, {rule for _, rule in twice.set_aside}) == (12, {"max_caption_repeats"})
+    once_each = [captioned(70 + n, *["Add to cart"] * 3, origin="web") for n in range(10)]
+    assert check([*good(60, origin="web"), *once_each], WEB).excluded == 0
+
+
 def test_captions_that_are_cut_are_counted_and_those_that_become_equal_by_it(check: Check) -> None:
     opening = "word " * 30
     long = [captioned(70 + n, f"{opening} and {n}", origin="web") for n in range(12)]

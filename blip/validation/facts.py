@@ -55,8 +55,6 @@ _HASHES = {
     "picture": np.uint64,
     "partner": np.uint64,
     "phash": np.uint64,
-    "text": np.int64,
-    "whole": np.int64,
 }
 
 _NO_LETTER = re.compile(r"[\W\d_]+")
@@ -72,16 +70,16 @@ class Facts:
             the sample's); captions, questions and texts, which are
             both (counts); shortest_caption and longest_caption (words);
             letter_share (of the characters but spaces), non_ascii_share and control_characters (of the
-            caption that has most letters, least others); caption_repeats (samples whose first caption has the same
-            CAPTION_WORDS first words); missing_facts (how many of size, digest, hash and origin); and, as 1 or 0,
-            key_missing, key_repeated and in_evaluation (`others` has the same file); once `with_copies` has looked
-            for them, duplicate (the same file came before) and near_duplicate (one that looks alike did). A pair
-            came before where its left picture did beside the same right one; that is not known of datasets made
-            before the right one's digest was noted.
+            caption that has most letters, least others); caption_repeats (samples that have a caption of the same
+            CAPTION_WORDS first words, of the caption that fewest have); missing_facts (how many of size, digest,
+            hash and origin); and, as 1 or 0, key_missing, key_repeated and in_evaluation (`others` has the same
+            file); once `with_copies` has looked for them, duplicate (the same file came before) and near_duplicate
+            (one that looks alike did). A pair came before where its left picture did beside the same right one;
+            that is not known of datasets made before the right one's digest was noted.
         files: hashes by which pictures (of pairs, both) are the same file; none once copies have been looked for.
         looks: hashes by which they look alike, the same.
         cut: samples with a caption that is longer than the CAPTION_WORDS that are read of it.
-        alike: first captions that differ from another only behind these.
+        alike: captions that differ from another only behind these.
         like: for the columns duplicate and near_duplicate (if looked for) the row of the picture before, or -1.
     """
 
@@ -101,14 +99,12 @@ def facts(dataset: PairsDataset, others: NDArray[np.uint64] | None = None) -> Fa
     """
     import pandas as pd
 
-    columns, hashes, origins = _read(dataset)
+    columns, hashes, texts, origins = _read(dataset)
     short = np.minimum(columns["width"], columns["height"])
     long = np.maximum(columns["width"], columns["height"])
     columns["short_side"], columns["aspect_ratio"] = short, np.round(long / np.maximum(short, 1), 2)
     columns["texts"] = columns["captions"] + columns["questions"]
-    text, whole = hashes.pop("text"), hashes.pop("whole")
-    repeats = _times(text).astype(np.float32)
-    columns["caption_repeats"] = np.where(columns["captions"] > 0, repeats, np.float32(np.nan))
+    columns["caption_repeats"] = _fewest_times(texts)
     columns["key_repeated"] = ((_times(hashes.pop("key")) > 1) & (columns["key_missing"] == 0)).astype(
         np.int8
     )
@@ -119,7 +115,8 @@ def facts(dataset: PairsDataset, others: NDArray[np.uint64] | None = None) -> Fa
     frame = pd.DataFrame(columns, copy=False)
     frame["origin"] = pd.Categorical.from_codes(origins.codes, list(origins.names))
     cut = int((columns["longest_caption"] > CAPTION_WORDS).sum())
-    return Facts(frame, files, looks, cut, len(np.unique(whole)) - len(np.unique(text)))
+    alike = len(np.unique(texts.whole)) - len(np.unique(texts.read))
+    return Facts(frame, files, looks, cut, alike)
 
 
 def with_copies(found: Facts, lost: NDArray[np.bool_], near_bits: int | None = None) -> Facts:
@@ -194,30 +191,53 @@ class _Origins:
         ]
 
 
-def _read(dataset: PairsDataset) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], _Origins]:
+@dataclass(frozen=True)
+class _Texts:
+    """Hashes of all captions, those of a sample once each and side by side.
+
+    Attributes:
+        counts: how many different ones each sample has.
+        read: of their CAPTION_WORDS first words.
+        whole: of all their words, of which a sample may have more.
+    """
+
+    counts: NDArray[np.int32]
+    read: NDArray[np.int64]
+    whole: NDArray[np.int64]
+
+
+def _read(dataset: PairsDataset) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], _Texts, _Origins]:
     with pq.ParquetFile(dataset.path / METADATA) as file:
         rows = file.metadata.num_rows
     arrays = {name: np.empty(rows, kind) for name, kind in (_FACTS | _HASHES).items()}
     origins = _Origins(rows)
+    counts, read, whole = np.empty(rows, np.int32), [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     start = 0
     for batch in read_batches(dataset.path / METADATA, COLUMNS, optional=[PARTNER_SHA256]):
         columns = batch.to_pydict()
         stop = start + len(batch)
-        for name, values in _rows(columns).items():
+        texts = [[caption["text"] or "" for caption in captions or ()] for captions in columns["captions"]]
+        words = [[clean_caption(text, EVERY_WORD).split() for text in row] for row in texts]
+        for name, values in _rows(columns, texts, words).items():
             arrays[name][start:stop] = values
+        read_of = [{stable_id(" ".join(text[:CAPTION_WORDS])) for text in row} for row in words]
+        counts[start:stop] = [len(row) for row in read_of]
+        read.append(np.array([each for row in read_of for each in row], np.int64))
+        whole.append(np.array([stable_id(" ".join(text)) for row in words for text in row], np.int64))
         origins.put(start, [_origin(*of) for of in zip(columns["origin"], columns["captions"], strict=True)])
         start = stop
-    return {name: arrays[name] for name in _FACTS}, {name: arrays[name] for name in _HASHES}, origins
+    told = _Texts(counts, np.concatenate(read), np.concatenate(whole))
+    return {name: arrays[name] for name in _FACTS}, {name: arrays[name] for name in _HASHES}, told, origins
 
 
 def _batches(dataset: PairsDataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
     return read_batches(dataset.path / METADATA, columns)
 
 
-def _rows(columns: dict[str, list[Any]]) -> dict[str, Any]:
-    """The facts of a batch that need no other row."""
-    texts = [[caption["text"] or "" for caption in captions or ()] for captions in columns["captions"]]
-    words = [[clean_caption(text, EVERY_WORD).split() for text in row] for row in texts]
+def _rows(
+    columns: dict[str, list[Any]], texts: list[list[str]], words: list[list[list[str]]]
+) -> dict[str, Any]:
+    """The facts of a batch that need no other row; `texts` and `words` are those of the captions."""
     told = [_caption_facts(*row) for row in zip(texts, words, strict=True)]
     return {
         "width": _numbers(columns["width"]),
@@ -233,8 +253,6 @@ def _rows(columns: dict[str, list[Any]]) -> dict[str, Any]:
         "picture": _digests(columns["sha256"]),
         "partner": _digests(columns.get(PARTNER_SHA256) or [None] * len(texts), slice(-16, None)),
         "phash": np.array([value or 0 for value in columns["phash"]], np.uint64),
-        "text": [stable_id(" ".join(row[0][:CAPTION_WORDS])) if row else 0 for row in words],
-        "whole": [stable_id(" ".join(row[0])) if row else 0 for row in words],
     }
 
 
@@ -288,3 +306,13 @@ def _times(hashes: NDArray[np.int64]) -> NDArray[np.int64]:
     """How often each stands among them."""
     _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     return counts[which]
+
+
+def _fewest_times(texts: _Texts) -> NDArray[np.float32]:
+    """For each sample, how many have that caption of its own that fewest have; not a number where it has none."""
+    fewest = np.full(len(texts.counts), np.nan, np.float32)
+    some = texts.counts > 0
+    starts = np.cumsum(texts.counts[some]) - texts.counts[some]
+    if len(starts):
+        fewest[some] = np.minimum.reduceat(_times(texts.read), starts)
+    return fewest

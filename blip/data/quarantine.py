@@ -9,18 +9,23 @@ for refused in read_quarantine(Path("data/datasets/web")):
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from blip.data.archive import read_members
-from blip.data.parquet import read_rows
+from blip.data.metadata import METADATA
+from blip.data.parquet import read_batches, read_rows
 from blip.data.part import INDEX, QUARANTINE
 from blip.errors import BlipError
 
-__all__ = ["INDEX", "NEAR_DUPLICATE", "Payload", "Quarantined", "read_quarantine"]
+__all__ = ["INDEX", "NEAR_DUPLICATE", "Payload", "Quarantined", "is_of_text", "kept_of", "read_quarantine"]
 
 NEAR_DUPLICATE = "near_duplicate"  # the reason of a training picture that looks like an evaluation picture
+EMPTY, NO_ANSWER = "empty_caption", "no_answer"
+BROKEN, CONTROL, TOO_LONG = "broken_text", "control_characters", "caption_too_long"
+OF_TEXTS = frozenset({EMPTY, NO_ANSWER})
+OF_EITHER = frozenset({BROKEN, CONTROL, TOO_LONG})  # of a text, where its sample is kept
 COLUMNS = ["key", "reason", "detail", "file"]
 _PLACE = re.compile(r"([0-9]+\.tar)/([A-Za-z0-9_\-]+)")
 _FILE = re.compile(
@@ -56,7 +61,7 @@ class Payload:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A sample that was left out: its reason code, what was found, and where its bytes are, if kept."""
+    """A sample or text that was left out: its reason code, what was found, and where its bytes are, if kept."""
 
     key: str
     reason: str
@@ -74,6 +79,26 @@ def read_quarantine(directory: Path) -> Iterator[Quarantined]:
     for row in read_rows(folder / INDEX, COLUMNS):
         payload = _payload(folder, row["file"]) if row["file"] else None
         yield Quarantined(row["key"], row["reason"], row["detail"], payload)
+
+
+def is_of_text(key: str, reason: str, kept: Collection[str]) -> bool:
+    """Whether a text alone was refused; `kept` are those of the refused keys that the dataset has, as `kept_of`."""
+    return reason in OF_TEXTS or (reason in OF_EITHER and key in kept)
+
+
+def kept_of(directory: Path, reasons: Collection[str]) -> frozenset[str]:
+    """Keys that the dataset in `directory` has although something was refused of them, which then was a text.
+
+    Args:
+        reasons: those in its quarantine, as its manifest counts them; by most of them there are no such keys.
+    """
+    if OF_EITHER.isdisjoint(reasons):
+        return frozenset()
+    refused = {entry.key for entry in read_quarantine(directory) if entry.reason in OF_EITHER}
+    found = set[str]()
+    for batch in read_batches(directory / METADATA, ["key"]):
+        found.update(refused.intersection(batch.column("key").to_pylist()))
+    return frozenset(found)
 
 
 def _payload(folder: Path, file: str) -> Payload:

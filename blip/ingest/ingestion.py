@@ -27,6 +27,7 @@ from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_column
 from blip.data.part import PARTS, assemble, finished, finished_numbers, forget, refusals, tables
 from blip.data.partial import PLAN, RANKS, begin, complete, discard
+from blip.data.quarantine import BROKEN, NO_ANSWER
 from blip.data.text import Tokenizer, clean_answer, clean_caption, clean_question, train_tokenizer
 from blip.errors import BadArguments, BlipError
 from blip.ingest.references import References
@@ -37,8 +38,7 @@ from blip.ingest.shares import OF_FILES, Share, is_bad, shares_of_parts
 from blip.ingest.sources import Address, read
 from blip.ingest.sources.notes import tell
 from blip.ingest.sources.packs import count_packs
-from blip.ingest.sources.refused import LINKED_AWAY, NO_ANSWER
-from blip.ingest.sources.screening import BROKEN
+from blip.ingest.sources.refused import LINKED_AWAY
 
 REFERENCES = "references.npz"
 ORIGINS = "origins"  # among the parameters of a manifest

@@ -21,22 +21,11 @@ from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset
 from blip.data.parquet import read_batches
 from blip.data.part import PARTS, refusals
-from blip.data.quarantine import NEAR_DUPLICATE, read_quarantine
-from blip.ingest.sources.refused import (
-    LINKED_AWAY,
-    MISSING,
-    NO_ANSWER,
-    NO_IMAGE,
-    NOT_LISTED,
-    TOO_LONG,
-    UNFETCHED,
-)
+from blip.data.quarantine import NEAR_DUPLICATE, OF_EITHER, OF_TEXTS, is_of_text, read_quarantine
+from blip.ingest.sources.refused import LINKED_AWAY, MISSING, NO_IMAGE, NOT_LISTED, UNFETCHED
 from blip.ingest.sources.row import BROKEN_ROW, BROKEN_TABLE
-from blip.ingest.sources.screening import BROKEN, CONTROL, EMPTY
 from blip.ingest.sources.urls import MALFORMED
 
-OF_TEXTS = frozenset({EMPTY, NO_ANSWER})
-OF_EITHER = frozenset({BROKEN, CONTROL, TOO_LONG})  # of a text, where its sample is kept
 OF_ROWS = frozenset({BROKEN_ROW, NO_IMAGE, MISSING})  # whose picture may be one that no row names
 OF_FILES = frozenset({TRUNCATED, COMPRESSED, BROKEN_TABLE, UNFETCHED, LINKED_AWAY})
 
@@ -109,7 +98,7 @@ def _shares(tables: Iterable[Path], refused: Refusals, kind: SourceKind) -> list
     for key, reason in refused():
         if reason in OF_FILES:
             continue
-        share = texts if reason in OF_TEXTS or (reason in OF_EITHER and key in kept) else samples
+        share = texts if is_of_text(key, reason, kept) else samples
         share.refused += 1
         if is_bad(reason, kind):
             share.bad[reason] += 1

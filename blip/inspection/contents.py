@@ -21,7 +21,7 @@ import pyarrow as pa
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset, Sample, list_beside
 from blip.data.parquet import read_batches, read_rows
-from blip.data.quarantine import Quarantined, read_quarantine
+from blip.data.quarantine import Quarantined, is_of_text, kept_of, read_quarantine
 from blip.data.text import EVERY_WORD, clean_caption
 from blip.inspection.histogram import Histogram, between, numbers_to
 
@@ -37,10 +37,14 @@ _COLUMNS = ["captions", "questions", "origin", "width", "height", "bytes"]
 
 @dataclass
 class LeftOut:
-    """Samples left out for one reason: by ingest or CapFilt (quarantine/), by validation (validated/NAME.parquet)."""
+    """Samples left out for one reason: by ingest or CapFilt (quarantine/), by validation (validated/NAME.parquet).
+
+    Or, if `texts`, texts alone, whose samples are kept.
+    """
 
     reason: str
     by: str
+    texts: bool = False
     count: int = 0
     examples: list[Quarantined] = field(default_factory=list)
 
@@ -86,15 +90,17 @@ def inspect_dataset(directory: Path) -> Inspection:
 
 def left_out(dataset: PairsDataset) -> list[LeftOut]:
     """What ingest refused or CapFilt dropped and what validation set aside, by reason, the most frequent first."""
-    found: dict[tuple[str, str], LeftOut] = {}
+    found: dict[tuple[str, str, bool], LeftOut] = {}
+    kept = kept_of(dataset.path, dataset.manifest.quarantined)
     maker = CAPFILT if "synthetic_threshold" in dataset.manifest.parameters else INGEST
     for by, stream in ((maker, read_quarantine(dataset.path)), (VALIDATION, _set_aside(dataset.path))):
         for entry in stream:
-            group = found.setdefault((by, entry.reason), LeftOut(entry.reason, by))
+            texts = by == INGEST and is_of_text(entry.key, entry.reason, kept)
+            group = found.setdefault((by, entry.reason, texts), LeftOut(entry.reason, by, texts))
             group.count += 1
             if len(group.examples) < EXAMPLES:
                 group.examples.append(entry)
-    return sorted(found.values(), key=lambda group: (group.by, -group.count, group.reason))
+    return sorted(found.values(), key=lambda group: (group.by, group.texts, -group.count, group.reason))
 
 
 def spread(dataset: PairsDataset, count: int) -> list[Sample]:

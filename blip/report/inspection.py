@@ -72,16 +72,9 @@ def quarantine_sheet(seen: Inspection) -> Image.Image | None:
     """Examples of what was left out, by reason; None if nothing was."""
     if not seen.left_out:
         return None
-    keys = {entry.key for group in seen.left_out if group.by == VALIDATION for entry in group.examples}
+    keys = {entry.key for group in seen.left_out if _has_samples(group) for entry in group.examples}
     samples = samples_of(seen.dataset, keys) if keys else {}
-    sections = [
-        Section(
-            group.reason,
-            [_refused_cell(entry, samples.get(entry.key)) for entry in group.examples],
-            f"{group.count:,} left out by {group.by}, {len(group.examples):,} shown",
-        )
-        for group in seen.left_out
-    ]
+    sections = [_section(group, samples if _has_samples(group) else {}) for group in seen.left_out]
     total = sum(group.count for group in seen.left_out)
     name = seen.dataset.path.resolve().name
     return sheet(f"{name}: left out", _reasons(seen.left_out, total), sections, COLUMNS)
@@ -155,10 +148,24 @@ def _png(page: Image.Image | None) -> bytes:
     return buffer.getvalue()
 
 
-def _refused_cell(entry: Quarantined, sample: Sample | None) -> Cell:
+def _has_samples(group: LeftOut) -> bool:
+    """Whether the samples of a group are in the dataset."""
+    return group.texts or group.by == VALIDATION
+
+
+def _section(group: LeftOut, samples: dict[str, Sample]) -> Section:
+    cells = [_refused_cell(entry, samples.get(entry.key), group.texts) for entry in group.examples]
+    what = " texts" if group.texts else ""
+    return Section(group.reason, cells, f"{group.count:,}{what} left out by {group.by}, {len(cells):,} shown")
+
+
+def _refused_cell(entry: Quarantined, sample: Sample | None, text: bool) -> Cell:
+    """A refused sample; or the one that a refused text was of, whose picture is in the dataset."""
     picture = _picture(sample) if sample else _kept(entry)
-    missing = "cannot be decoded" if sample or entry.payload else "not kept"
-    words = f"{entry.detail}: {_words(sample)}" if sample else entry.detail
+    missing = "cannot be decoded" if sample or (entry.payload and not text) else "not kept"
+    words = entry.detail
+    if sample:
+        words = f"text left out, picture kept: {words}" if text else f"{words}: {_words(sample)}"
     return Cell([picture], [entry.key], words, missing)
 
 

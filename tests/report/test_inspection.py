@@ -92,6 +92,24 @@ def test_what_validation_set_aside_is_shown_from_its_shard(tmp_path: Path) -> No
     assert (share(page, "red"), share(page, "blue")) == (0, 1)
 
 
+def test_a_picture_of_which_a_text_was_left_out_is_shown_as_it_is_in_the_dataset(tmp_path: Path) -> None:
+    refused: list[tuple[str, str, str, bytes | None]] = [
+        ("kept", "empty_caption", "a text without words", b""),
+        ("kept", "control_characters", "the text has the control character U+0007", b"bell\x07"),
+        ("gone", "control_characters", "the text has the control character U+0007", picture("green")),
+        ("kept", "duplicate", "another sample has the key kept", picture("red")),
+    ]
+    seen = inspect_dataset(write(tmp_path / "d", {"kept": picture("blue")}, refused))
+    assert [(group.reason, group.texts) for group in seen.left_out] == [
+        ("control_characters", False),
+        ("duplicate", False),
+        ("control_characters", True),
+        ("empty_caption", True),
+    ]
+    page = quarantine_sheet(seen)
+    assert {colour: share(page, colour) for colour in COLOURS} == {"red": 1, "green": 1, "blue": 2}
+
+
 def test_near_duplicates_stand_beside_the_evaluation_picture(tmp_path: Path) -> None:
     write(tmp_path / "test", {"shown": picture("blue"), "other": picture("green")}, [])
     near = [("copy", "near_duplicate", "looks like test/shown", picture("red"))]

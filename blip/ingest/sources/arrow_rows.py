@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from blip.ingest.sources.refused import TOO_LONG, Refused, key_of
+from blip.data.quarantine import TOO_LONG
+from blip.ingest.sources.refused import Refused, key_of
 from blip.ingest.sources.row import Cells, Row
 
 # What pyarrow raises for a damaged file

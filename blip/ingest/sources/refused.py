@@ -8,8 +8,7 @@ from pathlib import PurePosixPath
 from blip.data.sample import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 
 MISSING, NOT_LISTED, DUPLICATE, UNSUPPORTED = "missing_file", "not_listed", "duplicate", "unsupported"
-NO_IMAGE, NO_CAPTION, TOO_LONG = "no_image", "no_caption", "caption_too_long"
-NO_ANSWER, UNREADABLE = "no_answer", "unreadable"
+NO_IMAGE, NO_CAPTION, UNREADABLE = "no_image", "no_caption", "unreadable"
 UNFETCHED = "not_fetched"  # a file of a store, with all that is in it
 LINKED_AWAY = "linked_away"  # a link to a tar or folder elsewhere, or to none, with all that is in it
 

@@ -11,13 +11,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from blip.data.quarantine import BROKEN, CONTROL, EMPTY, TOO_LONG
 from blip.data.sample import Question, Sample
-from blip.ingest.sources.refused import DUPLICATE, NO_CAPTION, TOO_LONG, Refused
+from blip.ingest.sources.refused import DUPLICATE, NO_CAPTION, Refused
 from blip.ingest.sources.seen import Seen
 from blip.ingest.sources.urls import Address
 
-BROKEN, CONTROL = "broken_text", "control_characters"
-EMPTY = "empty_caption"
 MAX_CAPTION_CHARS = 10_000
 SHOWN = 60
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blip.config import Columns, Source
+from blip.data.quarantine import NO_ANSWER
 from blip.data.sample import Question, Sample
 from blip.ingest.sources.cells import words
 from blip.ingest.sources.columns import IMAGE, pick_one
@@ -18,7 +19,7 @@ from blip.ingest.sources.guess import told_of_files
 from blip.ingest.sources.names import plain_name
 from blip.ingest.sources.picture_rows import no_picture
 from blip.ingest.sources.questions import shares
-from blip.ingest.sources.refused import NO_ANSWER, Refused, key_of
+from blip.ingest.sources.refused import Refused, key_of
 from blip.ingest.sources.rows import column_names, find_table, read_rows
 from blip.ingest.sources.truth import Truth
 

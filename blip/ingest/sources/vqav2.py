@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from blip.config import Source
+from blip.data.quarantine import NO_ANSWER
 from blip.data.sample import Sample
 from blip.ingest.sources.annotations import Held, each, find_file, pictures_of
 from blip.ingest.sources.cells import words
 from blip.ingest.sources.json_stream import is_list, stream
 from blip.ingest.sources.questions import GENOME_WEIGHT, sample_of, shares
-from blip.ingest.sources.refused import MISSING, NO_ANSWER, Refused, key_of
+from blip.ingest.sources.refused import MISSING, Refused, key_of
 
 YES_NO = "yes/no"
 

@@ -39,10 +39,11 @@ def show_inspection(seen: Inspection, pictures: list[Path], console: Console) ->
 
 
 def counts(seen: Inspection) -> dict[str, Any]:
-    """The figures of a dataset by name; what was left out by reason."""
+    """The figures of a dataset by name; what was left out by reason, and how many samples validation set aside."""
     manifest = seen.dataset.manifest
     sides = seen.histograms["short side"]
     validation = {group.reason: group.count for group in seen.left_out if group.by == "validation"}
+    others = [group for group in seen.left_out if group.by != "validation"]
     return {
         "samples": manifest.samples,
         "shards": len(manifest.shards),
@@ -51,7 +52,9 @@ def counts(seen: Inspection) -> dict[str, Any]:
         "questions": seen.questions,
         "short side": f"{sides.least:.0f} to {sides.greatest:.0f} px" if sides.values else "none",
         "origin": dict(seen.origins.most_common()),
-        "set aside": dict(manifest.quarantined),
+        "left out": {group.reason: group.count for group in others if not group.texts},
+        "texts left out": {group.reason: group.count for group in others if group.texts},
+        "set aside": seen.set_aside,
         "validation": validation,
     }
 
@@ -116,13 +119,13 @@ def _blocks(share: float) -> str:
 
 
 def _left_out(groups: list[LeftOut]) -> RenderableType:
-    table = Table(
-        "reason", "count", "by", "examples", title="Left out", title_justify="left", title_style="bold"
-    )
+    headings = ("reason", "count", "of", "by", "examples")
+    table = Table(*headings, title="Left out", title_justify="left", title_style="bold")
     table.columns[1].justify = "right"
     for group in groups:
         examples = Text("\n").join(_examples(group))
-        table.add_row(Text(plain(group.reason)), f"{group.count:,}", group.by, examples)
+        what = "texts" if group.texts else "samples"
+        table.add_row(Text(plain(group.reason)), f"{group.count:,}", what, group.by, examples)
     return table
 
 

@@ -9,7 +9,8 @@ for refused in read_quarantine(Path("data/datasets/web")):
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,16 @@ from blip.data.parquet import read_batches, read_rows
 from blip.data.part import INDEX, QUARANTINE
 from blip.errors import BlipError
 
-__all__ = ["INDEX", "NEAR_DUPLICATE", "Payload", "Quarantined", "is_of_text", "kept_of", "read_quarantine"]
+__all__ = [
+    "INDEX",
+    "NEAR_DUPLICATE",
+    "Payload",
+    "Quarantined",
+    "by_reason",
+    "is_of_text",
+    "kept_of",
+    "read_quarantine",
+]
 
 NEAR_DUPLICATE = "near_duplicate"  # the reason of a training picture that looks like an evaluation picture
 EMPTY, NO_ANSWER = "empty_caption", "no_answer"
@@ -84,6 +94,17 @@ def read_quarantine(directory: Path) -> Iterator[Quarantined]:
 def is_of_text(key: str, reason: str, kept: Collection[str]) -> bool:
     """Whether a text alone was refused; `kept` are those of the refused keys that the dataset has, as `kept_of`."""
     return reason in OF_TEXTS or (reason in OF_EITHER and key in kept)
+
+
+def by_reason(directory: Path, counts: Mapping[str, int]) -> tuple[Counter[str], Counter[str]]:
+    """How many samples and how many texts alone were refused; `counts` are both, as the manifest has them."""
+    texts = Counter[str]()
+    if not (OF_TEXTS | OF_EITHER).isdisjoint(counts):
+        kept = kept_of(directory, counts)
+        texts.update(
+            entry.reason for entry in read_quarantine(directory) if is_of_text(entry.key, entry.reason, kept)
+        )
+    return Counter(counts) - texts, texts
 
 
 def kept_of(directory: Path, reasons: Collection[str]) -> frozenset[str]:

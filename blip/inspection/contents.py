@@ -51,7 +51,10 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was seen of a dataset: texts (captions and questions) by origin, histograms by what they count."""
+    """What was seen of a dataset: texts (captions and questions) by origin, histograms by what they count.
+
+    `set_aside` are the samples that validation set aside, each once, whatever rules it breaks.
+    """
 
     dataset: PairsDataset
     origins: Counter[str]
@@ -59,6 +62,7 @@ class Inspection:
     questions: int
     histograms: dict[str, Histogram]
     left_out: list[LeftOut]
+    set_aside: int
 
 
 def inspect_dataset(directory: Path) -> Inspection:
@@ -85,7 +89,8 @@ def inspect_dataset(directory: Path) -> Inspection:
     empty = {"captions an image", "caption words"} if not captions else set()
     empty |= {"questions an image"} if not questions else set()
     shown = {name: histogram for name, histogram in histograms.items() if name not in empty}
-    return Inspection(dataset, origins, captions, questions, shown, left_out(dataset))
+    set_aside = len({entry.key for entry in _set_aside(dataset.path)})
+    return Inspection(dataset, origins, captions, questions, shown, left_out(dataset), set_aside)
 
 
 def left_out(dataset: PairsDataset) -> list[LeftOut]:

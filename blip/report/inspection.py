@@ -75,9 +75,8 @@ def quarantine_sheet(seen: Inspection) -> Image.Image | None:
     keys = {entry.key for group in seen.left_out if _has_samples(group) for entry in group.examples}
     samples = samples_of(seen.dataset, keys) if keys else {}
     sections = [_section(group, samples if _has_samples(group) else {}) for group in seen.left_out]
-    total = sum(group.count for group in seen.left_out)
     name = seen.dataset.path.resolve().name
-    return sheet(f"{name}: left out", _reasons(seen.left_out, total), sections, COLUMNS)
+    return sheet(f"{name}: left out", _reasons(seen), sections, COLUMNS)
 
 
 def near_duplicates_sheet(seen: Inspection) -> Image.Image | None:
@@ -155,23 +154,30 @@ def _has_samples(group: LeftOut) -> bool:
 
 def _section(group: LeftOut, samples: dict[str, Sample]) -> Section:
     cells = [_refused_cell(entry, samples.get(entry.key), group.texts) for entry in group.examples]
-    what = " texts" if group.texts else ""
-    return Section(group.reason, cells, f"{group.count:,}{what} left out by {group.by}, {len(cells):,} shown")
+    count = f"{group.count:,}" if group.texts else f"{group.count:,} left out"
+    note = f"{count} by {group.by}, {len(cells):,} shown"
+    return Section(group.reason, cells, f"text left out, picture kept: {note}" if group.texts else note)
 
 
 def _refused_cell(entry: Quarantined, sample: Sample | None, text: bool) -> Cell:
     """A refused sample; or the one that a refused text was of, whose picture is in the dataset."""
     picture = _picture(sample) if sample else _kept(entry)
     missing = "cannot be decoded" if sample or (entry.payload and not text) else "not kept"
-    words = entry.detail
-    if sample:
-        words = f"text left out, picture kept: {words}" if text else f"{words}: {_words(sample)}"
+    words = f"{entry.detail}: {_words(sample)}" if sample and not text else entry.detail
     return Cell([picture], [entry.key], words, missing)
 
 
-def _reasons(groups: Iterable[LeftOut], total: int) -> str:
-    told = ", ".join(f"{group.count:,} {group.reason}" for group in groups)
-    return f"{total:,} samples: {told}"
+def _reasons(seen: Inspection) -> str:
+    """How many samples, of which one may break several rules, and how many texts; each by reason."""
+    samples = [group for group in seen.left_out if not group.texts]
+    texts = [group for group in seen.left_out if group.texts]
+    left_out = sum(group.count for group in samples if group.by != VALIDATION) + seen.set_aside
+    counts = (left_out, "samples", samples), (sum(group.count for group in texts), "texts", texts)
+    return "; ".join(f"{count:,} {what}: {_told(groups)}" for count, what, groups in counts if groups)
+
+
+def _told(groups: Iterable[LeftOut]) -> str:
+    return ", ".join(f"{group.count:,} {group.reason}" for group in groups)
 
 
 def _evaluation_samples(directory: Path, wanted: list[tuple[str, str]]) -> dict[tuple[str, str], Sample]:

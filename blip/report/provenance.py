@@ -64,6 +64,7 @@ class Dataset:
     role: str
     samples: int | None
     quarantined: int
+    refused_texts: int
     near_duplicates: int
 
 
@@ -127,6 +128,7 @@ def datasets(settings: Settings, found: Artefacts) -> list[Dataset]:
             source.role,
             count(name, "samples") if f"ingest.{name}.samples" in figures else None,
             count(name, "quarantined"),
+            count(name, "refused_texts"),
             count(name, "near_duplicates"),
         )
         for name, source in settings.ingest.datasets.items()

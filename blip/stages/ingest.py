@@ -7,6 +7,7 @@ they are (`persist`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from blip.config.places import DATASETS, VOCABULARY
 from blip.data.jobs import Pool, open_pool
 from blip.data.kept import code_digest, is_kept, keep, put_aside, take_back
 from blip.data.pairs import PairsDataset
-from blip.data.quarantine import NEAR_DUPLICATE
+from blip.data.quarantine import NEAR_DUPLICATE, by_reason
 from blip.data.text import Tokenizer
 from blip.errors import BlipError
 from blip.ingest.ingestion import ingest_dataset, write_vocabulary
@@ -186,16 +187,23 @@ def _check_pipeline(ingest: Ingest) -> None:
 
 
 def _line(name: str, dataset: PairsDataset) -> str:
-    refused = ", ".join(f"{count:,} {reason}" for reason, count in dataset.manifest.quarantined.items())
+    samples, texts = by_reason(dataset.path, dataset.manifest.quarantined)
     shards = len(dataset.manifest.shards)
-    return f"{name}: {len(dataset):,} samples in {shards} shard(s); set aside: {refused or 'none'}"
+    line = f"{name}: {len(dataset):,} samples in {shards} shard(s); left out: {_listed(samples) or 'none'}"
+    return f"{line}; texts left out: {_listed(texts)}" if texts else line
+
+
+def _listed(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
 
 
 def _metrics(name: str, dataset: PairsDataset) -> dict[str, float]:
-    quarantined = dataset.manifest.quarantined
-    near = quarantined.get(NEAR_DUPLICATE, 0)
-    return {
+    """Samples, refused ones and near duplicates; and, where there are any, refused texts of samples that are kept."""
+    samples, texts = by_reason(dataset.path, dataset.manifest.quarantined)
+    near = samples[NEAR_DUPLICATE]
+    metrics = {
         f"ingest.{name}.samples": float(len(dataset)),
-        f"ingest.{name}.quarantined": float(sum(quarantined.values()) - near),
+        f"ingest.{name}.quarantined": float(samples.total() - near),
         f"ingest.{name}.near_duplicates": float(near),
     }
+    return metrics | ({f"ingest.{name}.refused_texts": float(texts.total())} if texts else {})

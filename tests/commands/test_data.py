@@ -5,6 +5,8 @@ import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 
@@ -59,7 +61,7 @@ def test_a_broken_picture_is_set_aside_and_counted(blip, pictures: Path, tmp_pat
     assert blip("ingest", pictures, "--out", tmp_path / "pairs", "--max-bad-fraction", 0.5).code == 0
 
     counts = json.loads(blip("inspect", tmp_path / "pairs", "--json").out)
-    assert (counts["samples"], sum(counts["set aside"].values())) == (3, 1)
+    assert (counts["samples"], sum(counts["left out"].values())) == (3, 1)
 
 
 def test_inspect_shows_bars_and_what_was_left_out_with_examples(blip, pictures: Path, tmp_path: Path):
@@ -74,11 +76,32 @@ def test_inspect_shows_bars_and_what_was_left_out_with_examples(blip, pictures: 
     shown = blip("inspect", tmp_path / "pairs").out
 
     assert "samples            4\n" in shown
-    assert "set aside          1 not_an_image\n" in shown
+    assert "left out           1 not_an_image\n" in shown
     assert "short side  40 to 100 px, mean 55" in shown
     assert re.search(r" 32 - 47 █{24} +3 +75%", shown)
     plain = re.sub(r"[│\s]+", " ", shown)
-    assert re.search(r"not_an_image 1 ingest broken_apple-\w+ 25 bytes that begin with b'<html>40'", plain)
+    assert re.search(
+        r"not_an_image 1 samples ingest broken_apple-\w+ 25 bytes that begin with b'<html>40'", plain
+    )
+
+
+def test_inspect_counts_samples_and_texts_apart_and_each_sample_once(
+    blip, pictures: Path, tmp_path: Path
+) -> None:
+    rows = ["image,caption", *(f"{path.name},a fruit" for path in sorted(pictures.glob("*.png")))]
+    (pictures / "broken.png").write_bytes(b"<html>")
+    (pictures / "feed.csv").write_text("\n".join([*rows, f"{rows[1].split(',')[0]},", "broken.png,broken"]))
+    blip("ingest", pictures / "feed.csv", "--out", tmp_path / "pairs", "--max-bad-fraction", 0.5)
+    (tmp_path / "validated").mkdir()
+    broken = {"key": ["a", "a"], "expectation": ["min_side", "max_aspect_ratio"], "detail": ["20", "5"]}
+    pq.write_table(pa.table(broken), tmp_path / "validated/pairs.parquet")
+
+    counts = json.loads(blip("inspect", tmp_path / "pairs", "--json").out)
+
+    assert (counts["left out"], counts["texts left out"]) == ({"not_an_image": 1}, {"empty_caption": 1})
+    assert (counts["set aside"], counts["validation"]) == (1, {"max_aspect_ratio": 1, "min_side": 1})
+    shown = blip("inspect", tmp_path / "pairs").out
+    assert "  texts left out     1 empty_caption\n  set aside          1\n" in shown
 
 
 def test_inspect_draws_what_it_saw(blip, dataset: Path, tmp_path: Path):

@@ -41,6 +41,13 @@ def test_before_ingest_nothing_is_counted(empty: Path, settings: Settings) -> No
     assert {data.samples for data in datasets(settings, read_artefacts(empty))} == {None}
 
 
+def test_refused_texts_stand_beside_the_refused_samples(finished: Path, settings: Settings) -> None:
+    figures = json.loads((finished / "metrics/ingest.json").read_text())
+    (finished / "metrics/ingest.json").write_text(json.dumps(figures | {"ingest.web.refused_texts": 3}))
+    web = next(data for data in datasets(settings, read_artefacts(finished)) if data.name == "web")
+    assert (web.quarantined, web.refused_texts) == (0, 3)
+
+
 def test_a_stage_ran_in_this_pipeline_or_was_kept_or_never_ran(finished: Path, facts: RunFacts) -> None:
     (finished / "metrics/register.json").unlink()
     spans = {stage: span for stage, span in facts.spans.items() if stage != "register"}

@@ -84,6 +84,21 @@ def test_sources_become_datasets_and_a_vocabulary(settings: Settings) -> None:
     }
 
 
+def test_a_text_that_is_left_out_counts_as_no_sample(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "sources/train/captions.csv"
+    names = ["red apple", "green pear", "blue plum", "old car", "new car"]
+    table.write_text("image,caption\n" + "".join(f"{name}.png,a {name}\n{name}.png,\n" for name in names))
+    for refused in ("tall tree", "leaked picture"):
+        (tmp_path / f"sources/train/{refused}.png").unlink()
+    changed = {"ingest.datasets.train.kind": "table", "ingest.max_bad_fraction": 0.6}
+    metrics = ingest.run(settings_of(changed, train="train", test="evaluation"), NO_RUN, None)
+    line = "train: 5 samples in 3 shard(s); left out: none; texts left out: 5 empty_caption\n"
+    assert line in capsys.readouterr().out
+    assert (metrics["ingest.train.quarantined"], metrics["ingest.train.refused_texts"]) == (0, 5)
+
+
 def test_a_training_set_keeps_away_from_the_evaluation_sets_that_it_names(settings: Settings) -> None:
     roles = {"train": "train", "test": "evaluation", "more": "evaluation"}
     for apart, refused in ((None, {"near_duplicate": 1}), (["more"], {}), ([], {})):

@@ -55,7 +55,7 @@ def counts(seen: Inspection) -> dict[str, Any]:
         "left out": {group.reason: group.count for group in others if not group.texts},
         "texts left out": {group.reason: group.count for group in others if group.texts},
         "set aside": seen.set_aside,
-        "validation": validation,
+        "validation": validation if seen.set_aside is not None else "not validated since it was made",
     }
 
 
@@ -64,7 +64,7 @@ def _lines(seen: Inspection) -> Iterator[tuple[str, str]]:
     for name, value in counts(seen).items():
         if isinstance(value, dict):
             yield name, ", ".join(f"{count:,} {key}" for key, count in value.items()) or "none"
-        elif name not in seen.histograms:
+        elif name not in seen.histograms and value is not None:
             yield name, f"{value:,}" if isinstance(value, int) else value
     for name, histogram in seen.histograms.items():
         if histogram.constant:

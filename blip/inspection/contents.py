@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from blip.data.gate import was_made_anew
 from blip.data.metadata import METADATA
 from blip.data.pairs import PairsDataset, Sample, list_beside
 from blip.data.parquet import read_batches, read_rows
@@ -53,7 +54,8 @@ class LeftOut:
 class Inspection:
     """What was seen of a dataset: texts (captions and questions) by origin, histograms by what they count.
 
-    `set_aside` are the samples that validation set aside, each once, whatever rules it breaks.
+    `set_aside` are the samples that validation set aside, each once, whatever rules it breaks; None where it was
+    an earlier dataset that validation looked at.
     """
 
     dataset: PairsDataset
@@ -62,7 +64,7 @@ class Inspection:
     questions: int
     histograms: dict[str, Histogram]
     left_out: list[LeftOut]
-    set_aside: int
+    set_aside: int | None
 
 
 def inspect_dataset(directory: Path) -> Inspection:
@@ -89,7 +91,7 @@ def inspect_dataset(directory: Path) -> Inspection:
     empty = {"captions an image", "caption words"} if not captions else set()
     empty |= {"questions an image"} if not questions else set()
     shown = {name: histogram for name, histogram in histograms.items() if name not in empty}
-    set_aside = len({entry.key for entry in _set_aside(dataset.path)})
+    set_aside = None if _is_newer(dataset.path) else len({entry.key for entry in _set_aside(dataset.path)})
     return Inspection(dataset, origins, captions, questions, shown, left_out(dataset), set_aside)
 
 
@@ -174,9 +176,15 @@ def _values(batch: pa.RecordBatch) -> dict[str, list[float]]:
     }
 
 
-def _set_aside(directory: Path) -> Iterator[Quarantined]:
-    """What validation set aside; nothing where it has not run."""
+def _is_newer(directory: Path) -> bool:
+    """Whether a dataset was made anew since validation looked at it."""
     path = list_beside(directory.resolve())
-    if path.is_file():
+    return path.is_file() and was_made_anew(path.parent, path.stem)
+
+
+def _set_aside(directory: Path) -> Iterator[Quarantined]:
+    """What validation set aside; nothing where it has not run, or on an earlier dataset."""
+    path = list_beside(directory.resolve())
+    if path.is_file() and not _is_newer(directory):
         for row in read_rows(path, ["key", "expectation", "detail"]):
             yield Quarantined(row["key"], row["expectation"], row["detail"], None)

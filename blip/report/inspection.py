@@ -171,7 +171,7 @@ def _reasons(seen: Inspection) -> str:
     """How many samples, of which one may break several rules, and how many texts; each by reason."""
     samples = [group for group in seen.left_out if not group.texts]
     texts = [group for group in seen.left_out if group.texts]
-    left_out = sum(group.count for group in samples if group.by != VALIDATION) + seen.set_aside
+    left_out = sum(group.count for group in samples if group.by != VALIDATION) + (seen.set_aside or 0)
     counts = (left_out, "samples", samples), (sum(group.count for group in texts), "texts", texts)
     return "; ".join(f"{count:,} {what}: {_told(groups)}" for count, what, groups in counts if groups)
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from blip.data.manifest import manifest_digest
+
 
 def test_ingest_makes_a_dataset_and_tells_what_is_in_it(blip, dataset: Path):
     counts = json.loads(blip("inspect", dataset, "--json").out)
@@ -102,6 +104,24 @@ def test_inspect_counts_samples_and_texts_apart_and_each_sample_once(
     assert (counts["set aside"], counts["validation"]) == (1, {"max_aspect_ratio": 1, "min_side": 1})
     shown = blip("inspect", tmp_path / "pairs").out
     assert "  texts left out     1 empty_caption\n  set aside          1\n" in shown
+
+
+def test_inspect_shows_no_verdict_of_an_earlier_dataset(blip, dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "validated").mkdir()
+    broken = {"key": ["gone"], "expectation": ["min_side"], "detail": ["short_side 20"]}
+    pq.write_table(pa.table(broken), dataset.parent / f"validated/{dataset.name}.parquet")
+
+    def inspected(passed: bool, digest: str) -> tuple[str, dict]:
+        verdict = {dataset.name: {"passed": passed, "manifest": digest}}
+        (dataset.parent / "validated/gate.json").write_text(json.dumps({"datasets": verdict}))
+        return blip("inspect", dataset).out, json.loads(blip("inspect", dataset, "--json").out)
+
+    shown, counts = inspected(True, "of another")
+    assert "  validation         not validated since it was made\n" in shown
+    assert "gone" not in shown and "set aside" not in shown
+    assert (counts["set aside"], counts["examples"]) == (None, [])
+    shown, counts = inspected(False, manifest_digest(dataset))
+    assert "gone" in shown and counts["set aside"] == 1
 
 
 def test_inspect_draws_what_it_saw(blip, dataset: Path, tmp_path: Path):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from blip.atomic import atomic_path
+from blip.capfilt.identity import LOOK, Identity
 from blip.capfilt.inputs import Models, Pairs
-from blip.capfilt.neighbours import numbers_of
 from blip.capfilt.pictures import View, Views, ahead
 from blip.data.jobs import HERE, Pool, run_jobs
 from blip.data.manifest import Shard
@@ -56,12 +56,12 @@ def embed_pool(
 
 
 def embed_shard(job: Embedding, beat: Heartbeat) -> tuple[int, dict[str, Tensor]]:
-    """The job's number with keys and every filter's embeddings; with nothing where the shard is damaged."""
+    """The job's number with which pictures these are and their embeddings; with nothing where the shard is damaged."""
     torch.set_num_threads(job.models.threads)
     made: list[dict[str, Tensor]] = []
-    sizes = {View(job.models.open(path).image_size) for path in job.models.filters}
+    views = {LOOK} | {View(job.models.open(path).image_size) for path in job.models.filters}
     try:
-        for seen in beat.watched(ahead(_batches(job), sizes, job.models.decoders)):
+        for seen in beat.watched(ahead(_batches(job), views, job.models.decoders)):
             if seen.good:
                 made.append(_embed(seen.good, seen.views, job.models))
     except BlipError:
@@ -82,7 +82,7 @@ def _text(sample: Sample) -> str:
 
 def _embed(batch: Sequence[Sample], pictures: Views, models: Models) -> dict[str, Tensor]:
     texts = [_text(sample) for sample in batch]
-    made = {"keys": numbers_of(sample.key for sample in batch)}
+    made = Identity.of((sample.key for sample in batch), pictures[LOOK]).tensors()
     for number, path in enumerate(models.filters):
         model = models.open(path)
         made[f"pictures.{number}"] = (

@@ -20,7 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from blip.capfilt.neighbours import Neighbours, numbers_of
+from blip.capfilt.identity import LOOK, Identity
+from blip.capfilt.neighbours import Neighbours
 from blip.capfilt.pictures import View, Views
 from blip.config import FilterHead
 from blip.errors import BlipError
@@ -96,21 +97,23 @@ class Judge:
     def __call__(
         self,
         tokens_NTD: Tensor,
-        keys: Sequence[str],
+        own_NR: Tensor | None,
         texts: Sequence[str],
         image_index: Tensor,
         written: Tensor | None = None,
     ) -> Opinion:
-        """Judge text i with image ``image_index[i]`` of those whose tokens and keys these are."""
+        """Judge text i with image ``image_index[i]`` of those whose tokens these are.
+
+        Args:
+            own_NR: which of the neighbours each image is itself; None: none of them is asked.
+        """
         itm = self.model.score_pairs(tokens_NTD, image_index, texts, torch.arange(len(texts))).cpu()
         images, embedded = self.model.project_images(tokens_NTD), self.model.embed_texts(texts)
         index = image_index.to(images.device)
         itc = (images[index] * embedded).sum(1).cpu()
         own, support = self._log_odds(itm, itc, images, image_index), torch.zeros(len(texts))
-        if self.neighbours:
-            support = self.neighbours.support(
-                images, numbers_of(keys).to(images.device), embedded, index
-            ).cpu()
+        if self.neighbours and own_NR is not None:
+            support = self.neighbours.support(images, own_NR, embedded, index).cpu()
             support = support if written is None else support.masked_fill(written, 0)
         return Opinion(itm, itc, own, self.trust * support)
 
@@ -153,12 +156,13 @@ class Jury:
             written: which of the texts a captioner has written, bool ``[M]``; none of them, unless told.
             tokens_NTD: the captioner's of the pictures, where it has encoded them already.
         """
-        sums = torch.zeros(len(Opinion._fields), len(texts))
+        near, sums = self.neighbours, torch.zeros(len(Opinion._fields), len(texts))
+        own_NR = near.own(Identity.of(keys, pictures[LOOK])) if near else None
         for share in self.views:
             for judge in self.judges:
                 seen = pictures[View(judge.model.image_size, share)]
                 tokens = judge.model.encode_images(seen, len(keys))
-                sums += torch.stack(judge(tokens, keys, texts, image_index, written))
+                sums += torch.stack(judge(tokens, own_NR, texts, image_index, written))
         itm, itc, own, neighbours = sums / (len(self.views) * len(self.judges))
         likelihood = torch.zeros(len(texts))
         if self.asked:
@@ -175,8 +179,14 @@ class Jury:
         return self.captioner if self.likelihood else None
 
     @property
+    def neighbours(self) -> Neighbours | None:
+        """Similar pictures, if they have a say: the same ones for every filter, here as the first embeds them."""
+        return self.judges[0].neighbours
+
+    @property
     def wanted(self) -> frozenset[View]:
         """The views of each picture that all of them together look at."""
         asked = [View(self.asked.image_size)] if self.asked else []
+        asked += [LOOK] if self.neighbours else []
         sizes = {judge.model.image_size for judge in self.judges}
         return frozenset([*asked, *(View(size, share) for size in sizes for share in self.views)])

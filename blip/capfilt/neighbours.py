@@ -1,15 +1,15 @@
 """What similar pictures of the pool say of a text: how much likelier it is under them than under any picture.
 
-    neighbours = Neighbours.of(keys, pictures_RP, texts_RP)
-    neighbours.support(pictures_NP, keys_N, texts_MP, image_index)       # log-ratios, float32 [M]
+    neighbours = Neighbours.of(identity, pictures_RP, texts_RP)
+    neighbours.support(pictures_NP, own_NR, texts_MP, image_index)       # log-ratios, float32 [M]
 
 A filter that has learnt from human captions takes for wrong what no human ever named. The pool has such names: the same
 thing is in it several times, and its right texts agree where wrong ones seldom do. Both sides are kernels over one
 filter's embeddings, less their mean: a picture's text counts by how like the pictures are, and for a text by how like
-the texts are, both exp(cosine / 0.1). A picture is never asked about itself.
+the texts are, both exp(cosine / 0.1). A picture is never asked about itself, nor is a copy of
+it: it often came with the same wrong text.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +18,9 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from blip.data.sample import stable_id
+from blip.capfilt.identity import Identity
 
 WIDTH = 0.1  # of both kernels, in cosines
-
-
-def numbers_of(keys: Iterable[str]) -> Tensor:
-    """Keys as numbers that differ where they do, int64 ``[N]``."""
-    return torch.tensor([stable_id(key) for key in keys], dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -33,21 +28,21 @@ class Neighbours:
     """R pictures of the pool, each with its text, as one filter embeds them.
 
     Attributes:
-        keys: the pictures', by `numbers_of`, int64 ``[R]``.
+        identity: which pictures they are.
         pictures, texts: unit vectors, less their mean, ``[R, P]``.
         centres: the means, of pictures and of texts, ``[2, P]``.
     """
 
-    keys: Tensor
+    identity: Identity
     pictures: Tensor
     texts: Tensor
     centres: Tensor
 
     @classmethod
-    def of(cls, keys: Tensor, pictures_RP: Tensor, texts_RP: Tensor) -> "Neighbours":
+    def of(cls, identity: Identity, pictures_RP: Tensor, texts_RP: Tensor) -> "Neighbours":
         """From embeddings as the filter makes them."""
         centres = torch.stack((pictures_RP.mean(0), texts_RP.mean(0)))
-        return cls(keys, _about(pictures_RP, centres[0]), _about(texts_RP, centres[1]), centres)
+        return cls(identity, _about(pictures_RP, centres[0]), _about(texts_RP, centres[1]), centres)
 
     @classmethod
     def read(cls, path: Path, number: int, device: torch.device) -> "Neighbours | None":
@@ -56,13 +51,23 @@ class Neighbours:
             if not file.keys():
                 return None
             pictures, texts = (file.get_tensor(f"{side}.{number}") for side in ("pictures", "texts"))
-            keys = file.get_tensor("keys").clone()  # else the file stays mapped, and on NFS in its folder
-            return cls.of(keys, pictures, texts)
+            kept = [file.get_tensor(name).cpu() for name in ("keys", "hashes", "thumbnails")]
+            identity = Identity.from_tensors(
+                *kept
+            )  # copies, else the file stays mapped, and on NFS in its folder
+            return cls.of(identity, pictures, texts)
 
-    def support(self, pictures_NP: Tensor, keys_N: Tensor, texts_MP: Tensor, image_index: Tensor) -> Tensor:
-        """Log-ratios ``[M]`` of text i for picture ``image_index[i]``; 0 where there is no other picture to ask."""
+    def own(self, asked: Identity) -> Tensor:
+        """Which of the R are a picture itself or a copy of it, bool ``[N, R]``."""
+        return torch.from_numpy(asked.same(self.identity)).to(self.pictures.device)
+
+    def support(self, pictures_NP: Tensor, own_NR: Tensor, texts_MP: Tensor, image_index: Tensor) -> Tensor:
+        """Log-ratios ``[M]`` of text i for picture ``image_index[i]``; 0 where there is no other picture to ask.
+
+        Args:
+            own_NR: by `own`.
+        """
         pictures, texts = _about(pictures_NP, self.centres[0]), _about(texts_MP, self.centres[1])
-        own_NR = keys_N[:, None] == self.keys
         alike_NR = (pictures @ self.pictures.T / WIDTH).masked_fill(own_NR, -torch.inf)
         same_MR = (texts @ self.texts.T / WIDTH).masked_fill(own_NR[image_index], -torch.inf)
         theirs = (alike_NR.log_softmax(1)[image_index] + same_MR).logsumexp(1)

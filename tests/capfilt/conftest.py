@@ -1,13 +1,17 @@
 """A small noisy pool and small models on disk."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from blip.capfilt.identity import LOOK, Identity
 from blip.capfilt.inputs import Models
+from blip.capfilt.pictures import look
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from tests.tiny import save
 
@@ -24,6 +28,22 @@ def write(folder: Path, prefix: str, texts: Sequence[str | list[str]], origin: s
             captions = tuple(Caption(one, origin) for one in ([text] if isinstance(text, str) else text))
             writer.add(Sample(f"{prefix}-{number}", media, "png", captions, width=32, height=32))
     return PairsDataset.open(folder)
+
+
+def repost(picture: bytes, size: float, quality: int) -> bytes:
+    """A picture as another site has it: `size` times as large, and JPEG."""
+    with Image.open(BytesIO(picture)) as image:
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(image, mask=image.convert("RGBA").getchannel("A"))
+    buffer = BytesIO()
+    flat.resize([round(size * side) for side in flat.size]).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def strangers(keys: Sequence[str]) -> Identity:
+    """Pictures of which no two look the same."""
+    pixels = np.random.default_rng(len(keys)).integers(0, 255, (len(keys), LOOK.size, LOOK.size, 3), np.uint8)
+    return Identity.of(keys, look(list(pixels), [LOOK])[LOOK])
 
 
 def damage_a_picture(dataset: PairsDataset, key: str) -> None:

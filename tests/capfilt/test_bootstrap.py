@@ -26,7 +26,7 @@ from blip.capfilt.shard import Tally
 from blip.config import CapFilt
 from blip.data.jobs import Pool
 from blip.data.manifest import write_manifest
-from blip.data.pairs import Caption, PairsDataset
+from blip.data.pairs import Caption, PairsDataset, PairsWriter
 from blip.data.partial import content_of
 from blip.errors import BlipError
 from blip.inspection.contents import inspect_dataset
@@ -40,7 +40,7 @@ from blip.training.heartbeat import Heartbeat
 from tests import tiny
 from tests.compiling import run_compiling
 
-from .conftest import TEXTS, damage_a_picture, files_of, save, write
+from .conftest import TEXTS, damage_a_picture, files_of, repost, save, write
 
 SETTINGS = {"min_tokens": 3, "max_tokens": 10, "batch_size": 3}
 
@@ -103,6 +103,19 @@ def test_every_image_is_in_the_audit_and_what_is_kept_is_in_the_dataset(
     out = PairsDataset.open(tmp_path / "out")
     assert sum(out.manifest.quarantined.values()) == tally.dropped
     assert verify(out) == []
+
+
+def test_copies_of_one_picture_do_not_vouch_for_the_text_that_all_of_them_came_with(
+    models: Models, tmp_path: Path
+) -> None:
+    """Of two that are reposts of each other neither has another picture to ask."""
+    [sample] = write(tmp_path / "one", "web", ["red apple"], "web").samples()
+    copy = replace(sample, key="copy", media=repost(sample.media, 2, 90), extension="jpg")
+    with PairsWriter(tmp_path / "web", samples_per_shard=4, parents=[], parameters={}) as writer:
+        writer.add(sample)
+        writer.add(copy)
+    run(PairsDataset.open(tmp_path / "web"), tmp_path / "out", models, neighbours=2.0, threshold=0.0)
+    assert [row["web_neighbours"] for row in audit(tmp_path / "out")] == [[0.0], [0.0]]
 
 
 def test_a_sign_is_given_for_every_batch_that_is_prepared_or_done(

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from blip.capfilt.judge import REFERENCES, Judge, Jury, Verdicts
-from blip.capfilt.neighbours import Neighbours, numbers_of
+from blip.capfilt.neighbours import Neighbours
 from blip.capfilt.pictures import View, look
 from blip.data.images import normalise
 from blip.errors import BlipError
 from tests import tiny
+
+from .conftest import strangers
 
 TEXTS = ["red apple", "the dog", "green"]
 PICTURES = list(np.random.default_rng(0).integers(0, 255, (2, 40, 40, 3), dtype=np.uint8))
@@ -47,7 +49,7 @@ def test_the_published_filter_decides_by_its_matching_head_alone() -> None:
 def test_embeddings_are_compared_with_human_texts_one_by_one() -> None:
     made, tokens = judge("itc")
     index = torch.tensor([0, 1, 1])
-    opinion = made(tokens, KEYS, TEXTS, index)
+    opinion = made(tokens, None, TEXTS, index)
     images, temperature = made.model.project_images(tokens), made.model.network.temperature.item()
     for n, text in enumerate(TEXTS):
         image = images[index[n]]
@@ -63,7 +65,7 @@ def test_both_is_the_mean_of_the_log_odds() -> None:
     scores = {}
     for head in ("itm", "itc", "both"):
         made, tokens = judge(head)
-        scores[head] = made(tokens, KEYS, TEXTS, index).own
+        scores[head] = made(tokens, None, TEXTS, index).own
     assert torch.allclose(scores["both"], (scores["itm"] + scores["itc"]) / 2, atol=1e-4)
 
 
@@ -83,7 +85,7 @@ def test_the_views_of_a_picture_are_averaged() -> None:
     made, _ = judge("both")
     index = torch.tensor([0, 1, 1])
     tokens = [made.model.encode_images(seen(share)) for share in (1.0, 0.5)]
-    alone = [made(one, KEYS, TEXTS, index) for one in tokens]
+    alone = [made(one, None, TEXTS, index) for one in tokens]
     both = decide(Jury([made], (1.0, 0.5)), index)
     expected = (alone[0].own + alone[1].own) / 2
     assert torch.allclose(both.probability.float().logit(), expected, atol=1e-4)
@@ -118,12 +120,13 @@ def test_similar_pictures_of_the_pool_have_a_say_in_what_nobody_wrote_for_them()
     made, _ = judge("both")
     random = torch.Generator().manual_seed(0)
     pool = torch.randn(2, 5, made.model.network.config.projection, generator=random)
-    near = Neighbours.of(numbers_of("abcde"), *pool)
+    near = Neighbours.of(strangers(("a", "b", "c", "d", KEYS[1])), *pool)
     alone = decide(Jury([made], (1.0, 0.5)), index)
     asked = replace(made, neighbours=near, trust=0.5)
     found = decide(Jury([asked], (1.0, 0.5)), index, written)
+    own = torch.tensor([[False] * 5, [False] * 4 + [True]])
     support = sum(
-        near.support(images, numbers_of(KEYS), made.model.embed_texts(TEXTS), index)
+        near.support(images, own, made.model.embed_texts(TEXTS), index)
         for images in (made.model.embed_images(seen(share)) for share in (1.0, 0.5))
     )
     added = 0.5 * (support / 2).masked_fill(written, 0.0)

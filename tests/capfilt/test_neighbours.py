@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from blip.capfilt.embedding import embed_pool
+from blip.capfilt.identity import LOOK, Identity
 from blip.capfilt.inputs import Models, Pairs
-from blip.capfilt.neighbours import WIDTH, Neighbours, numbers_of
+from blip.capfilt.neighbours import WIDTH, Neighbours
+from blip.capfilt.pictures import look
 from blip.data.jobs import open_pool
 from blip.data.pairs import PairsDataset
+from blip.data.sample import stable_id
 from tests import tiny
 
-from .conftest import save, write
+from .conftest import save, strangers, write
 
 KEYS = ("a", "b", "c", "d")
 
@@ -29,9 +32,8 @@ def unit(row: torch.Tensor) -> torch.Tensor:
 def test_the_support_is_what_asking_every_other_picture_gives() -> None:
     pool, texts, pictures, asked = random(4, 6), random(4, 6) + 1, random(3, 6), random(5, 6)
     index = torch.tensor([0, 0, 1, 2, 2])
-    found = Neighbours.of(numbers_of(KEYS), pool, texts).support(
-        pictures, numbers_of(("b", "x", "d")), asked, index
-    )
+    near = Neighbours.of(strangers(KEYS), pool, texts)
+    found = near.support(pictures, near.own(strangers(("b", "x", "d"))), asked, index)
     for n, text in enumerate(asked):
         picture, own = pictures[index[n]], ("b", "x", "d")[index[n]]
         others = [m for m in range(4) if KEYS[m] != own]
@@ -43,15 +45,15 @@ def test_the_support_is_what_asking_every_other_picture_gives() -> None:
 
 def test_a_text_that_like_pictures_share_is_supported_and_another_is_not() -> None:
     kinds = torch.eye(4)[[0, 0, 0, 1, 1, 1, 2, 2, 2]]
-    near = Neighbours.of(numbers_of("abcdefghi"), kinds, kinds)
-    said = near.support(kinds[:1], numbers_of("a"), torch.eye(4)[[0, 1]], torch.tensor([0, 0]))
+    near = Neighbours.of(strangers("abcdefghi"), kinds, kinds)
+    said = near.support(kinds[:1], near.own(strangers("a")), torch.eye(4)[[0, 1]], torch.tensor([0, 0]))
     assert said[0] > 0.5
     assert said[1] < 0
 
 
 def test_with_no_other_picture_to_ask_nothing_is_said() -> None:
-    alone = Neighbours.of(numbers_of("a"), random(1, 6), random(1, 6))
-    said = alone.support(random(1, 6), numbers_of("a"), random(2, 6), torch.tensor([0, 0]))
+    alone = Neighbours.of(strangers("a"), random(1, 6), random(1, 6))
+    said = alone.support(random(1, 6), alone.own(strangers("a")), random(2, 6), torch.tensor([0, 0]))
     assert said.tolist() == [0.0, 0.0]
 
 
@@ -64,10 +66,12 @@ def test_the_pool_is_embedded_by_every_filter_each_picture_with_its_first_text(
     for number, model in enumerate((tiny.blip(2), tiny.blip(3))):
         near = Neighbours.read(tmp_path / "pool", number, torch.device("cpu"))
         assert near is not None
-        assert torch.equal(near.keys, numbers_of(sample.key for sample in samples))
+        assert near.identity.keys.tolist() == [stable_id(sample.key) for sample in samples]
+        seen = look([sample.media for sample in samples], [LOOK])[LOOK]
+        assert near.own(Identity.of(map(str, range(len(seen))), seen)).equal(torch.eye(len(seen)).bool())
         pictures = model.embed_images([sample.media for sample in samples])
         expected = Neighbours.of(
-            near.keys, pictures, model.embed_texts([s.captions[0].text for s in samples])
+            near.identity, pictures, model.embed_texts([s.captions[0].text for s in samples])
         )
         assert torch.allclose(near.pictures, expected.pictures, atol=1e-4)
         assert torch.allclose(near.texts, expected.texts, atol=1e-4)
@@ -83,7 +87,7 @@ def test_two_workers_embed_what_one_does_and_leave_out_a_damaged_shard(
         embed_pool(Pairs(web.path), models, 3, tmp_path / "two", pool)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     near = Neighbours.read(tmp_path / "one", 0, torch.device("cpu"))
-    assert near is not None and len(near.keys) == 15 - 4
+    assert near is not None and len(near.identity.keys) == 15 - 4
 
 
 def test_a_pool_without_any_text_has_no_neighbours(models: Models, tmp_path: Path) -> None:
@@ -96,5 +100,5 @@ def test_what_is_read_keeps_no_hold_of_its_file(web: PairsDataset, models: Model
     """A file that is mapped leaves another in its folder when it is removed on NFS, and the folder stays."""
     embed_pool(Pairs(web.path), models, 3, tmp_path / "pool")
     near = Neighbours.read(tmp_path / "pool", 0, torch.device("cpu"))
-    assert near is not None and len(near.keys)
+    assert near is not None and len(near.identity.keys)
     assert str(tmp_path / "pool") not in Path("/proc/self/maps").read_text()

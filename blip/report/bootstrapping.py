@@ -93,7 +93,10 @@ class Bootstrapping:
         return {
             "Kept from a probability of": probability_text(web)
             + (f", captions {probability_text(written)}" if written != web else ""),
-            "Head of the filter": str(known["head"]),
+            "Filters": f"{len(known['filters'])}, head {known['head']}",
+            "Views of a picture": ", ".join(f"{share:g}" for share in known["views"]),
+            "Weight of the captioner": f"{known['likelihood']:g}",
+            "Weight of similar pictures": f"{known['neighbours']:g}",
             **({"Held-out pairs told apart, ROC AUC": f"{apart:.3f}"} if apart is not None else {}),
             "Captions": captions + (f", p {known['top_p']:g}" if known["decoding"] == "nucleus" else ""),
             "Seed of the captions": str(known["seed"]),

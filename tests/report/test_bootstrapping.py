@@ -86,7 +86,20 @@ def test_it_says_who_decided_where_the_filter_was_not_alone(folder: Path, made: 
     for text in judged:
         assert sum(text.voices.values()) == pytest.approx(log_odds(text.score), abs=1e-6)
     assert "captioner −" in html and "similar pictures" in html
-    assert "similar pictures" not in made.html()
+    assert 'class="voices"' not in made.html()
+
+
+def test_the_probability_is_said_to_be_that_of_all_who_decided(folder: Path, tmp_path: Path) -> None:
+    """It is another one than the filter's: several filters and views, captioner and similar pictures are in it."""
+    models = Models(folder / "captioner", (folder / "filter", folder / "captioner"))
+    how = CapFilt(threshold=0.1, min_tokens=1, views=(1.0, 0.85), neighbours=2.0, likelihood=0.2)
+    bootstrap(Order(Pairs(folder / "web"), None, models, how), tmp_path / "made")
+    made = Bootstrapping.open(folder / "web", tmp_path / "made", seed=0, shown=1)
+    assert made.facts["Filters"] == "2, head itm"
+    assert made.facts["Views of a picture"] == "1, 0.85"
+    assert (made.facts["Weight of the captioner"], made.facts["Weight of similar pictures"]) == ("0.2", "2")
+    assert "the probability of matching by which CapFilt decided" in made.html()
+    assert "filter's probability" not in made.html()
 
 
 def test_texts_from_the_web_stay_texts(made: Bootstrapping) -> None:

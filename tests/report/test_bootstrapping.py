@@ -74,6 +74,14 @@ def test_every_picture_has_all_its_texts_with_origin_score_and_reason(made: Boot
     assert "without a word" in html
 
 
+def test_every_card_shows_the_key_by_which_its_decision_is_found_in_the_audit(made: Bootstrapping) -> None:
+    html = made.html()
+    for place in ('id="before"', 'id="decisions"'):
+        cards = re.findall(r'<li class="card">.*?</li>', html[html.index(place) :], re.DOTALL)[: len(TEXTS)]
+        keys = [key for card in cards for key in re.findall(r'class="which"[^>]*>([^<]+)<', card)]
+        assert sorted(keys) == [f"web-{number}" for number in range(len(TEXTS))]
+
+
 def test_it_says_who_decided_where_the_filter_was_not_alone(folder: Path, made: Bootstrapping) -> None:
     models = Models(folder / "captioner", (folder / "filter",))
     how = CapFilt(threshold=0.1, min_tokens=1, neighbours=0.5, likelihood=0.2)

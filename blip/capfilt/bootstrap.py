@@ -31,7 +31,7 @@ from blip.capfilt.limit import Limit, bad_in
 from blip.capfilt.shard import AUDIT, BAD_SHARD, ShardJob, Tally, Thresholds, bootstrap_shard
 from blip.config import CapFilt, Wish
 from blip.data.jobs import HERE, Pool, run_jobs
-from blip.data.pairs import PairsDataset
+from blip.data.pairs import SET_ASIDE, PairsDataset
 from blip.data.parquet import read_batches
 from blip.data.part import PARTS, assemble, finished, finished_numbers
 from blip.data.partial import Watch, begin, complete, discard, is_growing, join
@@ -314,12 +314,14 @@ def _jobs(work: Path, order: Order, thresholds: Thresholds) -> Iterator[ShardJob
 
 def _finish(work: Path, target: Path, order: Order, plan: dict[str, Any], beat: Heartbeat) -> Tally:
     """Make one dataset of all parts, which says what made it; but not by which code, or a comment made it another."""
-    made_by = {name: value for name, value in plan.items() if name != "code"}
+    made_by = {name: value for name, value in plan.items() if name != "code"} | _found(work)
+    if before := order.set_aside():
+        made_by[SET_ASIDE] = before
 
     def going_on() -> None:
         beat.mark("finished")
 
-    assemble(work, order.digests(), made_by | _found(work), {AUDIT: SCHEMA}, going_on)
+    assemble(work, order.digests(), made_by, {AUDIT: SCHEMA}, going_on)
     total = count(work)  # before it is in its place: whoever waits for that waits for nothing more
     complete(work, target, PARTS, NEIGHBOURS, THRESHOLDS, on_file=going_on)
     return total

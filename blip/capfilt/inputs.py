@@ -210,6 +210,12 @@ class Order:
         wish = self.settings.threshold
         return wish.model_dump(exclude_none=True) if isinstance(wish, Wish) else wish
 
+    def set_aside(self) -> dict[str, int]:
+        """How many samples validation has set aside on each side, where it has any; they are in no audit."""
+        sides = {"web": self.web, "human": self.human}
+        found = {name: len(excluded_in(pairs.excluded)) for name, pairs in sides.items() if pairs}
+        return {name: count for name, count in found.items() if count}
+
     def identity(self) -> dict[str, Any]:
         """Everything that the content depends on, by its own content, and not who computes it."""
         sides = {

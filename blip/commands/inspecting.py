@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from blip.data.pairs import SET_ASIDE
 from blip.inspection.histogram import Histogram
 from blip.spelling import plain
 
@@ -42,6 +43,7 @@ def counts(seen: Inspection) -> dict[str, Any]:
     """The figures of a dataset by name; what was left out by reason, and how many samples validation set aside."""
     manifest = seen.dataset.manifest
     sides = seen.histograms["short side"]
+    before = manifest.parameters.get(SET_ASIDE)
     validation = {group.reason: group.count for group in seen.left_out if group.by == "validation"}
     others = [group for group in seen.left_out if group.by != "validation"]
     return {
@@ -56,6 +58,7 @@ def counts(seen: Inspection) -> dict[str, Any]:
         "texts left out": {group.reason: group.count for group in others if group.texts},
         "set aside": seen.set_aside,
         "validation": validation if seen.set_aside is not None else "not validated since it was made",
+        **({"validation before": before} if before else {}),
     }
 
 

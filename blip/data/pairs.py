@@ -125,6 +125,10 @@ class PairsDataset:
 _AGAIN = "make the dataset again (`dvc repro` or `blip stage ingest`)"
 
 
+SET_ASIDE = "set_aside"
+"""Parameter of a bootstrapped dataset's manifest: how many samples of `web` and `human` validation had set aside."""
+
+
 def list_beside(dataset: Path) -> Path:
     """Where `blip stage validate` leaves the list of what it sets aside in a dataset, if it has run."""
     return dataset.parent / VALIDATED / f"{dataset.name}.parquet"

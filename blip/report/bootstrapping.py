@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from blip.data.pairs import PairsDataset
+from blip.data.pairs import SET_ASIDE, PairsDataset
 from blip.errors import BlipError
 from blip.report.audit import AUDIT, Audit, read_audit
 from blip.report.chart import Chart
@@ -73,6 +73,11 @@ class Bootstrapping:
         return float(self.parameters["threshold"]), float(self.parameters["synthetic_threshold"])
 
     @property
+    def set_aside(self) -> int:
+        """Pictures of the pool that validation had set aside before, so that none was judged."""
+        return self.parameters.get(SET_ASIDE, {}).get("web", 0)
+
+    @property
     def headline(self) -> str:
         """What one wants to know first."""
         audit = self.audit
@@ -101,6 +106,7 @@ class Bootstrapping:
             "Captions": captions + (f", p {known['top_p']:g}" if known["decoding"] == "nucleus" else ""),
             "Seed of the captions": str(known["seed"]),
             "Human pairs beside them": f"{passed:,}",
+            **({"Set aside by validation before": f"{self.set_aside:,}"} if self.set_aside else {}),
         }
 
     @property
@@ -109,6 +115,7 @@ class Bootstrapping:
         audit = self.audit
         return {
             "images": audit.pictures,
+            "set_aside": self.set_aside,
             "outcomes": {name: audit.count(name) for name in OUTCOMES},
             "reasons": dict(audit.reasons.most_common()),
             "texts": {
@@ -154,7 +161,8 @@ class Bootstrapping:
 
     def markdown(self) -> str:
         """The tables of the page: outcomes, texts with the reasons why they were dropped, sources."""
-        parts = [f"{self.headline}.", _outcomes(self.audit), _texts(self.audit)]
+        before = f" {self.set_aside:,} more were set aside by validation before." if self.set_aside else ""
+        parts = [f"{self.headline}.{before}", _outcomes(self.audit), _texts(self.audit)]
         return "\n\n".join(parts + ([_sources(self.audit)] if len(self.audit.sources) > 1 else [])) + "\n"
 
 

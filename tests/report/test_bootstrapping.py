@@ -3,11 +3,15 @@
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from blip.capfilt.bootstrap import bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
+from blip.commands.inspecting import counts
 from blip.config import CapFilt
+from blip.data.inspection import inspect_dataset
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from blip.errors import BlipError
 from blip.report.bootstrapping import Bootstrapping
@@ -110,18 +114,36 @@ def test_the_probability_is_said_to_be_that_of_all_who_decided(folder: Path, tmp
     assert "filter's probability" not in made.html()
 
 
+def test_what_validation_had_set_aside_is_counted_in_the_manifest_and_told(
+    folder: Path, made: Bootstrapping, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"key": ["web-1", "web-3"]}), tmp_path / "list.parquet")
+    models = Models(folder / "captioner", (folder / "filter",))
+    web = Pairs(folder / "web", tmp_path / "list.parquet")
+    bootstrap(Order(web, None, models, CapFilt(min_tokens=1)), tmp_path / "made")
+    without = Bootstrapping.open(folder / "web", tmp_path / "made", seed=0, shown=1)
+    assert without.parameters["set_aside"] == {"web": 2}
+    assert without.counts["images"] + without.counts["set_aside"] == len(TEXTS)
+    assert without.facts["Set aside by validation before"] == "2"
+    assert "2 more pictures of the pool were set aside by validation before" in without.html()
+    assert "2 more were set aside by validation before." in without.markdown()
+    assert counts(inspect_dataset(tmp_path / "made"))["validation before"] == {"web": 2}
+    assert "set_aside" not in made.parameters and "set aside by validation" not in made.html()
+    assert "validation before" not in counts(inspect_dataset(folder / "made"))
+
+
 def test_texts_from_the_web_stay_texts(made: Bootstrapping) -> None:
     assert "&lt;b&gt;apple&lt;/b&gt;" in made.html()
     assert "<b>apple" not in made.html()
 
 
 def test_the_counts_are_those_of_the_dataset(folder: Path, made: Bootstrapping, page: Reader) -> None:
-    counts = made.counts
-    assert counts["images"] == len(TEXTS)
-    assert sum(counts["outcomes"].values()) == len(TEXTS)
-    assert counts["outcomes"]["dropped"] == len(TEXTS) - made.samples
-    assert sum(counts["reasons"].values()) == counts["outcomes"]["dropped"]
-    for texts in counts["texts"].values():
+    found = made.counts
+    assert found["images"] == len(TEXTS)
+    assert sum(found["outcomes"].values()) == len(TEXTS)
+    assert found["outcomes"]["dropped"] == len(TEXTS) - made.samples
+    assert sum(found["reasons"].values()) == found["outcomes"]["dropped"]
+    for texts in found["texts"].values():
         assert texts["judged"] == texts["kept"] + sum(texts["dropped"].values())
     assert f"{made.samples} of 6 pictures stay" in page.text
 

@@ -84,7 +84,15 @@ def _asked_others(groups: Iterable[Shown]) -> bool:
     return any(text.voices for group in groups for decision in group.decisions for text in decision.texts)
 
 
-def _probability(value: float) -> str:
+def _probability(value: float, threshold: float) -> str:
+    """With as few digits as put it on its side of its threshold: of what a page shows of that one, if any do."""
+    tries = (_short(value), *(f"{value:.{digits}g}" for digits in range(3, 18)))
+    cuts = (float(probability_text(threshold)), threshold)
+    sides = ((shown, float(shown.removeprefix("<")) >= cut) for cut in cuts for shown in tries)
+    return next(shown for shown, above in sides if above == (value >= threshold))
+
+
+def _short(value: float) -> str:
     """With two decimals, or more where it is so near to 0 or 1 that a threshold may still be beyond it."""
     if value >= 0.995:
         return probability_text(value)

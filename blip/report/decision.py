@@ -5,7 +5,8 @@ decision.outcome, [text.reason for text in decision.texts]
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from blip.data.text import clean_caption
@@ -24,13 +25,16 @@ REASONS = {
     "empty": "without a word",
     "repeats": "repeats itself",
     "prompt": "begins with the prompt",
+    "same": "same as the kept web text",
 }
 DROPPED = {
     "no_match": "no text passed",
     "no_text": "no text has a word",
     "bad_picture": "the picture cannot be decoded",
 }
-"""The reasons of audit.parquet in words: why a text was dropped, why a picture was."""
+"""The reasons of audit.parquet in words: why a text was dropped, why a picture was.
+
+`same` is no reason of the audit: a synthetic caption that is below its threshold says what is kept as a web text."""
 
 
 SUREST = 1e-6  # a probability as near to 0 or 1 as a chart shows it
@@ -82,6 +86,10 @@ class Text:
             return heard
         return {"filter": math.log(self.score / (1 - self.score)) - sum(heard.values())} | heard
 
+    def says_again(self, kept: Set[str]) -> bool:
+        """Whether it is a caption below its threshold whose words are kept all the same, as a web text."""
+        return (self.origin, self.reason) == ("synthetic", "no_match") and clean_caption(self.text) in kept
+
     @property
     def kept(self) -> bool:
         """Whether the text is in the bootstrapped dataset."""
@@ -119,6 +127,8 @@ def decide(row: dict[str, Any], known: Known) -> Decision:
         for origin in ORIGINS
         for text, *judged in zip(*(row[f"{origin}_{what}"] for what in JUDGED), strict=True)
     )
+    web = {clean_caption(text.text) for text in texts if text.kept and text.origin == "web"}
+    texts = tuple(replace(text, reason="same") if text.says_again(web) else text for text in texts)
     kept = {text.origin for text in texts if text.kept}
     outcome: Outcome = "kept" if "web" in kept else "replaced" if kept else "dropped"
     return Decision(row["key"], texts, outcome, row["reason"], known)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from blip.config import Run, Settings, load_settings
 from blip.config.sections import COMPARED
@@ -434,3 +435,44 @@ def test_the_best_epoch_is_kept_where_the_reference_code_keeps_it():
     assert {run.candidates for run in (settings.pretrain, settings.pretrain_bootstrapped, tuned.vqa)} == {1}
     assert of("visdial").finetune.visdial.candidates == 1, "its validation data are its test data"
     assert of("retrieval-flickr").validation.retrieval.data == "flickr_validation"
+
+
+OFF = {
+    "ingest": {"datasets": dict.fromkeys(("vqa_train", "vqa_validation", "vqa_test", "video"))},
+    "finetune": {"vqa": None},
+    "evaluate": {"vqa": None, "video": None},
+}
+
+
+@pytest.fixture
+def without_vqa_and_video(tmp_path: Path) -> Path:
+    """The settings with what docs/data.md leaves out of them."""
+    values = yaml.safe_load(PARAMS.read_text())
+    for section, tasks in OFF.items():
+        for task, value in tasks.items():
+            values[section][task] = values[section][task] | value if value else None
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "infra").symlink_to(PARAMS.parent / "infra")
+    return tmp_path / "params.yaml"
+
+
+def test_what_is_left_out_stays_so_under_a_recipe_with_a_few_settings_of_it(without_vqa_and_video: Path):
+    settings = load_settings(without_vqa_and_video, "smoke")
+    assert settings.finetune.vqa is None and settings.evaluate.vqa is None and settings.evaluate.video is None
+    assert settings.finetune.captioning and settings.finetune.captioning.steps == 4
+
+
+def test_a_recipe_that_has_all_of_a_task_puts_it_in(without_vqa_and_video: Path):
+    values, recipe = yaml.safe_load(PARAMS.read_text()), without_vqa_and_video.with_name("mine.yaml")
+    parts = {"ingest": ("datasets",), "finetune": ("vqa",), "evaluate": ("vqa",)}
+    laid_over = {section: {name: values[section][name] for name in names} for section, names in parts.items()}
+    recipe.write_text(yaml.safe_dump(laid_over))
+    settings = load_settings(without_vqa_and_video, str(recipe))
+    assert settings.finetune == load_settings(PARAMS).finetune
+    assert settings.evaluate.vqa and settings.evaluate.video is None
+
+
+def test_a_setting_that_cannot_be_used_under_a_recipe_names_it(tmp_path: Path):
+    params = write(tmp_path, a="pretrain: {stepz: 1}")
+    with pytest.raises(BadArguments, match=r"params\.yaml with recipe a: 1 setting"):
+        load_settings(params, "a")

@@ -56,7 +56,8 @@ def load_settings(
     if recipe == NO_RECIPE:
         values["recipe"] = None
     elif recipe:
-        values = _merge(values, _read_recipe(_recipe_path(recipe, path.parent), path.parent))
+        laid_over = _merge(values, _read_recipe(_recipe_path(recipe, path.parent), path.parent))
+        values = _leave_off(laid_over, list(_filled(values, laid_over)))
         values["recipe"] = recipe
     for name, value in (overrides or {}).items():
         _set(values, name, value)
@@ -65,7 +66,9 @@ def load_settings(
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise BadArguments(_explain(error, f"{path} with --set" if overrides else path, Settings)) from None
+        given = [f"recipe {values['recipe']}"] if values.get("recipe") else []
+        given += ["--set"] if overrides else []
+        raise BadArguments(_explain(error, " with ".join([str(path), *given]), Settings)) from None
 
 
 def read_written() -> Settings:
@@ -207,6 +210,29 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         if one in over and other not in over:
             merged.pop(other, None)
     return merged
+
+
+def _filled(values: dict[str, Any], laid_over: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The names of what is null, and has settings with a recipe laid over."""
+    for name, value in values.items():
+        over = laid_over.get(name)
+        if isinstance(over, dict):
+            if value is None:
+                yield (name,)
+            elif isinstance(value, dict):
+                yield from ((name, *below) for below in _filled(value, over))
+
+
+def _leave_off(values: dict[str, Any], filled: list[tuple[str, ...]]) -> dict[str, Any]:
+    """The values, null again where a recipe says only a part of what had been left out."""
+    try:
+        Settings.model_validate({name: value for name, value in values.items() if name not in ANCHORS})
+    except ValidationError as error:
+        lacking = [problem["loc"] for problem in error.errors() if problem["type"] == "missing"]
+        for names in filled:
+            if any(place[: len(names)] == names for place in lacking):
+                _set(values, ".".join(names), None)
+    return values
 
 
 def _set(values: dict[str, Any], name: str, value: Any) -> None:

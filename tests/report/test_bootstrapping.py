@@ -11,9 +11,9 @@ from blip.capfilt.bootstrap import bootstrap
 from blip.capfilt.inputs import Models, Order, Pairs
 from blip.commands.inspecting import counts
 from blip.config import CapFilt
-from blip.data.inspection import inspect_dataset
 from blip.data.pairs import Caption, PairsDataset, PairsWriter, Sample
 from blip.errors import BlipError
+from blip.inspection.contents import inspect_dataset
 from blip.report.bootstrapping import Bootstrapping
 from blip.report.decision import log_odds
 from tests.report.conftest import draw

@@ -477,11 +477,13 @@ class Settings(Section):
     def _reads(self) -> dict[str, list[str]]:
         """The datasets that runs and evaluations name, by the setting that may be null."""
         reads = self.datasets_read
-        if self.finetune.vqa:
-            reads["finetune.vqa"] += [self.validation.vqa.data, self.validation.vqa.train]
         reads["filter"].append(VALIDATION)
-        for name in ("retrieval", "captioning"):
-            reads[f"validation.{name}"] = [getattr(self.validation, name).data]
+        for name, how in self.validation:
+            read = [getattr(how, key) for key in ("data", "train") if hasattr(how, key)]
+            if f"validation.{name}" in VALIDATED:
+                reads[f"validation.{name}"] = read
+            elif f"finetune.{name}" in reads:  # which is the first that reads them
+                reads[f"finetune.{name}"] += read
         return reads | {"capfilt": [self.capfilt.web, self.capfilt.human, self.capfilt.held_out]}
 
     @property

@@ -20,6 +20,7 @@ from blip.errors import BlipError
 from blip.model.config_json import read_values
 from blip.model.inference import keep_in
 from blip.model.precision import autocast
+from blip.model.several import several_images, several_texts
 
 WEIGHTS = "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
@@ -85,7 +86,7 @@ class Clip:
             pixels = batch if isinstance(batch, Tensor) else self.image_processor(list(batch))
             return self.network.get_image_features(pixels.to(self.device)).pooler_output
 
-        return self._embed(images, batch_size, features)
+        return self._embed(several_images(images), batch_size, features)
 
     def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """Unit vectors ``[N, P]`` of texts, in float32; what is longer than CLIP's positions is cut."""
@@ -96,7 +97,7 @@ class Clip:
             ).to(self.device)
             return self.network.get_text_features(tokens.input_ids, tokens.attention_mask).pooler_output
 
-        return self._embed(texts, batch_size, features)
+        return self._embed(several_texts(texts), batch_size, features)
 
     def cut_texts(self, texts: Sequence[str]) -> int:
         """How many texts are longer than CLIP's positions, and lose their end."""

@@ -14,7 +14,7 @@ from PIL import Image
 
 import blip
 from blip.clip import Clip
-from blip.errors import BlipError
+from blip.errors import BadArguments, BlipError
 from tests.tiny_clip import processor_of, save, tokenizer
 
 TEXTS = ["a photo of a cat", "the dog", "it's 2 birds!", "a " * 40, ""]
@@ -189,3 +189,10 @@ def test_each_loader_names_the_other(saved: Path, tmp_path: Path) -> None:
 def test_a_missing_directory_is_named() -> None:
     with pytest.raises(BlipError, match=r"nowhere/at/all: no such model directory"):
         blip.load_clip("nowhere/at/all")
+
+
+def test_one_picture_or_text_that_is_in_no_list_is_refused(clip: Clip) -> None:
+    with pytest.raises(BadArguments, match="put the one picture into a list"):
+        clip.embed_images("cat.jpg")
+    with pytest.raises(BadArguments, match="put the one, 'a cat', into a list"):
+        clip.match(pictures(), "a cat")

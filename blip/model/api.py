@@ -13,7 +13,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from blip.data.image_processor import check_blip_processor
@@ -32,6 +31,7 @@ from blip.model.likelihood import mean_log_likelihood, most_likely
 from blip.model.matching import CONTEXT_BYTES, context_bytes, match_pairs
 from blip.model.parts import lacks, require
 from blip.model.public import open_public
+from blip.model.several import several_images, several_texts
 
 DecodingName = Literal["greedy", "beam", "nucleus"]
 HeadName = Literal["itm", "itc"]
@@ -129,7 +129,7 @@ class Blip:
     @torch.inference_mode()
     def encode_images(self, images: Any, batch_size: int = 64, first_only: bool = False) -> Tensor:
         """Image tokens ``[N, T, D]``, CLS first; of which `first_only` computes that one, ``[N, 1, D]``."""
-        parts, images = [], _several(images)
+        parts, images = [], several_images(images)
         for start in range(0, len(images), batch_size):
             with self._autocast():
                 parts.append(
@@ -155,7 +155,7 @@ class Blip:
     def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """Unit vectors ``[N, P]`` of texts."""
         require("embed texts", self.card.missing)
-        parts = []
+        parts, texts = [], several_texts(texts)
         for start in range(0, len(texts), batch_size):
             ids, mask = self._encode_texts(texts[start : start + batch_size])
             with self._autocast():
@@ -180,6 +180,7 @@ class Blip:
     def match(self, images: Any, texts: Sequence[str], head: HeadName = "itm") -> Tensor:
         """Every image against every text ``[N, M]``: probability of a match (ITM) or cosine (ITC)."""
         _one_of("head", head, HeadName)
+        texts = several_texts(texts)
         if head == "itc":
             return self.embed_images(images) @ self.embed_texts(texts).T
         tokens = self.encode_images(images)
@@ -240,7 +241,7 @@ class Blip:
             repetition_penalty,
             normalise=normalise,
         )
-        images = _several(images)
+        images = several_images(images)
         names = keys or [str(number) for number in range(len(images))]
         captions: list[str] = []
         for start in range(0, len(images), batch_size):
@@ -302,11 +303,12 @@ class Blip:
         Raises:
             BadArguments: there are not as many questions as images, or no candidate is given.
         """
-        images = _several(images)
+        images, questions = several_images(images), several_texts(questions, "questions")
         if len(images) != len(questions):
             raise BadArguments(
                 f"{len(images)} image(s) and {len(questions)} question(s): give one question for each image"
             )
+        candidates = None if candidates is None else several_texts(candidates, "candidates")
         if candidates is not None and not candidates:
             raise BadArguments("candidates is empty: name some answers, or None to have them written")
         answers: list[str] = []
@@ -442,13 +444,3 @@ def _one_of(name: str, value: str, kind: Any) -> None:
     """Raises BadArguments for a value that a Literal does not name."""
     if value not in get_args(kind):
         raise BadArguments(f"{name}={value!r}: it is one of {', '.join(get_args(kind))}")
-
-
-def _several(images: Any) -> Any:
-    """The images. Raises BadArguments for one that is in no list: its rows or letters would be taken for pictures."""
-    array = isinstance(images, np.ndarray) and images.dtype == np.uint8
-    if isinstance(images, str | bytes | Path | Image.Image) or (
-        array and (images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (1, 3, 4)))
-    ):
-        raise BadArguments("images are a list, or a tensor [N, 3, S, S]; put the one picture into a list")
-    return images

@@ -120,6 +120,19 @@ def test_one_picture_that_is_in_no_list_is_refused(model: Blip) -> None:
                 ask(picture)
 
 
+def test_one_text_that_is_in_no_list_is_refused(model: Blip) -> None:
+    one = tiny.images(1)
+    for ask in (
+        lambda text: model.match(one, text),
+        lambda text: model.match(one, text, head="itc"),
+        model.embed_texts,
+        lambda text: model.answer(one, text),
+        lambda text: model.answer(one, ["what?"], candidates=text),
+    ):
+        with pytest.raises(BadArguments, match="put the one, 'w', into a list"):
+            ask("w")
+
+
 def test_arrays_of_paths_and_of_pictures_are_lists(model: Blip, tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(2)]
     for number, path in enumerate(paths):

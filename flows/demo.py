@@ -22,6 +22,7 @@ import httpx
 from blip.config import PARAMS, load_settings, read_override
 from blip.credentials import shown
 from blip.errors import DONE, FAILED, BlipError
+from blip.room import lacks_room, no_room
 from flows.addresses import named_prefect, reserved_port, running_prefect
 from flows.graph import up_to
 from flows.project import NO_TELEMETRY, PREFECT_HOME
@@ -52,6 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BlipError as error:
         print(f"error: {shown(str(error))}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if not lacks_room(error):
+            raise
+        print(f"error: {no_room(error)}", file=sys.stderr)
+        return FAILED
     except httpx.TransportError as error:
         said = shown(str(error))
         print(f"error: the Prefect server does not answer any more ({said}); {CONTINUES}", file=sys.stderr)

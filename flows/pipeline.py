@@ -23,6 +23,7 @@ from blip.config.dvc_yaml import has_stage
 from blip.config.graph import PHASES, STAGES
 from blip.errors import BlipError
 from blip.machine import has_gpu
+from blip.room import lacks_room, no_room
 from flows.cluster import dask_workers
 from flows.graph import TRAINING, up_to, upstream, with_downstream
 from flows.parameters import parameters_on_trial
@@ -114,6 +115,10 @@ def bring_up_to_date(names: Collection[str], recipe: Recipe, overrides: Override
             return summary(names, run_in_order(names, stale, parallel, one_at_a_time()))
     except BlipError as error:
         return refused(error)
+    except OSError as error:
+        if not lacks_room(error):
+            raise
+        return Failed(message=no_room(error))
 
 
 def in_pipeline(names: Collection[str]) -> list[str]:

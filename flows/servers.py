@@ -17,6 +17,7 @@ import psutil
 
 from blip.errors import BlipError
 from blip.ports import HOST
+from blip.room import room_noted
 from flows.addresses import answers
 from flows.process import supervised
 from flows.project import LOGS, PREFECT_HOME, stage_environment
@@ -110,5 +111,7 @@ def started(server: Server) -> Iterator[RunningServer]:
     LOGS.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", *server.arguments]
     environment = {**stage_environment(), **server.settings}
-    with server.log.open("wb") as log, supervised(command, environment, GRACE_SECONDS, log) as process:
+    with room_noted(server.log):
+        log = server.log.open("wb")
+    with log, supervised(command, environment, GRACE_SECONDS, log) as process:
         yield RunningServer(server, process)

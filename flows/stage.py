@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from blip.credentials import shown
 from blip.errors import PREEMPTED
 from flows.process import ask_to_end, lines, supervised
 from flows.project import DVC, LOGS, settings_in_use, stage_environment
+from flows.stage_log import StageLog
 
 INTERRUPTED = "Interrupted"  # the name of a failed state that another attempt can mend
 EXITED = re.compile(r"exited with (-?\d+)\s*$")
@@ -116,19 +117,18 @@ def reproduce(
     name: str, environment: dict[str, str], show: Callable[[str], None], log_mode: str = "w"
 ) -> Outcome:
     """`dvc repro --single-item NAME`; all it says goes to .blip/logs, the stage's lines also to `show`."""
-    LOGS.mkdir(parents=True, exist_ok=True)
     story = Story()
     command = [*DVC, "repro", "--single-item", name]
     grace = settings_in_use().launch.stop_timeout + AFTERWARDS
     with (
-        (LOGS / f"{name}.log").open(log_mode, encoding="utf-8") as log,
+        closing(StageLog(LOGS / f"{name}.log", log_mode, show)) as log,
         supervised(command, environment, grace) as process,
         _known(process),
     ):
         if _stopping.is_set():  # since the task looked, before the process could be found
             ask_to_end(process)
         for line in map(shown, lines(process)):  # tracebacks quote addresses with passwords
-            print(line, file=log, flush=True)
+            log.add(line)
             if story.heard(line):
                 show(line)
         code = process.wait()

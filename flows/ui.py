@@ -23,6 +23,7 @@ from blip.credentials import shown
 from blip.errors import DONE, FAILED, BlipError
 from blip.lock import hold, is_held, let_go
 from blip.ports import HOST
+from blip.room import lacks_room, no_room
 from blip.signals import end_by_signals
 from flows.addresses import ANNOUNCED, UP, announced, named_prefect, page_of, reserved_port
 from flows.deploy import let_go_of_lost_runs
@@ -53,6 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
             serve(stack)
     except BlipError as error:
         print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        if not lacks_room(error):
+            raise
+        print(f"error: {no_room(error)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("\nthe pages are closed")

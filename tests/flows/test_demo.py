@@ -1,10 +1,17 @@
 """`make demo`: its options, and what it says of a mistake."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from blip.errors import BadArguments
 from flows import demo
 from flows.demo import check, main, parse
+from tests.flows.toy import ROOT
 
 
 def test_without_options_the_whole_pipeline_runs_as_params_yaml_says():
@@ -40,6 +47,23 @@ def test_what_no_stage_could_use_is_refused_before_a_server_is_started(capsys, m
     monkeypatch.setattr(demo, "prepare", lambda: pytest.fail("a server is started"))
     assert main(arguments) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0,
+    reason="no mount namespaces here",
+)
+@pytest.mark.parametrize("command", ["flows.demo", "flows.ui"])
+def test_a_full_disk_is_said_without_a_traceback(project: Path, command: str):
+    """There is room for the locks that are taken first."""
+    full = 'mkdir .blip && mount -t tmpfs -o size=1m,nr_inodes=3 tmpfs .blip && exec "$@"'
+    shell = ["unshare", "-rm", "bash", "-c", full, "bash", sys.executable, "-m", command]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(shell, capture_output=True, text=True, check=False, env=environment)
+
+    assert ended.returncode == 1
+    assert "error: no file can be added (writing .blip/" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_recipe_is_said_to_stay(capsys):

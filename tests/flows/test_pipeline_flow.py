@@ -249,6 +249,23 @@ def test_a_second_run_in_the_same_folder_is_refused(project: Path):
     assert "another run (process 4711) is at work" in (state.message or "")
 
 
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0,
+    reason="no mount namespaces here",
+)
+def test_a_full_disk_is_the_message_that_a_flow_ends_with(project: Path, prefect_api: str):
+    full = 'mkdir .blip && mount -t tmpfs -o size=1m,nr_inodes=1 tmpfs .blip && exec "$@"'
+    command = ["unshare", "-rm", "bash", "-c", full, "bash", sys.executable, "-m", "flows.demo"]
+    environment = {**os.environ, "PREFECT_API_URL": prefect_api}
+
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    assert ended.returncode == 1
+    where = f"writing .blip/run.lock; 0 of 1 inodes free on the disk of {project.resolve() / '.blip'}"
+    assert f"\nerror: no file can be added ({where})." in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_an_interrupted_flow_ends_its_stage_and_the_next_one_continues(project: Path, prefect_api: str):
     Path("faults/ingest").write_text("hang")
     environment = {**os.environ, "PREFECT_API_URL": prefect_api}

@@ -48,6 +48,19 @@ def test_a_stage_runs_and_only_its_own_lines_are_shown(project: Path):
     assert "ingest" not in changed_stages()
 
 
+def test_a_log_without_room_does_not_end_the_stage(project: Path):
+    log = Path(".blip/logs/ingest.log")
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+
+    outcome, shown = run("ingest")
+
+    assert outcome.succeeded
+    missing = f"warning: lines are missing in {log}: No space left on device; the stage goes on"
+    assert sorted(shown) == ["ingest: step 1 loss 0.50", missing]
+    assert Path("out/ingest").exists()
+
+
 def test_a_stage_whose_inputs_are_the_same_is_left_alone(project: Path):
     run("ingest")
 

@@ -39,7 +39,7 @@ from blip.errors import BlipError
 from blip.training.heartbeat import UNHEARD, Heartbeat
 
 AUDIT_FILE = f"{AUDIT}.parquet"
-NEIGHBOURS, THRESHOLDS = "neighbours.safetensors", "thresholds.json"  # while it grows
+NEIGHBOURS, THRESHOLDS = "pool.safetensors", "thresholds.json"  # while it grows
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The pool as its filters embed it, once and in one file, for every worker to look up similar pictures in.
 
-    embed_pool(web, models, batch_size=64, target=work / "neighbours.safetensors", pool=pool)
+    embed_pool(web, models, batch_size=64, target=work / "pool.safetensors", pool=pool)
 
 A job is a shard; a batch never reaches over its end: the file is the same whoever does which.
 """

@@ -1,6 +1,6 @@
 """The filters of an order as one jury, opened once in a process.
 
-jury = jury_of(models, settings, human, neighbours=work / "neighbours.safetensors")
+jury = jury_of(models, settings, human, neighbours=work / "pool.safetensors")
 """
 
 from functools import lru_cache

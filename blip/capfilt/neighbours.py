@@ -51,7 +51,7 @@ class Neighbours:
             if not file.keys():
                 return None
             pictures, texts = (file.get_tensor(f"{side}.{number}") for side in ("pictures", "texts"))
-            kept = [file.get_tensor(name).cpu() for name in ("keys", "hashes", "thumbnails")]
+            kept = [file.get_tensor(name).cpu() for name in ("keys", "hashes", "thumbnails", "cells")]
             identity = Identity.from_tensors(
                 *kept
             )  # copies, else the file stays mapped, and on NFS in its folder

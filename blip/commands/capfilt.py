@@ -203,7 +203,7 @@ def calibrate(
     paths = [resolve(path) for path in filters or [FILTER]]
     models = Models.of(resolve(captioner) if captioner else paths[0], paths, chosen_device(device), dtype)
     with TemporaryDirectory() as folder:
-        near = Path(folder) / "neighbours.safetensors" if web and neighbours else None
+        near = Path(folder) / "pool.safetensors" if web and neighbours else None
         if web and near:
             embed_pool(Pairs.validated(web), models, how.batch_size, near)
         jury = jury_of(models, how, Pairs.validated(human) if human else None, near)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from blip.capfilt.identity import LOOK, Identity
 from blip.capfilt.pictures import look
@@ -54,3 +54,28 @@ def test_the_same_drawing_in_another_colour_is_another_picture(drawings: list[by
 def test_keys_that_are_one_are_one_picture_however_it_looks(drawings: list[bytes]) -> None:
     here, there = identity("web", drawings[:2]), identity("web", drawings[1::-1])
     assert np.array_equal(here.same(there), np.ones((2, 2), dtype=bool))
+
+
+def test_two_goods_on_white_are_two_pictures_and_two_blank_ones_are_one() -> None:
+    """Whose hashes, of mostly ground, are as near each other as those of copies."""
+    cross = on_white((270, 290, 330, 310), (290, 270, 310, 330))
+    frame = on_white((250, 250, 350, 270), (250, 330, 350, 350), (250, 250, 270, 350), (330, 250, 350, 350))
+    goods = [cross, frame]
+    pictures = identity("goods", [*goods, on_white(), on_white()])
+    assert pictures.hashes[0] == pictures.hashes[1]
+    assert pictures.same(pictures).tolist() == [
+        [True, False, False, False],
+        [False, True, False, False],
+        [False, False, True, True],
+        [False, False, True, True],
+    ]
+    copies = identity("copies", [repost(one, 0.75, 75) for one in goods])
+    assert np.array_equal(copies.same(pictures)[:, :2], np.eye(2, dtype=bool))
+
+
+def on_white(*boxes: tuple[int, int, int, int]) -> bytes:
+    picture, file = Image.new("RGB", (600, 600), "white"), BytesIO()
+    for box in boxes:
+        ImageDraw.Draw(picture).rectangle(box, fill=(120, 120, 120))
+    picture.save(file, "PNG")
+    return file.getvalue()

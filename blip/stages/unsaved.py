@@ -156,13 +156,13 @@ class Unsaved:
                 write_json(temporary / NOTE, note | {"work": made.work, "scores": as_json(made.scores)})
         except OSError as error:
             take_away(self.folder)
-            if made.trained:
-                stays = ", ".join(str(RUNS / name) for name in made.trained)
-                print(
-                    f"warning: what {self.stage} has made cannot be kept for DVC beside its place: {error}. So its "
-                    f"checkpoints stay in {stays}; remove them once DVC has saved the stage",
-                    file=sys.stderr,
-                )
+            stays = ", ".join(str(RUNS / name) for name in made.trained)
+            then = f"its checkpoints stay in {stays}; remove them once" if stays else "end nothing before"
+            print(
+                f"warning: what {self.stage} has made cannot be kept for DVC beside its place: {error}. So {then} DVC "
+                "has saved the stage",
+                file=sys.stderr,
+            )
             return False
         return True
 

@@ -24,7 +24,7 @@ def see_that_dvc_takes(*stages: str) -> None:
         raise BlipError(
             f"{link} is a link to {link.resolve()}, outside the git repository {root}: DVC would refuse {output} once "
             "it is made, and nothing of the work would be saved. Take the link away, and put the whole clone on that "
-            f"disk, or mount the folder there (mount --bind {link.resolve()} {link})"
+            "disk"
         )
 
 

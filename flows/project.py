@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -102,15 +103,23 @@ def require_own_folder() -> None:
     """Refuse a folder whose owner could not change, or even read, what this account would write there.
 
     As a worker that another account has started would. Root's folders are let be, for so is the volume of a cluster,
-    and so is root, who is whom a container knows; and so are disks on which all files have one owner.
+    and so is root, who is whom a container knows; and so are disks on which all files have one owner, and a folder that
+    a group shares, whose members may change each other's files.
     """
     owner, account = Path().stat().st_uid, os.getuid()
-    if account == owner or 0 in (account, owner) or _owner_of_what_is_written() == owner:
+    if account == owner or 0 in (account, owner) or _is_shared() or _owner_of_what_is_written() == owner:
         return
     raise BlipError(
         f"{Path.cwd()} is {_named(owner)}'s, who could not change what a run of {_named(account)} writes there; run it "
         f"as {_named(owner)} (of a deployed one: end the worker of {_named(account)}), or in a clone of your own"
     )
+
+
+def _is_shared() -> bool:
+    """Whether what is made in this folder is its group's, who may write it as this account makes it."""
+    shared, mask = stat.S_ISGID | stat.S_IWGRP, os.umask(0)
+    os.umask(mask)
+    return Path().stat().st_mode & shared == shared and not mask & stat.S_IWGRP
 
 
 def _owner_of_what_is_written() -> int | None:

@@ -42,8 +42,10 @@ def lacks_room(error: BaseException) -> bool:
 
 def is_full(path: Path) -> bool:
     """Whether the disk of a path has no room to speak of, or takes no further file."""
-    place = _there(path)
-    return _free(place) < MIB or _is_crowded(place)
+    with suppress(OSError):  # where this account may not look, nobody knows
+        place = _there(path)
+        return _free(place) < MIB or _is_crowded(place)
+    return False
 
 
 def no_room(error: BaseException) -> str:

@@ -20,8 +20,11 @@ TRIED_PORTS = 20
 
 
 def address(name: str) -> str:
-    """The address of a page: of a server that is named, as announced by a running `make ui`, or as it would prefer."""
-    return _named(name) or announced().get(name, f"http://{HOST}:{PORTS[name]}")
+    """The address of a page: as announced by a running `make ui`, of a server that is named, or as it would prefer.
+
+    In this order: a run has its own server named, which ends with it.
+    """
+    return announced().get(name) or _named(name) or f"http://{HOST}:{PORTS[name]}"
 
 
 def _named(name: str) -> str:

@@ -25,7 +25,7 @@ from blip.lock import hold, is_held, let_go
 from blip.ports import HOST
 from blip.room import lacks_room, no_room
 from blip.signals import end_by_signals
-from flows.addresses import ANNOUNCED, UP, announced, named_prefect, page_of, reserved_port
+from flows.addresses import ANNOUNCED, UP, announced, answers, named_prefect, page_of, reserved_port
 from flows.deploy import let_go_of_lost_runs
 from flows.servers import Server, mlflow_server, prefect_server, started
 
@@ -97,7 +97,9 @@ def announce(stack: ExitStack, addresses: dict[str, str], named: str | None) -> 
     """
     write_json(ANNOUNCED, addresses)
     stack.callback(ANNOUNCED.unlink, missing_ok=True)
-    print(f"  Prefect              {page_of(named) if named else addresses['prefect']}")
+    silent = named is not None and not answers(f"{named.rstrip('/')}/health")
+    about = "  (does not answer; without PREFECT_API_URL there is one here)" if silent else ""
+    print(f"  Prefect              {page_of(named) if named else addresses['prefect']}{about}")
     print(f"  MLflow               {addresses['mlflow']}")
     print(f"  report, Data Docs    {addresses['reports']}")
     print("Ctrl-C closes them.", flush=True)

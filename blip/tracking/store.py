@@ -122,6 +122,11 @@ def _what_to_do(error: Exception, uri: str) -> str:
     path = uri.removeprefix("sqlite:///")
     if path != uri and (NO_ROOM in str(error) or is_full(Path(path))):
         return no_room(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path))
+    if path != uri and os.access(path, os.F_OK) and not os.access(path, os.W_OK):
+        return (
+            f"this account may not write {path}, which MLflow does to read it, too; name a model directory, or have a "
+            "server of its owner's named in MLFLOW_TRACKING_URI"
+        )
     return f"{first_line(error)}; start its server, point MLFLOW_TRACKING_URI elsewhere, or unset it to use ./mlflow.db"
 
 

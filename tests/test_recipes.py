@@ -472,6 +472,24 @@ def test_a_recipe_that_has_all_of_a_task_puts_it_in(without_vqa_and_video: Path)
     assert settings.evaluate.vqa and settings.evaluate.video is None
 
 
+def test_a_wrong_name_in_what_a_recipe_puts_in_again_is_told(without_vqa_and_video: Path):
+    recipe = without_vqa_and_video.with_name("mine.yaml")
+    recipe.write_text(
+        "finetune: {vqa: {dat: [vqa_train], steps: 10}}\n"
+        "evaluate: {nlvr: {data: nlvr_test, validaton: nlvr_validation}, video: {frames: 2}}\n"
+    )
+    values = yaml.safe_load(without_vqa_and_video.read_text())
+    values["evaluate"]["nlvr"] = None
+    without_vqa_and_video.write_text(yaml.safe_dump(values))
+    with pytest.raises(BadArguments) as refused:
+        load_settings(without_vqa_and_video, str(recipe))
+    told = str(refused.value)
+    assert "finetune.vqa.dat: no such setting" in told
+    assert "evaluate.nlvr.validaton: no such setting" in told
+    assert "evaluate.nlvr.validation: Field required" in told
+    assert "evaluate.video" not in told, "of which the recipe says only a part, and nothing wrong"
+
+
 def test_a_setting_that_cannot_be_used_under_a_recipe_names_it(tmp_path: Path):
     params = write(tmp_path, a="pretrain: {stepz: 1}")
     with pytest.raises(BadArguments, match=r"params\.yaml with recipe a: 1 setting"):

@@ -224,13 +224,13 @@ def _filled(values: dict[str, Any], laid_over: dict[str, Any]) -> Iterator[tuple
 
 
 def _leave_off(values: dict[str, Any], filled: list[tuple[str, ...]]) -> dict[str, Any]:
-    """The values, null again where a recipe says only a part of what had been left out."""
+    """The values, null again where a recipe says only a part of what had been left out, and nothing wrong in it."""
     try:
         Settings.model_validate({name: value for name, value in values.items() if name not in ANCHORS})
     except ValidationError as error:
-        lacking = [problem["loc"] for problem in error.errors() if problem["type"] == "missing"]
+        problems = [(problem["loc"], problem["type"]) for problem in error.errors()]
         for names in filled:
-            if any(place[: len(names)] == names for place in lacking):
+            if {kind for place, kind in problems if place[: len(names)] == names} == {"missing"}:
                 _set(values, ".".join(names), None)
     return values
 

@@ -10,6 +10,7 @@ from blip.config import Run, Settings, load_settings
 from blip.config.sections import COMPARED
 from blip.errors import BadArguments
 from blip.ingest.sources import read
+from flows.parameters import write_parameters
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 RECIPES = PARAMS.parent / "infra/recipes"
@@ -488,6 +489,28 @@ def test_a_wrong_name_in_what_a_recipe_puts_in_again_is_told(without_vqa_and_vid
     assert "evaluate.nlvr.validaton: no such setting" in told
     assert "evaluate.nlvr.validation: Field required" in told
     assert "evaluate.video" not in told, "of which the recipe says only a part, and nothing wrong"
+
+
+def test_what_a_recipe_has_only_a_part_of_may_be_completed_beside_it(without_vqa_and_video: Path):
+    values = yaml.safe_load(without_vqa_and_video.read_text())
+    values["ingest"]["datasets"]["video"] = yaml.safe_load(PARAMS.read_text())["ingest"]["datasets"]["video"]
+    without_vqa_and_video.write_text(yaml.safe_dump(values))
+    settings = load_settings(without_vqa_and_video, "smoke", {"evaluate.video.data": "video"})
+    video = settings.evaluate.video
+    assert video and (video.data, video.frames, video.rerank) == ("video", 2, 4)
+    assert settings.finetune.vqa is None and settings.evaluate.vqa is None
+    assert write_parameters("smoke", {"evaluate.video.data": "video"}, without_vqa_and_video)
+    assert load_settings(without_vqa_and_video) == settings
+
+
+@pytest.mark.parametrize("name, value", [("evaluate.video.frames", 4), ("evaluate.video", {"frames": 4})])
+def test_what_is_said_beside_a_recipe_of_a_task_that_still_lacks_something_is_not_dropped(
+    without_vqa_and_video: Path, name: str, value: object
+):
+    with pytest.raises(
+        BadArguments, match=r"with recipe smoke with --set: 1 setting.*\n.*video\.data: Field required"
+    ):
+        load_settings(without_vqa_and_video, "smoke", {name: value})
 
 
 def test_a_setting_that_cannot_be_used_under_a_recipe_names_it(tmp_path: Path):

@@ -53,16 +53,19 @@ def load_settings(
         )
     values = _read_yaml(path)
     recipe = recipe or values.get("recipe")
+    filled: list[tuple[str, ...]] = []
     if recipe == NO_RECIPE:
         values["recipe"] = None
     elif recipe:
         laid_over = _merge(values, _read_recipe(_recipe_path(recipe, path.parent), path.parent))
-        values = _leave_off(laid_over, list(_filled(values, laid_over)))
+        filled, values = list(_filled(values, laid_over)), laid_over
         values["recipe"] = recipe
     for name, value in (overrides or {}).items():
         _set(values, name, value)
+        filled = [names for names in filled if not _on_one_way(names, name.split("."))]
     for anchor in ANCHORS:
         values.pop(anchor, None)
+    _leave_off(values, filled)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -223,16 +226,20 @@ def _filled(values: dict[str, Any], laid_over: dict[str, Any]) -> Iterator[tuple
                 yield from ((name, *below) for below in _filled(value, over))
 
 
-def _leave_off(values: dict[str, Any], filled: list[tuple[str, ...]]) -> dict[str, Any]:
-    """The values, null again where a recipe says only a part of what had been left out, and nothing wrong in it."""
+def _on_one_way(one: Iterable[str], other: Iterable[str]) -> bool:
+    """Whether two names are of the same setting, or one of what is below the other."""
+    return all(a == b for a, b in zip(one, other, strict=False))
+
+
+def _leave_off(values: dict[str, Any], filled: list[tuple[str, ...]]) -> None:
+    """Make null again what had been left out and a recipe says only a part of, and nothing wrong."""
     try:
-        Settings.model_validate({name: value for name, value in values.items() if name not in ANCHORS})
+        Settings.model_validate(values)
     except ValidationError as error:
         problems = [(problem["loc"], problem["type"]) for problem in error.errors()]
         for names in filled:
             if {kind for place, kind in problems if place[: len(names)] == names} == {"missing"}:
                 _set(values, ".".join(names), None)
-    return values
 
 
 def _set(values: dict[str, Any], name: str, value: Any) -> None:

@@ -13,6 +13,7 @@ from blip.doctor.numbers import samples_of_epoch
 from blip.doctor.plan import Plan
 from blip.doctor.sources import listed_in
 from blip.errors import BlipError
+from blip.model.starting import check_starting_vision
 from blip.stages.training import whole_start
 from blip.tracking.registry import CHECKPOINT, resolve
 
@@ -129,6 +130,10 @@ def _new_start(model: Model, settings: Settings) -> Finding:
         return Finding(
             "start", "note", f"images from random weights; the paper starts from ImageNet's; {texts}"
         )
+    try:
+        check_starting_vision(Path(model.start))
+    except BlipError as error:
+        return Finding("start", "bad", str(error))
     return Finding("start", "good", f"image encoder from {model.start}, {texts}")
 
 

@@ -8,13 +8,14 @@ import json
 import os
 import re
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -127,8 +128,21 @@ def write_weights(state: dict[str, Tensor], path: Path, metadata: dict[str, str]
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file. Raises BlipError if it is none, one that was cut, or that cannot be read."""
-    try:
+    with _reading(path):
         return load_file(path)
+
+
+def weight_names(path: Path) -> list[str]:
+    """The names of the tensors of a safetensors file, of which the header alone is read; raises as `read_weights`."""
+    with _reading(path), safe_open(path, "pt") as file:
+        return list(file.keys())
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say what is the matter with a safetensors file that the library does not read."""
+    try:
+        yield
     except OSError as error:  # of a file that may not be read the library says that there is none
         if path.exists() and not os.access(path, os.R_OK):
             raise BlipError(

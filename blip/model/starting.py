@@ -22,7 +22,7 @@ from torch import Tensor
 from blip.errors import BlipError
 from blip.model.api import Blip
 from blip.model.blip import BlipConfig, BlipNetwork
-from blip.model.checkpoints import find_fused, read_weights, rename
+from blip.model.checkpoints import find_fused, read_weights, rename, weight_names
 from blip.model.public import public_vision
 from blip.model.vision import positions_for
 
@@ -49,8 +49,7 @@ def load_starting_vision(network: BlipNetwork, path: Path) -> None:
     Raises:
         BlipError: there is no such file, or it is of another encoder.
     """
-    if not path.is_file():
-        raise BlipError(f"{path}: no such file; model.start names the vision starting weights, or is null")
+    check_starting_vision(path)
     state = {name: tensor.float() for name, tensor in read_weights(path).items()}
     if "pos_embed" in state:  # timm's names; its classifier stays behind
         named = {name: public_vision(name) for name in network.vision.state_dict()}
@@ -61,8 +60,28 @@ def load_starting_vision(network: BlipNetwork, path: Path) -> None:
             state["position_embedding"], vision.image_size // vision.patch_size
         )
         network.vision.load_state_dict(state)
-    except (RuntimeError, KeyError) as error:
+    except RuntimeError as error:
         raise BlipError(f"{path} does not fit the model's vision settings: {error}") from None
+
+
+def check_starting_vision(path: Path) -> None:
+    """Look at the names in a file of starting weights, without its tensors.
+
+    Raises:
+        BlipError: there is no such file, it is a whole BLIP, or it has no image encoder.
+    """
+    if not path.is_file():
+        raise BlipError(f"{path}: no such file; model.start names the vision starting weights, or is null")
+    names = weight_names(path)
+    if any(name.startswith(TOWERS) for name in names):
+        raise BlipError(
+            f"{path} is a whole BLIP, of which model.start names the directory: {path.absolute().parent}"
+        )
+    if not {"pos_embed", "position_embedding"} & set(names):
+        raise BlipError(
+            f"{path} is no image encoder with timm's names or our own: it has no pos_embed and no "
+            f"position_embedding, but {_listed('', sorted(names)).strip() or 'no tensor'}"
+        )
 
 
 @torch.no_grad()

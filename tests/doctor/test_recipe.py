@@ -104,6 +104,14 @@ def test_a_whole_blip_is_opened_and_held_against_the_sizes(empty_folder: Path) -
     assert found["vocabulary"].text == f"that of {start}, {len(tiny.tokenizer()):,} entries"
 
 
+def test_a_start_that_the_stage_refuses_is_bad(empty_folder: Path) -> None:
+    weights = tiny.save(empty_folder / "mine", seed=0) / "model.safetensors"
+    found = examined(settings(model__start=str(weights), model__text_start=None))["start"]
+    assert (found.state, found.text) == (
+        "bad", f"{weights} is a whole BLIP, of which model.start names the directory: {weights.parent}"
+    )  # fmt: skip
+
+
 def test_the_vocabulary_of_a_published_file_that_is_not_there_is_not_good(empty_folder: Path) -> None:
     start = empty_folder / "blip/model_base.pth"
     found = examined(settings(model__start=str(start), model__text_start=None))

@@ -99,3 +99,16 @@ def test_an_encoder_of_timm_opens_as_one_of_ours(tmp_path: Path) -> None:
         BlipError, match=r"does not fit the model's vision settings[^$]*blocks\.1\.qkv\.weight"
     ):
         load_starting_vision(ours, tmp_path / "cut.safetensors")
+
+
+def test_the_weights_of_a_whole_blip_are_no_image_encoder(tmp_path: Path) -> None:
+    directory = tiny.save(tmp_path / "blip", seed=0)
+    with pytest.raises(
+        BlipError, match=rf"is a whole BLIP, of which model\.start names the directory: {directory}$"
+    ):
+        load_starting_vision(tiny.network(), directory / "model.safetensors")
+    bert().save_pretrained(tmp_path)
+    with pytest.raises(
+        BlipError, match=r"no image encoder .* no pos_embed and no position_embedding, but bert\."
+    ):
+        load_starting_vision(tiny.network(), tmp_path / "model.safetensors")

@@ -105,9 +105,14 @@ def load_network(directory: Path) -> tuple[BlipNetwork, ModelCard]:
             f"{directory} is a model for NLVR2, which reads two images and writes nothing: "
             "blip.model.two_images.TwoImages opens it"
         )
-    network = BlipNetwork(config)
+    network = BlipNetwork(replace(config, tied=config.tied or _has_one_tower(state)))
     missing = load_transformers(network, state, str(directory))
     return network.eval(), replace(card, missing=tuple(dict.fromkeys(map(part_of, missing))))
+
+
+def _has_one_tower(state: dict[str, Tensor]) -> bool:
+    """Whether there is one text transformer only, beside which another of initial values would fill memory in vain."""
+    return len({part_of(name) for name in state} & {"text_encoder", "text_decoder"}) == 1
 
 
 def read_files(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

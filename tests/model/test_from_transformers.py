@@ -252,6 +252,13 @@ def test_a_model_says_which_head_it_lacks_and_what_has_it(opened: Opened) -> Non
         answerer.embed_texts(TEXTS)
 
 
+def test_a_text_transformer_that_a_model_lacks_takes_little_memory(opened: Opened) -> None:
+    for kind, shared in ((CAPTIONER, True), (RETRIEVER, True), (ANSWERER, False)):
+        network = opened(kind, "even")[1].network
+        assert network.config.tied is shared
+        assert (network.text_encoder.embeddings is network.text_decoder.embeddings) is shared
+
+
 def test_towers_of_two_widths_answer_nothing(opened: Opened) -> None:
     _, answerer = opened(ANSWERER, "widths apart")
     with pytest.raises(BlipError, match="question states of width 24 where it has weights for 64"):

@@ -47,6 +47,14 @@ class Devices:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """What a run takes from the whole BLIP that it starts from, and not from the settings."""
+
+    vocabulary: int
+    tied: bool
+
+
+@dataclass(frozen=True)
 class Plan:
     """A run and its devices.
 
@@ -119,13 +127,18 @@ class Plan:
     @cached_property
     def vocabulary(self) -> int:
         """Entries of the vocabulary, or what it will have: BERT's where a file or a published model is named."""
-        if self.settings.model.starts_whole:
-            return _entries_of(self.settings)
+        if self._whole:
+            return self._whole.vocabulary
         wanted = self.settings.ingest.vocabulary
         path = Path(wanted.file or VOCABULARY / "vocab.txt")
         if path.is_file():
             return len(Tokenizer.from_vocabulary(path))
         return BERT if wanted.file else wanted.size
+
+    @cached_property
+    def _whole(self) -> Whole | None:
+        """What the whole BLIP that the settings name has of its own; None where they name none."""
+        return _whole_of(self.settings) if self.settings.model.starts_whole else None
 
     @cached_property
     def objective(self) -> Objectives:
@@ -146,7 +159,7 @@ class Plan:
         """The task's."""
         if self.job.task == "statements":
             return NlvrNetwork(NlvrConfig(config.vision, config.text, config.text.layers // 2))
-        network = BlipNetwork(config)
+        network = BlipNetwork(replace(config, tied=self._whole.tied) if self._whole else config)
         return untie(network) if self.job.task == "questions" else network
 
     @cached_property
@@ -226,12 +239,13 @@ def job_of(settings: Settings, stage: str) -> Job:
     return importlib.import_module(where.module).job(settings, where.variant)
 
 
-def _entries_of(settings: Settings) -> int:
-    """Entries of the starting model's vocabulary; BERT's if the check of the start is going to refuse it."""
+def _whole_of(settings: Settings) -> Whole:
+    """That of the starting model; with BERT's vocabulary if the check of the start is going to refuse it."""
     try:
-        return len(whole_start(settings.model, settings).tokenizer)
+        opened = whole_start(settings.model, settings)
     except BlipError:
-        return BERT
+        return Whole(BERT, tied=True)
+    return Whole(len(opened.tokenizer), opened.network.config.tied)
 
 
 def _count(devices: Devices, here: int) -> int:

@@ -21,6 +21,8 @@ from blip.doctor.finding import Finding
 from blip.doctor.plan import Devices, make_plan
 from blip.doctor.recipe import examine_others, examine_recipe
 from blip.errors import BadArguments
+from blip.model.checkpoints import save_model
+from blip.model.config_json import ModelCard
 from blip.training.precision import autocast_dtype
 from tests import tiny
 from tests.training.tiny_run import write_dataset
@@ -102,6 +104,16 @@ def test_a_whole_blip_is_opened_and_held_against_the_sizes(empty_folder: Path) -
     found = examined(settings(**like_it))
     assert (found["start"].state, found["start"].text) == ("good", f"the whole of {start}")
     assert found["vocabulary"].text == f"that of {start}, {len(tiny.tokenizer()):,} entries"
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_text_transformers_that_share_nothing_are_counted_each(empty_folder: Path, tied: bool) -> None:
+    save_model(tiny.network(tied=tied), tiny.tokenizer(), empty_folder / "mine", ModelCard())
+    sizes = {"width": 64, "layers": 2, "heads": 4}
+    like_it = {"model__patch_size": 8, "model__projection": 32, "model__vision": sizes, "model__text": sizes}
+    planned = settings(**like_it, model__start=str(empty_folder / "mine"), model__text_start=None)
+    network = make_plan(planned, "pretrain", FOUR_NODES).objective.network
+    assert (network.text_encoder.embeddings is network.text_decoder.embeddings) is tied
 
 
 def test_a_start_that_the_stage_refuses_is_bad(empty_folder: Path) -> None:

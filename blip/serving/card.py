@@ -15,7 +15,7 @@ from blip.digest import file_sha256
 from blip.model.blip import BlipNetwork
 from blip.model.config_json import ModelCard
 from blip.model.nlvr import NlvrNetwork
-from blip.model.parts import NEEDS
+from blip.model.parts import NEEDS, part_of
 from blip.tracking import gate, registry
 from blip.tracking.measured import Measured
 
@@ -103,7 +103,7 @@ class Card:
             can=self.can,
             vision=config.vision,
             text=config.text,
-            parameters=sum(parameter.numel() for parameter in self.network.parameters()),
+            parameters=self.parameters,
             measurements=measurements(self.origin),
         )
 
@@ -111,6 +111,13 @@ class Card:
     def task(self) -> str:
         """What it was trained for, as `retrieval` or `pretrain`."""
         return self.card.task.rpartition("@")[2]
+
+    @property
+    def parameters(self) -> int:
+        """How many there are; of a part that the model lacks those alone that another one shares."""
+        named = self.network.named_parameters(remove_duplicate=False)
+        there = {parameter for name, parameter in named if part_of(name) not in self.card.missing}
+        return sum(parameter.numel() for parameter in there)
 
     @property
     def can(self) -> list[str]:

@@ -18,6 +18,7 @@ from blip.tracking import registry
 from blip.tracking.measured import Measured, Scores, as_json
 from blip.tracking.runs import stage_run
 from tests import public_files, tiny
+from tests.model import theirs
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TEXTS = ["red apple", "the dog on the table", "a"]
@@ -169,6 +170,13 @@ def test_a_public_checkpoint_is_exported_too(blip: Callable, tmp_path: Path, kin
     card = (tmp_path / "out/README.md").read_text()
     assert ("TwoImages.open" in card) == (kind == "nlvr")
     assert ("model.caption(" in card) == (kind == "captioning")
+
+
+def test_a_card_counts_the_parameters_that_the_model_has(blip: Callable, tmp_path: Path):
+    model = theirs.make("BlipForConditionalGeneration", "even")
+    assert blip("export", theirs.save(model, tmp_path / "theirs"), tmp_path / "out").code == 0
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert f"{count:,} parameters in float32" in (tmp_path / "out/README.md").read_text()
 
 
 def test_a_weight_that_float16_cannot_hold_is_named_and_nothing_is_written(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from blip.commands.opening import Device, chosen_device
+from blip.commands.opening import Device, chosen_device, note_prompt
 from blip.commands.options import OPTIONS, Changes, Dask, Recipe, Workers, require_new
 from blip.commands.output import JsonFlag, columns, show
 from blip.errors import BadArguments
@@ -125,7 +125,10 @@ def capfilt(
     settings = read_section(CapFilt, values, [], OPTIONS)
     ranks = Ranks.of_environment()
     chosen = ranks.device(chosen_device(device))
-    models = Models.of(resolve(captioner), map(resolve, filters or [FILTER]), chosen, dtype, compiled)
+    writer = resolve(captioner)
+    if ranks.rank == 0:
+        note_prompt(writer)
+    models = Models.of(writer, map(resolve, filters or [FILTER]), chosen, dtype, compiled)
     alone = chosen != "cpu" or ranks.world > 1
     passing, apart = (Pairs.validated(path) if path else None for path in (human, held_out))
     with open_pool(1 if alone else workers, dask) as pool:

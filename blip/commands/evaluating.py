@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blip.commands.opening import Device, Model, chosen_device
+from blip.commands.opening import Device, Model, chosen_device, note_prompt
 from blip.commands.options import OPTIONS, Changes
 from blip.commands.output import JsonFlag, show
 from blip.config.loading import read_section
@@ -127,6 +127,8 @@ def evaluate(
     PairsDataset.open(dataset)  # is missed before a model is fetched
     use_own_cores()
     opened = resolve(model)
+    if task == "captioning":
+        note_prompt(opened)
     outcome = evaluate_task(task, opened, how, where)
     if out:
         write_report(out, task, outcome, how, where)

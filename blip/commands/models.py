@@ -10,6 +10,7 @@ from blip.commands.opening import (
     Model,
     leave_out,
     note_cut,
+    note_prompt,
     note_purpose,
     open_model,
     read_pictures,
@@ -32,6 +33,10 @@ def caption(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures.")],
     model: Model = CAPTIONING,
     decoding: Annotated[Literal["beam", "greedy", "nucleus"], typer.Option(help="How to write.")] = "beam",
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Words that a caption goes on from; the model's own when none is given."),
+    ] = None,
     device: Device = "auto",
     as_json: JsonFlag = False,
 ) -> None:
@@ -39,12 +44,17 @@ def caption(
 
     Example: [bold]blip caption cat.jpg dog.png --model models/captioning[/bold]
     """
-    opened = open_model(model, device)
+    from blip.tracking.registry import resolve
+
+    path = resolve(model)
+    opened = open_model(str(path), device)
     note_purpose(opened, answers=False)
+    if prompt is None:
+        note_prompt(path)
     pairs: list[tuple[str, str]] = []
     for start in range(0, len(images), BATCH):
         usable, pictures = read_usable(images[start : start + BATCH])
-        pairs += zip(map(str, usable), opened.caption(pictures, decoding), strict=True)
+        pairs += zip(map(str, usable), opened.caption(pictures, decoding, prompt=prompt), strict=True)
     if not pairs:
         raise BlipError(f"none of the {len(images)} files can be used as a picture")
     rows = [(image, text or NOTHING) for image, text in pairs]

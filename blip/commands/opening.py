@@ -41,6 +41,19 @@ def note_purpose(model: "Blip", answers: bool) -> None:
         print(f"note: this model ({model.card.task}) {said}: do not expect much", file=sys.stderr)
 
 
+def note_prompt(path: Path) -> None:
+    """Say on standard error where a captioner is a directory of `transformers`, which tells no prompt."""
+    from blip.model.config_json import read_values
+
+    if path.is_dir() and "blip" not in read_values(path):
+        print(
+            f"note: {path}/config.json tells no prompt, and captions are written without one, as transformers does; "
+            'the published captioners learnt them after "a picture of ": for that put '
+            '"blip": {"prompt": "a picture of "} there',
+            file=sys.stderr,
+        )
+
+
 def note_cut(model: "Blip", texts: Sequence[str], question: bool = False) -> None:
     """Say on standard error how many of the captions, or questions, the model does not read to their end."""
     from blip.data.text import CAPTION_WORDS, QUESTION_WORDS, clean_caption, clean_question

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.model import theirs
+
 
 def test_caption_writes_one_line_a_picture(blip, model: Path, pictures: Path):
     paths = sorted(pictures.iterdir())
@@ -40,13 +42,28 @@ def test_a_file_that_is_no_picture_does_not_keep_the_others_from_their_captions(
 
 
 def test_where_a_model_writes_nothing_a_person_is_told_so(blip, model: Path, pictures: Path, monkeypatch):
-    monkeypatch.setattr("blip.model.api.Blip.caption", lambda self, images, decoding: [""] * len(images))
+    monkeypatch.setattr("blip.model.api.Blip.caption", lambda self, images, *_, **__: [""] * len(images))
     monkeypatch.setattr("blip.model.api.Blip.answer", lambda self, images, *_: [""])
     picture = pictures / "red apple.png"
     for command in (["caption", picture], ["answer", picture, "what?"]):
         assert blip(*command, "--model", model).out.rstrip().endswith("(nothing)")
         told = json.loads(blip(*command, "--model", model, "--json").out)
         assert (told[0]["caption"] if isinstance(told, list) else told["answer"]) == ""
+
+
+def test_a_captioner_of_transformers_says_that_it_writes_without_a_prompt(
+    blip, pictures: Path, tmp_path: Path
+):
+    directory = theirs.save(theirs.make("BlipForConditionalGeneration", "even"), tmp_path / "theirs")
+    command = ("caption", *sorted(pictures.iterdir()), "--model", directory, "--json")
+    bare, given = blip(*command), blip(*command, "--prompt", "picture of the")
+    told = 'for that put "blip": {"prompt": "a picture of "} there'
+    assert told in bare.err and "tells no prompt" not in given.err
+    assert bare.out != given.out
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"blip": {"prompt": "picture of the"}}))
+    own = blip(*command)
+    assert (own.out, own.err) == (given.out, given.err)
 
 
 def test_names_of_pictures_do_not_reach_the_terminal_as_orders(blip, model: Path, pictures: Path):

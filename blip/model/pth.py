@@ -41,6 +41,11 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def _load(path: Path) -> Any:
+    if path.is_dir():
+        raise BlipError(
+            f"{path} is a directory, not a checkpoint's one file; a model directory needs no import: "
+            "--model and blip.load open it as it is"
+        )
     if not path.is_file():
         raise BlipError(f"{path}: no such file")
     with path.open("rb") as file:
@@ -50,7 +55,9 @@ def _load(path: Path) -> Any:
     if start == ZIP and not whole_zip:
         raise BlipError(f"{path} is truncated: the index at its end is missing ({size}); download it again")
     if start != ZIP and start[:1] != PICKLE:
-        raise BlipError(f"{path} is not a file of torch.save: it begins with {start!r} ({size})")
+        raise BlipError(
+            f"{path} is not a file of torch.save: it begins with {start!r} ({size}){_way_to(path)}"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=whole_zip)
     except DAMAGED as error:
@@ -60,6 +67,12 @@ def _load(path: Path) -> Any:
             f"{path} is truncated or damaged ({size}): {str(error)[:200] or 'it ends too early'}; "
             "download it again"
         ) from None
+
+
+def _way_to(path: Path) -> str:
+    """The model directory, where a file is the weights of one."""
+    there = (path.parent / "config.json").is_file()
+    return f"; a model is opened by its directory: {path.absolute().parent}" if there else ""
 
 
 def _unsafe(path: Path, message: str) -> str:

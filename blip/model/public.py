@@ -155,9 +155,10 @@ def _recognise(state: Mapping[str, Tensor], path: Path) -> Kind:
     texts = parts & {"text_encoder", "text_decoder"}
     if "visual_encoder" not in parts or not texts:
         shown = ", ".join(sorted(parts)[:8])
+        theirs = "; these are names of transformers: give its directory" if "vision_model" in parts else ""
         raise BlipError(
             f"{path} is not a public BLIP checkpoint: it needs visual_encoder and text_encoder or text_decoder, "
-            f"and has {shown}"
+            f"and has {shown}{theirs}"
         )
     if "cls_head" in parts or any(".crossattention.self0." in name for name in state):
         return KINDS["nlvr"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 import blip
@@ -17,6 +18,7 @@ from blip.model.checkpoints import ModelCard, save_model
 from blip.model.generation import Decoding
 from blip.model.public import PublicModel, open_public
 from tests import public_files, tiny
+from tests.model import theirs
 
 TEXTS = ["red apple", "the dog on the table", "a", "green picture of x"]
 WORDS = "embeddings.word_embeddings.weight"
@@ -278,6 +280,17 @@ def test_a_file_with_more_than_tensors_is_refused_and_does_not_run(tmp_path: Pat
     ):
         open_public(Path("evil.pth"))
     assert not Path("opened-it").exists()
+
+
+def test_files_of_transformers_are_opened_by_their_directory(tmp_path: Path) -> None:
+    directory = theirs.save(theirs.make("BlipForConditionalGeneration", "even"), tmp_path / "theirs")
+    with pytest.raises(BlipError, match=r"theirs is a directory.*needs no import: --model"):
+        open_public(directory)
+    with pytest.raises(BlipError, match=rf"a model is opened by its directory: {directory}$"):
+        open_public(directory / "model.safetensors")
+    torch.save(load_file(directory / "model.safetensors"), directory / "pytorch_model.bin")
+    with pytest.raises(BlipError, match=r"these are names of transformers: give its directory$"):
+        open_public(directory / "pytorch_model.bin")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

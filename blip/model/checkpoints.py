@@ -119,7 +119,9 @@ def read_files(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The configuration and the weights of a model directory. Raises BlipError for a file that is not there or cut."""
     values = read_config(directory)
     if not (directory / WEIGHTS).is_file():
-        raise BlipError(f"{directory} is not a model directory: it has no {WEIGHTS}{_pickled(directory)}")
+        raise BlipError(
+            f"{directory} is not a model directory: it has no {WEIGHTS}{_pickled(directory, values)}"
+        )
     return values, read_weights(directory / WEIGHTS)
 
 
@@ -250,9 +252,16 @@ def _superfluous(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
     ]
 
 
-def _pickled(directory: Path) -> str:
+def _pickled(directory: Path, values: dict[str, Any]) -> str:
+    """Other files of weights, and how `transformers` makes one of safetensors of them."""
     others = [path.name for path in (*directory.glob("*.bin"), *directory.glob("*.safetensors"))]
-    return f" (but {', '.join(sorted(others))}); save it as one safetensors file" if others else ""
+    if not others:
+        return ""
+    kinds = ((values.get("architectures") or ["BlipForConditionalGeneration"])[0], "BlipProcessor")
+    made = [
+        f"transformers.{kind}.from_pretrained({str(directory)!r}).save_pretrained('OUT')" for kind in kinds
+    ]
+    return f" (but {', '.join(sorted(others))}); save it as one safetensors file: {'; '.join(made)}"
 
 
 def rename(name: str) -> str:

@@ -229,7 +229,11 @@ def _untie(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     state = dict(state)
     for theirs, original in TIED.items():
         if original in state and theirs in state and not torch.equal(state[original], state[theirs]):
-            raise BlipError(f"{source}: {theirs} differs from {original}; this network shares the two")
+            raise BlipError(
+                f"{source}: {theirs} differs from {original}; this network shares the two. Opened in transformers, "
+                f"model.tie_weights() and then model.save_pretrained({source!r}) make them one, which changes what it "
+                "writes"
+            )
         if theirs in state:
             state.setdefault(original, state[theirs])
     return state

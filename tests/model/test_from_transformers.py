@@ -350,9 +350,16 @@ def test_an_output_matrix_that_is_not_the_word_embedding_is_refused(tmp_path: Pa
     weights = theirs.save(theirs.make(CAPTIONER, "even"), tmp_path) / "model.safetensors"
     state = load_file(weights)
     words = state["text_decoder.bert.embeddings.word_embeddings.weight"]
-    save_file(state | {"text_decoder.cls.predictions.decoder.weight": words + 1}, weights)
-    with pytest.raises(BlipError, match=r"decoder\.weight differs from .*word_embeddings\.weight"):
+    save_file(state | {"text_decoder.cls.predictions.decoder.weight": words + 1}, weights, {"format": "pt"})
+    with pytest.raises(
+        BlipError, match=r"decoder\.weight differs from .*word_embeddings\.weight.*model\.tie_weights\(\)"
+    ):
         blip.load(str(tmp_path))
+    model = transformers.BlipForConditionalGeneration.from_pretrained(tmp_path)
+    model.tie_weights()
+    model.save_pretrained(tmp_path)
+    output = model.text_decoder.cls.predictions.decoder.weight
+    assert torch.equal(blip.load(str(tmp_path)).network.word_embedding, output)
     del state["text_decoder.bert.embeddings.word_embeddings.weight"]
     save_file(state | {"text_decoder.cls.predictions.decoder.weight": words}, weights)
     assert torch.equal(blip.load(str(tmp_path)).network.word_embedding, words)

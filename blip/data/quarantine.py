@@ -98,12 +98,12 @@ def is_of_text(key: str, reason: str, kept: Collection[str]) -> bool:
 
 def by_reason(directory: Path, counts: Mapping[str, int]) -> tuple[Counter[str], Counter[str]]:
     """How many samples and how many texts alone were refused; `counts` are both, as the manifest has them."""
-    texts = Counter[str]()
-    if not (OF_TEXTS | OF_EITHER).isdisjoint(counts):
-        kept = kept_of(directory, counts)
-        texts.update(
-            entry.reason for entry in read_quarantine(directory) if is_of_text(entry.key, entry.reason, kept)
-        )
+    texts = Counter({reason: count for reason, count in counts.items() if reason in OF_TEXTS})
+    refused = _of_either(directory, counts)
+    kept = _kept(directory, refused)
+    for reason, keys in refused.items():
+        if count := sum(key in kept for key in keys):
+            texts[reason] = count
     return Counter(counts) - texts, texts
 
 
@@ -113,12 +113,25 @@ def kept_of(directory: Path, reasons: Collection[str]) -> frozenset[str]:
     Args:
         reasons: those in its quarantine, as its manifest counts them; by most of them there are no such keys.
     """
-    if OF_EITHER.isdisjoint(reasons):
-        return frozenset()
-    refused = {entry.key for entry in read_quarantine(directory) if entry.reason in OF_EITHER}
+    return _kept(directory, _of_either(directory, reasons))
+
+
+def _of_either(directory: Path, reasons: Collection[str]) -> dict[str, list[str]]:
+    """The keys of what may be a sample or a text, by reason; the index is read only where there are such reasons."""
+    refused: dict[str, list[str]] = {reason: [] for reason in reasons if reason in OF_EITHER}
+    if refused:
+        for row in read_rows(directory / QUARANTINE / INDEX, ["key", "reason"]):
+            if row["reason"] in refused:
+                refused[row["reason"]].append(row["key"])
+    return refused
+
+
+def _kept(directory: Path, refused: Mapping[str, Collection[str]]) -> frozenset[str]:
+    """Those of some refused keys that the dataset has; its table is read only where there are such keys."""
+    keys = frozenset[str]().union(*refused.values())
     found = set[str]()
-    for batch in read_batches(directory / METADATA, ["key"]):
-        found.update(refused.intersection(batch.column("key").to_pylist()))
+    for batch in read_batches(directory / METADATA, ["key"]) if keys else ():
+        found.update(keys.intersection(batch.column("key").to_pylist()))
     return frozenset(found)
 
 

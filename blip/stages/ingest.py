@@ -31,6 +31,7 @@ from blip.ingest.sources.refused import UNFETCHED
 if TYPE_CHECKING:
     from blip.tracking.runs import StageRun
 
+Refused = tuple[Counter[str], Counter[str]]  # how many samples, and how many texts alone, by reason
 TRIED, TOKENS = (
     10_000,
     512,
@@ -50,12 +51,13 @@ def run(settings: Settings, run: StageRun, variant: str | None) -> dict[str, flo
         _look_into(source, ingest)
     for name in left_out(ingest):
         _leave_out(name)
+    refused: dict[str, Refused] = {}
     with open_pool() as pool:
-        evaluation = _ingest("evaluation", ingest, {}, pool)
-        train = _ingest("train", ingest, evaluation, pool)
+        evaluation = _ingest("evaluation", ingest, {}, pool, refused)
+        train = _ingest("train", ingest, evaluation, pool, refused)
     metrics = {"ingest.vocabulary": float(_vocabulary(ingest, train))}
     for name in ingest.datasets:
-        metrics |= _metrics(name, (evaluation | train)[name])
+        metrics |= _metrics(name, (evaluation | train)[name], *refused[name])
     return metrics
 
 
@@ -78,9 +80,16 @@ def _leave_out(name: str) -> None:
 
 
 def _ingest(
-    role: str, ingest: Ingest, evaluation: dict[str, PairsDataset], pool: Pool
+    role: str,
+    ingest: Ingest,
+    evaluation: dict[str, PairsDataset],
+    pool: Pool,
+    refused: dict[str, Refused],
 ) -> dict[str, PairsDataset]:
-    """The datasets of a role: those that would come out the same as they are, all others made anew."""
+    """The datasets of a role: those that would come out the same as they are, all others made anew.
+
+    What each has refused is counted into `refused`, once, since a large quarantine is long to read.
+    """
     sources = {name: source for name, source in ingest.datasets.items() if source.role == role}
     for name in sources:
         take_back(DATASETS / name)
@@ -106,8 +115,10 @@ def _ingest(
             note(DATASETS / name)
             take_back(DATASETS / name)  # the one before goes
         datasets[name] = PairsDataset.open(DATASETS / name)
+        refused[name] = by_reason(DATASETS / name, datasets[name].manifest.quarantined)
         print(
-            _line(name, datasets[name]) + ("" if name in (*missing, *again) else "; kept as it was"),
+            _line(name, datasets[name], *refused[name])
+            + ("" if name in (*missing, *again) else "; kept as it was"),
             flush=True,
         )
     return datasets
@@ -186,8 +197,7 @@ def _check_pipeline(ingest: Ingest) -> None:
         )
 
 
-def _line(name: str, dataset: PairsDataset) -> str:
-    samples, texts = by_reason(dataset.path, dataset.manifest.quarantined)
+def _line(name: str, dataset: PairsDataset, samples: Counter[str], texts: Counter[str]) -> str:
     shards = len(dataset.manifest.shards)
     line = f"{name}: {len(dataset):,} samples in {shards} shard(s); left out: {_listed(samples) or 'none'}"
     return f"{line}; texts left out: {_listed(texts)}" if texts else line
@@ -197,9 +207,10 @@ def _listed(reasons: Counter[str]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
 
 
-def _metrics(name: str, dataset: PairsDataset) -> dict[str, float]:
+def _metrics(
+    name: str, dataset: PairsDataset, samples: Counter[str], texts: Counter[str]
+) -> dict[str, float]:
     """Samples, refused ones and near duplicates; and, where there are any, refused texts of samples that are kept."""
-    samples, texts = by_reason(dataset.path, dataset.manifest.quarantined)
     near = samples[NEAR_DUPLICATE]
     metrics = {
         f"ingest.{name}.samples": float(len(dataset)),

@@ -2,16 +2,20 @@
 
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from blip.data import quarantine
+from blip.data.pairs import PairsWriter
+from blip.data.parquet import read_rows
 from blip.data.part import QUARANTINE_SCHEMA
-from blip.data.quarantine import Payload, read_quarantine
+from blip.data.quarantine import Payload, by_reason, kept_of, read_quarantine
 from blip.errors import BlipError
+from tests.data.conftest import sample
 
 
 @pytest.fixture
@@ -109,3 +113,33 @@ def test_an_index_that_leads_elsewhere_is_refused(index: Callable[[str], Path], 
     folder = index(file)
     with pytest.raises(BlipError, match=r"index\.parquet names .*, which is no place in a quarantine"):
         list(read_quarantine(folder.parent))
+
+
+def test_texts_and_samples_are_told_apart_in_one_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PairsWriter(tmp_path / "d", samples_per_shard=3, parents=[], parameters={}, origin="web") as writer:
+        writer.add(sample(1))
+        for key in ("key-00001", "key-00001", "gone"):
+            writer.quarantine(key, "broken_text", "no text", b"")
+        writer.quarantine("key-00001", "empty_caption", "no word", b"")
+        writer.quarantine("cut", "truncated", "ends early", b"")
+    read: list[str] = []
+
+    def rows(path: Path, columns: list[str]) -> Iterator[dict[str, str]]:
+        read.append(path.name)
+        return read_rows(path, columns)
+
+    monkeypatch.setattr(quarantine, "read_rows", rows)
+    counts = {"empty_caption": 1, "broken_text": 3, "truncated": 1}
+    samples, texts = by_reason(tmp_path / "d", counts)
+    assert (samples, texts) == ({"broken_text": 1, "truncated": 1}, {"empty_caption": 1, "broken_text": 2})
+    assert read == ["index.parquet"]
+    assert kept_of(tmp_path / "d", counts) == {"key-00001"}
+
+
+def test_texts_of_reasons_that_samples_never_have_are_counted_without_the_index(tmp_path: Path) -> None:
+    assert by_reason(tmp_path / "none", {"empty_caption": 5, "truncated": 2}) == (
+        {"truncated": 2},
+        {"empty_caption": 5},
+    )

@@ -57,14 +57,15 @@ def counts(seen: Inspection) -> dict[str, Any]:
         "left out": {group.reason: group.count for group in others if not group.texts},
         "texts left out": {group.reason: group.count for group in others if group.texts},
         "set aside": seen.set_aside,
-        "validation": validation if seen.set_aside is not None else "not validated since it was made",
+        "validation": None if seen.unvalidated else validation,
         **({"validation before": before} if before else {}),
     }
 
 
 def _lines(seen: Inspection) -> Iterator[tuple[str, str]]:
-    """The counts, and those quantities of which every sample has the same."""
-    for name, value in counts(seen).items():
+    """The counts, why there are none of validation, and those quantities of which every sample has the same."""
+    unvalidated = {"validation": seen.unvalidated} if seen.unvalidated else {}
+    for name, value in (counts(seen) | unvalidated).items():
         if isinstance(value, dict):
             yield name, ", ".join(f"{count:,} {key}" for key, count in value.items()) or "none"
         elif name not in seen.histograms and value is not None:

@@ -54,8 +54,8 @@ class LeftOut:
 class Inspection:
     """What was seen of a dataset: texts (captions and questions) by origin, histograms by what they count.
 
-    `set_aside` are the samples that validation set aside, each once, whatever rules it breaks; None where it was
-    an earlier dataset that validation looked at.
+    `set_aside` are the samples that validation set aside, each once, whatever rules it breaks; None where it has not
+    looked at this dataset, which `unvalidated` says then.
     """
 
     dataset: PairsDataset
@@ -65,6 +65,7 @@ class Inspection:
     histograms: dict[str, Histogram]
     left_out: list[LeftOut]
     set_aside: int | None
+    unvalidated: str
 
 
 def inspect_dataset(directory: Path) -> Inspection:
@@ -91,8 +92,9 @@ def inspect_dataset(directory: Path) -> Inspection:
     empty = {"captions an image", "caption words"} if not captions else set()
     empty |= {"questions an image"} if not questions else set()
     shown = {name: histogram for name, histogram in histograms.items() if name not in empty}
-    set_aside = None if _is_newer(dataset.path) else len({entry.key for entry in _set_aside(dataset.path)})
-    return Inspection(dataset, origins, captions, questions, shown, left_out(dataset), set_aside)
+    unvalidated = _unvalidated(dataset.path)
+    set_aside = None if unvalidated else len({entry.key for entry in _set_aside(dataset.path)})
+    return Inspection(dataset, origins, captions, questions, shown, left_out(dataset), set_aside, unvalidated)
 
 
 def left_out(dataset: PairsDataset) -> list[LeftOut]:
@@ -176,15 +178,16 @@ def _values(batch: pa.RecordBatch) -> dict[str, list[float]]:
     }
 
 
-def _is_newer(directory: Path) -> bool:
-    """Whether a dataset was made anew since validation looked at it."""
+def _unvalidated(directory: Path) -> str:
+    """Why nothing is known of what validation makes of a dataset; "" where it has looked at it."""
     path = list_beside(directory.resolve())
-    return path.is_file() and was_made_anew(path.parent, path.stem)
+    if not path.is_file():
+        return "not validated"
+    return "not validated since it was made" if was_made_anew(path.parent, path.stem) else ""
 
 
 def _set_aside(directory: Path) -> Iterator[Quarantined]:
-    """What validation set aside; nothing where it has not run, or on an earlier dataset."""
-    path = list_beside(directory.resolve())
-    if path.is_file() and not _is_newer(directory):
-        for row in read_rows(path, ["key", "expectation", "detail"]):
+    """What validation set aside; nothing where it has not looked at this dataset."""
+    if not _unvalidated(directory):
+        for row in read_rows(list_beside(directory.resolve()), ["key", "expectation", "detail"]):
             yield Quarantined(row["key"], row["expectation"], row["detail"], None)

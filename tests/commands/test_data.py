@@ -106,6 +106,23 @@ def test_inspect_counts_samples_and_texts_apart_and_each_sample_once(
     assert "  texts left out     1 empty_caption\n  set aside          1\n" in shown
 
 
+def test_inspect_tells_a_dataset_that_was_not_validated_from_one_without_fault(
+    blip, dataset: Path, tmp_path: Path
+) -> None:
+    def inspected() -> tuple[str, dict]:
+        return blip("inspect", dataset).out, json.loads(blip("inspect", dataset, "--json").out)
+
+    shown, counts = inspected()
+    assert "  validation         not validated\n" in shown and "set aside" not in shown
+    assert (counts["set aside"], counts["validation"]) == (None, None)
+    (tmp_path / "validated").mkdir()
+    nothing = pa.table({name: pa.array([], pa.string()) for name in ("key", "expectation", "detail")})
+    pq.write_table(nothing, dataset.parent / f"validated/{dataset.name}.parquet")
+    shown, counts = inspected()
+    assert "  set aside          0\n  validation         none\n" in shown
+    assert (counts["set aside"], counts["validation"]) == (0, {})
+
+
 def test_inspect_shows_no_verdict_of_an_earlier_dataset(blip, dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "validated").mkdir()
     broken = {"key": ["gone"], "expectation": ["min_side"], "detail": ["short_side 20"]}
@@ -119,7 +136,7 @@ def test_inspect_shows_no_verdict_of_an_earlier_dataset(blip, dataset: Path, tmp
     shown, counts = inspected(True, "of another")
     assert "  validation         not validated since it was made\n" in shown
     assert "gone" not in shown and "set aside" not in shown
-    assert (counts["set aside"], counts["examples"]) == (None, [])
+    assert (counts["set aside"], counts["validation"], counts["examples"]) == (None, None, [])
     shown, counts = inspected(False, manifest_digest(dataset))
     assert "gone" in shown and counts["set aside"] == 1
 

@@ -24,6 +24,7 @@ from blip.data.pairs import PairsDataset, Sample, list_beside
 from blip.data.parquet import read_batches, read_rows
 from blip.data.quarantine import Quarantined, is_of_text, kept_of, read_quarantine
 from blip.data.text import EVERY_WORD, clean_caption
+from blip.errors import BlipError
 from blip.inspection.histogram import Histogram, between, numbers_to
 
 INGEST, CAPFILT, VALIDATION = "ingest", "capfilt", "validation"
@@ -183,7 +184,10 @@ def _unvalidated(directory: Path) -> str:
     path = list_beside(directory.resolve())
     if not path.is_file():
         return "not validated"
-    return "not validated since it was made" if was_made_anew(path.parent, path.stem) else ""
+    try:
+        return "not validated since it was made" if was_made_anew(path.parent, path.stem) else ""
+    except BlipError as error:
+        return f"not known: {error}"
 
 
 def _set_aside(directory: Path) -> Iterator[Quarantined]:

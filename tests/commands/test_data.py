@@ -141,6 +141,19 @@ def test_inspect_shows_no_verdict_of_an_earlier_dataset(blip, dataset: Path, tmp
     assert "gone" in shown and counts["set aside"] == 1
 
 
+def test_inspect_shows_a_dataset_beside_a_damaged_gate(blip, dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "validated").mkdir()
+    broken = {"key": ["gone"], "expectation": ["min_side"], "detail": ["short_side 20"]}
+    pq.write_table(pa.table(broken), dataset.parent / f"validated/{dataset.name}.parquet")
+    gate = dataset.parent / "validated/gate.json"
+    gate.write_text('{"datasets": {')
+    ended = blip("inspect", dataset)
+    assert ended.code == 0 and "samples  " in ended.out and "gone" not in ended.out
+    shown = " ".join(ended.out.split())
+    assert "validation not known:" in shown and "cannot be read" in shown
+    assert json.loads(blip("inspect", dataset, "--json").out)["validation"] is None
+
+
 def test_inspect_draws_what_it_saw(blip, dataset: Path, tmp_path: Path):
     ended = blip("inspect", dataset, "--png", tmp_path / "seen", "--json")
 

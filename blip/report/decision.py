@@ -5,7 +5,6 @@ decision.outcome, [text.reason for text in decision.texts]
 """
 
 import math
-from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -25,7 +24,7 @@ REASONS = {
     "empty": "without a word",
     "repeats": "repeats itself",
     "prompt": "begins with the prompt",
-    "same": "same as the kept web text",
+    "same": "its words are kept in another text",
 }
 DROPPED = {
     "no_match": "no text passed",
@@ -34,7 +33,7 @@ DROPPED = {
 }
 """The reasons of audit.parquet in words: why a text was dropped, why a picture was.
 
-`same` is no reason of the audit: a synthetic caption that is below its threshold says what is kept as a web text."""
+`same` is no reason of the audit: a text that is below its threshold says what another says that is kept."""
 
 
 SUREST = 1e-6  # a probability as near to 0 or 1 as a chart shows it
@@ -86,10 +85,6 @@ class Text:
             return heard
         return {"filter": math.log(self.score / (1 - self.score)) - sum(heard.values())} | heard
 
-    def says_again(self, kept: Set[str]) -> bool:
-        """Whether it is a caption below its threshold whose words are kept all the same, as a web text."""
-        return (self.origin, self.reason) == ("synthetic", "no_match") and clean_caption(self.text) in kept
-
     @property
     def kept(self) -> bool:
         """Whether the text is in the bootstrapped dataset."""
@@ -127,8 +122,13 @@ def decide(row: dict[str, Any], known: Known) -> Decision:
         for origin in ORIGINS
         for text, *judged in zip(*(row[f"{origin}_{what}"] for what in JUDGED), strict=True)
     )
-    web = {clean_caption(text.text) for text in texts if text.kept and text.origin == "web"}
-    texts = tuple(replace(text, reason="same") if text.says_again(web) else text for text in texts)
+    words = {clean_caption(text.text) for text in texts if text.kept}
+    texts = tuple(
+        replace(text, reason="same")
+        if text.reason == "no_match" and clean_caption(text.text) in words
+        else text
+        for text in texts
+    )
     kept = {text.origin for text in texts if text.kept}
     outcome: Outcome = "kept" if "web" in kept else "replaced" if kept else "dropped"
     return Decision(row["key"], texts, outcome, row["reason"], known)

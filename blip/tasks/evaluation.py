@@ -24,6 +24,7 @@ from blip.config.sections import (
     VqaScoring,
 )
 from blip.data.pairs import PairsDataset, set_aside
+from blip.data.quarantine import by_reason
 from blip.data.sample import Sample
 from blip.errors import BadArguments, BlipError
 from blip.model import parts
@@ -100,7 +101,7 @@ def write_report(folder: Path, name: str, outcome: Outcome, how: Any, where: Con
     dataset = where.datasets / how.data
     with atomic_path(folder) as temporary:
         write_outcome(temporary, name, outcome, samples_of(dataset))
-    if outcome.answers and (lacking := _lacking(dataset)):
+    if outcome.answers and (lacking := _lacking(dataset, questions=name == "vqa")):
         print(
             f"note: {folder / ANSWERS} has no answers about what the evaluation did not see: {lacking}. A server "
             f"that asks for all refuses such a file; `blip inspect {dataset}` shows what ingest refused",
@@ -109,9 +110,15 @@ def write_report(folder: Path, name: str, outcome: Outcome, how: Any, where: Con
         )
 
 
-def _lacking(dataset: Path) -> str:
-    """How many samples of its source validation has set aside, and ingest refused, by reason; "" if none."""
+def _lacking(dataset: Path, questions: bool) -> str:
+    """How many samples of its source validation has set aside, and ingest refused, by reason; "" if none.
+
+    Args:
+        questions: whether refused texts of samples that are kept count too: a question that is not asked has no answer.
+    """
     aside, refused = len(set_aside(dataset)), PairsDataset.open(dataset).manifest.quarantined
+    if not questions:
+        refused, _ = by_reason(dataset, refused)
     by_ingest = ", ".join(f"{count:,} {reason}" for reason, count in refused.items())
     said = [f"{aside:,} set aside by validation"] if aside else []
     return "; ".join([*said, f"refused by ingest: {by_ingest}"] if by_ingest else said)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from blip.config import load_settings
+from blip.data.pairs import PairsDataset
 from blip.data.sample import Caption, Question, Sample
 from blip.model.checkpoints import ModelCard, save_model
 from blip.model.nlvr import pre_trained, save_nlvr
@@ -260,6 +261,31 @@ def test_it_is_said_what_the_file_for_a_server_has_no_answers_about(blip, model:
     assert f"{tmp_path / 'seen/answers.json'} has no answers about what" in ended.err
     assert "1 set aside by validation; refused by ingest: 1 missing_file. A server" in ended.err
     assert "A server" not in alone.err
+
+
+def test_a_refused_text_of_a_picture_that_is_captioned_is_no_missing_answer(
+    blip, model: Path, tmp_path: Path
+):
+    pictures, written = [], []
+    for number, colour in enumerate(COLOURS):
+        pictures.append(
+            {"id": number, "file_name": f"{number}.png", "open_images_id": f"{number}", "domain": "in-domain"}
+        )
+        written += [
+            {"image_id": number, "id": 2 * number + n, "caption": text}
+            for n, text in enumerate((f"a {colour} apple", ""))
+        ]
+        Image.new("RGB", (32, 32), colour).save(tmp_path / f"{number}.png")
+    (tmp_path / "captions.json").write_text(json.dumps({"images": pictures, "annotations": written}))
+    options = ("--kind", "nocaps", "--max-bad-fraction", 0.6)
+    assert blip("ingest", tmp_path / "captions.json", "--out", tmp_path / "pairs", *options).code == 0
+    assert PairsDataset.open(tmp_path / "pairs").manifest.quarantined == {"empty_caption": 3}
+    command = ("evaluate", "captioning", tmp_path / "pairs", "--model", model, "--out", tmp_path / "seen")
+
+    ended = blip(*command)
+
+    assert len(json.loads((tmp_path / "seen/answers.json").read_text())) == 3
+    assert ended.code == 0 and "has no answers" not in ended.err
 
 
 def test_questions_about_clips_are_answered(blip, model: Path, questions: Path, tmp_path: Path):

@@ -69,6 +69,17 @@ def answers(url: str, timeout: float = 2.0) -> bool:
         return False
 
 
+def ask_own_servers_directly() -> None:
+    """Have no proxy that the environment names asked for this machine's own servers: it cannot reach them.
+
+    Before the first of them is asked; the processes that are started here know it then too.
+    """
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [host.strip() for host in named.split(",") if host.strip()]
+    if "*" not in hosts:  # urllib knows it only where it stands alone
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*hosts, HOST, "localhost"]))
+
+
 @contextmanager
 def reserved_port(name: str) -> Iterator[int]:
     """The preferred port of a page, or the next one that is free, kept from other projects' servers meanwhile.

@@ -23,7 +23,7 @@ from blip.config import PARAMS, load_settings, read_override
 from blip.credentials import shown
 from blip.errors import DONE, FAILED, BlipError
 from blip.room import lacks_room, no_room
-from flows.addresses import named_prefect, reserved_port, running_prefect
+from flows.addresses import ask_own_servers_directly, named_prefect, reserved_port, running_prefect
 from flows.graph import up_to
 from flows.project import NO_TELEMETRY, PREFECT_HOME
 from flows.servers import RunningServer, prefect_server, started
@@ -113,6 +113,7 @@ def prepare() -> RunningServer | None:
     """Settings of Prefect, and a server for this run unless `make ui` or PREFECT_API_URL has one."""
     for name, value in {**SETTINGS, "PREFECT_HOME": str(PREFECT_HOME.resolve())}.items():
         os.environ.setdefault(name, value)
+    ask_own_servers_directly()
     if named_prefect() is None and (api := running_prefect()):
         os.environ["PREFECT_API_URL"] = api
     if "PREFECT_API_URL" in os.environ:

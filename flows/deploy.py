@@ -17,7 +17,7 @@ from pathlib import Path
 
 from blip.credentials import shown
 from blip.errors import FAILED, BlipError
-from flows.addresses import named_prefect, running_prefect
+from flows.addresses import ask_own_servers_directly, named_prefect, running_prefect
 from flows.project import PREFECT_HOME, stage_environment
 
 DEPLOYMENTS = Path("infra/prefect.yaml")
@@ -28,6 +28,7 @@ ABOUT_TO_START = 300.0  # seconds that a run may take from its worker to the pro
 
 def main() -> int:
     """Deploy and say how to go on; the exit code of the command."""
+    ask_own_servers_directly()
     try:
         api = server()
         if not pool_exists(api):

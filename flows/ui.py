@@ -25,7 +25,16 @@ from blip.lock import hold, is_held, let_go
 from blip.ports import HOST
 from blip.room import lacks_room, no_room
 from blip.signals import end_by_signals
-from flows.addresses import ANNOUNCED, UP, announced, answers, named_prefect, page_of, reserved_port
+from flows.addresses import (
+    ANNOUNCED,
+    UP,
+    announced,
+    answers,
+    ask_own_servers_directly,
+    named_prefect,
+    page_of,
+    reserved_port,
+)
 from flows.deploy import let_go_of_lost_runs
 from flows.servers import Server, mlflow_server, prefect_server, started
 
@@ -42,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments
     )
     end_by_signals()
+    ask_own_servers_directly()
     try:
         if is_held(UP):
             there = ", ".join(announced().values()) or "they are starting"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from mlflow import MlflowClient
@@ -172,6 +173,44 @@ def test_a_server_whose_name_is_no_address_is_an_error(main, monkeypatch, capsys
         capsys.readouterr().err
         == "error: PREFECT_API_URL=foo is no address; it is like http://HOST:4200/api\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"no_proxy": "localhost"}, "localhost,127.0.0.1"),
+        ({"NO_PROXY": "intern.example.org, 10.0.0.1"}, "intern.example.org,10.0.0.1,127.0.0.1,localhost"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_a_proxy_is_not_asked_for_servers_of_this_machine(tmp_path: Path, monkeypatch, before, after):
+    monkeypatch.chdir(tmp_path)
+    others = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    monkeypatch.setattr(os, "environ", {**others, "http_proxy": "http://127.0.0.1:9", **before})
+
+    with reserved_port("reports") as port, ui.report_pages(port) as url:
+        addresses.ask_own_servers_directly()
+        assert addresses.answers(url)
+        assert httpx.get(url).is_success
+
+    assert os.environ["no_proxy"] == after
+    assert os.environ.get("NO_PROXY", "*") == after
+
+
+def test_the_demo_finds_the_pages_that_are_up_where_a_proxy_is_named(
+    tmp_path: Path, monkeypatch, prefect_api: str
+):
+    monkeypatch.chdir(tmp_path)
+    others = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    monkeypatch.setattr(os, "environ", {**others, "http_proxy": "http://127.0.0.1:9"})
+    ANNOUNCED.parent.mkdir()
+    ANNOUNCED.write_text(json.dumps({"prefect": prefect_api.removesuffix("/api")}))
+    hold(UP, "the pages", "serves them")
+
+    assert demo.prepare() is None
+    assert os.environ["PREFECT_API_URL"] == prefect_api
+    let_go(UP)
 
 
 def test_an_announced_server_that_is_gone_is_not_used(tmp_path: Path, monkeypatch):

@@ -1,5 +1,6 @@
 """The project folder as the flows see it: what DVC says, the environment of the stages, the lock."""
 
+import getpass
 import json
 import os
 import pwd
@@ -45,8 +46,18 @@ def stage_environment(flow_run_id: str = "") -> dict[str, str]:
         "PATH": search,
         "PYTHONUNBUFFERED": "1",
         "COLUMNS": str(width),
+        **_name_of_account(),
         **run,
     }
+
+
+def _name_of_account() -> dict[str, str]:
+    """A name for an account that has none, as a container's may: DVC does not start without one."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        return {"LOGNAME": f"uid_{os.getuid()}"}
+    return {}
 
 
 def changed_stages() -> frozenset[str]:

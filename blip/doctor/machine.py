@@ -1,5 +1,7 @@
 """What this machine and folder offer: `blip doctor`."""
 
+import getpass
+import os
 import platform
 import shutil
 import subprocess
@@ -102,10 +104,21 @@ def _dvc() -> Finding:
         return Finding("dvc", "bad", "no .dvc folder here; run from the project's folder")
     if cut_short := files_cut_short():
         return Finding("dvc", "bad", ". ".join(cut_short))
+    if not _account_has_name():
+        text = f"the account {os.getuid()} has no name, and DVC does not start without one; export LOGNAME=me"
+        return Finding("dvc", "bad", text)
     stages_in(whole_text())  # it says what is wrong with dvc.lock
     see_that_dvc_takes(*STAGES)
     version = _said(sys.executable, "-m", "dvc", "--version")
     return Finding("dvc", "good" if version else "bad", version or "does not start; run `make install`")
+
+
+def _account_has_name() -> bool:
+    """In the environment or on the machine; a container's account may have none."""
+    try:
+        return bool(getpass.getuser())
+    except (KeyError, OSError):
+        return False
 
 
 def _settings() -> Finding:

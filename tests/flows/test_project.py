@@ -1,6 +1,8 @@
 """Whose folder a run may work in: what it writes there has to be its owner's."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from blip.errors import BlipError
 from flows.project import one_run_at_a_time
 from tests.accounts import as_nobody
+from tests.flows.toy import ROOT
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has folders of several accounts")
 
@@ -47,3 +50,24 @@ def test_root_runs_anywhere_as_in_a_container(folder: Path) -> None:
     os.chown(folder, 54_321, 54_321)
     with one_run_at_a_time():
         assert (folder / ".blip/run.lock").exists()
+
+
+@needs_root
+def test_an_account_without_a_name_has_one_for_dvc(project: Path) -> None:
+    said = _said_without_a_name("from flows.project import *; print(sorted(changed_stages()))")
+    assert "'ingest'" in said
+
+
+@needs_root
+def test_the_doctor_says_how_an_account_without_a_name_gets_one(project: Path) -> None:
+    said = _said_without_a_name("from blip.doctor.machine import _dvc; print(_dvc().text)")
+    assert said == "the account 54321 has no name, and DVC does not start without one; export LOGNAME=me\n"
+
+
+def _said_without_a_name(code: str) -> str:
+    """What Python prints where neither the machine nor the environment has a name for the account."""
+    command = [sys.executable, "-c", f"import os; os.setresuid(54321, 0, 0); {code}"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(Path.cwd())}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -25,6 +25,7 @@ PREFECT_HOME = Path(".prefect")
 SETTINGS = "settings"
 BINARIES = Path(sys.executable).parent
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]  # another stage may be saving its outputs
+NO_GIT = "is not a git repository"  # says DVC
 LOG_PREFIX, NARROWEST = 36, 110  # characters: what stands before a stage's line, and room for its tables
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
@@ -83,6 +84,8 @@ def _told_by_dvc(*arguments: str) -> str:
     answer = subprocess.run(command, capture_output=True, text=True, env=stage_environment(), check=False)
     if answer.returncode != 0:
         said = [answer.stderr.strip() or answer.stdout.strip(), *files_cut_short()]
+        if NO_GIT in said[0]:  # as where sources were unpacked
+            said.append("run `git init` here")
         raise BlipError("\n".join(["dvc cannot read this project:", *said]))
     return answer.stdout
 

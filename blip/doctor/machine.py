@@ -21,6 +21,7 @@ from blip.ports import PORTS, is_free
 from blip.tracking.dvc_links import see_that_dvc_takes
 from blip.tracking.dvc_lock import stages_in, whole_text
 
+DVC = (sys.executable, "-m", "dvc")
 MEMORY_GIB, DISK_GIB = 4, 5  # what the embedded demo needs, with some to spare
 
 
@@ -104,13 +105,24 @@ def _dvc() -> Finding:
         return Finding("dvc", "bad", "no .dvc folder here; run from the project's folder")
     if cut_short := files_cut_short():
         return Finding("dvc", "bad", ". ".join(cut_short))
+    stages_in(whole_text())  # it says what is wrong with dvc.lock
+    if not _has_repository() and _said(*DVC, "config", "core.no_scm") != "true":
+        text = (
+            f"{Path.cwd()} is not a git repository, and DVC does not start without one; run `git init` here"
+        )
+        return Finding("dvc", "bad", text)
     if not _account_has_name():
         text = f"the account {os.getuid()} has no name, and DVC does not start without one; export LOGNAME=me"
         return Finding("dvc", "bad", text)
-    stages_in(whole_text())  # it says what is wrong with dvc.lock
     see_that_dvc_takes(*STAGES)
-    version = _said(sys.executable, "-m", "dvc", "--version")
+    version = _said(*DVC, "--version")
     return Finding("dvc", "good" if version else "bad", version or "does not start; run `make install`")
+
+
+def _has_repository() -> bool:
+    """Of git, here or above; unpacked sources are in none."""
+    here = Path.cwd()
+    return any((folder / ".git").exists() for folder in (here, *here.parents))
 
 
 def _account_has_name() -> bool:

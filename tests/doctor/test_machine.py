@@ -1,11 +1,14 @@
 """What stands in the way of DVC in a project's folder."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from blip.doctor.finding import found_of
 from blip.doctor.machine import _dvc
+from blip.errors import BlipError
+from flows.project import changed_stages
 from tests.flows.toy import ROOT, dvc, git
 
 
@@ -40,3 +43,17 @@ def test_outputs_behind_a_link_out_of_the_repository_are_said(project: Path, tmp
         in finding.text
     )
     assert f"mount --bind {disk} models" in finding.text
+
+
+def test_unpacked_sources_want_a_git_repository(project: Path) -> None:
+    shutil.rmtree(project / ".git")
+    finding = found_of("dvc", _dvc)
+    assert finding.state == "bad"
+    assert finding.text == (
+        f"{project} is not a git repository, and DVC does not start without one; run `git init` here"
+    )
+    with pytest.raises(BlipError, match=r"is not a git repository\nrun `git init` here"):
+        changed_stages()
+
+    dvc(project, "config", "core.no_scm", "true")
+    assert found_of("dvc", _dvc).state == "good"

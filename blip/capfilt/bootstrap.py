@@ -37,6 +37,7 @@ from blip.data.part import PARTS, assemble, finished, finished_numbers
 from blip.data.partial import Watch, begin, complete, discard, is_growing, join
 from blip.errors import BlipError
 from blip.training.heartbeat import UNHEARD, Heartbeat
+from blip.training.launch.store import rank_and_world
 
 AUDIT_FILE = f"{AUDIT}.parquet"
 NEIGHBOURS, THRESHOLDS = "pool.safetensors", "thresholds.json"  # while it grows
@@ -51,8 +52,8 @@ class Ranks:
 
     @classmethod
     def of_environment(cls) -> "Ranks":
-        """As the launcher has set RANK and WORLD_SIZE; alone without one."""
-        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        """As the launcher has set RANK and WORLD_SIZE; alone without others."""
+        return cls(*rank_and_world())
 
     @staticmethod
     def device(chosen: str) -> str:

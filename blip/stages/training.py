@@ -1,7 +1,6 @@
 """What the training stages share: build a network and its data, train, save the model directory."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -46,6 +45,7 @@ from blip.training.flops import ASKED_FLOPS, pair_flops
 from blip.training.health import said_in
 from blip.training.launch.crew import Crew, current_crew
 from blip.training.launch.place import Place
+from blip.training.launch.store import rank_and_world
 from blip.training.loop import CURVE, SUMMARY, WARNINGS, Plan, train
 from blip.training.owner import keep_to_itself
 
@@ -161,7 +161,7 @@ def train_here(job: Job, settings: Settings) -> None:
     """Train in this process, one rank of however many, and save the model on rank 0."""
     choose_device(settings.compute.device)
     torch.manual_seed(settings.seed)
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world = rank_and_world()
     model = job.run.model or settings.model
     network, tokenizer, missing = _network(job, settings, model)
     if not job.run.optimiser.vision_lr:

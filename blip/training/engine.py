@@ -16,7 +16,7 @@ from blip.errors import BlipError
 from blip.model.compilation import switch_off
 from blip.model.device import device_of
 from blip.model.ranks import whole
-from blip.training.launch.store import ranks_store
+from blip.training.launch.store import rank_and_world, ranks_store
 from blip.training.one_rank import leave_gradients, zero_settings
 from blip.training.optimiser import build_optimiser, clip_adam_alone, deepspeed_clips
 from blip.training.switches import apply_switches
@@ -129,9 +129,9 @@ def let_go(engine: "DeepSpeedEngine", objective: nn.Module) -> None:
 def start_process_group(wait: timedelta | None = None) -> None:
     """The launcher's environment, or a group of one on loopback with a port the system picks."""
     backend = "nccl" if _accelerator() == "cuda" else "gloo"
-    if "RANK" in os.environ:
-        store = ranks_store(wait)  # of the agent that started this rank; without one, as the environment says
-        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, world = rank_and_world()
+    store = ranks_store(wait)  # of the agent that started this rank; without one, as the environment says
+    if store or world > 1:
         named = {"store": store, "rank": rank, "world_size": world} if store else {}
         torch.distributed.init_process_group(backend, timeout=wait, **named)
         return

@@ -6,6 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from blip.training.launch.store import rank_and_world
+from tests.ports import free_port
+from tests.training.tiny_run import write_dataset
+
 ROOT = Path(__file__).parents[2]
 RUN = """
 import hashlib, json, sys
@@ -43,3 +49,42 @@ def test_weights_are_the_same_with_and_without_clipping_and_accumulation() -> No
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["ours"] == found["theirs"]
     assert len(set(found["ours"])) >= 4, "clipping and the optimiser change the weights"
+
+
+@pytest.mark.slow
+def test_what_a_launcher_has_left_of_one_rank_changes_nothing(tmp_path: Path) -> None:
+    met = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    left = [{}, {"RANK": "0"}, {"RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "0", "WORLD_SIZE": "1", **met}]
+    weights = [weights_after_training(tmp_path / str(number), more) for number, more in enumerate(left)]
+    assert len(set(weights)) == 1
+
+
+def weights_after_training(folder: Path, left: dict[str, str]) -> str:
+    """The digest of the weights after a few steps in an environment with what was left there."""
+    folder.mkdir()
+    write_dataset(folder / "data")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TORCHDYNAMO_DISABLE": "1"}
+    command = [sys.executable, "-m", "tests.training.tiny_run", str(folder), "3"]
+    done = subprocess.run(
+        command, env=environment | left, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "final.json").read_text())["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [
+        ({}, (0, 1)),
+        ({"RANK": "3"}, (0, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "1"}, (0, 1)),
+        ({"WORLD_SIZE": "4"}, (0, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "4"}, (3, 4)),
+    ],
+)
+def test_a_rank_without_others_is_alone(
+    left: dict[str, str], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    assert rank_and_world() == expected

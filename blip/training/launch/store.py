@@ -62,7 +62,13 @@ def join(address: str, port: int, timeout: float) -> "TCPStore":
 
 def is_responsible() -> bool:
     """Whether this process answers for its run: alone, or the first of ranks that no agent started."""
-    return ORDER not in os.environ and os.environ.get("RANK", "0") == "0"
+    return ORDER not in os.environ and rank_and_world()[0] == 0
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Which of how many ranks this process is; alone where what a launcher has left names no others."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    return (int(os.environ["RANK"]), world) if world > 1 and "RANK" in os.environ else (0, 1)
 
 
 def ranks_store(wait: timedelta | None = None) -> "Store | None":

@@ -32,7 +32,7 @@ from blip.commands.output import JsonFlag, show
 from blip.credentials import shown
 from blip.errors import FAILED, BlipError
 from blip.room import lacks_room, no_room
-from blip.spelling import plain
+from blip.spelling import plain, print_anything
 
 app = typer.Typer(
     help="Noisy image-text data in, vision-language models one can trust out.",
@@ -132,6 +132,7 @@ for group in (
 
 def main() -> None:
     """The console script: errors that are the user's to read get a message, others keep their traceback."""
+    print_anything()
     try:
         app()
     except SystemExit as ended:

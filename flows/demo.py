@@ -23,6 +23,7 @@ from blip.config import PARAMS, load_settings, read_override
 from blip.credentials import shown
 from blip.errors import DONE, FAILED, BlipError
 from blip.room import lacks_room, no_room
+from blip.spelling import print_anything
 from flows.addresses import ask_own_servers_directly, named_prefect, reserved_port, running_prefect
 from flows.graph import up_to
 from flows.project import NO_TELEMETRY, PREFECT_HOME
@@ -40,6 +41,7 @@ SETTINGS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the flow, show its progress and its result; the exit code of the command."""
+    print_anything()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
     try:
         options = parse(arguments)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from blip.credentials import shown
 from blip.errors import FAILED, BlipError
+from blip.spelling import print_anything
 from flows.addresses import ask_own_servers_directly, named_prefect, running_prefect
 from flows.project import PREFECT_HOME, stage_environment
 
@@ -28,6 +29,7 @@ ABOUT_TO_START = 300.0  # seconds that a run may take from its worker to the pro
 
 def main() -> int:
     """Deploy and say how to go on; the exit code of the command."""
+    print_anything()
     ask_own_servers_directly()
     try:
         api = server()

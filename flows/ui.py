@@ -25,6 +25,7 @@ from blip.lock import hold, is_held, let_go
 from blip.ports import HOST
 from blip.room import lacks_room, no_room
 from blip.signals import end_by_signals
+from blip.spelling import print_anything
 from flows.addresses import (
     ANNOUNCED,
     UP,
@@ -51,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments
     )
     end_by_signals()
+    print_anything()
     ask_own_servers_directly()
     try:
         if is_held(UP):

@@ -33,6 +33,26 @@ def test_a_file_name_that_is_not_utf8_is_shown(model: Path, pictures: Path, as_j
         assert f"{pictures}/caf\\udce9.png" in done.stdout
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_lacks_a_character_is_shown_another(pictures: Path, tmp_path: Path, encoding: str):
+    (pictures / "red apple.png").rename(pictures / "\u7ea2 apple.png")
+    command = [
+        sys.executable,
+        "-m",
+        "blip",
+        "ingest",
+        pictures,
+        "--out",
+        tmp_path / "pairs",
+        "--origin",
+        "web",
+    ]
+    poor = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, env=poor)
+    assert done.returncode == 0, done.stderr
+    assert "?" in done.stdout
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
-from blip.config import load_settings
+from blip.config import PARAMS, load_settings
 from blip.credentials import asking, shown
 from blip.doctor.finding import Finding
 from blip.errors import BadArguments, BlipError
 from blip.machine import network_file_system
-from blip.tracking import store
+from blip.tracking import registry, store
 
 PATIENCE = 3.0  # seconds
 
@@ -21,6 +21,8 @@ def tracking() -> Finding:
     """MLflow's store."""
     uri = store.tracking_uri()
     if not uri.startswith(("http://", "https://")):
+        if not (PARAMS.is_file() or registry.is_here()):
+            return Finding("tracking", "note", "no store here, and none is made outside the project's folder")
         store.client()
         alone = "" if not uri.startswith("sqlite:") else _several_machines(uri.removeprefix("sqlite:///"))
         return Finding("tracking", "note" if alone else "good", f"MLflow store {shown(uri)}{alone}")

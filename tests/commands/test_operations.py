@@ -35,6 +35,16 @@ def test_doctor_outside_a_project_says_what_stands_in_the_way(blip, tmp_path: Pa
     assert (states["dvc"], states["settings"]) == ("bad", "bad")
 
 
+def test_doctor_outside_a_project_leaves_no_store_there(blip, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    found = {finding["subject"]: finding for finding in json.loads(blip("doctor", "--json").out)}
+
+    assert found["tracking"]["state"] == "note"
+    assert list(tmp_path.iterdir()) == []
+    assert "no model registry here" in blip("promote", "blip-captioning", 3).err
+
+
 def test_help_names_the_gpus_that_there_are_figures_of(blip):
     shown = " ".join(blip("doctor", "--help").out.replace("│", " ").split())
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from blip.config.database_path import see_that_databases_open
 from blip.errors import BlipError
 from blip.ports import HOST
 from blip.room import room_noted
@@ -83,9 +84,14 @@ class RunningServer:
 
 
 def prefect_server(port: int) -> Server:
-    """Prefect on the project's own database. Its pages call port 4200 unless told where the API is."""
+    """Prefect on the project's own database. Its pages call port 4200 unless told where the API is.
+
+    Raises:
+        BlipError: the database cannot lie in its folder.
+    """
     api = f"http://{HOST}:{port}/api"
     home = os.environ.get("PREFECT_HOME", str(PREFECT_HOME.resolve()))
+    see_that_databases_open(Path(home))
     settings = {"PREFECT_HOME": home, "PREFECT_API_URL": api, "PREFECT_UI_API_URL": api}
     arguments = ("prefect", "server", "start", "--host", HOST, "--port", str(port))
     return Server("prefect", port, arguments, settings, "/api/health")

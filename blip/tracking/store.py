@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blip.config.database_path import see_that_databases_open
 from blip.config.dvc_yaml import PIPELINE
 from blip.credentials import shown
 from blip.errors import BlipError
@@ -84,6 +85,8 @@ def client() -> "MlflowClient":
         BlipError: the store cannot be reached or opened.
     """
     uri = tracking_uri()
+    if uri == _own():
+        see_that_databases_open(in_project(DATABASE).parent)
     with nullcontext() if is_server(uri) else locked("store"):
         return _client(uri)
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from blip.config.database_path import see_that_databases_open
 from blip.errors import BlipError
 from blip.tracking import store
+from flows.servers import prefect_server
 from tests.accounts import as_nobody
 
 
@@ -131,3 +133,20 @@ def test_only_a_project_or_its_own_store_has_a_folder_where_one_stands(
         assert store.state().parent == tmp_path / "cache/blip"
     Path("dvc.yaml").touch()
     assert store.state() == tmp_path / ".blip"
+
+
+@pytest.mark.parametrize("name", ["a%41b", "what?"])
+def test_a_folder_whose_database_would_be_another_file_is_refused(tmp_path: Path, monkeypatch, name: str):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(BlipError, match="move the project to a path without it"):
+        store.client()
+    monkeypatch.delenv("PREFECT_HOME", raising=False)
+    with pytest.raises(BlipError, match="move the project to a path without it"):
+        prefect_server(4200)
+    assert list((tmp_path / name).iterdir()) == []
+
+
+def test_a_percent_sign_alone_is_no_code(tmp_path: Path):
+    see_that_databases_open(tmp_path / "100% of 5%")

@@ -85,10 +85,19 @@ def client() -> "MlflowClient":
         BlipError: the store cannot be reached or opened.
     """
     uri = tracking_uri()
+    _see_that_there_is_a_home()
     if uri == _own():
         see_that_databases_open(in_project(DATABASE).parent)
     with nullcontext() if is_server(uri) else locked("store"):
         return _client(uri)
+
+
+def _see_that_there_is_a_home() -> None:
+    """Raise BlipError where there is none, as for an account without a name: MLflow asks as it is imported."""
+    try:
+        Path.home()
+    except RuntimeError:
+        raise BlipError("HOME is not set, and MLflow does not start without it; export HOME=/tmp") from None
 
 
 @cache

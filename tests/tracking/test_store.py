@@ -17,6 +17,8 @@ from blip.tracking import store
 from flows.servers import prefect_server
 from tests.accounts import as_nobody
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_a_store_that_does_not_answer_is_named_without_its_password(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -150,3 +152,19 @@ def test_a_folder_whose_database_would_be_another_file_is_refused(tmp_path: Path
 
 def test_a_percent_sign_alone_is_no_code(tmp_path: Path):
     see_that_databases_open(tmp_path / "100% of 5%")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be an account without a name")
+def test_an_account_without_a_home_is_told_to_set_one(tmp_path: Path) -> None:
+    code = "import os; os.setresuid(54321, 0, 0); from blip.tracking import store; store.client()"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = "blip.errors.BlipError: HOME is not set, and MLflow does not start without it; export HOME=/tmp"
+    assert done.stderr.splitlines()[-1] == said

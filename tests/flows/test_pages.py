@@ -124,7 +124,7 @@ def test_a_prefect_server_that_is_named_is_shown_and_none_is_started(tmp_path: P
 
     said = capsys.readouterr().out
     assert "starting mlflow ..." in said
-    assert "Prefect              http://***@127.0.0.1:1\n" in said
+    assert "Prefect              http://***@127.0.0.1:1  (does not answer; without PREFECT_API_URL" in said
 
 
 def test_a_prefect_server_that_was_named_for_the_pages_is_not_taken_for_the_projects_own(

@@ -103,6 +103,17 @@ def test_the_address_of_a_server_that_is_named_is_its_own(tmp_path: Path, monkey
     assert address("mlflow") == "http://127.0.0.1:5000"
 
 
+def test_pages_that_are_up_come_before_the_server_that_a_run_has_for_itself(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    ANNOUNCED.parent.mkdir()
+    ANNOUNCED.write_text(json.dumps({"prefect": "http://127.0.0.1:4201"}))
+    hold(UP, "the pages", "serves them")
+    assert address("prefect") == "http://127.0.0.1:4201"
+    let_go(UP)
+    assert address("prefect") == "http://127.0.0.1:4200"
+
+
 def test_the_password_of_a_server_is_not_announced(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:S3cret@127.0.0.1:1")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,21 @@ def test_in_a_folder_of_ones_own_or_on_a_volume_of_root_it_runs(folder: Path, ow
     os.chown(folder, owner, owner)
     with as_nobody(), one_run_at_a_time():
         assert (folder / ".blip/run.lock").exists()
+
+
+@needs_root
+@pytest.mark.parametrize(("mask", "runs"), [(0o002, True), (0o022, False)])
+def test_in_a_folder_that_a_group_shares_its_members_run(folder: Path, mask: int, runs: bool) -> None:
+    """Unless they make files that the others may not change."""
+    os.chown(folder, 54_321, 54_321)
+    folder.chmod(0o2777)
+    before = os.umask(mask)
+    try:
+        with as_nobody(), nullcontext() if runs else pytest.raises(BlipError), one_run_at_a_time():
+            pass
+    finally:
+        os.umask(before)
+    assert (folder / ".blip/run.lock").exists() is runs
 
 
 @needs_root

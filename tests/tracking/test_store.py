@@ -124,6 +124,27 @@ def test_locks_and_downloads_are_in_the_cache_of_whom_the_project_is_not(
     assert another.parent == Path("/var/tmp/mine/blip")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has folders of several accounts")
+@pytest.mark.parametrize(
+    ("closed", "message"), [(True, "cannot be opened"), (False, "may not write .*mlflow.db, which")]
+)
+def test_a_database_that_this_account_may_not_open_or_write_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: bool, message: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder, "mlflow.db")
+        Path(folder).chmod(0o700 if closed else 0o755)
+        monkeypatch.chdir("/var/tmp")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        store.client()  # as root, who may read Python's files
+        monkeypatch.setenv("XDG_CACHE_HOME", f"/var/tmp/{Path(folder).name}")
+        store._client.cache_clear()
+        with as_nobody(), pytest.raises(BlipError, match=message):
+            store.client()
+        shutil.rmtree(os.environ["XDG_CACHE_HOME"])
+
+
 def test_only_a_project_or_its_own_store_has_a_folder_where_one_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

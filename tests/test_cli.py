@@ -127,7 +127,7 @@ def test_what_ctrl_c_ends_says_whether_it_goes_on(
 
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
-    for place in ("blip.config.is_address", "blip.config.load_settings", "blip.doctor.examine"):
+    for place in ("blip.config.is_address", "blip.config.load_settings", "blip.doctor.machine.examine"):
         monkeypatch.setattr(place, interrupted)
 
     ended = blip(*arguments)

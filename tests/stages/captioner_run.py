@@ -11,7 +11,8 @@ from pathlib import Path
 
 from blip.config import Settings, load_settings
 from blip.data.text import train_tokenizer
-from blip.stages import captioner, run_stage, training
+from blip.stages import run_stage, training
+from blip.tasks import captioning
 from blip.training.progress import Progress
 from tests.stages.conftest import ROOT, TOY_MODEL, make_models, pictures, write
 from tests.stages.rounds_run import die_before
@@ -48,7 +49,7 @@ def main() -> None:
     os.chdir(folder)
     for step in map(int, kill_at):
         if step > STEPS:
-            die_before(captioner, "caption_scores", lambda *_: True)
+            die_before(captioning, "evaluate", lambda *_: True)
         else:
             training.following = partial(training.following, every=3600.0)  # nothing is sent before the end
         die_before(Progress, "report", lambda _, at, __, step=step: at == step)

@@ -15,6 +15,8 @@ from blip.stages import evaluate, run_stage
 from blip.tracking.measured import from_json
 from blip.tracking.registry import weights_digest
 
+from .conftest import ROOT
+
 METRICS = {
     "retrieval": [f"retrieval.{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)],
     "captioning": [f"captioning.{name}" for name in ("exact_match", "cider", "bleu4", "rouge_l")],
@@ -119,11 +121,13 @@ def test_a_missing_model_names_the_stage_that_makes_it_and_leaves_the_report_as_
     evaluation_settings: Settings,
 ) -> None:
     Path("models/vqa").rename("models/elsewhere")
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
     try:
         with pytest.raises(BlipError, match="dvc repro finetune@vqa"):
             run_stage("evaluate@vqa", evaluation_settings)
     finally:
         Path("models/elsewhere").rename("models/vqa")
+        Path("dvc.yaml").unlink()
 
 
 def test_an_unknown_task_is_refused(evaluation_settings: Settings) -> None:

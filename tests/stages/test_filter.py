@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -154,11 +155,12 @@ def test_what_is_trained_stays_until_it_is_validated(
     trainer = Trainer()
     monkeypatch.setattr(filter.train_members, "__defaults__", (trainer,))
     with monkeypatch.context() as patched:
-        patched.setattr(filter, "match_scores", ended)
+        patched.setattr(filter, "SCORE", replace(filter.SCORE, measure=ended))
         with pytest.raises(KeyboardInterrupt):
             filter.run(settings, Noted(), None)
     assert not Path("models/filter").exists()
-    monkeypatch.setattr(filter, "match_scores", lambda *_: Scores({"filter.validation_auc": 1.0}, {}))
+    judged = replace(filter.SCORE, measure=lambda *_: Scores({"filter.validation_auc": 1.0}, {}))
+    monkeypatch.setattr(filter, "SCORE", judged)
     trainer.seeds.clear()
     assert filter.run(settings, Noted(), None) == {"filter.validation_auc": 1.0}
     assert trainer.seeds == {} and Path("models/filter/members/3").is_dir()

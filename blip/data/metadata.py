@@ -13,6 +13,7 @@ from blip.errors import BlipError
 METADATA = "metadata.parquet"
 TRUTH = "truth_"
 PARTNER_SHA256 = "partner_sha256"  # a column only where samples have two pictures
+NAME = "name"  # a column only where keys do not tell what the files are called
 
 _CAPTION = pa.struct(
     [("text", pa.string()), ("origin", pa.string()), ("itm", pa.float32()), ("itc", pa.float32())]
@@ -63,13 +64,15 @@ def row_of(sample: Sample, shard: str, phash: int, origin: str) -> Row:
     }
     if sample.partner is not None:
         values[PARTNER_SHA256] = sha256(sample.partner).hexdigest()
+    if sample.name is not None:
+        values[NAME] = sample.name
     return Row(values, {TRUTH + name: value for name, value in (sample.truth or {}).items()})
 
 
 def schema_for(rows: Sequence[Row]) -> pa.Schema:
-    """The table's columns: the fixed ones, those of partners, and a `truth_` column for each name found in the rows."""
-    partners = any(PARTNER_SHA256 in row.values for row in rows)
-    fixed = [*SCHEMA, pa.field(PARTNER_SHA256, pa.string())] if partners else [*SCHEMA]
+    """The table's columns: the fixed ones, those that not all have, and a `truth_` column for each name in the rows."""
+    some = [name for name in (PARTNER_SHA256, NAME) if any(name in row.values for row in rows)]
+    fixed = [*SCHEMA, *(pa.field(name, pa.string()) for name in some)]
     types: dict[str, pa.DataType] = {}
     for row in rows:
         for name, value in row.truth.items():

@@ -53,7 +53,8 @@ class Question:
 class Sample:
     """A picture or clip (`media`, encoded as `extension` says) and everything known about it.
 
-    `url` is where it was fetched from, if it was.
+    `url` is where it was fetched from, if it was; `name` what its file is called in the source, where the key,
+    which is made of that, does not tell it.
     `partner` is the second picture of a pair, which questions compare with the first.
     `truth` is for audits and evaluation only: it is written to the metadata and never into the shards that
     training reads.
@@ -70,6 +71,7 @@ class Sample:
     url: str | None = None
     partner: bytes | None = None
     partner_extension: str = ""
+    name: str | None = None
 
     def without_media(self) -> Sample:
         """The sample without its pictures, as training keeps it beside what was made of them."""
@@ -102,6 +104,8 @@ def annotations_to_json(sample: Sample) -> bytes:
         value["questions"] = [_question_to_json(question) for question in sample.questions]
     if sample.url:
         value["url"] = sample.url
+    if sample.name:
+        value["name"] = sample.name
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -132,6 +136,7 @@ def sample_from_json(key: str, media: bytes, extension: str, annotations: bytes)
         width=int(value["width"]),
         height=int(value["height"]),
         url=value.get("url"),
+        name=value.get("name"),
     )
 
 

@@ -50,6 +50,8 @@ def digest_of_items(items: Iterable[Item]) -> str:
     digest = blake2b(digest_size=16)
     for item in items:
         for field in fields(item):
+            if field.name == "name":  # of which the key is made
+                continue
             value = getattr(item, field.name)
             digest.update(value if isinstance(value, bytes) else repr(value).encode())
             digest.update(b"\0")
@@ -114,7 +116,8 @@ def _checked(
             looks = looks_at(sample, max_pixels, strict=True)
         except BadMedia as error:
             way = f"; {SMALLER}" if error.reason == TOO_LARGE else ""
-            yield Refused(item.key, error.reason, error.detail + way, item.media)
+            named = f"{item.name}: " if item.name else ""
+            yield Refused(item.key, error.reason, named + error.detail + way, item.media)
             continue
         paged = not item.is_video and (is_paged(item.media) or is_paged(item.partner or b""))
         yield replace(sample, width=looks[0].width, height=looks[0].height), looks, paged

@@ -83,7 +83,8 @@ def test_inspect_shows_bars_and_what_was_left_out_with_examples(blip, pictures: 
     assert re.search(r" 32 - 47 █{24} +3 +75%", shown)
     plain = re.sub(r"[│\s]+", " ", shown)
     assert re.search(
-        r"not_an_image 1 samples ingest broken_apple-\w+ 25 bytes that begin with b'<html>40'", plain
+        r"not_an_image 1 samples ingest broken_apple-\w+ broken apple\.png: 25 bytes that begin with b'<html>40'",
+        plain,
     )
 
 

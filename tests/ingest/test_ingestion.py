@@ -339,6 +339,48 @@ def test_file_names_that_are_no_unicode_are_set_aside(tmp_path: Path) -> None:
     assert verify(dataset) == []
 
 
+NAMES = {
+    "sub/in folder.png": "sub_in_folder-2ede3174",
+    "caf\u00e9.png": "caf_-2d03c5d6",
+    "plain_name.png": "plain_name",
+}
+
+
+@pytest.mark.parametrize("kind", ["table", "folder", "webdataset"])
+def test_a_key_in_which_something_was_replaced_leads_to_its_file(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "source/sub").mkdir(parents=True)
+    pictures = {name: encoded(draw(number)) for number, name in enumerate(NAMES)}
+    if kind == "webdataset":
+        with tarfile.open(tmp_path / "source/a.tar", "w") as tar:
+            for name, data in pictures.items():
+                add_member(tar, name, data)
+                add_member(tar, name.replace(".png", ".txt"), b"a picture")
+    else:
+        for name, data in pictures.items():
+            (tmp_path / "source" / name).write_bytes(data)
+    if kind == "table":
+        rows = "".join(f"{name},a picture\n" for name in NAMES)
+        (tmp_path / "source/captions.csv").write_text("image,caption\n" + rows)
+    source = Source(source=str(tmp_path / "source"), kind=kind, origin="web", role="train")  # pyright: ignore[reportArgumentType]
+    dataset = ingest_dataset(source, tmp_path / "out", SETTINGS)
+    found = {sample.key: sample.name for sample in dataset.samples()}
+    rows = dataset.metadata(["key", "name"]).to_pylist()
+    assert found == {row["key"]: row["name"] for row in rows}
+    if kind == "webdataset":
+        assert sorted(filter(None, found.values())) == ["a/caf\u00e9", "a/plain_name", "a/sub/in folder"]
+    else:
+        assert found == {key: name if "-" in key else None for name, key in NAMES.items()}
+    again = Source(source=str(dataset.path), kind="pairs", origin="web", role="train")
+    copy = ingest_dataset(again, tmp_path / "again", SETTINGS)
+    assert {sample.key: sample.name for sample in copy.samples()} == found
+    assert verify(copy) == []
+
+
+def test_where_keys_tell_the_names_nothing_is_added(tmp_path: Path) -> None:
+    dataset = ingest_dataset(make_source(tmp_path / "source", good(3)), tmp_path / "out", SETTINGS)
+    assert "name" not in dataset.metadata().column_names
+
+
 def test_the_vocabulary_is_trained_on_the_texts_or_taken_from_a_file(tmp_path: Path) -> None:
     dataset = ingest_dataset(make_source(tmp_path / "source", good(10)), tmp_path / "out", SETTINGS)
     size = write_vocabulary(tmp_path / "vocabulary", Vocabulary(size=120), [dataset])

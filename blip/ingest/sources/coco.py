@@ -60,7 +60,7 @@ def read_joined(
         if isinstance(found, Refused):
             yield found
         else:
-            yield Sample(found.key, found.data, found.extension, texts, truth=known)
+            yield Sample(found.key, found.data, found.extension, texts, truth=known, name=found.renamed)
 
     yield from each(file, "annotations.item", hold)
     yield from each(file, "images.item", make)

@@ -24,6 +24,7 @@ from blip.ingest.sources.refused import (
     Refused,
     extension_in,
     key_of,
+    renamed,
 )
 from blip.ingest.sources.seen import Seen
 
@@ -38,6 +39,11 @@ class Media:
     key: str
     extension: str
     data: bytes
+
+    @property
+    def renamed(self) -> str | None:
+        """The name, where the key does not tell it."""
+        return renamed(self.name)
 
 
 def find_in_tar(path: Path, wanted: Collection[str]) -> Iterator[Media | Refused]:

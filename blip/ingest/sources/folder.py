@@ -10,6 +10,7 @@ for kind `table` reads it.
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from blip.ingest.sources.refused import (
     Refused,
     extension_in,
     key_of,
+    renamed,
 )
 from blip.ingest.sources.rows import CAPTIONS, column_names, table_in
 
@@ -65,7 +67,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         else:
             sample = _sample(file, key, extension, source.origin, beside.text_of(file), named)
             lines.see(sample)
-            yield sample
+            yield replace(sample, name=renamed(name)) if isinstance(sample, Sample) else sample
     lines.tell(path)
 
 

@@ -15,7 +15,7 @@ from blip.errors import BlipError
 from blip.ingest.sources.files import content, files_below
 from blip.ingest.sources.folder import Beside, spaced, unread
 from blip.ingest.sources.links import closed, gone, leads_nowhere, led_out, may_be_folder
-from blip.ingest.sources.refused import Refused, extension_in, key_of
+from blip.ingest.sources.refused import Refused, extension_in, key_of, renamed
 
 SYNSETS = "LOC_synset_mapping.txt"
 NO_CLASS = "no_class"
@@ -51,7 +51,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         else:
             label = names.get(folder) or spaced(folder) or folder
             caption = (Caption(label, source.origin),)
-            yield Sample(key_of(name), data, extension, caption, truth={"label": label})
+            yield Sample(key_of(name), data, extension, caption, truth={"label": label}, name=renamed(name))
 
 
 def _top(path: Path, split: str | None) -> Path:

@@ -40,7 +40,9 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
         if isinstance(found, Refused):
             yield found
         else:
-            yield Sample(found.key, found.data, found.extension, texts, truth={"image_id": number})
+            yield Sample(
+                found.key, found.data, found.extension, texts, truth={"image_id": number}, name=found.renamed
+            )
 
     yield from each(file, "images.item", make)
 

@@ -86,4 +86,4 @@ def _clip(folder: Folder, name: str, texts: Iterable[str], origin: str) -> Sampl
     if isinstance(found, Refused):
         return found
     captions = tuple(Caption(text, origin) for text in texts)
-    return Sample(found.key, found.data, found.extension, captions)
+    return Sample(found.key, found.data, found.extension, captions, name=found.renamed)

@@ -55,7 +55,7 @@ def _described(source: Source, file: Path, folder: Folder) -> Iterator[Sample | 
             yield clip
         else:
             captions = tuple(Caption(text, source.origin) for text in texts)
-            yield Sample(clip.key, clip.data, clip.extension, captions)
+            yield Sample(clip.key, clip.data, clip.extension, captions, name=clip.renamed)
 
 
 def _mapping(folder: Path) -> dict[str, str]:

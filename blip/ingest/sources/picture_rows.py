@@ -64,7 +64,7 @@ def sample_of(
     found = folder.find(picture.name)
     if isinstance(found, Refused):
         return found
-    return Sample(found.key, found.data, found.extension, texts, truth=known)
+    return Sample(found.key, found.data, found.extension, texts, truth=known, name=found.renamed)
 
 
 def no_picture(table: str, number: int, texts: Iterable[str]) -> Refused:

@@ -26,4 +26,4 @@ def sample_of(folder: Folder, name: str, asked: Iterable[Asked]) -> Sample | Ref
     if isinstance(found, Refused):
         return found
     questions = tuple(Question(text, answers, open_, id=number) for text, answers, open_, number in asked)
-    return Sample(found.key, found.data, found.extension, questions=questions)
+    return Sample(found.key, found.data, found.extension, questions=questions, name=found.renamed)

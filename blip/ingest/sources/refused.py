@@ -50,6 +50,12 @@ def key_of(name: str) -> str:
     return f"{plain[:100]}-{digest}"
 
 
+def renamed(name: str) -> str | None:
+    """The name of a file where something of it was replaced in its key, half a surrogate pair as its escape."""
+    stem = str(PurePosixPath(name).with_suffix("")) if extension_in(name) in MEDIA else name
+    return name.encode("utf-8", "backslashreplace").decode() if _FOREIGN.search(stem) else None
+
+
 def extension_in(name: str) -> str:
     """What a file is, by its name: its extension in small letters, that of a JPEG as `jpg` or `jpeg`."""
     extension = PurePosixPath(name).suffix[1:].lower()

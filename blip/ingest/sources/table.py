@@ -93,7 +93,7 @@ def _join(source: Source, table: Path, columns: Columns, tar: Path) -> Iterator[
             yield item
             continue
         texts = tuple(Caption(text, source.origin) for text in captions[item.name])
-        yield Sample(item.key, item.data, item.extension, texts, truth=known[item.name])
+        yield Sample(item.key, item.data, item.extension, texts, truth=known[item.name], name=item.renamed)
 
 
 def _stream(source: Source, table: Path, columns: Columns, folder: Folder) -> Iterator[Sample | Refused]:

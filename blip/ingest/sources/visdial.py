@@ -43,7 +43,15 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
             yield found
         else:
             captions = (Caption(words(dialog["caption"]), source.origin),)
-            yield Sample(found.key, found.data, found.extension, captions, rounds, truth={"image_id": number})
+            yield Sample(
+                found.key,
+                found.data,
+                found.extension,
+                captions,
+                rounds,
+                truth={"image_id": number},
+                name=found.renamed,
+            )
 
     yield from each(file, "data.dialogs.item", make)
 

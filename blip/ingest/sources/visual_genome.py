@@ -38,7 +38,7 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
             yield found
         else:
             captions = tuple(Caption(phrase, source.origin) for phrase in phrases)
-            yield Sample(found.key, found.data, found.extension, captions, questions)
+            yield Sample(found.key, found.data, found.extension, captions, questions, name=found.renamed)
 
     yield from each(file, "item", make)
 

@@ -78,7 +78,9 @@ def read(source: Source, path: Path) -> Iterator[Sample | Refused]:
             Question(text, shares(given), _is_open(given) if open_ is None else open_, annotators=len(given))
             for (text, open_), given in asked.items()
         )
-        yield Sample(item.key, item.data, item.extension, questions=found, truth=known[item.name])
+        yield Sample(
+            item.key, item.data, item.extension, questions=found, truth=known[item.name], name=item.renamed
+        )
 
 
 def _columns(names: list[str], given: Columns, table: Path) -> list[str]:

@@ -33,6 +33,7 @@ from blip.ingest.sources.refused import (
     Refused,
     extension_in,
     key_of,
+    renamed,
 )
 
 PICKLE = "pickle"
@@ -81,9 +82,10 @@ def read_tar(
         if isinstance(item, Refused):
             yield item
             continue
-        key = key_of(item.key if distinct and item.key.startswith(name) else f"{name}/{item.key}")
+        member = item.key if distinct and item.key.startswith(name) else f"{name}/{item.key}"
+        key = key_of(member)
         if item.media or item.texts:
-            yield item.second(key) if key in seen else item.sample(key, origin)
+            yield item.second(key) if key in seen else item.sample(key, origin, renamed(member))
         seen.add(key)
 
 
@@ -136,7 +138,7 @@ class _Group:
             return Refused(key_of(member.name), UNSUPPORTED, detail, member.data)
         return None
 
-    def sample(self, key: str, origin: str) -> Sample | Refused:
+    def sample(self, key: str, origin: str, name: str | None) -> Sample | Refused:
         """The sample, or why there is none."""
         if self.media is None:
             there = ", ".join(sorted(self.texts)) or "nothing that is read"
@@ -148,7 +150,7 @@ class _Group:
         if not text:
             detail = f"{self.key} has no words in {', '.join(sorted(self.texts)) or 'any text'}"
             return Refused(key, NO_CAPTION, detail, data)
-        return Sample(key, data, extension, (Caption(text, origin),))
+        return Sample(key, data, extension, (Caption(text, origin),), name=name)
 
     def second(self, key: str) -> Refused:
         """What becomes of members that come apart from others of their key."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from blip.report.chart import COLOURS
+from blip.report.letters import boxes, font_for
 
 BOX = 220  # pixels of the square that a picture is fitted into
 GAP, MARGIN = 20, 32
@@ -45,14 +44,18 @@ class Section:
 
 
 def sheet(title: str, subtitle: str, sections: Sequence[Section], columns: int) -> Image.Image:
-    """Lay sections out below each other, `columns` cells in a row; the pictures are scaled to fit."""
+    """Lay sections out below each other, `columns` cells in a row; the pictures are scaled to fit.
+
+    Where no font has the letters of a text, the subtitle says so.
+    """
     widest = max((len(cell.pictures) for section in sections for cell in section.cells), default=1)
     cell_width = widest * BOX + (widest - 1) * 6
     used = min(columns, max((len(section.cells) for section in sections), default=1))
     width = max(2 * MARGIN + used * cell_width + (used - 1) * GAP, 900)
     columns = max(1, (width - 2 * MARGIN + GAP) // (cell_width + GAP))
     rows = [_Rows(section, columns, cell_width) for section in sections]
-    head = _heading(title, subtitle, width - 2 * MARGIN)
+    words = (cell.words for section in sections for cell in section.cells)
+    head = _heading(title, subtitle + _boxes([title, *words]), width - 2 * MARGIN)
     top = MARGIN + sum(line_height for *_, line_height in head) + _BELOW
     height = top + sum(row.height for row in rows) - GAP + MARGIN
     page = Image.new("RGB", (width, height), PAPER)
@@ -74,14 +77,23 @@ _HEAD = 44  # title of a section
 def _heading(title: str, subtitle: str, width: int) -> list[tuple[str, str, ImageFont.FreeTypeFont, int]]:
     """Title and subtitle in lines of a width, each with its colour, font and height."""
     kinds = (
-        (title, COLOURS["ink"], _font(TITLE, bold=True), 40),
-        (subtitle, COLOURS["soft"], _font(TEXT), TEXT + 5),
+        (title, COLOURS["ink"], font_for(title, TITLE, bold=True), 40),
+        (subtitle, COLOURS["soft"], font_for(subtitle, TEXT), TEXT + 5),
     )
     return [
         (line, colour, font, height)
         for text, colour, font, height in kinds
         for line in _lines(text, font, width, LINES) or [""]
     ]
+
+
+def _boxes(texts: Sequence[str]) -> str:
+    """What the boxes among the letters are, if there are any."""
+    if not (lost := boxes(texts)):
+        return ""
+    return (
+        f". Boxes stand for what no font here has ({', '.join(sorted(lost))}): install one, such as Noto Sans"
+    )
 
 
 class _Rows:
@@ -93,7 +105,7 @@ class _Rows:
         self.height = _HEAD if section.title else 0
         for start in range(0, len(section.cells), columns):
             cells = section.cells[start : start + columns]
-            words = [_lines(cell.words, _font(TEXT), cell_width, LINES) for cell in cells]
+            words = [_lines(cell.words, font_for(cell.words, TEXT), cell_width, LINES) for cell in cells]
             for number, (cell, lines) in enumerate(zip(cells, words, strict=True)):
                 self.placed.append((cell, lines, MARGIN + number * (cell_width + GAP), self.height))
             self.height += BOX + SMALL + 14 + max(map(len, words)) * (TEXT + 5) + GAP
@@ -103,10 +115,10 @@ def _draw_section(page: Image.Image, draw: ImageDraw.ImageDraw, rows: _Rows, top
     section = rows.section
     if section.title:
         draw.line((MARGIN, top + 4, page.width - MARGIN, top + 4), COLOURS["line"], 1)
-        font = _font(HEADING, bold=True)
+        font = font_for(section.title, HEADING, bold=True)
         draw.text((MARGIN, top + 12), section.title, COLOURS["ink"], font)
         beside = MARGIN + font.getlength(section.title) + 14
-        draw.text((beside, top + 15), section.note, COLOURS["soft"], _font(TEXT))
+        draw.text((beside, top + 15), section.note, COLOURS["soft"], font_for(section.note, TEXT))
     for cell, lines, left, down in rows.placed:
         _draw_cell(page, draw, cell, lines, (left, top + down))
 
@@ -115,10 +127,11 @@ def _draw_cell(
     page: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, lines: list[str], corner: tuple[int, int]
 ) -> None:
     left, top = corner
-    small, font = _font(SMALL), _font(TEXT)
+    font = font_for(cell.words, TEXT)
     for number, (picture, heading) in enumerate(zip(cell.pictures, cell.headings, strict=True)):
         x = left + number * (BOX + 6)
         _draw_picture(page, draw, picture, cell.missing, (x, top))
+        small = font_for(heading, SMALL)
         draw.text((x, top + BOX + 6), "".join(_lines(heading, small, BOX, 1)), COLOURS["soft"], small)
     for number, line in enumerate(lines):
         draw.text((left, top + BOX + SMALL + 14 + number * (TEXT + 5)), line, COLOURS["ink"], font)
@@ -137,7 +150,7 @@ def _draw_picture(
         draw.line((left, top, left + BOX - 1, top + BOX - 1), COLOURS["line"], 1)
         draw.line((left, top + BOX - 1, left + BOX - 1, top), COLOURS["line"], 1)
         centre = left + BOX / 2, top + BOX / 2
-        font = _font(TEXT)
+        font = font_for(missing, TEXT)
         box = draw.textbbox(centre, missing, font, anchor="mm")
         draw.rectangle((box[0] - 8, box[1] - 5, box[2] + 8, box[3] + 5), GROUND)
         draw.text(centre, missing, COLOURS["bad"], font, anchor="mm")
@@ -171,12 +184,3 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
         low, high = (middle, high) if font.getlength(text[:middle]) <= width else (low, middle - 1)
     space = text.rfind(" ", 0, low + 1)
     return text[:space] if space > 0 else text[:low]
-
-
-@cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along."""
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf" / name, size)

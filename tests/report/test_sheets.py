@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image, ImageFont
 
-from blip.report.sheets import BOX, GAP, MARGIN, Cell, Section, _font, _lines, sheet
+from blip.report.letters import font_for
+from blip.report.sheets import BOX, GAP, MARGIN, Cell, Section, _lines, sheet
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 
@@ -70,7 +71,7 @@ def fits(lines: list[str], font: ImageFont.FreeTypeFont, width: int) -> bool:
 
 
 def test_words_are_broken_between_words_and_long_ones_inside() -> None:
-    font = _font(17)
+    font = font_for("", 17)
     lines = _lines("a red apple on a green and very wide table", font, BOX, 3)
     assert " ".join(lines) == "a red apple on a green and very wide table"
     assert fits(lines, font, BOX)
@@ -80,7 +81,7 @@ def test_words_are_broken_between_words_and_long_ones_inside() -> None:
 
 
 def test_what_does_not_fit_ends_with_dots() -> None:
-    font = _font(17)
+    font = font_for("", 17)
     lines = _lines("word " * 100, font, BOX, 2)
     assert len(lines) == 2
     assert lines[1].endswith(" ...")

@@ -20,9 +20,7 @@ from blip.data.phash import COLOUR, Hashes, phash, thumbnail
 from blip.data.sample import stable_id
 
 CELLS = 32  # a side
-ALIKE = (
-    0.95  # correlation of grey cells: 0.97 and above of the sample's copies, 0.9 of two slides of one layout
-)
+ALIKE = 0.95  # correlation of grey cells: of the sample's copies 0.97 and above, of two slides 0.9
 LOOK = View(2 * CELLS)  # in which pictures are compared
 BITS = 4  # of 64 that differ at most: of copies of photographs 1% are farther apart, of the sample's drawings 10%
 

@@ -52,10 +52,8 @@ class Neighbours:
                 return None
             pictures, texts = (file.get_tensor(f"{side}.{number}") for side in ("pictures", "texts"))
             kept = [file.get_tensor(name).cpu() for name in ("keys", "hashes", "thumbnails", "cells")]
-            identity = Identity.from_tensors(
-                *kept
-            )  # copies, else the file stays mapped, and on NFS in its folder
-            return cls.of(identity, pictures, texts)
+            # Copied, else the file stays mapped, and on NFS in its folder
+            return cls.of(Identity.from_tensors(*kept), pictures, texts)
 
     def own(self, asked: Identity) -> Tensor:
         """Which of the R are a picture itself or a copy of it, bool ``[N, R]``."""

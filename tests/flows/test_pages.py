@@ -117,25 +117,23 @@ def test_pages_that_are_up_come_before_the_server_that_a_run_has_for_itself(tmp_
 def test_the_password_of_a_server_is_not_announced(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:S3cret@127.0.0.1:1")
-    monkeypatch.setattr(ui, "started", lambda server: nullcontext(Up(server)))
-
-    with pytest.raises(KeyboardInterrupt), ExitStack() as stack:
-        ui.serve(stack)
-
-    assert "MLflow               http://***@127.0.0.1:1\n" in capsys.readouterr().out
+    assert "MLflow               http://***@127.0.0.1:1\n" in said_by_pages(monkeypatch, capsys)
 
 
 def test_a_prefect_server_that_is_named_is_shown_and_none_is_started(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PREFECT_API_URL", "http://user:S3cret@127.0.0.1:1/api")
-    monkeypatch.setattr(ui, "started", lambda server: nullcontext(Up(server)))
-
-    with pytest.raises(KeyboardInterrupt), ExitStack() as stack:
-        ui.serve(stack)
-
-    said = capsys.readouterr().out
+    said = said_by_pages(monkeypatch, capsys)
     assert "starting mlflow ..." in said
     assert "Prefect              http://***@127.0.0.1:1  (does not answer; without PREFECT_API_URL" in said
+
+
+def said_by_pages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What is printed until the first server is looked at, of servers that are taken to be up."""
+    monkeypatch.setattr(ui, "started", lambda server: nullcontext(Up(server)))
+    with pytest.raises(KeyboardInterrupt), ExitStack() as stack:
+        ui.serve(stack)
+    return capsys.readouterr().out
 
 
 def test_a_prefect_server_that_was_named_for_the_pages_is_not_taken_for_the_projects_own(

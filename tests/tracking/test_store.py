@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from blip.config.database_path import see_that_databases_open
 from blip.errors import BlipError
 from blip.tracking import store
 from flows.servers import prefect_server
@@ -171,8 +170,13 @@ def test_a_folder_whose_database_would_be_another_file_is_refused(tmp_path: Path
     assert list((tmp_path / name).iterdir()) == []
 
 
-def test_a_percent_sign_alone_is_no_code(tmp_path: Path):
-    see_that_databases_open(tmp_path / "100% of 5%")
+def test_a_percent_sign_alone_is_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "100% of 5%"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store.client()
+    assert (folder / "mlflow.db").is_file(), "the path is read as it is written"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be an account without a name")
